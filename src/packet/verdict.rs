@@ -1,0 +1,119 @@
+//! The one verdict in which every packet ends, and the reasons that it names.
+//!
+//! At rest `received = forwarded + punted + dropped + held`. A reason is a counter, a word in traces, in `bypath show` and
+//! in the docs; each has a test that reaches it.
+
+use super::PortIndex;
+use std::ops::ControlFlow;
+
+/// What a stage answers: go on with `T`, or end with a verdict. `?` works on it, so the walk stays straight-line code.
+pub type Step<T> = ControlFlow<Verdict, T>;
+
+/// Where a packet ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten and given to this port's transmit ring.
+    Forward(PortIndex),
+    /// Handed back to the kernel, whole, as if it had just arrived.
+    Punt(PuntReason),
+    /// Lost here, and why.
+    Drop(DropReason),
+}
+
+impl Verdict {
+    /// `punt` as a step, for `return Verdict::punt(..)` and `?`.
+    #[inline]
+    pub fn punt<T>(reason: PuntReason) -> Step<T> {
+        ControlFlow::Break(Verdict::Punt(reason))
+    }
+
+    /// `drop` as a step.
+    #[inline]
+    pub fn drop<T>(reason: DropReason) -> Step<T> {
+        ControlFlow::Break(Verdict::Drop(reason))
+    }
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every reason, in the order of its counter.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The one word for it in counters, traces and docs.
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a packet goes back to the kernel, in the order of the walk.
+    PuntReason {
+        /// Not IPv4 or IPv6, or a VLAN tag, or a group address: steer passes these, a race can let one through.
+        NotOurs = "not_ours",
+        /// Header fields that contradict each other or the frame's length; the kernel counts and drops it.
+        Malformed = "malformed",
+        /// IPv4 header checksum wrong; the kernel counts and drops it.
+        Checksum = "checksum",
+        /// IPv4 options.
+        Options = "options",
+        /// IPv6 extension headers.
+        Extension = "extension",
+        /// The port, or its family, is left to the kernel: a rule, a qdisc, a policy or a master stands in the path.
+        LeftIngress = "left_ingress",
+        /// Forwarding is off on the port of arrival.
+        ForwardingOff = "forwarding_off",
+        /// A source or destination that no forwarded packet may have; the kernel counts, logs and drops it.
+        Martian = "martian",
+        /// Source validation (rp_filter) fails or cannot be decided here.
+        RpFilter = "rp_filter",
+        /// The destination is the box itself, or a broadcast or multicast address.
+        Local = "local",
+        /// No route; the kernel answers.
+        NoRoute = "no_route",
+        /// A blackhole, unreachable or prohibit route; the kernel answers or not.
+        Unreachable = "unreachable",
+        /// A route or rule of a kind that is not carried (encapsulation, TOS, source-specific, ...).
+        RouteNotCarried = "route_not_carried",
+        /// The kernel's choice among several nexthops is being asked for.
+        OracleAsked = "oracle_asked",
+        /// TTL or hop limit used up; the kernel answers.
+        TtlExceeded = "ttl_exceeded",
+        /// Longer than the MTU of the way out; the kernel fragments or answers.
+        MtuExceeded = "mtu_exceeded",
+        /// It would leave by the port it came in on, where the kernel sends redirects.
+        Redirect = "redirect",
+        /// The way out is not a port of this process.
+        EgressNotPort = "egress_not_port",
+        /// The port of egress, or its family, is left to the kernel, or is down.
+        LeftEgress = "left_egress",
+        /// The neighbour is not resolved; the kernel queues and resolves.
+        NeighborUnresolved = "neighbor_unresolved",
+    }
+}
+
+reasons! {
+    /// Why a packet is lost here. All of them are overload or loss of a port: what the rules of the kernel drop, the
+    /// kernel drops, after a punt.
+    DropReason {
+        /// The egress port's transmit ring stayed full.
+        TxRingFull = "tx_ring_full",
+        /// The queue to the worker that owns the egress port is full.
+        HandoffFull = "handoff_full",
+        /// The queue to the punt thread is full, or this burst's punt budget is used up.
+        PuntQueueFull = "punt_queue_full",
+        /// The kernel refused the punted frame.
+        PuntFailed = "punt_failed",
+        /// The port went away while the frame was on its way.
+        PortGone = "port_gone",
+        /// It arrived in pieces (a frame larger than a buffer).
+        Oversize = "oversize",
+    }
+}

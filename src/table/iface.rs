@@ -1,0 +1,70 @@
+//! The interfaces of the namespace, as far as forwarding asks about them. One record per link, ports of this process or
+//! not; routes and neighbours name a link by its dense [`IfaceIndex`], not by the kernel's sparse ifindex.
+
+use crate::packet::{Family, PortIndex};
+use std::sync::Arc;
+
+/// A link's place in [`Snapshot::ifaces`](super::Snapshot::ifaces). Stable while the link lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfaceIndex(pub u16);
+
+/// Why something is left to the kernel, in words for an operator: "nft table inet fw, chain forward: base chain".
+/// `None` where it is carried.
+pub type Left = Option<Arc<str>>;
+
+/// Source validation, `rp_filter` (the maximum of `conf/all` and the interface's own). RFC 3704.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RpFilter {
+    /// No check but for martians and the box's own addresses.
+    #[default]
+    Off,
+    /// The route back must leave by the interface of arrival.
+    Strict,
+    /// There must be a route back.
+    Loose,
+}
+
+/// What holds for one family on one interface, when a packet arrives on it.
+#[derive(Clone, Debug, Default)]
+pub struct IfaceFamily {
+    /// Packets that arrive here are forwarded (IPv4: the interface's `forwarding`; IPv6: `conf/all/forwarding` or the
+    /// interface's `force_forwarding`).
+    pub forwarding: bool,
+    /// IPv4 source validation; always `Off` for IPv6, which has none outside netfilter.
+    pub rp_filter: RpFilter,
+    /// `accept_local`: the box's own addresses may be a source.
+    pub accept_local: bool,
+    /// The kernel sends redirects when a packet leaves by the interface it came in on (IPv4 `send_redirects`; IPv6 always).
+    pub redirects: bool,
+    /// Traffic of this family that arrives here stays with the kernel.
+    pub left: Left,
+    /// Traffic of this family that would leave here stays with the kernel.
+    pub left_egress: Left,
+}
+
+/// A link.
+#[derive(Clone, Debug, Default)]
+pub struct Iface {
+    /// The kernel's number, unique in the namespace.
+    pub ifindex: u32,
+    /// The kernel's name.
+    pub name: Arc<str>,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// The longest IP packet it sends, in bytes, by family (IPv6: `conf/<if>/mtu`).
+    pub mtu: [u32; 2],
+    /// Administratively up and with carrier.
+    pub up: bool,
+    /// The port of this process that it is, if it is one.
+    pub port: Option<PortIndex>,
+    /// What holds per family, indexed by [`Family`].
+    pub family: [IfaceFamily; 2],
+}
+
+impl Iface {
+    /// What holds here for `family`.
+    #[inline]
+    pub fn family(&self, family: Family) -> &IfaceFamily {
+        &self.family[family as usize]
+    }
+}

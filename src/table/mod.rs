@@ -1,0 +1,14 @@
+//! What the stages look up: interfaces, routes, neighbours. Everything here is plain data in memory, bounded, and built by
+//! control; time, where it matters, is an argument.
+//!
+//! Layer 2. Knows `wire` and `packet`. The whole configuration of one moment is a [`Snapshot`]: immutable, swapped between
+//! bursts. Big tables inside it share structure with their predecessors, so that a changed route costs its path, not the
+//! table.
+
+pub mod fib;
+pub mod iface;
+pub mod neighbor;
+pub mod oracle;
+mod snapshot;
+
+pub use snapshot::Snapshot;

@@ -1,0 +1,50 @@
+//! The whole configuration of one moment, immutable. Mirror builds it, control publishes it, a worker picks it up between
+//! bursts; the one before is freed by control, never by a worker.
+
+use super::fib::Fib;
+use super::iface::{Iface, IfaceIndex};
+use super::neighbor::Neighbors;
+use crate::packet::{Addr, Family, PortIndex};
+use hashbrown::HashSet;
+use std::sync::Arc;
+
+/// All tables that come from configuration. Cloning one shares every large part.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Raised by every change; what was decided under an older one is decided anew.
+    pub generation: u64,
+    /// Every link, by [`IfaceIndex`]. A place whose link is gone has `ifindex` 0 and is down.
+    pub ifaces: Arc<Vec<Iface>>,
+    /// The link that a port is, by [`PortIndex`].
+    pub ports: Arc<Vec<Option<IfaceIndex>>>,
+    /// Routing, by [`Family`].
+    pub fib: [Fib; 2],
+    /// The resolved neighbours.
+    pub neighbors: Neighbors,
+    /// The box's own IPv4 addresses: no forwarded packet may bear one as its source.
+    pub own_v4: Arc<HashSet<Addr, foldhash::fast::RandomState>>,
+    /// Source validation must look routes up even where `rp_filter` is off: the box has local routes that are not its
+    /// addresses, or rules of its own (the kernel's `fib_has_custom_local_routes`, `fib4_has_custom_rules`).
+    pub full_source_check: bool,
+}
+
+impl Snapshot {
+    /// Routing for `family`.
+    #[inline]
+    pub fn fib(&self, family: Family) -> &Fib {
+        &self.fib[family as usize]
+    }
+
+    /// The link at `index`, which a route or neighbour named.
+    #[inline]
+    pub fn iface(&self, index: IfaceIndex) -> Option<&Iface> {
+        self.ifaces.get(usize::from(index.0))
+    }
+
+    /// The link that `port` is.
+    #[inline]
+    pub fn port(&self, port: PortIndex) -> Option<(IfaceIndex, &Iface)> {
+        let index = (*self.ports.get(usize::from(port.0))?)?;
+        Some((index, self.iface(index)?))
+    }
+}
