@@ -28,6 +28,8 @@ pub struct Question {
     pub sport: u16,
     /// Destination port, 0 if none.
     pub dport: u16,
+    /// IPv6 flow label, which the kernel's default policy hashes too; 0 for IPv4.
+    pub flow_label: u32,
 }
 
 /// What the kernel answered.

@@ -26,6 +26,11 @@ pub struct Snapshot {
     /// Source validation must look routes up even where `rp_filter` is off: the box has local routes that are not its
     /// addresses, or rules of its own (the kernel's `fib_has_custom_local_routes`, `fib4_has_custom_rules`).
     pub full_source_check: bool,
+    /// `fib_multipath_hash_policy` by [`Family`]: what of a packet the kernel hashes to choose among nexthops.
+    pub multipath_policy: [u8; 2],
+    /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
+    /// of an older epoch are asked for anew.
+    pub multipath_epoch: u64,
 }
 
 impl Snapshot {

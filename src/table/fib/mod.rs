@@ -40,8 +40,8 @@ pub struct FibKey {
 /// What a lookup answers.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
-    /// This route. It may be a blackhole, or [`Route::left`].
-    Route(&'a Arc<Route>),
+    /// This route, by a prefix of this length. It may be a blackhole, or [`Route::left`].
+    Route(u8, &'a Arc<Route>),
     /// A rule ends it without a route: blackhole, unreachable, prohibit.
     Refused,
     /// A rule that is not carried matches what we know of the packet: only the kernel can say.
