@@ -13,7 +13,7 @@ use crate::packet::{Addr, Family, Flags, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
-use crate::table::oracle::{Answer, Answers, Question};
+use crate::table::oracle::{Answer, Answers, Asked, Question};
 use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct Flows<'a> {
     /// Its answers so far.
     pub answers: &'a mut Answers,
     /// Questions for control, asked after the burst; what does not fit is asked with a later packet.
-    pub questions: &'a mut Vec<Question>,
+    pub questions: &'a mut Vec<Asked>,
 }
 
 /// The most questions that one burst puts; the capacity of [`Flows::questions`].
@@ -135,7 +135,8 @@ fn ask(
         Some(Answer::Kernel) => Verdict::punt(PuntReason::RouteNotCarried),
         None => {
             if flows.questions.len() < QUESTIONS_MAX {
-                flows.questions.push(question);
+                let route = Arc::clone(route);
+                flows.questions.push(Asked { worker: 0, question, route, epoch: snapshot.multipath_epoch, answer: None });
             }
             Verdict::punt(PuntReason::OracleAsked)
         }

@@ -5,9 +5,10 @@
 //! holds while the route it was asked for is still the very one that the lookup finds, and the generation of links and
 //! hash policy is the same.
 
-use super::fib::Nexthop;
+use super::fib::{Nexthop, Route};
 use super::iface::IfaceIndex;
 use crate::packet::{Addr, Family};
+use std::sync::Arc;
 
 /// A flow, as the kernel is asked about it (RTM_GETROUTE with iif, addresses, protocol and ports).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,3 +41,19 @@ pub enum Answer {
     /// Anything else: the packets are the kernel's.
     Kernel,
 }
+
+/// A question on its way to the oracle, or its answer on the way back.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who asks.
+    pub worker: usize,
+    /// The flow.
+    pub question: Question,
+    /// The route that made it a question: the answer holds while lookups find this one.
+    pub route: Arc<Route>,
+    /// The epoch it was asked in.
+    pub epoch: u64,
+    /// What the kernel said.
+    pub answer: Option<Answer>,
+}
+
