@@ -181,7 +181,7 @@ impl<Q: Queue> Worker<Q> {
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
                 let verdict = walk(frame, port, &self.snapshot, &mut flows, &mut tracer);
-                self.tracer = tracer.end(verdict).then_some(tracer);
+                self.tracer = tracer.end(port, verdict).then_some(tracer);
                 verdict
             }
             None => walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved),
