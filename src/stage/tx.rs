@@ -2,23 +2,27 @@
 //! packet goes, as the kernel trims it (pskb_trim_rcsum in ip_rcv_core). From here the frame goes to the egress port's ring.
 
 use crate::packet::{Family, Frame, Parsed};
-use crate::wire::ether::ADDRESSES;
-use crate::wire::ipv4;
-use crate::wire::ipv6;
+use crate::wire::{Mac, ether, ipv4, ipv6};
 
-/// Rewrites `frame` for its next hop.
+/// Rewrites `frame` for its next hop. The lengths were checked when it was parsed, so no view can refuse it.
 #[inline]
-pub fn rewrite(frame: &mut Frame, packet: &Parsed, from: &[u8; 6], to: &[u8; 6]) {
+pub fn rewrite(frame: &mut Frame, packet: &Parsed, from: &Mac, to: &Mac) {
     frame.truncate(usize::from(packet.end));
-    let bytes = frame.bytes_mut();
-    if let Some(addresses) = bytes.first_chunk_mut::<ADDRESSES>() {
-        addresses[..6].copy_from_slice(to);
-        addresses[6..].copy_from_slice(from);
-    }
-    let l3 = usize::from(packet.l3);
-    match (packet.family, bytes.get_mut(l3..)) {
-        (Family::V4, Some(header)) => ipv4::decrease_ttl(header),
-        (Family::V6, Some(header)) => ipv6::decrease_hop_limit(header),
-        (_, None) => {}
+    let Ok(mut ethernet) = ether::Packet::new_checked(frame.bytes_mut()) else {
+        return;
+    };
+    ethernet.set_dst(to);
+    ethernet.set_src(from);
+    match packet.family {
+        Family::V4 => {
+            if let Ok(mut ip) = ipv4::Packet::new_checked(ethernet.payload_mut()) {
+                ip.decrement_ttl();
+            }
+        }
+        Family::V6 => {
+            if let Ok(mut ip) = ipv6::Packet::new_checked(ethernet.payload_mut()) {
+                ip.decrement_hop_limit();
+            }
+        }
     }
 }
