@@ -5,7 +5,7 @@
 mod lab;
 
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
-use bypath::port::mem::{MemConfig, MemPool, mem_port};
+use bypath::port::{MemConfig, MemPool, mem_port};
 use bypath::stage::routing::{Flows, QUESTIONS_MAX};
 use bypath::table::oracle::Answers;
 use bypath::worker::pipeline::{Unobserved, walk};

@@ -14,7 +14,7 @@ use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
 use super::{Latency, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
-use crate::port::{Queue, stamp};
+use crate::port::{Queue, take_stamp};
 use crate::stage::routing::{Flows, QUESTIONS_MAX};
 use crate::stage::rx;
 use crate::table::Snapshot;
@@ -151,7 +151,7 @@ impl<Q: Queue> Worker<Q> {
     /// Walks one frame and puts it where its verdict says.
     #[inline]
     fn carry(&mut self, mut frame: Frame, port: PortIndex) {
-        let arrival_ns = stamp::take(&mut frame).unwrap_or(0);
+        let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
         match self.verdict(&mut frame, port) {
             Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
             Verdict::Punt(reason) => self.punt(frame, port, reason),
