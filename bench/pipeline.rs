@@ -46,17 +46,26 @@ const WALKS: usize = 250;
 
 fn frames(family: Family, routes: u32) -> (Vec<Frame>, Vec<Vec<u8>>) {
     let dst = |n: usize| {
-        if routes == 0 { lab::gateway(family) } else { lab::destination_net(family, n as u32 % routes).0 | 9 }
+        if routes == 0 {
+            lab::gateway(family)
+        } else {
+            lab::destination_net(family, n as u32 % routes).0 | 9
+        }
     };
     let packets: Vec<_> = (0..FRAMES).map(|n| lab::udp(family, dst(n), 18)).collect();
     let mut frames = MemPool::new(FRAMES as u32, 2048, 256).take_all();
-    frames.iter_mut().zip(&packets).for_each(|(frame, packet)| frame.fill(packet));
+    frames
+        .iter_mut()
+        .zip(&packets)
+        .for_each(|(frame, packet)| frame.fill(packet));
     (frames, packets)
 }
 
 fn bench_walk(c: &mut Criterion) {
     let mut group = c.benchmark_group("walk");
-    group.throughput(Throughput::Elements((FRAMES * WALKS) as u64)).sample_size(20);
+    group
+        .throughput(Throughput::Elements((FRAMES * WALKS) as u64))
+        .sample_size(20);
     for (family, name) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
         for routes in [1, 1_000, 1_000_000] {
             if family == Family::V6 && routes > 200_000 {
@@ -70,11 +79,17 @@ fn bench_walk(c: &mut Criterion) {
             let mut allocated = 0;
             group.bench_function(format!("{name}/{routes}"), |b| {
                 b.iter(|| {
-                    frames.iter_mut().zip(&packets).for_each(|(frame, packet)| frame.fill(packet));
+                    frames
+                        .iter_mut()
+                        .zip(&packets)
+                        .for_each(|(frame, packet)| frame.fill(packet));
                     let before = ALLOCATIONS.load(Ordering::Relaxed);
                     for _ in 0..WALKS {
                         for frame in &mut frames {
-                            let mut flows = Flows { answers: &mut answers, questions: &mut questions };
+                            let mut flows = Flows {
+                                answers: &mut answers,
+                                questions: &mut questions,
+                            };
                             let verdict = walk(frame, PortIndex(0), &snapshot, &mut flows, &mut Unobserved);
                             assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
                         }

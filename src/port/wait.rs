@@ -22,7 +22,9 @@ pub struct Waker {
 impl Waker {
     /// A waker of its own eventfd.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)? })
+        Ok(Self {
+            fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        })
     }
 
     /// Ends the current or the next sleep. A full counter (2^64 wakes unread) means that it is awake anyway.
@@ -44,8 +46,14 @@ impl AsRawFd for Waker {
 
 /// Sleeps until one of `fds` is readable or `timeout_ms` have passed. A signal ends it early, which costs nothing but a turn.
 pub fn wait(fds: impl IntoIterator<Item = RawFd>, timeout_ms: u32) {
-    let mut polled: Vec<libc::pollfd> =
-        fds.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let mut polled: Vec<libc::pollfd> = fds
+        .into_iter()
+        .map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
     let timeout = timeout_ms.min(i32::MAX as u32) as i32;
     // SAFETY: `polled` is a live array of that many pollfd; poll writes nothing but their revents. A closed fd is reported
     // in revents, not an error of memory.
@@ -62,7 +70,10 @@ mod tests {
         waker.wake();
         let before = monotonic_ns();
         wait([waker.as_raw_fd()], 5_000);
-        assert!(monotonic_ns() - before < 4_000_000_000, "the wake did not end the sleep");
+        assert!(
+            monotonic_ns() - before < 4_000_000_000,
+            "the wake did not end the sleep"
+        );
         waker.drain();
         wait([waker.as_raw_fd()], 1);
     }

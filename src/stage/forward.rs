@@ -33,7 +33,11 @@ pub fn check<'a>(
     }
     // A route's own MTU holds for IPv4 only: IPv6 forwards by the link's (ip6_dst_mtu_maybe_forward).
     let link_mtu = egress.mtu[packet.family as usize];
-    let mtu = if packet.family == Family::V4 && way.mtu != 0 { way.mtu.min(link_mtu) } else { link_mtu };
+    let mtu = if packet.family == Family::V4 && way.mtu != 0 {
+        way.mtu.min(link_mtu)
+    } else {
+        link_mtu
+    };
     if u32::from(packet.l3_len()) > mtu {
         return Verdict::punt(PuntReason::MtuExceeded);
     }

@@ -69,7 +69,12 @@ pub fn route(
         return Verdict::punt(PuntReason::Martian);
     }
 
-    let key = FibKey { src: packet.src, dst: packet.dst, iif: Some(iif), tos: packet.tos };
+    let key = FibKey {
+        src: packet.src,
+        dst: packet.dst,
+        iif: Some(iif),
+        tos: packet.tos,
+    };
     let (prefix_len, route) = match snapshot.fib(packet.family).lookup(&key) {
         Found::Route(prefix_len, route) => (prefix_len, route),
         Found::Refused => return Verdict::punt(PuntReason::Unreachable),
@@ -93,7 +98,11 @@ pub fn route(
         [] => return Verdict::punt(PuntReason::Unreachable),
         _ => ask(packet, bytes, iif, route, snapshot, flows)?,
     };
-    Continue(Way { nexthop, mtu: route.mtu, prefix_len })
+    Continue(Way {
+        nexthop,
+        mtu: route.mtu,
+        prefix_len,
+    })
 }
 
 /// Source validation, RFC 3704, as fib_validate_source of net/ipv4/fib_frontend.c.
@@ -106,11 +115,20 @@ fn validate_source(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot
         }
         return Continue(());
     }
-    let key = FibKey { src: packet.dst, dst: packet.src, iif: None, tos: packet.tos };
+    let key = FibKey {
+        src: packet.dst,
+        dst: packet.src,
+        iif: None,
+        tos: packet.tos,
+    };
     match snapshot.fib(Family::V4).lookup(&key) {
         Found::Route(_, back) if back.kind == RouteKind::Unicast && back.left.is_none() => {
             let same_link = back.nexthops.iter().any(|nexthop| nexthop.iface == iif);
-            if same_link || here.rp_filter != RpFilter::Strict { Continue(()) } else { Verdict::punt(PuntReason::RpFilter) }
+            if same_link || here.rp_filter != RpFilter::Strict {
+                Continue(())
+            } else {
+                Verdict::punt(PuntReason::RpFilter)
+            }
         }
         Found::Nothing | Found::Refused if here.rp_filter == RpFilter::Off => Continue(()),
         _ => Verdict::punt(PuntReason::RpFilter),
@@ -136,7 +154,13 @@ fn ask(
         None => {
             if flows.questions.len() < QUESTIONS_MAX {
                 let route = Arc::clone(route);
-                flows.questions.push(Asked { worker: 0, question, route, epoch: snapshot.multipath_epoch, answer: None });
+                flows.questions.push(Asked {
+                    worker: 0,
+                    question,
+                    route,
+                    epoch: snapshot.multipath_epoch,
+                    answer: None,
+                });
             }
             Verdict::punt(PuntReason::OracleAsked)
         }
@@ -154,7 +178,10 @@ fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Optio
         return None;
     }
     let ports = policy == 1 && packet.flags.any(Flags::PORTS);
-    let label = match (packet.family, bytes.get(usize::from(packet.l3)..usize::from(packet.l3) + 4)) {
+    let label = match (
+        packet.family,
+        bytes.get(usize::from(packet.l3)..usize::from(packet.l3) + 4),
+    ) {
         (Family::V6, Some(&[_, b1, b2, b3])) => u32::from_be_bytes([0, b1 & 0x0f, b2, b3]),
         _ => 0,
     };

@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// All tables that come from configuration. Cloning one shares every large part.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Raised by every change; what was decided under an older one is decided anew.
     pub generation: u64,
@@ -31,6 +31,23 @@ pub struct Snapshot {
     /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
     /// of an older epoch are asked for anew.
     pub multipath_epoch: u64,
+}
+
+impl Default for Snapshot {
+    /// Nothing is there, and nothing is routed.
+    fn default() -> Self {
+        Snapshot {
+            generation: 0,
+            ifaces: Arc::default(),
+            ports: Arc::default(),
+            fib: Family::ALL.map(Fib::new),
+            neighbors: Neighbors::default(),
+            own_v4: Arc::default(),
+            full_source_check: false,
+            multipath_policy: [0; 2],
+            multipath_epoch: 0,
+        }
+    }
 }
 
 impl Snapshot {

@@ -15,7 +15,9 @@ impl Latency {
     /// An empty histogram.
     pub fn new() -> Self {
         // The bounds are constants that the crate accepts; a fallback keeps the type free of a panic.
-        Self(Histogram::new_with_bounds(1, MAX_NS, 2).unwrap_or_else(|_| Histogram::new(2).expect("2 digits are valid")))
+        Self(
+            Histogram::new_with_bounds(1, MAX_NS, 2).unwrap_or_else(|_| Histogram::new(2).expect("2 digits are valid")),
+        )
     }
 
     /// Counts one packet that stayed `ns`.

@@ -109,16 +109,28 @@ fn boxes<O: Observer>(
     });
 
     let way = routing::route(&packet, frame.bytes(), (iif, iface), snapshot, flows)?;
-    seen.see(Stage::Routing, || format!("prefix /{} {}", way.prefix_len, Out(&way, snapshot)));
+    seen.see(Stage::Routing, || {
+        format!("prefix /{} {}", way.prefix_len, Out(&way, snapshot))
+    });
 
     let (egress, port) = forward::check(&packet, (iif, iface), &way, snapshot)?;
-    seen.see(Stage::Forward, || format!("out by {}, {} bytes fit", egress.name, packet.l3_len()));
+    seen.see(Stage::Forward, || {
+        format!("out by {}, {} bytes fit", egress.name, packet.l3_len())
+    });
 
     let mac = neighbor::resolve(&packet, &way, snapshot)?;
     seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&mac)));
 
     tx::rewrite(frame, &packet, &egress.mac, &mac);
-    seen.see(Stage::Tx, || format!("{} > {}, ttl {} -> {}", Mac(&egress.mac), Mac(&mac), packet.ttl, packet.ttl - 1));
+    seen.see(Stage::Tx, || {
+        format!(
+            "{} > {}, ttl {} -> {}",
+            Mac(&egress.mac),
+            Mac(&mac),
+            packet.ttl,
+            packet.ttl - 1
+        )
+    });
     Continue(port)
 }
 

@@ -35,8 +35,8 @@ const HEARTBEAT_TURNS: u32 = 64;
 pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, beat: impl Fn(u64) -> u64) {
     let index = worker.index();
     let shared = worker.shared().clone();
-    let mut idle = 0;
-    let mut turns = 0;
+    let mut idle = 0u32;
+    let mut turns = 0u32;
     loop {
         if turns % HEARTBEAT_TURNS == 0 || idle > 0 {
             let now_ns = monotonic_ns();
@@ -66,7 +66,8 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let shared = worker.shared().clone();
     shared.asleep[index].store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let nothing = shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
+    let nothing =
+        shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
     if nothing {
         wait(worker.fds().chain([shared.wakers[index].as_raw_fd()]), SLEEP_MS);
         worker.slept();

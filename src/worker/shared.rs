@@ -21,7 +21,6 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// A frame on its way to the worker that owns its egress port.
@@ -78,7 +77,12 @@ pub struct Limits {
 impl Limits {
     /// For `workers` workers with slabs of `slab_frames`.
     pub fn new(workers: usize, slab_frames: u32) -> Self {
-        Self { workers, slab_frames, handoffs: 2048, punts: 1024 }
+        Self {
+            workers,
+            slab_frames,
+            handoffs: 2048,
+            punts: 1024,
+        }
     }
 }
 
@@ -126,7 +130,10 @@ impl<Q> Shared<Q> {
             limits,
             snapshot: ArcSwap::from_pointee(snapshot),
             inbox: per_worker.clone().map(|_| ArrayQueue::new(limits.handoffs)).collect(),
-            home: per_worker.clone().map(|_| ArrayQueue::new(limits.slab_frames as usize)).collect(),
+            home: per_worker
+                .clone()
+                .map(|_| ArrayQueue::new(limits.slab_frames as usize))
+                .collect(),
             punts: ArrayQueue::new(limits.punts),
             punt_waker: punt.unparker().clone(),
             questions: ArrayQueue::new(1024),

@@ -101,7 +101,13 @@ impl Tracer {
     /// Ends the packet with its verdict; false when the trace is over.
     pub fn end(&mut self, port: PortIndex, verdict: Verdict) -> bool {
         let boxes = std::mem::take(&mut self.boxes);
-        match self.packets.try_send(Watched { lost: self.lost, worker: self.worker, port, boxes, verdict }) {
+        match self.packets.try_send(Watched {
+            lost: self.lost,
+            worker: self.worker,
+            port,
+            boxes,
+            verdict,
+        }) {
             Ok(()) => {
                 self.lost = 0;
                 self.left -= 1;
@@ -128,18 +134,35 @@ mod tests {
     fn a_filter_names_packets_and_none_matches_all() {
         let any = Filter::default();
         assert!(any.matches(PortIndex(3), None));
-        let tcp = Filter { proto: Some(6), ..Filter::default() };
+        let tcp = Filter {
+            proto: Some(6),
+            ..Filter::default()
+        };
         assert!(!tcp.matches(PortIndex(3), None), "an unparsable packet has no protocol");
-        let port = Filter { port: Some(PortIndex(1)), ..Filter::default() };
+        let port = Filter {
+            port: Some(PortIndex(1)),
+            ..Filter::default()
+        };
         assert!(port.matches(PortIndex(1), None) && !port.matches(PortIndex(2), None));
     }
 
     #[test]
     fn prefixes_hold_addresses_of_their_family() {
-        let net = Within { family: Family::V4, addr: 0x0a00_0000, len: 8 };
+        let net = Within {
+            family: Family::V4,
+            addr: 0x0a00_0000,
+            len: 8,
+        };
         assert!(net.holds(Family::V4, 0x0a01_0203) && !net.holds(Family::V4, 0x0b00_0000));
         assert!(!net.holds(Family::V6, 0x0a01_0203));
-        assert!(Within { family: Family::V6, addr: 0, len: 0 }.holds(Family::V6, Addr::MAX));
+        assert!(
+            Within {
+                family: Family::V6,
+                addr: 0,
+                len: 0
+            }
+            .holds(Family::V6, Addr::MAX)
+        );
     }
 
     #[test]

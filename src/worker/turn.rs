@@ -91,7 +91,9 @@ impl<Q: Queue> Worker<Q> {
             self.snapshot = shared.snapshot.load_full();
         }
         while let Some(asked) = shared.answers[self.index].pop() {
-            self.answers.remember(asked.question, asked.route, asked.epoch, asked.answer);
+            if let Some(answer) = asked.answer {
+                self.answers.insert(asked.question, asked.route, asked.epoch, answer);
+            }
         }
         while let Some(frame) = shared.home[self.index].pop() {
             self.free.push(frame);
@@ -112,7 +114,12 @@ impl<Q: Queue> Worker<Q> {
         let shared = Arc::clone(&self.shared);
         let mut moved = 0;
         while moved < BURST
-            && let Some(Handoff { frame, egress, ingress, arrival_ns }) = shared.inbox[self.index].pop()
+            && let Some(Handoff {
+                frame,
+                egress,
+                ingress,
+                arrival_ns,
+            }) = shared.inbox[self.index].pop()
         {
             moved += 1;
             self.report.taken_over += 1;
@@ -129,7 +136,11 @@ impl<Q: Queue> Worker<Q> {
         let owned = &mut self.queues[place];
         owned.queue.complete(&mut self.done);
         while let Some(frame) = self.done.pop() {
-            if self.shared.home_of(frame.id()) == self.index { self.free.push(frame) } else { self.shared.send_home(frame) }
+            if self.shared.home_of(frame.id()) == self.index {
+                self.free.push(frame)
+            } else {
+                self.shared.send_home(frame)
+            }
         }
         owned.queue.refill(&mut self.free);
         let mut burst = std::mem::take(&mut self.burst);
@@ -167,13 +178,19 @@ impl<Q: Queue> Worker<Q> {
         if self.tracer.is_some() {
             return self.traced(frame, port);
         }
-        let mut flows = Flows { answers: &mut self.answers, questions: &mut self.questions };
+        let mut flows = Flows {
+            answers: &mut self.answers,
+            questions: &mut self.questions,
+        };
         walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved)
     }
 
     #[cold]
     fn traced(&mut self, frame: &mut Frame, port: PortIndex) -> Verdict {
-        let mut flows = Flows { answers: &mut self.answers, questions: &mut self.questions };
+        let mut flows = Flows {
+            answers: &mut self.answers,
+            questions: &mut self.questions,
+        };
         let parsed = match rx::parse_any(frame, port) {
             Continue(parsed) => Some(parsed),
             Break(_) => None,
@@ -198,7 +215,12 @@ impl<Q: Queue> Worker<Q> {
         let Some(owner) = self.shared.owner(egress) else {
             return self.lose(frame, ingress, DropReason::PortGone);
         };
-        match self.shared.inbox[owner].push(Handoff { frame, egress, ingress, arrival_ns }) {
+        match self.shared.inbox[owner].push(Handoff {
+            frame,
+            egress,
+            ingress,
+            arrival_ns,
+        }) {
             Ok(()) => {
                 self.report.handed_off += 1;
                 self.report.port(ingress).forwarded += 1;
@@ -346,7 +368,13 @@ impl<Q: Queue> Worker<Q> {
         self.egress[usize::from(port.0)].get_or_insert(place);
         self.latency[usize::from(port.0)].get_or_insert_default();
         let (pending, arrivals) = (Vec::with_capacity(2 * BURST), Vec::with_capacity(2 * BURST));
-        self.queues.push(Owned { port, number, queue, pending, arrivals });
+        self.queues.push(Owned {
+            port,
+            number,
+            queue,
+            pending,
+            arrivals,
+        });
     }
 
     fn close(&mut self, port: PortIndex) -> Vec<Q> {
@@ -380,7 +408,9 @@ impl<Q: Queue> Worker<Q> {
         };
         report.queues = self.queues.iter().map(of).collect();
         let sampled = |(port, latency): (usize, &Option<Box<Latency>>)| {
-            latency.as_ref().map(|latency| (PortIndex(port as u16), (**latency).clone()))
+            latency
+                .as_ref()
+                .map(|latency| (PortIndex(port as u16), (**latency).clone()))
         };
         report.latency = self.latency.iter().enumerate().filter_map(sampled).collect();
         report

@@ -7,7 +7,7 @@
 
 use bypath::packet::{Family, PortIndex};
 use bypath::table::Snapshot;
-use bypath::table::fib::{Action, Fib, Gateway, Lpm, Nexthop, Prefix, Route, RouteKind, Rule};
+use bypath::table::fib::{Fib, Gateway, Nexthop, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
 use bypath::table::iface::{Iface, IfaceFamily, IfaceIndex};
 use std::sync::Arc;
 
@@ -29,8 +29,16 @@ pub fn ifaces() -> Vec<Iface> {
         up: true,
         port: Some(PortIndex(n)),
         family: [
-            IfaceFamily { forwarding: true, redirects: true, ..IfaceFamily::default() },
-            IfaceFamily { forwarding: true, redirects: true, ..IfaceFamily::default() },
+            IfaceFamily {
+                forwarding: true,
+                redirects: true,
+                ..IfaceFamily::default()
+            },
+            IfaceFamily {
+                forwarding: true,
+                redirects: true,
+                ..IfaceFamily::default()
+            },
         ],
     };
     vec![iface(0), iface(1)]
@@ -38,36 +46,42 @@ pub fn ifaces() -> Vec<Iface> {
 
 /// A unicast route out of `iface`.
 pub fn route(iface: u16, gateway: Gateway) -> Arc<Route> {
-    let nexthops = Box::new([Nexthop { iface: IfaceIndex(iface), gateway }]);
-    Arc::new(Route { kind: RouteKind::Unicast, nexthops, mtu: 0, left: None })
-}
-
-/// The rules that every box starts with: local, then main.
-pub fn rules() -> Vec<Rule> {
-    let any = Prefix { addr: 0, len: 0 };
-    let rule = |pref, table| Rule {
-        pref,
-        from: any,
-        to: any,
-        iif: None,
-        tos: 0,
-        action: Action::Lookup(table),
-        suppress_prefix_len: -1,
+    let nexthops = Box::new([Nexthop {
+        iface: IfaceIndex(iface),
+        gateway,
+    }]);
+    Arc::new(Route {
+        kind: RouteKind::Unicast,
+        nexthops,
+        mtu: 0,
         left: None,
-    };
-    vec![rule(0, 0), rule(32766, 1)]
+    })
 }
 
 /// A box with `routes` IPv4 routes /24 (and as many IPv6 /48) beside its connected ones, all by the far gateway whose
 /// Ethernet address is `far`.
 pub fn snapshot(routes: u32, far: [u8; 6]) -> Snapshot {
-    let mut snapshot = Snapshot { generation: 1, ifaces: Arc::new(ifaces()), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        generation: 1,
+        ifaces: Arc::new(ifaces()),
+        ..Snapshot::default()
+    };
     snapshot.ports = Arc::new(vec![Some(IfaceIndex(0)), Some(IfaceIndex(1))]);
-    let local = Arc::new(Route { kind: RouteKind::Local, nexthops: Box::default(), mtu: 0, left: None });
+    let local = Arc::new(Route {
+        kind: RouteKind::Local,
+        nexthops: Box::default(),
+        mtu: 0,
+        left: None,
+    });
     for family in Family::ALL {
-        let bits = family.bits();
-        let (mut local_table, mut main) = (Lpm::new(bits), Lpm::new(bits));
-        local_table.insert(own(family), bits, local.clone());
+        let fib = &mut snapshot.fib[family as usize];
+        *fib = Fib::with_default_rules(family);
+        let local_table = fib.table(TABLE_LOCAL);
+        fib.tables[local_table]
+            .1
+            .insert(own(family), family.bits(), local.clone());
+        let main = fib.table(TABLE_MAIN);
+        let main = &mut fib.tables[main].1;
         let (connected, len) = net(family, 1);
         main.insert(connected, len, route(1, Gateway::Onlink));
         let (near, len) = net(family, 0);
@@ -77,8 +91,6 @@ pub fn snapshot(routes: u32, far: [u8; 6]) -> Snapshot {
             let (addr, len) = destination_net(family, n);
             main.insert(addr, len, via.clone());
         }
-        snapshot.fib[family as usize] =
-            Fib { rules: Arc::new(rules()), tables: vec![(255, local_table), (254, main)] };
         snapshot.neighbors.insert(IfaceIndex(1), family, gateway(family), far);
     }
     snapshot
