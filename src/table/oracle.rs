@@ -28,6 +28,9 @@ pub struct Question {
     pub sport: u16,
     /// Destination port, 0 if none.
     pub dport: u16,
+    /// IPv6 flow label: the kernel's hash takes it in unless it hashes ports (`fib_multipath_hash_policy` 1). 0 for IPv4,
+    /// and where it does not matter.
+    pub flow_label: u32,
 }
 
 /// What the kernel answered.
