@@ -13,6 +13,8 @@
 //! `xsk` is the AF_XDP queue on top of `umem`; `mem` and `pcap` are queues without a kernel, for tests and benches. Layer 2,
 //! and one of the few rooms where `unsafe` may live.
 
+pub mod bpf_query;
+
 use crate::packet::Frame;
 use std::os::fd::RawFd;
 
