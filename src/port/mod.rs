@@ -16,6 +16,7 @@
 mod audit;
 #[cfg(feature = "xdp")]
 mod bind;
+pub mod bpf_query;
 #[cfg(feature = "xdp")]
 mod ethtool;
 #[cfg(feature = "xdp")]

@@ -44,7 +44,8 @@ pub struct Question {
     pub sport: u16,
     /// Destination port, 0 if none.
     pub dport: u16,
-    /// IPv6 flow label, which the kernel's default policy hashes too; 0 for IPv4.
+    /// IPv6 flow label: the kernel's hash takes it in unless it hashes ports (`fib_multipath_hash_policy` 1). 0 for IPv4,
+    /// and where it does not matter.
     pub flow_label: u32,
 }
 
