@@ -45,7 +45,7 @@ mod bpf {
         builder
             .source(source)
             .clang(clang)
-            .clang_args([include.as_str(), "-Wall", "-Werror"]);
+            .clang_args([include.as_str(), "-Wall", "-Werror", "-mcpu=v3"]);
         if let Err(e) = builder.build_and_generate(skeleton) {
             fail(&format!("{}: {e:#}\n{HELP}", source.display()));
         }
