@@ -1,15 +1,28 @@
-//! smoke
+//! The twin over hand-written routing scenarios: for the same frames, the far ends must see the same with bypath and without.
+//!
+//! A scenario is a configuration, frames, and the least share of them that bypath must have forwarded itself, so that
+//! punting everything does not pass. Where something stands in the path that bypath does not carry (module `fail_closed`),
+//! it must have forwarded nothing.
+//!
+//! `BYPATH_TWIN=kernel` compares two kernels, to judge the harness (see `lab`).
+
 mod lab;
-use lab::packet::*; use lab::twin::*;
-#[test] fn smoke() {
- let mut c = Vec::new();
- for i in 0..2 { c.push(format!("ip addr add 10.0.{i}.1/24 dev d{i}")); c.push(format!("ip neigh add 10.0.{i}.2 lladdr {} dev d{i} nud permanent", text(wire_mac(i)))); }
- let t0=std::time::Instant::now();
- let mut t = Twin::start(Setup::new("smoke",2,c));
- println!("start {:?}", t0.elapsed());
- let t0=std::time::Instant::now();
- for k in 0..100u16 { t.send(0, (0..200).map(|i| udp(ip("10.0.0.2"), ip("10.0.1.2"), (1000+k, i), 26).ttl(if i%10==0 {1} else {64}))); }
- println!("inject {:?}", t0.elapsed());
- let o = t.finish(Share::AtLeast(0.9));
- println!("{o:?} {:?}", t0.elapsed());
-}
+
+#[path = "routing/changes.rs"]
+mod changes;
+#[path = "routing/fail_closed.rs"]
+mod fail_closed;
+#[path = "routing/harness.rs"]
+mod harness;
+#[path = "routing/headers.rs"]
+mod headers;
+#[path = "routing/kernel_answers.rs"]
+mod kernel_answers;
+#[path = "routing/mtu.rs"]
+mod mtu;
+#[path = "routing/routes.rs"]
+mod routes;
+#[path = "routing/sources.rs"]
+mod sources;
+#[path = "routing/transit.rs"]
+mod transit;

@@ -33,9 +33,16 @@ pub struct Totals {
 impl Totals {
     /// All punts, or all drops, that happened, as `reason n, reason n`.
     pub fn list(reasons: &BTreeMap<String, u64>) -> String {
-        let happened: Vec<String> =
-            reasons.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{reason} {count}")).collect();
-        if happened.is_empty() { "none".into() } else { happened.join(", ") }
+        let happened: Vec<String> = reasons
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        if happened.is_empty() {
+            "none".into()
+        } else {
+            happened.join(", ")
+        }
     }
 
     /// Panics unless every packet has one verdict.
@@ -66,7 +73,10 @@ impl Bypath {
     pub fn start(namespace: &Namespace, ports: &[String], arguments: &[String]) -> Self {
         let mut command = Command::new(BINARY);
         command.arg("run").args(ports).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         sys::before_exec(&mut command, sys::die_with_parent);
         let output = Arc::new(Mutex::new(String::new()));
         let (started_to, started) = channel();
@@ -85,10 +95,20 @@ impl Bypath {
             }
         });
         let pid = started.recv().expect("bypath was started");
-        let bypath =
-            Bypath { namespace: namespace.share(), pid, exited, output, thread: Some(thread), running: true };
+        let bypath = Bypath {
+            namespace: namespace.share(),
+            pid,
+            exited,
+            output,
+            thread: Some(thread),
+            running: true,
+        };
         if ready.recv_timeout(READY_WITHIN).is_err() {
-            panic!("`bypath run {}` did not get ready; it said:\n{}", ports.join(" "), bypath.said());
+            panic!(
+                "`bypath run {}` did not get ready; it said:\n{}",
+                ports.join(" "),
+                bypath.said()
+            );
         }
         bypath
     }
@@ -128,10 +148,18 @@ impl Bypath {
         sys::signal(self.pid, libc::SIGTERM).expect("signal bypath");
         let since = Instant::now();
         let Ok(status) = self.exited.recv_timeout(STOP_WITHIN) else {
-            panic!("bypath did not end within {:?} of SIGTERM; it said:\n{}", since.elapsed(), self.said());
+            panic!(
+                "bypath did not end within {:?} of SIGTERM; it said:\n{}",
+                since.elapsed(),
+                self.said()
+            );
         };
         self.running = false;
-        assert!(status.success(), "bypath ended with {status} on SIGTERM; it said:\n{}", self.said());
+        assert!(
+            status.success(),
+            "bypath ended with {status} on SIGTERM; it said:\n{}",
+            self.said()
+        );
     }
 }
 

@@ -91,7 +91,9 @@ impl Rules {
             return Some(Seen::Noise);
         }
         if self.redirects_timed && protocol == proto::ICMP && frame.get(34)? == &5 {
-            return Some(Seen::Redirects(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(30..34)?).ok()?).into()));
+            return Some(Seen::Redirects(
+                Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(30..34)?).ok()?).into(),
+            ));
         }
         let mut frame = frame.to_vec();
         frame[18..20].fill(0);
@@ -118,9 +120,9 @@ impl Rules {
                     let target = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(62..78)?).ok()?);
                     Some(question(frame, target.into()))
                 }
-                137 if self.redirects_timed => {
-                    Some(Seen::Redirects(Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(38..54)?).ok()?).into()))
-                }
+                137 if self.redirects_timed => Some(Seen::Redirects(
+                    Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(38..54)?).ok()?).into(),
+                )),
                 _ => None,
             },
             _ => None,
@@ -132,10 +134,20 @@ impl Rules {
         let (kernel, bypath) = (self.sort(kernel), self.sort(bypath));
         let mut difference = Difference::default();
         let mut surplus: BTreeMap<&Vec<u8>, i64> = BTreeMap::new();
-        kernel.frames.iter().for_each(|frame| *surplus.entry(frame).or_default() -= 1);
-        bypath.frames.iter().for_each(|frame| *surplus.entry(frame).or_default() += 1);
+        kernel
+            .frames
+            .iter()
+            .for_each(|frame| *surplus.entry(frame).or_default() -= 1);
+        bypath
+            .frames
+            .iter()
+            .for_each(|frame| *surplus.entry(frame).or_default() += 1);
         for (frame, count) in surplus {
-            let list = if count < 0 { &mut difference.missing } else { &mut difference.extra };
+            let list = if count < 0 {
+                &mut difference.missing
+            } else {
+                &mut difference.extra
+            };
             list.extend(std::iter::repeat_n(frame.clone(), count.unsigned_abs() as usize));
         }
         for seen in kernel.sets.difference(&bypath.sets) {
@@ -173,7 +185,9 @@ impl Rules {
         };
         let (kernel, bypath) = (by_flow(kernel), by_flow(bypath));
         let differ = kernel.iter().filter(|(flow, frames)| bypath.get(*flow) != Some(frames));
-        differ.map(|(_, frames)| format!("order of {}", super::report::summary(&frames[0]))).collect()
+        differ
+            .map(|(_, frames)| format!("order of {}", super::report::summary(&frames[0])))
+            .collect()
     }
 }
 
@@ -185,7 +199,11 @@ struct Sorted {
 
 /// A broadcast or multicast question is compared, a probe of one neighbour is not.
 fn question(frame: &[u8], target: IpAddr) -> Seen {
-    if frame[0] & 1 == 1 { Seen::Asks(target) } else { Seen::Noise }
+    if frame[0] & 1 == 1 {
+        Seen::Asks(target)
+    } else {
+        Seen::Noise
+    }
 }
 
 /// Addresses, protocol and, where they are there, ports.

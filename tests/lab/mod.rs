@@ -22,6 +22,7 @@ pub mod bypath;
 pub mod compare;
 pub mod namespace;
 pub mod packet;
+pub mod plan;
 pub mod report;
 pub mod respond;
 pub mod router;

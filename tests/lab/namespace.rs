@@ -51,7 +51,9 @@ impl Namespace {
 
     /// Another holder of the same namespace.
     pub fn share(&self) -> Self {
-        Namespace { file: self.file.try_clone().expect("duplicate a descriptor") }
+        Namespace {
+            file: self.file.try_clone().expect("duplicate a descriptor"),
+        }
     }
 
     /// Forks a command inside.
@@ -64,8 +66,14 @@ impl Namespace {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a command");
         let mut command = Command::new(program);
-        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.spawn(&mut command).unwrap_or_else(|error| panic!("{program}: {error}"));
+        command
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .spawn(&mut command)
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
         let mut stdin = child.stdin.take().expect("stdin is piped");
         std::thread::scope(|scope| {
             // On its own thread: a long input and a long output would block each other. A child that closes its stdin
@@ -140,9 +148,18 @@ struct BatchKind {
 }
 
 const BATCHES: [BatchKind; 3] = [
-    BatchKind { prefix: "ip -6 ", program: "ip -6 -batch -" },
-    BatchKind { prefix: "ip ", program: "ip -batch -" },
-    BatchKind { prefix: "tc ", program: "tc -batch -" },
+    BatchKind {
+        prefix: "ip -6 ",
+        program: "ip -6 -batch -",
+    },
+    BatchKind {
+        prefix: "ip ",
+        program: "ip -batch -",
+    },
+    BatchKind {
+        prefix: "tc ",
+        program: "tc -batch -",
+    },
 ];
 
 fn batch_kind(line: &str) -> Option<BatchKind> {

@@ -141,7 +141,11 @@ pub fn tcp(src: IpAddr, dst: IpAddr, ports: (u16, u16), flags: u8, length: usize
 
 /// An echo request of the addresses' family.
 pub fn ping(src: IpAddr, dst: IpAddr, id: u16, sequence: u16, length: usize) -> Packet {
-    let (protocol, kind) = if src.is_ipv4() { (proto::ICMP, 8) } else { (proto::ICMPV6, 128) };
+    let (protocol, kind) = if src.is_ipv4() {
+        (proto::ICMP, 8)
+    } else {
+        (proto::ICMPV6, 128)
+    };
     let mut body = vec![kind, 0, 0, 0];
     body.extend(id.to_be_bytes());
     body.extend(sequence.to_be_bytes());
@@ -208,7 +212,8 @@ impl Packet {
                 IpAddr::V4(_) => part.fragment = (part.fragment & DF) | offset | if more { MF } else { 0 },
                 IpAddr::V6(_) => {
                     let [hi, lo] = ((offset << 3) | u16::from(more)).to_be_bytes();
-                    part.extensions.push((proto::FRAGMENT, vec![0, 0, hi, lo, 0, 0, 0x12, 0x34]));
+                    part.extensions
+                        .push((proto::FRAGMENT, vec![0, 0, hi, lo, 0, 0, 0x12, 0x34]));
                 }
             }
             part
@@ -284,8 +289,12 @@ impl Packet {
         let first = u32::from(self.first_byte.unwrap_or(0x60)) << 24;
         frame.extend((first | u32::from(self.tos) << 20 | self.flow_label).to_be_bytes());
         frame.extend((length as u16).to_be_bytes());
-        let following: Vec<u8> =
-            self.extensions.iter().map(|(protocol, _)| *protocol).chain([self.protocol]).collect();
+        let following: Vec<u8> = self
+            .extensions
+            .iter()
+            .map(|(protocol, _)| *protocol)
+            .chain([self.protocol])
+            .collect();
         frame.extend([following[0], self.ttl]);
         frame.extend(src.octets());
         frame.extend(dst.octets());
@@ -298,7 +307,9 @@ impl Packet {
 
 /// The one's complement sum of big-endian words, unfolded.
 fn add(sum: u32, bytes: &[u8]) -> u32 {
-    bytes.chunks(2).fold(sum, |sum, pair| sum + (u32::from(pair[0]) << 8) + pair.get(1).map_or(0, |&low| u32::from(low)))
+    bytes.chunks(2).fold(sum, |sum, pair| {
+        sum + (u32::from(pair[0]) << 8) + pair.get(1).map_or(0, |&low| u32::from(low))
+    })
 }
 
 fn fold(mut sum: u32) -> u16 {

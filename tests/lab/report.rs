@@ -20,13 +20,24 @@ pub fn describe(port: usize, difference: &Difference) -> String {
     let mut extra: Vec<&Vec<u8>> = difference.extra.iter().collect();
     for missing in difference.missing.iter().take(SHOWN_MAX) {
         let _ = writeln!(text, "  kernel sent: {}\n{}", summary(missing), hex(missing));
-        let Some(nearest) = (0..extra.len()).min_by_key(|&at| distance(missing, extra[at])) else { continue };
+        let Some(nearest) = (0..extra.len()).min_by_key(|&at| distance(missing, extra[at])) else {
+            continue;
+        };
         if distance(missing, extra[nearest]) > missing.len() / 2 {
             continue;
         }
         let other = extra.swap_remove(nearest);
-        let at = missing.iter().zip(other).position(|(a, b)| a != b).unwrap_or(missing.len().min(other.len()));
-        let _ = writeln!(text, "  bypath sent: {} (differs from byte {at})\n{}", summary(other), hex(other));
+        let at = missing
+            .iter()
+            .zip(other)
+            .position(|(a, b)| a != b)
+            .unwrap_or(missing.len().min(other.len()));
+        let _ = writeln!(
+            text,
+            "  bypath sent: {} (differs from byte {at})\n{}",
+            summary(other),
+            hex(other)
+        );
     }
     for frame in extra.iter().take(SHOWN_MAX) {
         let _ = writeln!(text, "  only bypath: {}\n{}", summary(frame), hex(frame));
@@ -57,11 +68,27 @@ fn hex(frame: &[u8]) -> String {
 
 /// One frame in one line.
 pub fn summary(frame: &[u8]) -> String {
-    let Some(ethernet) = frame.get(..14) else { return format!("{} bytes, no Ethernet header", frame.len()) };
+    let Some(ethernet) = frame.get(..14) else {
+        return format!("{} bytes, no Ethernet header", frame.len());
+    };
     let head = format!(
         "{} > {} {} bytes",
-        super::packet::text([ethernet[6], ethernet[7], ethernet[8], ethernet[9], ethernet[10], ethernet[11]]),
-        super::packet::text([ethernet[0], ethernet[1], ethernet[2], ethernet[3], ethernet[4], ethernet[5]]),
+        super::packet::text([
+            ethernet[6],
+            ethernet[7],
+            ethernet[8],
+            ethernet[9],
+            ethernet[10],
+            ethernet[11]
+        ]),
+        super::packet::text([
+            ethernet[0],
+            ethernet[1],
+            ethernet[2],
+            ethernet[3],
+            ethernet[4],
+            ethernet[5]
+        ]),
         frame.len()
     );
     let rest = match (ethernet[12], ethernet[13]) {
@@ -75,7 +102,11 @@ pub fn summary(frame: &[u8]) -> String {
 
 fn ipv4(packet: &[u8]) -> Option<String> {
     let head = usize::from(packet.first()? & 0xf) * 4;
-    let word = |at: usize| packet.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let word = |at: usize| {
+        packet
+            .get(at..at + 2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+    };
     let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
     Some(format!(
         "IPv4 {} > {} ttl {} len {} id {:04x} frag {:04x} {}",
@@ -103,7 +134,11 @@ fn ipv6(packet: &[u8]) -> Option<String> {
 
 fn layer4(protocol: u8, body: &[u8]) -> String {
     let ports = || match body.get(..4) {
-        Some(ports) => format!("{} > {}", u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]])),
+        Some(ports) => format!(
+            "{} > {}",
+            u16::from_be_bytes([ports[0], ports[1]]),
+            u16::from_be_bytes([ports[2], ports[3]])
+        ),
         None => "truncated".into(),
     };
     match (protocol, body) {
@@ -118,7 +153,11 @@ fn layer4(protocol: u8, body: &[u8]) -> String {
 /// Where the files of this build's twins go: `twin/` in cargo's target folder.
 pub fn folder() -> PathBuf {
     let binary = Path::new(super::bypath::BINARY);
-    binary.ancestors().nth(2).expect("the binary is in target/PROFILE/").join("twin")
+    binary
+        .ancestors()
+        .nth(2)
+        .expect("the binary is in target/PROFILE/")
+        .join("twin")
 }
 
 /// Writes the captures of one lab, one slice of frames per far end; where to.
@@ -127,7 +166,11 @@ pub fn write_pcap(name: &str, captures: &[&[Vec<u8>]]) -> PathBuf {
     std::fs::create_dir_all(folder()).expect("make target/twin");
     let mut file = Vec::new();
     // Section header: byte order, version 1.0, length unknown. Then an interface per far end, then the frames.
-    block(&mut file, 0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+    block(
+        &mut file,
+        0x0a0d_0d0a,
+        &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat(),
+    );
     for port in 0..captures.len() {
         let name = format!("w{port}\0\0");
         let options = [&[2, 0, 2, 0][..], name.as_bytes(), &[0, 0, 0, 0]].concat();
@@ -136,8 +179,14 @@ pub fn write_pcap(name: &str, captures: &[&[Vec<u8>]]) -> PathBuf {
     for (port, frames) in captures.iter().enumerate() {
         for (time_us, frame) in frames.iter().enumerate() {
             let length = (frame.len() as u32).to_le_bytes();
-            let head =
-                [(port as u32).to_le_bytes(), [0; 4], (time_us as u32).to_le_bytes(), length, length].concat();
+            let head = [
+                (port as u32).to_le_bytes(),
+                [0; 4],
+                (time_us as u32).to_le_bytes(),
+                length,
+                length,
+            ]
+            .concat();
             block(&mut file, 6, &[&head[..], frame].concat());
         }
     }

@@ -27,12 +27,18 @@ impl Responder {
     pub fn start(namespace: &Namespace, interface: &str) -> Self {
         let known = Known::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let socket = namespace.enter(|| PacketSocket::open(interface)).expect("packet socket");
+        let socket = namespace
+            .enter(|| PacketSocket::open(interface))
+            .expect("packet socket");
         let thread = std::thread::spawn({
             let (known, stop) = (known.clone(), stop.clone());
             move || serve(socket, &known, &stop)
         });
-        Responder { known, stop, thread: Some(thread) }
+        Responder {
+            known,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Has it answer for one more address.

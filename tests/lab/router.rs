@@ -25,7 +25,11 @@ pub struct Layout {
 impl Layout {
     /// `ports` ports with an MTU of 1500 and one queue.
     pub fn ports(ports: usize) -> Self {
-        Layout { ports, mtu: Vec::new(), queues: 1 }
+        Layout {
+            ports,
+            mtu: Vec::new(),
+            queues: 1,
+        }
     }
 
     fn mtu(&self, port: usize) -> u32 {
@@ -62,7 +66,11 @@ impl Lab {
             );
         }
         router.run_with("ip -batch -", &links);
-        let wires = far.into_iter().enumerate().map(|(port, far)| Wire::new(far, port)).collect();
+        let wires = far
+            .into_iter()
+            .enumerate()
+            .map(|(port, far)| Wire::new(far, port))
+            .collect();
         let lab = Lab { router, wires };
         lab.switch_offloads_off();
         let up: String = (0..layout.ports).map(|port| format!("link set d{port} up\n")).collect();
@@ -100,8 +108,21 @@ impl Lab {
 
 fn far_namespace() -> Namespace {
     let far = Namespace::new();
-    far.sysctl(&[("net.ipv6.conf.default.disable_ipv6", "1"), ("net.ipv6.conf.all.disable_ipv6", "1")]);
+    far.sysctl(&[
+        ("net.ipv6.conf.default.disable_ipv6", "1"),
+        ("net.ipv6.conf.all.disable_ipv6", "1"),
+    ]);
     far
+}
+
+/// Whether this kernel knows a qdisc; says so where it does not, since a scenario is then left out.
+pub fn kernel_has_qdisc(kind: &str) -> bool {
+    let output = Namespace::new().output(&format!("tc qdisc add dev lo root {kind}"), "");
+    let unknown = String::from_utf8_lossy(&output.stderr).contains("kind is unknown");
+    if unknown {
+        println!("left out: this kernel has no qdisc {kind}");
+    }
+    !unknown
 }
 
 const ROUTER_SYSCTLS: &[(&str, &str)] = &[

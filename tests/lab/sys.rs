@@ -25,7 +25,11 @@ const PACKET_IGNORE_OUTGOING: c_int = 23;
 const CONTROL_BYTES: usize = 64;
 
 fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Gives the calling thread a new, empty network namespace.
@@ -61,12 +65,27 @@ pub fn before_exec(command: &mut std::process::Command, hook: fn() -> io::Result
 
 /// Waits until one of the sockets has something to read, or `timeout` is over.
 pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
-    let mut polls: Vec<libc::pollfd> =
-        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-    let timespec =
-        libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as libc::c_long };
+    let mut polls: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let timespec = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
     // SAFETY: `polls` and `timespec` live through the call and the length is theirs; a null mask is allowed.
-    unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, &timespec, std::ptr::null()) };
+    unsafe {
+        libc::ppoll(
+            polls.as_mut_ptr(),
+            polls.len() as libc::nfds_t,
+            &timespec,
+            std::ptr::null(),
+        )
+    };
 }
 
 /// A packet socket on one interface.
@@ -87,11 +106,18 @@ impl PacketSocket {
         // Protocol 0: nothing arrives before the bind below.
         // SAFETY: no memory is involved.
         let fd = check(unsafe {
-            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+            libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+                0,
+            )
         })?;
         // SAFETY: the descriptor is new and ours alone.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = PacketSocket { fd, buffers: vec![vec![0; FRAME_MAX]; BATCH] };
+        let socket = PacketSocket {
+            fd,
+            buffers: vec![vec![0; FRAME_MAX]; BATCH],
+        };
         socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)?;
         socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, RECEIVE_BUFFER_BYTES)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
@@ -153,7 +179,10 @@ impl PacketSocket {
     fn send_batch(&self, frames: &[Vec<u8>]) -> io::Result<usize> {
         let mut parts: Vec<libc::iovec> = frames
             .iter()
-            .map(|frame| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() })
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
             .collect();
         let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(|part| message(part, None)).collect();
         // SAFETY: every header points at an iovec of `parts`, and that at a frame; all outlive the call, which only reads.
@@ -168,14 +197,26 @@ impl PacketSocket {
             let mut parts: Vec<libc::iovec> = self
                 .buffers
                 .iter_mut()
-                .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: FRAME_MAX })
+                .map(|buffer| libc::iovec {
+                    iov_base: buffer.as_mut_ptr().cast(),
+                    iov_len: FRAME_MAX,
+                })
                 .collect();
-            let mut messages: Vec<libc::mmsghdr> =
-                parts.iter_mut().zip(&mut control).map(|(part, control)| message(part, Some(control))).collect();
+            let mut messages: Vec<libc::mmsghdr> = parts
+                .iter_mut()
+                .zip(&mut control)
+                .map(|(part, control)| message(part, Some(control)))
+                .collect();
             // SAFETY: every header points at an iovec of `parts` (that at a buffer of FRAME_MAX bytes) and at its own control
             // room; all outlive the call.
             let got = check(unsafe {
-                libc::recvmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), BATCH as u32, 0, std::ptr::null_mut())
+                libc::recvmmsg(
+                    self.fd.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    BATCH as u32,
+                    0,
+                    std::ptr::null_mut(),
+                )
             });
             let got = match got {
                 Ok(got) => got as usize,
@@ -248,6 +289,10 @@ fn vlan(header: &libc::msghdr) -> Option<(u16, u16)> {
     // SAFETY: the kernel writes a whole tpacket_auxdata for this type, and CONTROL_BYTES has room for it.
     let data = unsafe { libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>().read_unaligned() };
     let valid = data.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
-    let protocol = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { data.tp_vlan_tpid } else { 0x8100 };
+    let protocol = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+        data.tp_vlan_tpid
+    } else {
+        0x8100
+    };
     valid.then_some((protocol, data.tp_vlan_tci))
 }

@@ -127,14 +127,21 @@ impl Side {
         let lab = Lab::new(&setup.layout);
         lab.router.apply(&setup.config);
         let ports = setup.layout.ports;
-        Side { lab, counted: vec![0; ports], frames: vec![0; ports] }
+        Side {
+            lab,
+            counted: vec![0; ports],
+            frames: vec![0; ports],
+        }
     }
 
     /// Takes what has arrived; counts what is compared frame by frame.
     fn drain(&mut self, rules: &Rules) {
         self.lab.drain();
         for ((wire, counted), frames) in self.lab.wires.iter().zip(&mut self.counted).zip(&mut self.frames) {
-            *frames += wire.captured[*counted..].iter().filter(|f| matches!(rules.see(f), Seen::Frame(_))).count();
+            *frames += wire.captured[*counted..]
+                .iter()
+                .filter(|f| matches!(rules.see(f), Seen::Frame(_)))
+                .count();
             *counted = wire.captured.len();
         }
     }
@@ -145,7 +152,10 @@ impl Side {
         let mut own = Vec::new();
         while let Some(word) = words.next() {
             if matches!(word, "inet" | "inet6") {
-                let address = words.peek().and_then(|address| address.split('/').next()).expect("an address");
+                let address = words
+                    .peek()
+                    .and_then(|address| address.split('/').next())
+                    .expect("an address");
                 own.push(address.parse().expect("an address"));
             }
         }
@@ -176,13 +186,30 @@ impl Twin {
             tested.lab.switch_offloads_off();
             bypath
         });
-        let rules = Rules { own: kernel.own_addresses().into_iter().collect(), redirects_timed: setup.redirects_timed };
-        Twin { setup, mode, kernel, tested, bypath, rules, injected: 0, changes: Vec::new() }
+        let rules = Rules {
+            own: kernel.own_addresses().into_iter().collect(),
+            redirects_timed: setup.redirects_timed,
+        };
+        Twin {
+            setup,
+            mode,
+            kernel,
+            tested,
+            bypath,
+            rules,
+            injected: 0,
+            changes: Vec::new(),
+        }
     }
 
     /// The router without bypath, to be asked (`ip route get`), never changed alone.
     pub fn kernel_router(&self) -> &Namespace {
         &self.kernel.lab.router
+    }
+
+    /// The router that is judged, to be looked at, or spoilt where a test wants a difference.
+    pub fn tested_router(&self) -> &Namespace {
+        &self.tested.lab.router
     }
 
     /// The running bypath, if this mode has one.
@@ -217,7 +244,12 @@ impl Twin {
         let until = Instant::now() + within;
         loop {
             self.tested.drain(&self.rules);
-            let behind = self.tested.frames.iter().zip(&self.kernel.frames).any(|(tested, kernel)| tested < kernel);
+            let behind = self
+                .tested
+                .frames
+                .iter()
+                .zip(&self.kernel.frames)
+                .any(|(tested, kernel)| tested < kernel);
             if !behind {
                 return;
             }
@@ -298,10 +330,17 @@ impl Twin {
     fn check_totals(&self, outcome: &Outcome, share: Share) {
         let (name, totals) = (&self.setup.name, &outcome.totals);
         totals.assert_balanced();
-        assert_eq!(Totals::list(&totals.dropped), "none", "{name}: bypath dropped packets: {totals:?}");
+        assert_eq!(
+            Totals::list(&totals.dropped),
+            "none",
+            "{name}: bypath dropped packets: {totals:?}"
+        );
         match share {
             Share::Nothing => {
-                assert_eq!(totals.forwarded, 0, "{name}: forwarded what the kernel should have seen: {totals:?}");
+                assert_eq!(
+                    totals.forwarded, 0,
+                    "{name}: forwarded what the kernel should have seen: {totals:?}"
+                );
             }
             Share::AtLeast(least) => assert!(
                 outcome.share() >= least,
@@ -326,12 +365,24 @@ impl Twin {
     fn fail_if_different(&mut self) {
         self.settle();
         for (wire, other) in self.kernel.lab.wires.iter().zip(&self.tested.lab.wires) {
-            assert_eq!((wire.lost(), other.lost()), (0, 0), "{}: a capture lost frames", self.setup.name);
-            assert_eq!(wire.refused, other.refused, "{}: refused injections differ", self.setup.name);
+            assert_eq!(
+                (wire.lost(), other.lost()),
+                (0, 0),
+                "{}: a capture lost frames",
+                self.setup.name
+            );
+            assert_eq!(
+                wire.refused, other.refused,
+                "{}: refused injections differ",
+                self.setup.name
+            );
         }
         let sides = self.kernel.lab.wires.iter().zip(&self.tested.lab.wires);
         let differences: Vec<_> = sides
-            .map(|(kernel, tested)| self.rules.compare(&kernel.captured, &tested.captured, self.setup.ordered))
+            .map(|(kernel, tested)| {
+                self.rules
+                    .compare(&kernel.captured, &tested.captured, self.setup.ordered)
+            })
             .collect();
         if differences.iter().any(|difference| !difference.is_empty()) {
             self.report(&differences);
@@ -355,7 +406,9 @@ impl Twin {
         let config_file = report::folder().join(format!("{name}.config"));
         std::fs::write(&config_file, config.join("\n")).expect("write the configuration");
         let shown: Vec<&str> = config.iter().take(60).map(String::as_str).collect();
-        let replay = seed.map(|seed| format!("replay: BYPATH_TWIN_SEED={seed}\n")).unwrap_or_default();
+        let replay = seed
+            .map(|seed| format!("replay: BYPATH_TWIN_SEED={seed}\n"))
+            .unwrap_or_default();
         let (totals, said) = match &self.bypath {
             Some(bypath) => (format!("{:?}", bypath.totals()), bypath.said()),
             None => ("not running".into(), String::new()),

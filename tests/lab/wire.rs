@@ -35,17 +35,29 @@ impl Wire {
         );
         namespace.run(&format!("ip link set {name} arp off up"));
         let socket = namespace.enter(|| PacketSocket::open(&name)).expect("packet socket");
-        Wire { namespace, captured: Vec::new(), refused: 0, name, socket, responder: None }
+        Wire {
+            namespace,
+            captured: Vec::new(),
+            refused: 0,
+            name,
+            socket,
+            responder: None,
+        }
     }
 
     /// Sends frames towards the router, in order.
     pub fn inject(&mut self, frames: &[Vec<u8>]) {
-        self.refused += self.socket.send(frames).unwrap_or_else(|error| panic!("inject at {}: {error}", self.name));
+        self.refused += self
+            .socket
+            .send(frames)
+            .unwrap_or_else(|error| panic!("inject at {}: {error}", self.name));
     }
 
     /// Takes what has arrived.
     pub fn drain(&mut self) {
-        self.socket.receive(&mut self.captured).unwrap_or_else(|error| panic!("capture at {}: {error}", self.name));
+        self.socket
+            .receive(&mut self.captured)
+            .unwrap_or_else(|error| panic!("capture at {}: {error}", self.name));
     }
 
     /// Frames that the capture lost since the last call.
@@ -61,7 +73,9 @@ impl Wire {
     /// From now on answers ARP and neighbour solicitations for `address` with `mac`.
     pub fn answer_for(&mut self, address: IpAddr, mac: Mac) {
         let (namespace, name) = (&self.namespace, &self.name);
-        self.responder.get_or_insert_with(|| Responder::start(namespace, name)).add(address, mac);
+        self.responder
+            .get_or_insert_with(|| Responder::start(namespace, name))
+            .add(address, mac);
     }
 
     /// From now on answers nothing.
