@@ -118,7 +118,7 @@ pub fn net(family: Family, side: u128) -> (u128, u8) {
 pub fn destination_net(family: Family, n: u32) -> (u128, u8) {
     let spread = u128::from(n.wrapping_mul(0x9e37_79b1));
     match family {
-        Family::V4 => ((0x1400_0000 + (spread & 0x7fff_ff00)) & 0xffff_ff00, 24),
+        Family::V4 => ((0x1400_0000 + (spread & 0x3fff_ff00)) & 0xffff_ff00, 24),
         Family::V6 => (0x2a00 << 112 | (spread & 0xffff_ffff) << 80, 48),
     }
 }
