@@ -82,7 +82,7 @@ struct stamp {
 	__u64 ktime_ns; /* CLOCK_MONOTONIC */
 };
 
-#define STAMP_MAGIC 0x0168746170796264ULL
+#define STAMP_MAGIC 0x6279706174685453ULL
 #define STAMP_EVERY 64
 
 #define COOKIE_LEN 16

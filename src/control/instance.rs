@@ -19,9 +19,9 @@ use super::punting::{self, PuntCounts, Sink};
 use super::punt::PuntDevice;
 use super::steer::{HEARTBEAT_LIMIT, Steer};
 use super::{Error, caps, config, oracle, signals};
-use crate::mirror::guard::{Findings, Guard, LinkFacts};
+use crate::mirror::guard::{self, Guard, LinkFacts};
 use crate::mirror::oracle::Oracle;
-use crate::mirror::{LinkInfo, Mirror};
+use crate::mirror::{LinkFindings, LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
 use crate::port::link::Link;
 use crate::port::umem::{self, Umem, UmemConfig};
@@ -51,7 +51,7 @@ pub struct Instance {
     wire: bool,
     mirror: Mirror,
     guard: Guard,
-    findings: Findings,
+    findings: guard::Findings,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -114,7 +114,7 @@ impl Instance {
             wire: config.wire,
             mirror,
             guard,
-            findings: Findings::default(),
+            findings: guard::Findings::default(),
             ports,
             steer,
             shared,
@@ -174,7 +174,8 @@ impl Instance {
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
-        Ok(self.reconcile(false)? || changed)
+        let ports_changed = changed.links && self.reconcile(false)?;
+        Ok(ports_changed || changed.any())
     }
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
@@ -206,7 +207,11 @@ impl Instance {
         if findings == self.findings {
             return false;
         }
-        self.mirror.set_findings(&findings);
+        let of_link = |(&ifindex, both): (&u32, &[guard::FamilyFinding; 2])| {
+            let family = both.clone().map(|found| (found.ingress, found.egress));
+            (ifindex, LinkFindings { family })
+        };
+        self.mirror.set_findings(findings.by_iface.iter().map(of_link).collect());
         self.findings = findings;
         true
     }

@@ -356,6 +356,7 @@ impl Ports {
     fn describe(&self, n: usize, link: &Link, zero_copy: bool, mode: AttachedMode) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(facts) = table.get_mut(n) else { return };
+        facts.port.state = "up".into();
         facts.port.ifindex = link.ifindex;
         facts.port.driver = link.driver.clone();
         facts.port.mtu = link.mtu;

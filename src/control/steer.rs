@@ -12,6 +12,7 @@
 use super::bpf::steer::{SteerSkelBuilder, types};
 use super::bpf::{BpfError, Mapped, capture_log, link_create, on_map, test_run_xdp};
 use super::jiffies::Jiffies;
+use crate::port::STAMP_MAGIC;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::collections::HashSet;
@@ -26,10 +27,6 @@ use std::time::Duration;
 /// A worker that gave no sign of life for so long gets no frames.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
 
-/// The first eight bytes of an arrival stamp, as a u64 in host order; the time (CLOCK_MONOTONIC, ns) is the next eight.
-/// The stamp lies just before the frame's first byte. Whoever reads it clears the magic, or the buffer's next frame, which
-/// may have no stamp, would inherit it.
-pub const STAMP_MAGIC: u64 = 0x0168_7461_7079_6264;
 
 /// The tail of a frame that is punted to a port in generic mode, so that steer knows it again. Secret: drawn at load.
 pub type Cookie = [u8; 16];
