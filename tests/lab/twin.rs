@@ -74,7 +74,7 @@ pub struct Setup {
     pub config: Vec<String>,
     /// Extra arguments of `bypath run`.
     pub arguments: Vec<String>,
-    /// Redirects are compared as a set.
+    /// How many redirects there are is free (`compare`).
     pub redirects_timed: bool,
     /// Frames of one flow must come in the kernel's order.
     pub ordered: bool,
