@@ -133,10 +133,12 @@ impl Network {
         }
     }
 
-    /// Per family: three nexthops, a blackhole, and a group of the three.
+    /// Per family: a group of three nexthops, and three more for routes of their own. They are apart since the kernel keeps
+    /// one cached route per nexthop and processor: of an IPv6 nexthop that a group and a route share, it tells the source
+    /// address of the router's answers by whichever was used first, so that two equal kernels differ.
     fn nexthop_objects(&mut self, random: &mut ChaCha8Rng) {
         for (first, four) in [(10, true), (20, false)] {
-            for id in first..first + 3 {
+            for id in (first..first + 3).chain(first + 6..first + 9) {
                 let (gateway, port) = self.gateway(random, four);
                 self.base
                     .push(format!("ip nexthop add id {id} via {gateway} dev d{port}"));
@@ -216,7 +218,7 @@ impl Network {
                 let route = self.target(random, four, None);
                 let all = if four { "0.0.0.0/0" } else { "::/0" };
                 self.routes.push(format!(
-                    "ip route replace {}{all} {} metric 100",
+                    "ip route replace {}{all} metric 100 {}",
                     route.kind, route.rest
                 ));
             }
@@ -320,7 +322,7 @@ impl Network {
                 plain(distinct(hops).join(" "))
             }
             25..32 => plain(format!("nhid {}", objects + 5)),
-            32..36 => plain(format!("nhid {}", objects + random.random_range(0..3))),
+            32..36 => plain(format!("nhid {}", objects + random.random_range(6..9))),
             36..42 => {
                 let (gateway, port) = self.gateway(random, four);
                 plain(format!(
