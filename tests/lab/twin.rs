@@ -74,7 +74,7 @@ pub struct Setup {
     pub config: Vec<String>,
     /// Extra arguments of `bypath run`.
     pub arguments: Vec<String>,
-    /// Redirects are compared as a set.
+    /// How many redirects there are is free (`compare`).
     pub redirects_timed: bool,
     /// Frames of one flow must come in the kernel's order.
     pub ordered: bool,
@@ -125,7 +125,7 @@ struct Side {
 impl Side {
     fn new(setup: &Setup) -> Self {
         let lab = Lab::new(&setup.layout);
-        lab.router.apply(&setup.config);
+        lab.apply(&setup.config);
         let ports = setup.layout.ports;
         Side {
             lab,
@@ -144,22 +144,6 @@ impl Side {
                 .count();
             *counted = wire.captured.len();
         }
-    }
-
-    fn own_addresses(&self) -> Vec<IpAddr> {
-        let text = self.lab.router.run("ip -o addr show");
-        let mut words = text.split_whitespace().peekable();
-        let mut own = Vec::new();
-        while let Some(word) = words.next() {
-            if matches!(word, "inet" | "inet6") {
-                let address = words
-                    .peek()
-                    .and_then(|address| address.split('/').next())
-                    .expect("an address");
-                own.push(address.parse().expect("an address"));
-            }
-        }
-        own
     }
 }
 
@@ -186,8 +170,10 @@ impl Twin {
             tested.lab.switch_offloads_off();
             bypath
         });
+        let added = setup.config.iter().filter_map(|line| added_address(line));
+        let own = kernel.lab.own_addresses().into_iter().chain(added).collect();
         let rules = Rules {
-            own: kernel.own_addresses().into_iter().collect(),
+            own,
             redirects_timed: setup.redirects_timed,
         };
         Twin {
@@ -268,9 +254,9 @@ impl Twin {
     pub fn change(&mut self, commands: &[&str]) {
         self.settle();
         let commands: Vec<String> = commands.iter().map(|command| command.to_string()).collect();
-        self.kernel.lab.router.apply(&commands);
-        self.tested.lab.router.apply(&commands);
-        self.rules.own.extend(self.kernel.own_addresses());
+        self.kernel.lab.apply(&commands);
+        self.tested.lab.apply(&commands);
+        self.rules.own.extend(self.kernel.lab.own_addresses());
         self.changes.extend(commands);
         std::thread::sleep(CHANGE_IN_FORCE);
     }
@@ -426,4 +412,10 @@ impl Twin {
             self.changes.join("\n  "),
         );
     }
+}
+
+/// The address that a configuration line adds, though a later one may take it away again.
+fn added_address(line: &str) -> Option<IpAddr> {
+    let (_, rest) = line.split_once(" addr add ")?;
+    rest.split(['/', ' ']).next()?.parse().ok()
 }
