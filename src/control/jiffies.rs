@@ -55,15 +55,25 @@ impl Jiffies {
         capture_log();
         let mut storage = MaybeUninit::uninit();
         let load = |e| BpfError::load("jiffies", e);
-        let skel = program::JiffiesSkelBuilder::default().open(&mut storage).map_err(load)?.load().map_err(load)?;
+        let skel = program::JiffiesSkelBuilder::default()
+            .open(&mut storage)
+            .map_err(load)?
+            .load()
+            .map_err(load)?;
         let bss = MapHandle::try_from(&skel.maps.bss).map_err(load)?;
         let now = Mapped::new(&bss, 1)?;
         let read = || -> Result<Reading, BpfError> {
             let before_ns = clock_ns(libc::CLOCK_MONOTONIC)?;
-            test_run_xdp(skel.progs.jiffies.as_fd(), &[0; 64], 1, 0)
-                .map_err(|source| BpfError::System { what: "running the BPF program jiffies", source })?;
+            test_run_xdp(skel.progs.jiffies.as_fd(), &[0; 64], 1, 0).map_err(|source| BpfError::System {
+                what: "running the BPF program jiffies",
+                source,
+            })?;
             let after_ns = clock_ns(libc::CLOCK_MONOTONIC)?;
-            Ok(Reading { before_ns, jiffies: now[0].load(Ordering::Relaxed), after_ns })
+            Ok(Reading {
+                before_ns,
+                jiffies: now[0].load(Ordering::Relaxed),
+                after_ns,
+            })
         };
 
         let tick_ns = tick_ns()?;
@@ -74,7 +84,11 @@ impl Jiffies {
                 first = next;
             }
         }
-        let jiffies = Self { tick_ns, base_jiffies: first.jiffies, base_ns: first.before_ns };
+        let jiffies = Self {
+            tick_ns,
+            base_jiffies: first.jiffies,
+            base_ns: first.before_ns,
+        };
         std::thread::sleep(Duration::from_nanos(5 * tick_ns));
         jiffies.confirm(&read()?)?;
         Ok(jiffies)
@@ -86,7 +100,9 @@ impl Jiffies {
         if expected.contains(&later.jiffies) {
             return Ok(());
         }
-        Err(BpfError::Calibration { detail: format!("expected {expected:?}, got {}", later.jiffies) })
+        Err(BpfError::Calibration {
+            detail: format!("expected {expected:?}, got {}", later.jiffies),
+        })
     }
 }
 
@@ -115,7 +131,9 @@ fn tick_ns() -> Result<u64, BpfError> {
     // SAFETY: the kernel writes one timespec.
     match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) } {
         0 if time.tv_sec == 0 && time.tv_nsec > 0 => Ok(time.tv_nsec as u64),
-        0 => Err(BpfError::Calibration { detail: format!("a tick of {} s", time.tv_sec) }),
+        0 => Err(BpfError::Calibration {
+            detail: format!("a tick of {} s", time.tv_sec),
+        }),
         _ => Err(BpfError::system("reading the clock's resolution")),
     }
 }
@@ -124,7 +142,11 @@ fn tick_ns() -> Result<u64, BpfError> {
 mod tests {
     use super::*;
 
-    const AT_250_HZ: Jiffies = Jiffies { tick_ns: 4_000_000, base_jiffies: 1000, base_ns: 50_000_000 };
+    const AT_250_HZ: Jiffies = Jiffies {
+        tick_ns: 4_000_000,
+        base_jiffies: 1000,
+        base_ns: 50_000_000,
+    };
 
     #[test]
     fn counts_whole_ticks_from_the_base() {
@@ -134,12 +156,23 @@ mod tests {
         assert_eq!(AT_250_HZ.now_from_ns(0), 1000);
         assert_eq!(AT_250_HZ.count(Duration::from_millis(750)), 188);
         assert_eq!(AT_250_HZ.hz(), 250);
-        assert_eq!(Jiffies { tick_ns: 3_333_333, ..AT_250_HZ }.hz(), 300);
+        assert_eq!(
+            Jiffies {
+                tick_ns: 3_333_333,
+                ..AT_250_HZ
+            }
+            .hz(),
+            300
+        );
     }
 
     #[test]
     fn a_clock_that_runs_otherwise_is_refused() {
-        let reading = |jiffies| Reading { before_ns: 90_000_000, jiffies, after_ns: 90_100_000 };
+        let reading = |jiffies| Reading {
+            before_ns: 90_000_000,
+            jiffies,
+            after_ns: 90_100_000,
+        };
         for fitting in [1009, 1010, 1011] {
             AT_250_HZ.confirm(&reading(fitting)).unwrap();
         }

@@ -234,7 +234,12 @@ impl Steer {
         let maps = &skel.maps;
         let heartbeat = MapHandle::try_from(&maps.heartbeat).map_err(load)?;
         Ok(Self {
-            program: skel.progs.steer.as_fd().try_clone_to_owned().map_err(|e| load(e.into()))?,
+            program: skel
+                .progs
+                .steer
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|e| load(e.into()))?,
             ports: MapHandle::try_from(&maps.ports).map_err(load)?,
             xsks: MapHandle::try_from(&maps.xsks).map_err(load)?,
             slot_worker: MapHandle::try_from(&maps.slot_worker).map_err(load)?,
@@ -243,7 +248,10 @@ impl Steer {
             pass: MapHandle::try_from(&maps.pass).map_err(load)?,
             stats: MapHandle::try_from(&maps.stats).map_err(load)?,
             heartbeats: Arc::new(Mapped::new(&heartbeat, heartbeat.max_entries() as usize)?),
-            globals: Mapped::new(&MapHandle::try_from(&maps.bss).map_err(load)?, size_of::<types::bss>() / 8)?,
+            globals: Mapped::new(
+                &MapHandle::try_from(&maps.bss).map_err(load)?,
+                size_of::<types::bss>() / 8,
+            )?,
             local: Mutex::default(),
             jiffies,
             cookie,
@@ -277,7 +285,9 @@ impl Steer {
             queues: port.queues,
             pad: 0,
         };
-        self.ports.update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY).map_err(on_map("ports"))
+        self.ports
+            .update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY)
+            .map_err(on_map("ports"))
     }
 
     /// Forgets a port: its frames pass.
@@ -291,13 +301,17 @@ impl Steer {
         let fd = socket.as_raw_fd().to_ne_bytes();
         self.xsks.update(&key, &fd, MapFlags::ANY).map_err(on_map("xsks"))?;
         let worker = (u32::from(worker) + 1).to_ne_bytes();
-        self.slot_worker.update(&key, &worker, MapFlags::ANY).map_err(on_map("slot_worker"))
+        self.slot_worker
+            .update(&key, &worker, MapFlags::ANY)
+            .map_err(on_map("slot_worker"))
     }
 
     /// Empties a slot: the frames of its queue pass.
     pub fn clear_slot(&self, slot: u16) -> Result<(), BpfError> {
         let key = u32::from(slot).to_ne_bytes();
-        self.slot_worker.update(&key, &[0; 4], MapFlags::ANY).map_err(on_map("slot_worker"))?;
+        self.slot_worker
+            .update(&key, &[0; 4], MapFlags::ANY)
+            .map_err(on_map("slot_worker"))?;
         delete(&self.xsks, "xsks", &key)
     }
 
@@ -333,12 +347,16 @@ impl Steer {
     /// Begins a generation: pairs that were left to the kernel in another one are so no longer.
     pub fn set_generation(&self, generation: u64) {
         self.pass_used().store(0, Ordering::Release);
-        self.global(offset_of!(types::bss, generation)).store(generation, Ordering::Release);
+        self.global(offset_of!(types::bss, generation))
+            .store(generation, Ordering::Release);
     }
 
     /// Leaves what arrives on `ifindex` from `src` to `dst` to the kernel, as long as `generation` lasts.
     pub fn leave(&self, ifindex: u32, src: IpAddr, dst: IpAddr, generation: u64) -> Result<(), BpfError> {
-        let mut key = types::pass_key { ifindex, ..Default::default() };
+        let mut key = types::pass_key {
+            ifindex,
+            ..Default::default()
+        };
         match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 key.family = 4;
@@ -352,7 +370,9 @@ impl Steer {
             }
             _ => return Ok(()),
         }
-        self.pass.update(bytes(&key), &generation.to_ne_bytes(), MapFlags::ANY).map_err(on_map("pass"))?;
+        self.pass
+            .update(bytes(&key), &generation.to_ne_bytes(), MapFlags::ANY)
+            .map_err(on_map("pass"))?;
         self.pass_used().store(1, Ordering::Release);
         Ok(())
     }
@@ -367,13 +387,12 @@ impl Steer {
 
     /// What became of the frames of the port with this index, since its counters were last cleared.
     pub fn stats(&self, index: u16) -> Result<DecisionCounts, BpfError> {
-        let key = u32::from(index).to_ne_bytes();
-        let rows = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?.unwrap_or_default();
         let mut counts = DecisionCounts::default();
-        for row in &rows {
-            for (count, word) in counts.0.iter_mut().zip(row.as_chunks::<8>().0) {
-                *count += u64::from_ne_bytes(*word);
-            }
+        for (count, &decision) in counts.0.iter_mut().zip(Decision::ALL) {
+            let key = stats_key(index, decision);
+            let cpus = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?;
+            let words = cpus.iter().flatten().filter_map(|cpu| cpu.first_chunk::<8>());
+            *count = words.map(|word| u64::from_ne_bytes(*word)).sum();
         }
         Ok(counts)
     }
@@ -381,9 +400,14 @@ impl Steer {
     /// Sets a port's counters to zero, for the next port with its index.
     pub fn clear_stats(&self, index: u16) -> Result<(), BpfError> {
         let cpus = libbpf_rs::num_possible_cpus().map_err(on_map("stats"))?;
-        let zeros = vec![vec![0; size_of::<types::counters>()]; cpus];
-        let key = u32::from(index).to_ne_bytes();
-        self.stats.update_percpu(&key, &zeros, MapFlags::ANY).map_err(on_map("stats"))
+        let zeros = vec![vec![0; 8]; cpus];
+        for &decision in Decision::ALL {
+            let key = stats_key(index, decision);
+            self.stats
+                .update_percpu(&key, &zeros, MapFlags::ANY)
+                .map_err(on_map("stats"))?;
+        }
+        Ok(())
     }
 
     /// Attaches steer to an interface of this thread's network namespace.
@@ -393,14 +417,24 @@ impl Steer {
         let mut refused = None;
         if how != Attach::Generic {
             match attach(native) {
-                Ok(link) => return Ok(AttachedLink { _link: link, mode: AttachedMode::Native, refused }),
-                Err(e) if how == Attach::Auto && !is_final(&e) => refused = Some(e),
-                Err(e) => return Err(AttachError::new("native", e)),
+                Ok(link) => {
+                    return Ok(AttachedLink {
+                        _link: link,
+                        mode: AttachedMode::Native,
+                        refused,
+                    });
+                }
+                Err(e) if how == Attach::Auto && !is_final(&e, ifindex) => refused = Some(e),
+                Err(e) => return Err(AttachError::new("native", e, ifindex)),
             }
         }
         match attach(generic) {
-            Ok(link) => Ok(AttachedLink { _link: link, mode: AttachedMode::Generic, refused }),
-            Err(e) => Err(AttachError::new("generic", e)),
+            Ok(link) => Ok(AttachedLink {
+                _link: link,
+                mode: AttachedMode::Generic,
+                refused,
+            }),
+            Err(e) => Err(AttachError::new("generic", e, ifindex)),
         }
     }
 
@@ -413,25 +447,49 @@ impl Steer {
             [.., magic, time] if u64::from_ne_bytes(*magic) == STAMP_MAGIC => Some(u64::from_ne_bytes(*time)),
             _ => None,
         };
-        Ok(Trial { redirected: verdict == libbpf_sys::XDP_REDIRECT, frame, stamp_ns })
+        Ok(Trial {
+            redirected: verdict == libbpf_sys::XDP_REDIRECT,
+            frame,
+            stamp_ns,
+        })
     }
 }
 
+fn stats_key(index: u16, decision: Decision) -> [u8; 4] {
+    (u32::from(index) * Decision::ALL.len() as u32 + decision as u32).to_ne_bytes()
+}
+
 /// Errors that no other mode would mend.
-fn is_final(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM | libc::EACCES))
+fn is_final(e: &io::Error, ifindex: u32) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES)
+    ) || !exists(ifindex)
+}
+
+/// Whether this thread's network namespace has the interface; `bpf_xdp_link_attach` says EINVAL where it has not.
+fn exists(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer is as long as the call may write.
+    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
 }
 
 impl AttachError {
-    fn new(mode: &'static str, source: io::Error) -> Self {
+    fn new(mode: &'static str, source: io::Error, ifindex: u32) -> Self {
         match source.raw_os_error() {
+            _ if !exists(ifindex) => Self::NoDevice,
             Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
-            Some(libc::ENODEV) => Self::NoDevice,
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
-            _ if mode == "native" => {
-                Self::Refused { mode, source, hint: "lower its MTU, turn off LRO, or use `--attach generic`" }
-            }
-            _ => Self::Refused { mode, source, hint: "turn off LRO on it, or leave it to the kernel" },
+            _ if mode == "native" => Self::Refused {
+                mode,
+                source,
+                hint: "lower its MTU, turn off LRO, or use `--attach generic`",
+            },
+            _ => Self::Refused {
+                mode,
+                source,
+                hint: "turn off LRO on it, or leave it to the kernel",
+            },
         }
     }
 }
@@ -470,12 +528,24 @@ mod tests {
     #[test]
     fn decisions_are_those_of_the_program() {
         let header = include_str!("../../bpf/steer.h");
-        let list = header.split("enum decision {").nth(1).unwrap().split("DECISIONS,").next().unwrap();
-        let words: Vec<String> =
-            list.lines().filter_map(|line| line.split(',').next()).map(|w| w.trim().to_lowercase()).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+        let list = header
+            .split("enum decision {")
+            .nth(1)
+            .unwrap()
+            .split("DECISIONS,")
+            .next()
+            .unwrap();
+        let words: Vec<String> = list
+            .lines()
+            .filter_map(|line| line.split(',').next())
+            .map(|w| w.trim().to_lowercase())
+            .collect();
+        let words: Vec<&str> = words
+            .iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
         assert_eq!(words, Decision::ALL.iter().map(|d| d.word()).collect::<Vec<_>>());
-        assert_eq!(size_of::<types::counters>(), Decision::ALL.len() * 8);
         assert!(header.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
     }
 

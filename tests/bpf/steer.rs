@@ -44,12 +44,20 @@ impl Lab {
             carry_v6: true,
             ..SteerPort::default()
         };
-        steer.set_local([IpAddr::from(LOCAL), IpAddr::from(NET_BROADCAST), IpAddr::from(v6(1, 1))]).unwrap();
+        steer
+            .set_local([IpAddr::from(LOCAL), IpAddr::from(NET_BROADCAST), IpAddr::from(v6(1, 1))])
+            .unwrap();
         steer.set_port(ifindex, &port).unwrap();
         let sockets = vec![XdpSocket::new(), XdpSocket::new()];
         steer.set_slot(10, sockets[0].fd(), LIVE).unwrap();
         steer.set_slot(11, sockets[1].fd(), DEAD).unwrap();
-        let lab = Self { steer, port, ifindex, far, _sockets: sockets };
+        let lab = Self {
+            steer,
+            port,
+            ifindex,
+            far,
+            _sockets: sockets,
+        };
         lab.beat();
         lab
     }
@@ -71,7 +79,11 @@ impl Lab {
         let before = self.steer.stats(INDEX).unwrap();
         let trial = self.steer.trial(self.ifindex, queue, frame).unwrap();
         let after = self.steer.stats(INDEX).unwrap();
-        let moved: Vec<Decision> = after.iter().filter(|&(d, count)| count != before.of(d)).map(|(d, _)| d).collect();
+        let moved: Vec<Decision> = after
+            .iter()
+            .filter(|&(d, count)| count != before.of(d))
+            .map(|(d, _)| d)
+            .collect();
         assert_eq!(moved.len(), 1, "counters moved: {moved:?}");
         assert_eq!(after.of(moved[0]), before.of(moved[0]) + 1);
         assert_eq!(trial.redirected, moved[0] == Decision::Redirect);
@@ -130,8 +142,16 @@ fn table() -> Vec<(&'static str, Vec<u8>, Decision)> {
     let host = [10, 0, 2, 2];
     let mut rows = vec![
         ("udp over ipv4", transit(), Redirect),
-        ("tcp over ipv4", ethernet(MAC, 0x0800, &ipv4(SRC, DST, 6, &[0; 20], |_| ())), Redirect),
-        ("unknown protocol", ethernet(MAC, 0x0800, &ipv4(SRC, DST, 253, &[], |_| ())), Redirect),
+        (
+            "tcp over ipv4",
+            ethernet(MAC, 0x0800, &ipv4(SRC, DST, 6, &[0; 20], |_| ())),
+            Redirect,
+        ),
+        (
+            "unknown protocol",
+            ethernet(MAC, 0x0800, &ipv4(SRC, DST, 253, &[], |_| ())),
+            Redirect,
+        ),
         ("padding behind ipv4", padded(transit(), 18), Redirect),
         ("first fragment", v4(|p| p[6] = 0x20), Redirect),
         ("later fragment", v4(|p| p[7] = 0x10), Redirect),
@@ -158,7 +178,11 @@ fn table() -> Vec<(&'static str, Vec<u8>, Decision)> {
         ("to broadcast", v4_addresses(SRC, [255; 4]), Martian),
         ("to class e", v4_addresses(SRC, [240, 0, 0, 1]), Redirect),
         ("to multicast at our mac", v4_addresses(SRC, [224, 0, 0, 5]), Martian),
-        ("to the last multicast", v4_addresses(SRC, [239, 255, 255, 255]), Martian),
+        (
+            "to the last multicast",
+            v4_addresses(SRC, [239, 255, 255, 255]),
+            Martian,
+        ),
         ("to loopback", v4_addresses(SRC, [127, 0, 0, 1]), Martian),
         ("to net zero", v4_addresses(SRC, [0, 1, 2, 3]), Martian),
         ("from broadcast", v4_addresses([255; 4], host), Martian),
@@ -166,12 +190,32 @@ fn table() -> Vec<(&'static str, Vec<u8>, Decision)> {
         ("from loopback", v4_addresses([127, 1, 2, 3], host), Martian),
         ("from zero", v4_addresses([0; 4], host), Martian),
         ("from 128.0.0.1", v4_addresses([128, 0, 0, 1], host), Redirect),
-        ("broadcast mac", ethernet(BROADCAST, 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())), Group),
-        ("multicast mac", ethernet([1, 0, 0x5e, 0, 0, 5], 0x0800, &[0; 40]), Group),
+        (
+            "broadcast mac",
+            ethernet(BROADCAST, 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())),
+            Group,
+        ),
+        (
+            "multicast mac",
+            ethernet([1, 0, 0x5e, 0, 0, 5], 0x0800, &[0; 40]),
+            Group,
+        ),
         ("stp", ethernet([1, 0x80, 0xc2, 0, 0, 0], 39, &[0; 50]), Group),
-        ("foreign mac", ethernet([2, 0, 0, 0, 0, 2], 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())), ForeignMac),
-        ("mac that differs in the first byte", ethernet([6, 0, 0, 0, 0, 1], 0x0800, &[0; 40]), ForeignMac),
-        ("mac that differs in the middle", ethernet([2, 0, 1, 0, 0, 1], 0x0800, &[0; 40]), ForeignMac),
+        (
+            "foreign mac",
+            ethernet([2, 0, 0, 0, 0, 2], 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())),
+            ForeignMac,
+        ),
+        (
+            "mac that differs in the first byte",
+            ethernet([6, 0, 0, 0, 0, 1], 0x0800, &[0; 40]),
+            ForeignMac,
+        ),
+        (
+            "mac that differs in the middle",
+            ethernet([2, 0, 1, 0, 0, 1], 0x0800, &[0; 40]),
+            ForeignMac,
+        ),
         ("802.1q", ethernet(MAC, 0x8100, &[0, 5, 8, 0, 0x45, 0, 0, 20]), Vlan),
         ("802.1ad", ethernet(MAC, 0x88a8, &[0; 40]), Vlan),
         ("arp", ethernet(MAC, 0x0806, &[0; 28]), NotIp),
@@ -188,19 +232,59 @@ fn table() -> Vec<(&'static str, Vec<u8>, Decision)> {
         ("ipv6 length beyond the frame", v6_of(17, |p| p[4] = 0xff), Truncated),
         ("version 4 in ipv6", v6_of(17, |p| p[0] = 0x45), Malformed),
         ("ipv6 local", v6_addresses(v6(1, 2), v6(1, 1)), Local),
-        ("ipv6 to loopback", v6_addresses(v6(1, 2), v6_ending(&[], &[1])), Martian),
+        (
+            "ipv6 to loopback",
+            v6_addresses(v6(1, 2), v6_ending(&[], &[1])),
+            Martian,
+        ),
         ("ipv6 to unspecified", v6_addresses(v6(1, 2), [0; 16]), Martian),
         ("ipv6 to ::2", v6_addresses(v6(1, 2), v6_ending(&[], &[2])), Redirect),
-        ("ipv6 to multicast", v6_addresses(v6(1, 2), v6_ending(&[0xff, 2], &[1])), Martian),
-        ("ipv6 to link-local", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0x80], &[1])), Martian),
-        ("ipv6 to the last link-local", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xbf], &[1])), Martian),
-        ("ipv6 to fec0::1", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xc0], &[1])), Redirect),
-        ("ipv6 to ::ffff:10.0.2.2", v6_addresses(v6(1, 2), v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2])), Redirect),
-        ("ipv6 from ::ffff:10.0.2.2", v6_addresses(v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2]), v6(2, 2)), Martian),
-        ("ipv6 from loopback", v6_addresses(v6_ending(&[], &[1]), v6(2, 2)), Martian),
+        (
+            "ipv6 to multicast",
+            v6_addresses(v6(1, 2), v6_ending(&[0xff, 2], &[1])),
+            Martian,
+        ),
+        (
+            "ipv6 to link-local",
+            v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0x80], &[1])),
+            Martian,
+        ),
+        (
+            "ipv6 to the last link-local",
+            v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xbf], &[1])),
+            Martian,
+        ),
+        (
+            "ipv6 to fec0::1",
+            v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xc0], &[1])),
+            Redirect,
+        ),
+        (
+            "ipv6 to ::ffff:10.0.2.2",
+            v6_addresses(v6(1, 2), v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2])),
+            Redirect,
+        ),
+        (
+            "ipv6 from ::ffff:10.0.2.2",
+            v6_addresses(v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2]), v6(2, 2)),
+            Martian,
+        ),
+        (
+            "ipv6 from loopback",
+            v6_addresses(v6_ending(&[], &[1]), v6(2, 2)),
+            Martian,
+        ),
         ("ipv6 from unspecified", v6_addresses([0; 16], v6(2, 2)), Martian),
-        ("ipv6 from multicast", v6_addresses(v6_ending(&[0xff, 2], &[1]), v6(2, 2)), Martian),
-        ("ipv6 from link-local", v6_addresses(v6_ending(&[0xfe, 0x80], &[1]), v6(2, 2)), Martian),
+        (
+            "ipv6 from multicast",
+            v6_addresses(v6_ending(&[0xff, 2], &[1]), v6(2, 2)),
+            Martian,
+        ),
+        (
+            "ipv6 from link-local",
+            v6_addresses(v6_ending(&[0xfe, 0x80], &[1]), v6(2, 2)),
+            Martian,
+        ),
     ];
     for next in [0, 43, 44, 51, 60, 135, 139, 140] {
         rows.push(("ipv6 extension header", v6_of(next, |_| ()), Extension));
@@ -218,7 +302,13 @@ fn each_frame_meets_its_decision() {
             met.insert(expected);
         }
         // These have tests of their own, below.
-        met.extend([Decision::Reinjected, Decision::FamilyLeft, Decision::Left, Decision::NoSocket, Decision::Stalled]);
+        met.extend([
+            Decision::Reinjected,
+            Decision::FamilyLeft,
+            Decision::Left,
+            Decision::NoSocket,
+            Decision::Stalled,
+        ]);
         assert_eq!(met.len(), Decision::ALL.len(), "a decision without a frame");
     });
 }
@@ -242,9 +332,15 @@ fn a_family_is_left_by_its_flag() {
         let lab = Lab::new();
         let (four, six) = (transit(), v6_of(17, |_| ()));
         lab.set(|port| port.carry_v4 = false);
-        assert_eq!([&four, &six].map(|f| lab.decision(f)), [Decision::FamilyLeft, Decision::Redirect]);
+        assert_eq!(
+            [&four, &six].map(|f| lab.decision(f)),
+            [Decision::FamilyLeft, Decision::Redirect]
+        );
         lab.set(|port| port.carry_v6 = false);
-        assert_eq!([&four, &six].map(|f| lab.decision(f)), [Decision::Redirect, Decision::FamilyLeft]);
+        assert_eq!(
+            [&four, &six].map(|f| lab.decision(f)),
+            [Decision::Redirect, Decision::FamilyLeft]
+        );
     });
 }
 
@@ -253,9 +349,12 @@ fn a_queue_without_socket_or_live_worker_passes() {
     in_netns(|| {
         let lab = Lab::new();
         lab.beat();
-        for (queue, expected) in
-            [(0, Decision::Redirect), (1, Decision::Stalled), (2, Decision::NoSocket), (3, Decision::NoSocket)]
-        {
+        for (queue, expected) in [
+            (0, Decision::Redirect),
+            (1, Decision::Stalled),
+            (2, Decision::NoSocket),
+            (3, Decision::NoSocket),
+        ] {
             assert_eq!(lab.decision_on(queue, &transit()), expected, "queue {queue}");
         }
         lab.steer.clear_slot(10).unwrap();
@@ -307,8 +406,16 @@ fn a_pair_is_left_for_its_generation() {
         assert_eq!(lab.decision(&transit()), Decision::Redirect, "said in generation 4");
         lab.steer.leave(lab.ifindex, SRC.into(), DST.into(), 5).unwrap();
         assert_eq!(lab.decision(&transit()), Decision::Left);
-        assert_eq!(lab.decision(&v4_addresses(SRC, [10, 0, 2, 3])), Decision::Redirect, "another destination");
-        assert_eq!(lab.decision(&v4_addresses([10, 0, 1, 3], DST)), Decision::Redirect, "another source");
+        assert_eq!(
+            lab.decision(&v4_addresses(SRC, [10, 0, 2, 3])),
+            Decision::Redirect,
+            "another destination"
+        );
+        assert_eq!(
+            lab.decision(&v4_addresses([10, 0, 1, 3], DST)),
+            Decision::Redirect,
+            "another source"
+        );
         assert_eq!(lab.decision(&six), Decision::Redirect);
         lab.steer.leave(lab.far, src6, dst6, 5).unwrap();
         assert_eq!(lab.decision(&six), Decision::Redirect, "another port");
@@ -326,7 +433,9 @@ fn a_pair_is_left_for_its_generation() {
 fn local_addresses_come_and_go() {
     in_netns(|| {
         let lab = Lab::new();
-        lab.steer.set_local([IpAddr::from(DST), IpAddr::from(v6(1, 1))]).unwrap();
+        lab.steer
+            .set_local([IpAddr::from(DST), IpAddr::from(v6(1, 1))])
+            .unwrap();
         assert_eq!(lab.decision(&transit()), Decision::Local);
         assert_eq!(lab.decision(&v4_addresses(SRC, LOCAL)), Decision::Redirect);
         assert_eq!(lab.decision(&v6_addresses(v6(1, 2), v6(1, 1))), Decision::Local);
@@ -376,7 +485,13 @@ fn one_frame_in_64_is_stamped_or_all() {
         lab.set(|port| port.stamp_all = true);
         assert_eq!(stamped(100), 100);
         // Frames for the kernel carry none.
-        assert_eq!(lab.steer.trial(lab.ifindex, 0, &v4_addresses(SRC, LOCAL)).unwrap().stamp_ns, None);
+        assert_eq!(
+            lab.steer
+                .trial(lab.ifindex, 0, &v4_addresses(SRC, LOCAL))
+                .unwrap()
+                .stamp_ns,
+            None
+        );
     });
 }
 
@@ -387,7 +502,11 @@ fn the_cookie_is_cut_on_generic_ports_only() {
         let cookie = lab.steer.cookie();
         assert_ne!(cookie, [0; 16]);
         let guarded = [transit(), cookie.to_vec()].concat();
-        assert_eq!(lab.decision(&guarded), Decision::Redirect, "a native port does not look");
+        assert_eq!(
+            lab.decision(&guarded),
+            Decision::Redirect,
+            "a native port does not look"
+        );
         lab.set(|port| port.generic = true);
         assert_eq!(lab.decision(&transit()), Decision::Redirect);
         let trial = lab.steer.trial(lab.ifindex, 0, &guarded).unwrap();
@@ -437,7 +556,11 @@ fn fails_open(how: Attach, mode: AttachedMode) {
     while !passed() {
         assert!(beaten.elapsed() < Duration::from_secs(1), "still not in the kernel");
     }
-    assert!(beaten.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(50), "after {:?}", beaten.elapsed());
+    assert!(
+        beaten.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(50),
+        "after {:?}",
+        beaten.elapsed()
+    );
     let counts = lab.steer.stats(INDEX).unwrap();
     assert!(counts.of(Decision::Redirect) >= 1 && counts.of(Decision::Stalled) >= 1);
     lab.beat();
@@ -458,11 +581,17 @@ fn auto_falls_back_and_says_why() {
     in_netns(|| {
         let lab = Lab::with_mtu(9000);
         let refused = lab.steer.attach(lab.ifindex, Attach::Native).unwrap_err();
-        assert!(matches!(refused, AttachError::Refused { mode: "native", .. }), "{refused}");
+        assert!(
+            matches!(refused, AttachError::Refused { mode: "native", .. }),
+            "{refused}"
+        );
         let link = lab.steer.attach(lab.ifindex, Attach::Auto).unwrap();
         assert_eq!(link.mode, AttachedMode::Generic);
         assert!(link.refused.is_some());
-        assert!(matches!(lab.steer.attach(4_000_000, Attach::Auto), Err(AttachError::NoDevice)));
+        assert!(matches!(
+            lab.steer.attach(4_000_000, Attach::Auto),
+            Err(AttachError::NoDevice)
+        ));
     });
 }
 
