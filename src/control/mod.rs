@@ -1,7 +1,11 @@
 //! (being written)
 
 #[cfg(feature = "xdp")]
+pub mod attach;
+#[cfg(feature = "xdp")]
 pub mod bpf;
+#[cfg(feature = "xdp")]
+pub mod decision;
 #[cfg(feature = "xdp")]
 pub mod jiffies;
 #[cfg(feature = "xdp")]

@@ -10,8 +10,12 @@
 //! beyond them is refused here with [`BpfError::Map`], but for the pass map, which forgets its oldest pairs.
 
 use super::bpf::steer::{SteerSkelBuilder, types};
-use super::bpf::{BpfError, Mapped, capture_log, link_create, on_map, test_run_xdp};
+use super::bpf::{BpfError, Mapped, capture_log, on_map, test_run_xdp};
 use super::jiffies::Jiffies;
+
+use super::attach::attach;
+pub use super::attach::{Attach, AttachError, AttachedLink, AttachedMode};
+pub use super::decision::{Decision, DecisionCounts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::collections::HashSet;
@@ -34,78 +38,6 @@ pub const STAMP_MAGIC: u64 = 0x0168_7461_7079_6264;
 /// The tail of a frame that is punted to a port in generic mode, so that steer knows it again. Secret: drawn at load.
 pub type Cookie = [u8; 16];
 
-macro_rules! decisions {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
-        /// What steer did with a frame; `enum decision` in `bpf/steer.h`. Only `Redirect` brings it to a worker.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Decision { $($(#[$doc])* $variant,)* }
-
-        impl Decision {
-            /// Every decision, in the order of its counter.
-            pub const ALL: &'static [Decision] = &[$(Decision::$variant,)*];
-
-            /// The one word for it in counters and docs.
-            pub const fn word(self) -> &'static str {
-                match self { $(Decision::$variant => $word,)* }
-            }
-        }
-    };
-}
-
-decisions! {
-    /// Into the AF_XDP ring of this port and queue.
-    Redirect = "redirect",
-    /// Punted by us, back on a port in generic mode.
-    Reinjected = "reinjected",
-    /// Shorter than its headers, or than its IP header says.
-    Truncated = "truncated",
-    /// To a multicast or broadcast MAC.
-    Group = "group",
-    /// To a MAC that is not the port's.
-    ForeignMac = "foreign_mac",
-    /// 802.1Q or 802.1ad.
-    Vlan = "vlan",
-    /// Neither IPv4 nor IPv6.
-    NotIp = "not_ip",
-    /// This family on this port is left to the kernel.
-    FamilyLeft = "family_left",
-    /// IP version or lengths that contradict each other.
-    Malformed = "malformed",
-    /// IPv4 options.
-    Options = "options",
-    /// IPv6 extension headers.
-    Extension = "extension",
-    /// TTL or hop limit used up.
-    Ttl = "ttl",
-    /// A source or destination that no forwarded packet has.
-    Martian = "martian",
-    /// To the box itself, or a broadcast address of its.
-    Local = "local",
-    /// [`Steer::leave`] left this pair of addresses to the kernel.
-    Left = "left",
-    /// No AF_XDP socket on this queue.
-    NoSocket = "no_socket",
-    /// The worker's heartbeat is too old.
-    Stalled = "stalled",
-}
-
-/// Frames per decision on one port, all CPUs together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DecisionCounts([u64; Decision::ALL.len()]);
-
-impl DecisionCounts {
-    /// Frames that met this decision.
-    pub fn of(&self, decision: Decision) -> u64 {
-        self.0[decision as usize]
-    }
-
-    /// Every decision with its frames.
-    pub fn iter(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
-        Decision::ALL.iter().map(|&decision| (decision, self.of(decision)))
-    }
-}
-
 /// What steer knows about a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SteerPort {
@@ -127,61 +59,6 @@ pub struct SteerPort {
     pub stamp_all: bool,
     /// It is attached in generic mode, so that punted frames come by again.
     pub generic: bool,
-}
-
-/// How to attach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Attach {
-    /// Native where the driver can, else generic.
-    #[default]
-    Auto,
-    /// In the driver only.
-    Native,
-    /// In the stack, after the skb is made: slower, works everywhere.
-    Generic,
-}
-
-/// How it is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// In the stack.
-    Generic,
-}
-
-/// steer on one port, until this is dropped.
-#[derive(Debug)]
-pub struct AttachedLink {
-    _link: OwnedFd,
-    /// In which mode.
-    pub mode: AttachedMode,
-    /// Why it is not native, where [`Attach::Auto`] tried that first.
-    pub refused: Option<io::Error>,
-}
-
-/// Why steer could not be attached to a port.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The port has an XDP program already.
-    #[error("another XDP program is attached; see `ip link show`, and end its owner or `ip link set dev .. xdp off`")]
-    Busy,
-    /// There is no such interface in this network namespace.
-    #[error("no such interface")]
-    NoDevice,
-    /// A capability is missing.
-    #[error("not permitted; run as root, or with CAP_NET_ADMIN and CAP_BPF")]
-    NotPermitted,
-    /// The driver or the stack refuses.
-    #[error("{mode} XDP is refused ({source}); {hint}")]
-    Refused {
-        /// The mode that was tried last.
-        mode: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-        /// What to try.
-        hint: &'static str,
-    },
 }
 
 /// What steer did with one frame, in a trial.
@@ -412,30 +289,7 @@ impl Steer {
 
     /// Attaches steer to an interface of this thread's network namespace.
     pub fn attach(&self, ifindex: u32, how: Attach) -> Result<AttachedLink, AttachError> {
-        let attach = |flags| link_create(self.program.as_fd(), ifindex, libbpf_sys::BPF_XDP, flags);
-        let (native, generic) = (libbpf_sys::XDP_FLAGS_DRV_MODE, libbpf_sys::XDP_FLAGS_SKB_MODE);
-        let mut refused = None;
-        if how != Attach::Generic {
-            match attach(native) {
-                Ok(link) => {
-                    return Ok(AttachedLink {
-                        _link: link,
-                        mode: AttachedMode::Native,
-                        refused,
-                    });
-                }
-                Err(e) if how == Attach::Auto && !is_final(&e, ifindex) => refused = Some(e),
-                Err(e) => return Err(AttachError::new("native", e, ifindex)),
-            }
-        }
-        match attach(generic) {
-            Ok(link) => Ok(AttachedLink {
-                _link: link,
-                mode: AttachedMode::Generic,
-                refused,
-            }),
-            Err(e) => Err(AttachError::new("generic", e, ifindex)),
-        }
+        attach(self.program.as_fd(), ifindex, how)
     }
 
     /// What steer does with a frame of this queue of this port (BPF_PROG_TEST_RUN); the port's counters count it. The
@@ -457,41 +311,6 @@ impl Steer {
 
 fn stats_key(index: u16, decision: Decision) -> [u8; 4] {
     (u32::from(index) * Decision::ALL.len() as u32 + decision as u32).to_ne_bytes()
-}
-
-/// Errors that no other mode would mend.
-fn is_final(e: &io::Error, ifindex: u32) -> bool {
-    matches!(
-        e.raw_os_error(),
-        Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES)
-    ) || !exists(ifindex)
-}
-
-/// Whether this thread's network namespace has the interface; `bpf_xdp_link_attach` says EINVAL where it has not.
-fn exists(ifindex: u32) -> bool {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer is as long as the call may write.
-    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
-}
-
-impl AttachError {
-    fn new(mode: &'static str, source: io::Error, ifindex: u32) -> Self {
-        match source.raw_os_error() {
-            _ if !exists(ifindex) => Self::NoDevice,
-            Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
-            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
-            _ if mode == "native" => Self::Refused {
-                mode,
-                source,
-                hint: "lower its MTU, turn off LRO, or use `--attach generic`",
-            },
-            _ => Self::Refused {
-                mode,
-                source,
-                hint: "turn off LRO on it, or leave it to the kernel",
-            },
-        }
-    }
 }
 
 fn delete(map: &MapHandle, name: &'static str, key: &[u8]) -> Result<(), BpfError> {
@@ -523,31 +342,6 @@ fn draw_cookie() -> Result<Cookie, BpfError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `bpf/steer.h` is the other copy of the table.
-    #[test]
-    fn decisions_are_those_of_the_program() {
-        let header = include_str!("../../bpf/steer.h");
-        let list = header
-            .split("enum decision {")
-            .nth(1)
-            .unwrap()
-            .split("DECISIONS,")
-            .next()
-            .unwrap();
-        let words: Vec<String> = list
-            .lines()
-            .filter_map(|line| line.split(',').next())
-            .map(|w| w.trim().to_lowercase())
-            .collect();
-        let words: Vec<&str> = words
-            .iter()
-            .map(String::as_str)
-            .filter(|word| !word.is_empty())
-            .collect();
-        assert_eq!(words, Decision::ALL.iter().map(|d| d.word()).collect::<Vec<_>>());
-        assert!(header.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
-    }
 
     #[test]
     fn records_have_no_padding() {
