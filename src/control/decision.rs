@@ -50,7 +50,7 @@ decisions! {
     Martian = "martian",
     /// To the box itself, or a broadcast address of its.
     Local = "local",
-    /// [`Steer::leave`] left this pair of addresses to the kernel.
+    /// [`Steer::leave`](super::steer::Steer::leave) left this pair of addresses to the kernel.
     Left = "left",
     /// No AF_XDP socket on this queue.
     NoSocket = "no_socket",

@@ -5,6 +5,7 @@ use crate::frames::*;
 use crate::lab::*;
 use bypath::control::punt::{PuntDevice, PuntError, PuntOpenError, PuntWay};
 use bypath::control::steer::{Attach, Decision, HEARTBEAT_LIMIT, Steer, SteerPort};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -176,7 +177,7 @@ fn a_punted_frame_enters_the_bridge_of_its_port() {
         device.punt(port, &ethernet(MAC, 0x0800, &packet)).unwrap();
         far.wait_for(|seen| icmp(&seen.bytes, 0).is_some())
             .expect("no echo reply through the bridge");
-        let learned = std::process::Command::new("bridge")
+        let learned = Command::new("bridge")
             .args(["fdb", "show", "br", "br0"])
             .output()
             .unwrap();
@@ -299,6 +300,34 @@ fn the_device_is_the_lock_and_leaves_nothing() {
         gone();
         drop(PuntDevice::create().unwrap());
         gone();
+    });
+}
+
+/// Containers have a read-only /proc/sys: then the device gets no IPv6 address, by netlink.
+#[test]
+fn a_read_only_proc_sys_is_no_obstacle() {
+    in_netns(|| {
+        // SAFETY: affects this thread only, which ends with the test.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+        for args in [
+            "--make-rprivate /",
+            "--bind /proc/sys /proc/sys",
+            "-o remount,bind,ro /proc/sys",
+        ] {
+            let status = Command::new("mount").args(args.split(' ')).status().unwrap();
+            assert!(status.success(), "mount {args}");
+        }
+        let device = PuntDevice::create().unwrap();
+        assert_eq!(
+            std::fs::read_to_string("/proc/sys/net/ipv6/conf/bypath0/disable_ipv6")
+                .unwrap()
+                .trim(),
+            "0"
+        );
+        let mode = ip_shows("-d link show bypath0");
+        assert!(mode.contains("addrgenmode none"), "{mode}");
+        assert!(!ip_shows("addr show bypath0").contains("inet"));
+        drop(device);
     });
 }
 
