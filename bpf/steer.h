@@ -48,7 +48,7 @@ enum decision {
 struct port {
 	__u8 mac[6];
 	__u16 flags;
-	__u16 index;      /* row in stats, < MAX_PORTS */
+	__u16 index;      /* < MAX_PORTS: which counters in stats are its */
 	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
 	__u16 queues;
 	__u16 pad;
@@ -66,11 +66,6 @@ struct pass_key {
 	__u32 family; /* 4 or 6 */
 	__u8 src[16]; /* IPv4: the first four bytes */
 	__u8 dst[16];
-};
-
-/* One row of counters per port. */
-struct counters {
-	__u64 of[DECISIONS];
 };
 
 /*

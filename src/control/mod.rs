@@ -12,6 +12,8 @@ pub mod api;
 #[cfg(feature = "xdp")]
 mod backend;
 #[cfg(feature = "xdp")]
+pub mod attach;
+#[cfg(feature = "xdp")]
 pub mod bpf;
 pub mod caps;
 pub mod config;
@@ -20,6 +22,8 @@ pub mod describe;
 mod error;
 #[cfg(feature = "xdp")]
 mod instance;
+#[cfg(feature = "xdp")]
+pub mod decision;
 #[cfg(feature = "xdp")]
 pub mod jiffies;
 pub mod metrics;
