@@ -143,6 +143,11 @@ impl Fib {
         Found::Nothing
     }
 
+    /// Brings what lookups of a burst's destinations will read into the caches; see [`Lpm::warm`].
+    pub fn warm(&self, burst: &[Addr]) {
+        self.tables.iter().for_each(|(_, table)| table.warm(burst));
+    }
+
     /// The route that a rule finds in its table, if it does not send the search on to the next rule.
     #[inline]
     fn lookup_table(&self, table: usize, dst: Addr, suppress_prefix_len: i16) -> Option<(u8, &Arc<Route>)> {
