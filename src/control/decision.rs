@@ -76,7 +76,7 @@ impl DecisionCounts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::steer::STAMP_MAGIC;
+    use crate::port::STAMP_MAGIC;
     use super::*;
 
     /// `bpf/steer.h` is the other copy of the table.

@@ -10,20 +10,20 @@
 
 pub mod api;
 #[cfg(feature = "xdp")]
-mod backend;
-#[cfg(feature = "xdp")]
 pub mod attach;
+#[cfg(feature = "xdp")]
+mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
 pub mod caps;
 pub mod config;
 pub mod dealing;
+#[cfg(feature = "xdp")]
+pub mod decision;
 pub mod describe;
 mod error;
 #[cfg(feature = "xdp")]
 mod instance;
-#[cfg(feature = "xdp")]
-pub mod decision;
 #[cfg(feature = "xdp")]
 pub mod jiffies;
 pub mod metrics;
