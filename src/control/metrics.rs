@@ -188,7 +188,9 @@ fn totals(text: &mut String, totals: &Totals) {
 }
 
 /// One counter per queue of a port: its name, what it counts, and where it stands in the report.
-const QUEUE_COUNTERS: [(&str, &str, fn(&Queue) -> u64); 5] = [
+type QueueCounter = (&'static str, &'static str, fn(&Queue) -> u64);
+
+const QUEUE_COUNTERS: [QueueCounter; 5] = [
     ("queue_receive_frames_total", "Frames received.", |queue| queue.rx),
     ("queue_receive_bytes_total", "Bytes received.", |queue| queue.rx_bytes),
     (

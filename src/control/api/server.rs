@@ -9,6 +9,7 @@ use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, Tr
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -100,7 +101,7 @@ impl Drop for ServerHandle {
         }
         let clients = std::mem::take(&mut *self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner));
         for (stream, thread) in clients {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Both);
             let _ = thread.join();
         }
     }
@@ -135,6 +136,8 @@ fn admit(stream: UnixStream, shared: &Arc<Shared>, backend: &Arc<dyn Backend>) -
     let thread = thread::Builder::new().name("control-client".into()).spawn(move || {
         // The client went, or was too slow: nobody is left to be told.
         let _ = client(&stream, &shared, &*backend);
+        // The list of clients keeps a second descriptor, so closing this one would not end the connection.
+        let _ = stream.shutdown(Shutdown::Both);
     })?;
     clients.push((ours, thread));
     Ok(())
