@@ -1,0 +1,230 @@
+//! All that is known, and how one notification changes it. As the notifiers of net/ipv4/fib_frontend.c (fib_netdev_event,
+//! fib_inetaddr_event) have it, a link or an address may change routes without a word: that wants them read anew.
+
+use super::address::Addresses;
+use super::fibs::{Routes, World};
+use super::link::{LinkChange, Links};
+use super::netlink::{self, Channel, Message};
+use super::nexthop::{Nexthops, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use super::rule::Rules;
+use super::sysctl::{Netconf, RTM_NEWNETCONF, Sysctls};
+use super::{Changed, Findings, MirrorError, neighbor, publish};
+use crate::packet::{Family, PortIndex};
+use crate::table::Snapshot;
+use crate::table::neighbor::Neighbors;
+use std::collections::HashMap;
+
+/// All that is known. Apart from the event socket, so that events can go into it while they are read.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) requests: Channel,
+    pub(super) links: Links,
+    pub(super) addresses: Addresses,
+    pub(super) neighbors: Neighbors,
+    pub(super) nexthops: Nexthops,
+    pub(super) routes: [Routes; 2],
+    pub(super) rules: [Rules; 2],
+    pub(super) custom_rules: bool,
+    pub(super) sysctls: Sysctls,
+    pub(super) ports: HashMap<u32, PortIndex>,
+    pub(super) findings: Findings,
+    pub(super) wanted: Wanted,
+    pub(super) changed: Changed,
+    pub(super) stale: publish::Stale,
+    pub(super) snapshot: Snapshot,
+}
+
+/// Small things to be read anew at the end of a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) rules: [bool; 2],
+    pub(super) nexthops: bool,
+    pub(super) all: bool,
+}
+
+impl State {
+    /// Nothing is known yet, and everything wanted.
+    pub(super) fn new() -> Result<Self, MirrorError> {
+        Ok(State {
+            requests: Channel::for_requests()?,
+            links: Links::default(),
+            addresses: Addresses::default(),
+            neighbors: Neighbors::default(),
+            nexthops: Nexthops::default(),
+            routes: [Routes::new(Family::V4)?, Routes::new(Family::V6)?],
+            rules: [Rules::default(), Rules::default()],
+            custom_rules: false,
+            sysctls: Sysctls::open(),
+            ports: HashMap::new(),
+            findings: Findings::new(),
+            wanted: Wanted {
+                all: true,
+                ..Wanted::default()
+            },
+            changed: Changed::default(),
+            stale: publish::Stale::default(),
+            snapshot: Snapshot::default(),
+        })
+    }
+
+    /// Takes in one notification.
+    pub(super) fn event(&mut self, message: Message<'_>) {
+        let world = World {
+            links: &self.links,
+            nexthops: &self.nexthops,
+        };
+        match message.kind {
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                self.routes.iter_mut().for_each(|routes| routes.event(message, world));
+            }
+            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+                let changed = neighbor::apply(&mut self.neighbors, &self.links, message);
+                self.changed.neighbors |= changed;
+                self.stale.neighbors |= changed;
+            }
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let change = self.links.apply(message);
+                self.link_changed(change);
+            }
+            libc::RTM_NEWADDR | libc::RTM_DELADDR if self.addresses.apply(message) => {
+                self.changed.addresses = true;
+                self.stale.addresses = true;
+                self.routes[Family::V4 as usize].reread.want();
+            }
+            libc::RTM_NEWRULE | libc::RTM_DELRULE => {
+                let family = message.payload.first().and_then(|&af| netlink::family(af));
+                family
+                    .into_iter()
+                    .for_each(|family| self.wanted.rules[family as usize] = true);
+            }
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => self.nexthop_event(message),
+            RTM_NEWNETCONF => self.netconf_event(message),
+            _ => {}
+        }
+    }
+
+    pub(super) fn link_changed(&mut self, change: LinkChange) {
+        self.changed.links |= change.any;
+        self.stale.ifaces |= change.any;
+        self.stale.rules |= change.named;
+        if let Some(gone) = change.gone {
+            let changed = neighbor::forget(&mut self.neighbors, gone);
+            self.changed.neighbors |= changed;
+            self.stale.neighbors |= changed;
+        }
+        if change.state {
+            self.stale.choice = true;
+            self.wanted.nexthops = true;
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        if let Some(ifindex) = change.new {
+            let world = World {
+                links: &self.links,
+                nexthops: &self.nexthops,
+            };
+            self.routes
+                .iter_mut()
+                .for_each(|routes| routes.link_came(ifindex, world));
+        }
+    }
+
+    fn nexthop_event(&mut self, message: Message<'_>) {
+        let Some(id) = self.nexthops.apply(message) else { return };
+        self.stale.choice = true;
+        let ids = self.nexthops.touched_by(id);
+        let world = World {
+            links: &self.links,
+            nexthops: &self.nexthops,
+        };
+        for routes in &mut self.routes {
+            routes.select_of_nexthops(&ids, world);
+            if message.kind == RTM_DELNEXTHOP {
+                routes.reread.want();
+            }
+        }
+        self.wanted.nexthops |= message.kind == RTM_DELNEXTHOP;
+    }
+
+    fn netconf_event(&mut self, message: Message<'_>) {
+        let Some(netconf) = Netconf::parse(message) else { return };
+        if let Some(link) = netconf.ifindex.and_then(|ifindex| self.links.get_mut(ifindex)) {
+            netconf.apply(link);
+        }
+        if netconf.is_all {
+            self.poll_sysctls();
+        }
+        if netconf.linkdown {
+            self.stale.choice = true;
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        self.changed.links = true;
+        self.stale.ifaces = true;
+    }
+
+    pub(super) fn overrun(&mut self) {
+        self.wanted.all = true;
+        self.changed.overrun = true;
+        self.routes.iter_mut().for_each(|routes| routes.reread.restart());
+    }
+
+    pub(super) fn poll_sysctls(&mut self) -> bool {
+        let choice = self.sysctls.globals.choice();
+        let linkdown = (
+            self.sysctls.globals.ignore_linkdown,
+            self.sysctls.globals.ignore_linkdown6,
+        );
+        let mut changed = self.sysctls.poll();
+        for ifindex in self.sysctls.watched() {
+            if let Some(link) = self.links.get_mut(ifindex) {
+                changed |= self.sysctls.poll_link(link);
+            }
+        }
+        if linkdown
+            != (
+                self.sysctls.globals.ignore_linkdown,
+                self.sysctls.globals.ignore_linkdown6,
+            )
+        {
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        self.stale.choice |= choice != self.sysctls.globals.choice();
+        self.stale.ifaces |= changed;
+        self.changed.links |= changed;
+        if changed {
+            self.settle_policy();
+        }
+        changed
+    }
+
+    /// Has routes resolved anew where sysctls changed what they mean.
+    pub(super) fn settle_policy(&mut self) {
+        for family in Family::ALL {
+            let policy = self.policy(family);
+            let world = World {
+                links: &self.links,
+                nexthops: &self.nexthops,
+            };
+            self.routes[family as usize].set_policy(policy, world);
+        }
+    }
+
+    /// Goes on with reading the routes of `family` anew; `drained`: the event socket was just seen empty.
+    pub(super) fn reread(&mut self, family: Family, drained: bool) -> Result<(), MirrorError> {
+        let routes = &mut self.routes[family as usize];
+        if drained {
+            routes.reread_finish(World {
+                links: &self.links,
+                nexthops: &self.nexthops,
+            });
+        }
+        routes.reread_step(drained)?;
+        let change = std::mem::take(&mut routes.change);
+        self.changed.routes |= change.tables;
+        self.stale.routes |= change.tables;
+        self.stale.choice |= change.choice;
+        if self.routes.iter().all(|routes| routes.reread.is_settled()) {
+            self.links.release();
+        }
+        Ok(())
+    }
+}
