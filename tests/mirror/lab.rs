@@ -8,7 +8,7 @@ use bypath::table::fib::{Fib, Gateway, Route, RouteKind};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs `test` in a new network namespace, with the loopback up.
@@ -46,25 +46,32 @@ pub fn ip(arguments: &str) {
 
 /// Runs lines of `ip -batch`; lines that the kernel refuses are passed over if `force`.
 pub fn batch(lines: &str, force: bool) {
-    let mut arguments = vec!["-batch", "-"];
-    if force {
-        arguments.insert(0, "-force");
-    }
+    let mut child = spawn_batch(lines.to_string(), force);
+    let status = child.wait().expect("ip");
+    assert!(force || status.success(), "ip -batch failed");
+}
+
+/// Has `ip -batch -force` run lines in the background.
+pub fn feed(lines: String) -> Child {
+    spawn_batch(lines, true)
+}
+
+fn spawn_batch(lines: String, force: bool) -> Child {
     let mut child = Command::new("ip")
-        .args(arguments)
+        .args(if force {
+            &["-force", "-batch", "-"][..]
+        } else {
+            &["-batch", "-"]
+        })
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(if force { Stdio::null() } else { Stdio::inherit() })
         .spawn()
         .expect("ip");
+    let mut stdin = child.stdin.take().expect("stdin");
+    // It may end early, with lines unread: some refusals end it in spite of -force.
+    std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     child
-        .stdin
-        .take()
-        .expect("stdin")
-        .write_all(lines.as_bytes())
-        .expect("ip -batch takes its input");
-    let status = child.wait().expect("ip");
-    assert!(force || status.success(), "ip -batch failed");
 }
 
 /// Writes a sysctl below net/.
@@ -214,6 +221,7 @@ pub fn describe(snapshot: &Snapshot) -> BTreeSet<String> {
 
 /// The snapshot of `mirror` must say what a new one says; the differences otherwise.
 pub fn assert_as_new(mirror: &mut Mirror, what: &str) {
+    settle(mirror);
     let live = describe(&mirror.snapshot());
     let new = describe(&Mirror::open().expect("a second mirror").snapshot());
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
