@@ -3,7 +3,6 @@
 //! bounded number of times: the change itself comes as an event, too.
 
 use super::address::Addresses;
-use super::fibs::World;
 use super::netlink::{self, af};
 use super::nexthop::{Nexthops, RTM_GETNEXTHOP};
 use super::state::State;
@@ -19,8 +18,10 @@ impl State {
     /// Reads anew what is small and wanted.
     pub(super) fn read_small(&mut self) -> Result<(), MirrorError> {
         let wanted = std::mem::take(&mut self.wanted);
-        if wanted.all {
+        if wanted.all || wanted.links {
             self.read_links()?;
+        }
+        if wanted.all {
             self.read_addresses()?;
             self.read_neighbors()?;
             self.poll_sysctls();
@@ -49,37 +50,39 @@ impl State {
             seen.clear();
             let consistent = self.requests.dump(libc::RTM_GETLINK, &request, |message| {
                 seen.extend(netlink::u32_at(message.payload, 4));
-                changes.push(self.links.apply(message));
+                changes.push(self.world.links.apply(message));
             })?;
             if consistent {
                 break;
             }
         }
         let gone: Vec<u32> = self
+            .world
             .links
             .iter()
             .map(|link| link.info.ifindex)
             .filter(|ifindex| !seen.contains(ifindex))
             .collect();
-        changes.extend(gone.into_iter().map(|ifindex| self.links.remove(ifindex)));
+        changes.extend(gone.into_iter().map(|ifindex| self.world.links.remove(ifindex)));
         changes.into_iter().for_each(|change| self.link_changed(change));
         Ok(())
     }
 
     fn read_addresses(&mut self) -> Result<(), MirrorError> {
         let request = [af(Family::V4), 0, 0, 0, 0, 0, 0, 0];
+        let mut new = Addresses::default();
         for _ in 0..DUMP_TRIES {
-            self.addresses = Addresses::default();
-            let addresses = &mut self.addresses;
+            new = Addresses::default();
             let consistent = self.requests.dump(libc::RTM_GETADDR, &request, |message| {
-                addresses.apply(message);
+                new.apply(message);
             })?;
             if consistent {
                 break;
             }
         }
-        self.changed.addresses = true;
-        self.stale.addresses = true;
+        for addr in self.world.addresses.become_like(new) {
+            self.address_changed(addr);
+        }
         Ok(())
     }
 
@@ -88,7 +91,7 @@ impl State {
         for family in Family::ALL {
             let mut request = [0; 12];
             request[0] = af(family);
-            let (neighbors, links) = (&mut self.neighbors, &self.links);
+            let (neighbors, links) = (&mut self.neighbors, &self.world.links);
             self.requests.dump(libc::RTM_GETNEIGH, &request, |message| {
                 neighbor::apply(neighbors, links, message);
             })?;
@@ -112,18 +115,17 @@ impl State {
                 Err(error) => return Err(error),
             }
         }
-        let ids = self.nexthops.differing(&new);
+        let ids = self.world.nexthops.differing(&new);
         if !ids.is_empty() {
-            self.nexthops = new;
-            let ids: Vec<u32> = ids.into_iter().flat_map(|id| self.nexthops.touched_by(id)).collect();
+            self.world.nexthops = new;
+            let ids: Vec<u32> = ids
+                .into_iter()
+                .flat_map(|id| self.world.nexthops.touched_by(id))
+                .collect();
             self.stale.choice = true;
-            let world = World {
-                links: &self.links,
-                nexthops: &self.nexthops,
-            };
             self.routes
                 .iter_mut()
-                .for_each(|routes| routes.select_of_nexthops(&ids, world));
+                .for_each(|routes| routes.select_of_nexthops(&ids, &self.world));
         }
         Ok(())
     }

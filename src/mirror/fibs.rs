@@ -7,6 +7,7 @@
 //!
 //! Bounds: none of its own, the kernel's tables are mirrored whole. Equal routes are one `Arc<Route>`.
 
+use super::address::Addresses;
 use super::link::Links;
 use super::netlink::Message;
 use super::nexthop::Nexthops;
@@ -15,7 +16,7 @@ use super::resolve::{Policy, Resolver, left};
 use super::route::{Key, RouteMessage, Shape, Shapes, parse};
 use super::store::Store;
 use super::{MirrorError, route4, route6};
-use crate::packet::Family;
+use crate::packet::{Addr, Family};
 use crate::table::fib::{Lpm, Route, RouteKind};
 use hashbrown::HashSet;
 use std::sync::Arc;
@@ -23,12 +24,14 @@ use std::sync::Arc;
 const TABLE_LOCAL: u32 = 255;
 
 /// What routes refer to.
-#[derive(Clone, Copy)]
-pub struct World<'a> {
+#[derive(Debug, Default)]
+pub struct World {
     /// All links.
-    pub links: &'a Links,
+    pub links: Links,
+    /// The addresses of the box.
+    pub addresses: Addresses,
     /// All nexthop objects.
-    pub nexthops: &'a Nexthops,
+    pub nexthops: Nexthops,
 }
 
 /// A route notification, ready for a store.
@@ -126,7 +129,7 @@ impl Routes {
     }
 
     /// Takes in a notification of this family.
-    pub fn event(&mut self, message: Message<'_>, world: World<'_>) {
+    pub fn event(&mut self, message: Message<'_>, world: &World) {
         let Some(update) = to_update(self.family, &mut self.shapes, message) else {
             return;
         };
@@ -140,11 +143,10 @@ impl Routes {
     }
 
     /// Brings the lookup table in line with the store at one prefix.
-    pub fn select_prefix(&mut self, table: u32, key: Key, world: World<'_>) -> Selected {
+    pub fn select_prefix(&mut self, table: u32, key: Key, world: &World) -> Selected {
         let place = self.table(table);
         let mut resolver = Resolver {
-            links: world.links,
-            nexthops: world.nexthops,
+            world,
             policy: &self.policy,
             unknown: &mut self.unknown_links,
         };
@@ -180,12 +182,20 @@ impl Routes {
     }
 
     /// Brings all prefixes in line, of which some route has one of these nexthop objects.
-    pub fn select_of_nexthops(&mut self, ids: &[u32], world: World<'_>) {
+    pub fn select_of_nexthops(&mut self, ids: &[u32], world: &World) {
         self.select_where(world, |shape| shape.nh_id != 0 && ids.contains(&shape.nh_id));
     }
 
+    /// Brings all prefixes in line, of which some route has this router, or a nexthop object that may.
+    pub fn select_of_router(&mut self, addr: Addr, world: &World) {
+        let router = Some((Family::V4, addr));
+        self.select_where(world, |shape| {
+            shape.nh_id != 0 || shape.hops.iter().any(|hop| hop.gateway == router)
+        });
+    }
+
     /// Brings all prefixes in line with another policy.
-    pub fn set_policy(&mut self, policy: Policy, world: World<'_>) {
+    pub fn set_policy(&mut self, policy: Policy, world: &World) {
         if self.policy != policy {
             self.policy = policy;
             self.select_where(world, |_| true);
@@ -193,13 +203,13 @@ impl Routes {
     }
 
     /// A link came: routes may have been waiting for it.
-    pub fn link_came(&mut self, ifindex: u32, world: World<'_>) {
+    pub fn link_came(&mut self, ifindex: u32, world: &World) {
         if self.unknown_links.remove(&ifindex) {
             self.select_where(world, |_| true);
         }
     }
 
-    fn select_where(&mut self, world: World<'_>, wanted: impl Fn(&Shape) -> bool) {
+    fn select_where(&mut self, world: &World, wanted: impl Fn(&Shape) -> bool) {
         let touched: Vec<(u32, Key)> = self
             .store
             .iter()

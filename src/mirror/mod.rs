@@ -199,7 +199,7 @@ impl Mirror {
 
     /// Every link.
     pub fn links(&self) -> impl Iterator<Item = &LinkInfo> {
-        self.state.links.iter().map(|link| &link.info)
+        self.state.world.links.iter().map(|link| &link.info)
     }
 
     /// The configuration of this moment. Its generation is that of the last one unless something changed.

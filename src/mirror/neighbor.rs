@@ -4,6 +4,7 @@
 
 use super::link::Links;
 use super::netlink::{Message, as_addr, family, u16_at, u32_at};
+use crate::packet::{Addr, Family};
 use crate::table::iface::IfaceIndex;
 use crate::table::neighbor::Neighbors;
 
@@ -34,6 +35,9 @@ pub fn apply(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> 
     let Some((_, addr)) = dst.filter(|&(f, _)| f == family) else {
         return false;
     };
+    if is_multicast(family, addr) {
+        return false;
+    }
     let Some(link) = links.get(u32_at(header, 4).unwrap_or_default()) else {
         return false;
     };
@@ -49,6 +53,14 @@ pub fn apply(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> 
             !same
         }
         _ => neighbors.remove(index, family, addr),
+    }
+}
+
+/// No packet is forwarded to a group, and the kernel makes such entries without a word.
+fn is_multicast(family: Family, addr: Addr) -> bool {
+    match family {
+        Family::V4 => addr >> 28 == 0xe,
+        Family::V6 => addr >> 120 == 0xff,
     }
 }
 

@@ -54,7 +54,7 @@ impl State {
             self.snapshot.neighbors = self.neighbors.clone();
         }
         if stale.addresses {
-            self.snapshot.own_v4 = self.addresses.own_v4();
+            self.snapshot.own_v4 = self.world.addresses.own_v4();
         }
         self.snapshot.full_source_check |= self.custom_rules || self.routes[Family::V4 as usize].full_source_check;
     }
@@ -62,7 +62,7 @@ impl State {
     fn fib(&mut self, family: Family, new_rules: bool) -> Fib {
         let routes = &mut self.routes[family as usize];
         let rules = if new_rules {
-            Arc::new(self.rules[family as usize].compile(&self.links, |number| routes.table(number)))
+            Arc::new(self.rules[family as usize].compile(&self.world.links, |number| routes.table(number)))
         } else {
             Arc::clone(&self.snapshot.fib[family as usize].rules)
         };
@@ -70,14 +70,14 @@ impl State {
             family,
             rules,
             tables: routes.tables.clone(),
-            loopback: self.links.index(1),
+            loopback: self.world.links.index(1),
         }
     }
 
     fn publish_ifaces(&mut self) {
-        let mut ifaces = vec![Iface::default(); self.links.places];
+        let mut ifaces = vec![Iface::default(); self.world.links.places];
         let mut ports = Vec::new();
-        for link in self.links.iter() {
+        for link in self.world.links.iter() {
             let Some(index) = link.index else { continue };
             let Some(iface) = ifaces.get_mut(usize::from(index.0)) else {
                 continue;
@@ -159,7 +159,7 @@ impl State {
             .map(|found| &found.family[family as usize]);
         let (ingress, egress) = found.cloned().unwrap_or_default();
         let member = || {
-            let master = self.links.get(link.info.master)?;
+            let master = self.world.links.get(link.info.master)?;
             Some(format!("member of {}", master.info.name).into())
         };
         (ingress.or_else(member), egress.or_else(member))
@@ -168,7 +168,7 @@ impl State {
     /// What sysctls mean for the routes of `family`.
     pub(super) fn policy(&self, family: Family) -> Policy {
         let all = &self.sysctls.globals;
-        let redirected = self.links.iter().filter(|link| match family {
+        let redirected = self.world.links.iter().filter(|link| match family {
             Family::V4 => link.conf4.is_some_and(|conf| {
                 let (all, own) = (all.accept_redirects != 0, conf.accept_redirects);
                 if conf.forwarding { all && own } else { all || own }
@@ -177,12 +177,14 @@ impl State {
         });
         let forwards = |link: &Link| match family {
             Family::V4 => self
+                .world
                 .links
                 .iter()
                 .any(|link| link.conf4.is_some_and(|conf| conf.forwarding)),
             Family::V6 => all.forwarding6 != 0 || link.conf6.is_some_and(|conf| conf.force_forwarding),
         };
         let forced = self
+            .world
             .links
             .iter()
             .any(|link| link.conf6.is_some_and(|conf| conf.force_forwarding));

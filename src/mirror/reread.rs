@@ -149,7 +149,7 @@ impl Routes {
     }
 
     /// Completes a read, once the event socket has been seen empty after the dump's end.
-    pub fn reread_finish(&mut self, world: World<'_>) {
+    pub fn reread_finish(&mut self, world: &World) {
         if !self.reread.running.as_ref().is_some_and(|running| running.dumped) {
             return;
         }

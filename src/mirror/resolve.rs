@@ -2,9 +2,10 @@
 //! snapshot's indexes, dead ways out skipped as the kernel skips them (fib_lookup_good_nhc, find_match), and everything that
 //! is not carried marked as left to the kernel with the reason.
 
-use super::link::Links;
-use super::nexthop::{Nexthops, Resolved};
+use super::fibs::World;
+use super::nexthop::Resolved;
 use super::route::{Hop, Shape};
+use crate::packet::Family;
 use crate::table::fib::{Gateway, Nexthop, Route, RouteKind};
 use crate::table::iface::Left;
 use std::collections::HashSet;
@@ -26,10 +27,8 @@ pub struct Policy {
 
 /// What routes are resolved with.
 pub struct Resolver<'a> {
-    /// All links.
-    pub links: &'a Links,
-    /// All nexthop objects.
-    pub nexthops: &'a Nexthops,
+    /// What routes refer to.
+    pub world: &'a World,
     /// See there.
     pub policy: &'a Policy,
     /// Links that routes named and nobody knows (yet).
@@ -70,7 +69,7 @@ impl Resolver<'_> {
         if shape.nh_id == 0 {
             return self.unicast(shape, &shape.hops);
         }
-        match self.nexthops.resolve(shape.nh_id) {
+        match self.world.nexthops.resolve(shape.nh_id) {
             Resolved::Blackhole => Some(plain(RouteKind::Refused)),
             Resolved::Left(why) => Some(left(why)),
             Resolved::Hops(hops) => self.unicast(shape, &hops),
@@ -81,7 +80,7 @@ impl Resolver<'_> {
     fn refused(&self, shape: &Shape) -> Option<Route> {
         match shape.nh_id {
             0 => Some(plain(RouteKind::Refused)),
-            id => match self.nexthops.resolve(id) {
+            id => match self.world.nexthops.resolve(id) {
                 Resolved::Blackhole => Some(plain(RouteKind::Refused)),
                 _ => Some(left("a nexthop object that changed its kind")),
             },
@@ -101,7 +100,7 @@ impl Resolver<'_> {
         }
         let mut nexthops = Vec::with_capacity(alive.len());
         for hop in alive {
-            let Some(iface) = self.links.index(hop.oif) else {
+            let Some(iface) = self.world.links.index(hop.oif) else {
                 self.unknown.insert(hop.oif);
                 return Some(left("its link is unknown"));
             };
@@ -128,6 +127,12 @@ impl Resolver<'_> {
         }
         if self.policy.use_pmtu {
             return Some("ip_forward_use_pmtu (PMTU exceptions apply)".into());
+        }
+        // Such a router meant "on the link" if it was one when the route was made (nhc_scope), which cannot be seen.
+        let is_own =
+            |hop: &Hop| matches!(hop.gateway, Some((Family::V4, addr)) if self.world.addresses.is_or_was_own(addr));
+        if hops.iter().any(is_own) {
+            return Some("its router is or was an address of the box".into());
         }
         if hops.iter().any(|hop| self.policy.redirected.contains(&hop.oif)) {
             return Some("accept_redirects (the kernel may hold redirected nexthops)".into());

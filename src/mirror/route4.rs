@@ -81,8 +81,7 @@ pub fn is_new(message: &Message<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link::Links;
-    use super::super::nexthop::Nexthops;
+    use super::super::fibs::World;
     use super::super::resolve::Policy;
     use super::super::route::Hop;
     use super::*;
@@ -136,11 +135,10 @@ mod tests {
 
     #[test]
     fn the_least_metric_wins_and_doubt_is_left_to_the_kernel() {
-        let (links, nexthops, policy) = (Links::default(), Nexthops::default(), Policy::default());
+        let (world, policy) = (World::default(), Policy::default());
         let mut unknown = HashSet::new();
         let mut resolver = Resolver {
-            links: &links,
-            nexthops: &nexthops,
+            world: &world,
             policy: &policy,
             unknown: &mut unknown,
         };

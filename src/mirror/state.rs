@@ -1,15 +1,14 @@
 //! All that is known, and how one notification changes it. As the notifiers of net/ipv4/fib_frontend.c (fib_netdev_event,
 //! fib_inetaddr_event) have it, a link or an address may change routes without a word: that wants them read anew.
 
-use super::address::Addresses;
 use super::fibs::{Routes, World};
-use super::link::{LinkChange, Links};
+use super::link::LinkChange;
 use super::netlink::{self, Channel, Message};
-use super::nexthop::{Nexthops, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use super::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use super::rule::Rules;
-use super::sysctl::{Netconf, RTM_NEWNETCONF, Sysctls};
+use super::sysctl::{Netconf, RTM_DELNETCONF, RTM_NEWNETCONF, Sysctls};
 use super::{Changed, Findings, MirrorError, neighbor, publish};
-use crate::packet::{Family, PortIndex};
+use crate::packet::{Addr, Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::neighbor::Neighbors;
 use std::collections::HashMap;
@@ -18,10 +17,8 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) requests: Channel,
-    pub(super) links: Links,
-    pub(super) addresses: Addresses,
+    pub(super) world: World,
     pub(super) neighbors: Neighbors,
-    pub(super) nexthops: Nexthops,
     pub(super) routes: [Routes; 2],
     pub(super) rules: [Rules; 2],
     pub(super) custom_rules: bool,
@@ -39,6 +36,7 @@ pub(super) struct State {
 pub(super) struct Wanted {
     pub(super) rules: [bool; 2],
     pub(super) nexthops: bool,
+    pub(super) links: bool,
     pub(super) all: bool,
 }
 
@@ -47,10 +45,8 @@ impl State {
     pub(super) fn new() -> Result<Self, MirrorError> {
         Ok(State {
             requests: Channel::for_requests()?,
-            links: Links::default(),
-            addresses: Addresses::default(),
+            world: World::default(),
             neighbors: Neighbors::default(),
-            nexthops: Nexthops::default(),
             routes: [Routes::new(Family::V4)?, Routes::new(Family::V6)?],
             rules: [Rules::default(), Rules::default()],
             custom_rules: false,
@@ -69,27 +65,24 @@ impl State {
 
     /// Takes in one notification.
     pub(super) fn event(&mut self, message: Message<'_>) {
-        let world = World {
-            links: &self.links,
-            nexthops: &self.nexthops,
-        };
         match message.kind {
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-                self.routes.iter_mut().for_each(|routes| routes.event(message, world));
+                self.routes
+                    .iter_mut()
+                    .for_each(|routes| routes.event(message, &self.world));
             }
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
-                let changed = neighbor::apply(&mut self.neighbors, &self.links, message);
+                let changed = neighbor::apply(&mut self.neighbors, &self.world.links, message);
                 self.changed.neighbors |= changed;
                 self.stale.neighbors |= changed;
             }
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-                let change = self.links.apply(message);
+                let change = self.world.links.apply(message);
                 self.link_changed(change);
             }
-            libc::RTM_NEWADDR | libc::RTM_DELADDR if self.addresses.apply(message) => {
-                self.changed.addresses = true;
-                self.stale.addresses = true;
-                self.routes[Family::V4 as usize].reread.want();
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+                let changed = self.world.addresses.apply(message);
+                changed.into_iter().for_each(|addr| self.address_changed(addr));
             }
             libc::RTM_NEWRULE | libc::RTM_DELRULE => {
                 let family = message.payload.first().and_then(|&af| netlink::family(af));
@@ -98,9 +91,17 @@ impl State {
                     .for_each(|family| self.wanted.rules[family as usize] = true);
             }
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => self.nexthop_event(message),
-            RTM_NEWNETCONF => self.netconf_event(message),
+            RTM_NEWNETCONF | RTM_DELNETCONF => self.netconf_event(message),
             _ => {}
         }
+    }
+
+    pub(super) fn address_changed(&mut self, addr: Addr) {
+        self.changed.addresses = true;
+        self.stale.addresses = true;
+        let routes = &mut self.routes[Family::V4 as usize];
+        routes.select_of_router(addr, &self.world);
+        routes.reread.want();
     }
 
     pub(super) fn link_changed(&mut self, change: LinkChange) {
@@ -118,26 +119,20 @@ impl State {
             self.routes.iter_mut().for_each(|routes| routes.reread.want());
         }
         if let Some(ifindex) = change.new {
-            let world = World {
-                links: &self.links,
-                nexthops: &self.nexthops,
-            };
             self.routes
                 .iter_mut()
-                .for_each(|routes| routes.link_came(ifindex, world));
+                .for_each(|routes| routes.link_came(ifindex, &self.world));
         }
     }
 
     fn nexthop_event(&mut self, message: Message<'_>) {
-        let Some(id) = self.nexthops.apply(message) else { return };
-        self.stale.choice = true;
-        let ids = self.nexthops.touched_by(id);
-        let world = World {
-            links: &self.links,
-            nexthops: &self.nexthops,
+        let Some(id) = self.world.nexthops.apply(message) else {
+            return;
         };
+        self.stale.choice = true;
+        let ids = self.world.nexthops.touched_by(id);
         for routes in &mut self.routes {
-            routes.select_of_nexthops(&ids, world);
+            routes.select_of_nexthops(&ids, &self.world);
             if message.kind == RTM_DELNEXTHOP {
                 routes.reread.want();
             }
@@ -147,8 +142,8 @@ impl State {
 
     fn netconf_event(&mut self, message: Message<'_>) {
         let Some(netconf) = Netconf::parse(message) else { return };
-        if let Some(link) = netconf.ifindex.and_then(|ifindex| self.links.get_mut(ifindex)) {
-            netconf.apply(link);
+        if let Some(link) = netconf.ifindex.and_then(|ifindex| self.world.links.get_mut(ifindex)) {
+            self.wanted.links |= !netconf.apply(link);
         }
         if netconf.is_all {
             self.poll_sysctls();
@@ -175,7 +170,7 @@ impl State {
         );
         let mut changed = self.sysctls.poll();
         for ifindex in self.sysctls.watched() {
-            if let Some(link) = self.links.get_mut(ifindex) {
+            if let Some(link) = self.world.links.get_mut(ifindex) {
                 changed |= self.sysctls.poll_link(link);
             }
         }
@@ -200,11 +195,7 @@ impl State {
     pub(super) fn settle_policy(&mut self) {
         for family in Family::ALL {
             let policy = self.policy(family);
-            let world = World {
-                links: &self.links,
-                nexthops: &self.nexthops,
-            };
-            self.routes[family as usize].set_policy(policy, world);
+            self.routes[family as usize].set_policy(policy, &self.world);
         }
     }
 
@@ -212,10 +203,7 @@ impl State {
     pub(super) fn reread(&mut self, family: Family, drained: bool) -> Result<(), MirrorError> {
         let routes = &mut self.routes[family as usize];
         if drained {
-            routes.reread_finish(World {
-                links: &self.links,
-                nexthops: &self.nexthops,
-            });
+            routes.reread_finish(&self.world);
         }
         routes.reread_step(drained)?;
         let change = std::mem::take(&mut routes.change);
@@ -223,7 +211,7 @@ impl State {
         self.stale.routes |= change.tables;
         self.stale.choice |= change.choice;
         if self.routes.iter().all(|routes| routes.reread.is_settled()) {
-            self.links.release();
+            self.world.links.release();
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt;
 
 /// RTM_NEWNETCONF
 pub const RTM_NEWNETCONF: u16 = 80;
+/// RTM_DELNETCONF
+pub const RTM_DELNETCONF: u16 = 81;
 /// NETCONFA_IFINDEX_ALL
 const ALL: i32 = -1;
 
@@ -223,12 +225,13 @@ pub struct Netconf {
     pub is_all: bool,
     /// Nexthops may have died or come alive.
     pub linkdown: bool,
+    gone: bool,
     family: Family,
     values: Vec<(u16, u32)>,
 }
 
 impl Netconf {
-    /// Reads RTM_NEWNETCONF.
+    /// Reads RTM_NEWNETCONF or RTM_DELNETCONF.
     pub fn parse(message: Message<'_>) -> Option<Self> {
         const IFINDEX: u16 = 1;
         const IGNORE_LINKDOWN: u16 = 6;
@@ -239,13 +242,15 @@ impl Netconf {
             ifindex: u32::try_from(ifindex).ok(),
             is_all: ifindex == ALL,
             linkdown: values.iter().any(|value| value.0 == IGNORE_LINKDOWN),
+            gone: message.kind == RTM_DELNETCONF,
             family: family(header[0])?,
             values,
         })
     }
 
-    /// Enters it into what is known of the link.
-    pub fn apply(&self, link: &mut Link) {
+    /// Enters it into what is known of the link; whether that was enough, or the link's message must be read again, since
+    /// the family is new on it (its MTU rose to 1280).
+    pub fn apply(&self, link: &mut Link) -> bool {
         const FORWARDING: u16 = 2;
         const RP_FILTER: u16 = 3;
         const FORCE_FORWARDING: u16 = 9;
@@ -258,5 +263,12 @@ impl Netconf {
                 _ => {}
             }
         }
+        match (self.family, self.gone) {
+            (Family::V4, true) => link.conf4 = None,
+            (Family::V6, true) => link.conf6 = None,
+            (Family::V4, false) => return link.conf4.is_some(),
+            (Family::V6, false) => return link.conf6.is_some(),
+        }
+        true
     }
 }
