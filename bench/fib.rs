@@ -370,7 +370,7 @@ fn rules(criterion: &mut Criterion<CpuTime>, name: &str, routes: &[Prefix], main
         iif: None,
         tos: 0,
     }) {
-        Found::Route(route) => route.mtu,
+        Found::Route(_, route) => route.mtu,
         _ => 0,
     };
     bursts(&mut group, BenchmarkId::new("default", name), &to, lookup);

@@ -136,6 +136,7 @@ enum Selects {
         to: Prefix,
         iif: Option<IfaceIndex>,
         tos: u8,
+        invert: bool,
         left: Left,
     },
 }
@@ -171,24 +172,21 @@ impl RawRule {
             to: everything,
             iif: None,
             tos: 0,
+            invert: false,
             left: left.map(Into::into),
         };
-        let never = self.oif || self.l3mdev || self.mark & self.mask != 0;
-        let varies = self.from.len | self.to.len | self.tos != 0 || self.iif.is_some() || self.not_carried.is_some();
-        if self.invert {
-            return match (never, varies) {
-                (true, _) => all(None),
-                (false, false) => Selects::Nothing,
-                (false, true) => all(Some("not")),
-            };
+        // Of a packet that no selector can match an inverted rule is for every one.
+        let nothing = || if self.invert { all(None) } else { Selects::Nothing };
+        if self.oif || self.l3mdev || self.mark & self.mask != 0 {
+            return nothing();
         }
-        if never {
-            return Selects::Nothing;
+        if self.invert && self.not_carried.is_some() {
+            return all(Some("not"));
         }
         let iif = match &self.iif {
             None => None,
             Some(name) => match links.named(name) {
-                None => return Selects::Nothing, // [detached]
+                None => return nothing(), // [detached]
                 Some(link) if link.index.is_none() => return all(Some("iif of a link without an index")),
                 Some(link) => link.index,
             },
@@ -198,6 +196,7 @@ impl RawRule {
             to: self.to,
             iif,
             tos: self.tos,
+            invert: self.invert,
             left: self.not_carried.map(Into::into),
         }
     }
@@ -212,6 +211,7 @@ impl RawRule {
             to,
             iif,
             tos,
+            invert,
             left,
         } = selects
         else {
@@ -234,6 +234,7 @@ impl RawRule {
             to,
             iif,
             tos,
+            invert,
             action,
             suppress_prefix_len,
             left,
