@@ -5,6 +5,7 @@
 //! addresses on the links are drawn from few, since all namespaces of a machine share one bounded neighbour table.
 
 use super::config::pick;
+use crate::lab::neighbor;
 use crate::lab::packet::{self, Packet, fix_ipv4_sum, ip, ping, raw, tcp, udp};
 use crate::lab::plan;
 use rand::RngExt;
@@ -127,12 +128,12 @@ fn neighbour_message(random: &mut ChaCha8Rng, port: usize) -> Vec<u8> {
     };
     let mut frame = match (sender, target) {
         (IpAddr::V4(sender), IpAddr::V4(target)) => match random.random_bool(0.5) {
-            true => packet::arp_request(mac, sender, target),
-            false => packet::arp_reply(mac, sender, packet::router_mac(port), target),
+            true => neighbor::arp_request(mac, sender, target),
+            false => neighbor::arp_reply(mac, sender, packet::router_mac(port), target),
         },
         (IpAddr::V6(sender), IpAddr::V6(target)) => match random.random_bool(0.5) {
-            true => packet::neighbor_solicitation(mac, sender, target),
-            false => packet::neighbor_advertisement(mac, sender, packet::router_mac(port), target),
+            true => neighbor::neighbor_solicitation(mac, sender, target),
+            false => neighbor::neighbor_advertisement(mac, sender, packet::router_mac(port), target),
         },
         _ => unreachable!("one family"),
     };

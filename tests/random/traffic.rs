@@ -261,8 +261,8 @@ fn odd(random: &mut ChaCha8Rng, flow: &Flow, port: usize) -> Vec<u8> {
         7 => packet.length_fault = random.random_range(-60..60),
         8 => packet.cut = random.random_range(0..80),
         9 => packet.first_byte = Some(random.random()),
-        10 => packet.src = ip(*pick(random, BAD_SOURCES[usize::from(!four)])),
-        11 => packet.dst = ip(*pick(random, BAD_DESTINATIONS[usize::from(!four)])),
+        10 => packet.src = any_of(random, BAD_SOURCES[usize::from(!four)]),
+        11 => packet.dst = any_of(random, BAD_DESTINATIONS[usize::from(!four)]),
         12 => {
             packet.dst = ip(&if four {
                 format!("10.200.{port}.1")
@@ -303,4 +303,8 @@ fn odd(random: &mut ChaCha8Rng, flow: &Flow, port: usize) -> Vec<u8> {
         }
     }
     packet.build()
+}
+
+fn any_of(random: &mut ChaCha8Rng, addresses: &[&str]) -> IpAddr {
+    ip(addresses[random.random_range(0..addresses.len())])
 }

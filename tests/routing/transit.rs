@@ -77,7 +77,7 @@ fn tos_flow_label_and_identification_are_kept() {
         plan::pairs(0, 1, 7).into_iter().map(move |(src, dst)| {
             udp(src, dst, (1, 2), 40).with(|packet| {
                 packet.tos = tos;
-                packet.flow_label = u32::from(tos) * 0x1011 & 0xfffff;
+                packet.flow_label = (u32::from(tos) * 0x1011) & 0xfffff;
                 packet.id = u16::from(tos) * 257;
                 packet.fragment = if tos & 1 == 0 { 0 } else { 0x4000 };
             })
