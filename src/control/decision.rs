@@ -76,8 +76,8 @@ impl DecisionCounts {
 
 #[cfg(test)]
 mod tests {
-    use crate::port::STAMP_MAGIC;
     use super::*;
+    use crate::port::STAMP_MAGIC;
 
     /// `bpf/steer.h` is the other copy of the table.
     #[test]

@@ -65,5 +65,7 @@ pub fn run(config: RunConfig) -> Result<(), Error> {
 /// Always [`Error::NotBuilt`].
 #[cfg(not(feature = "xdp"))]
 pub fn run(_: RunConfig) -> Result<(), Error> {
-    Err(Error::NotBuilt { what: "the AF_XDP parts (feature `xdp`)" })
+    Err(Error::NotBuilt {
+        what: "the AF_XDP parts (feature `xdp`)",
+    })
 }

@@ -57,8 +57,18 @@ impl Totals {
 /// Where all packets went, in one line.
 pub fn summary(totals: &Totals) -> String {
     let sum = |counts: &ByReason| counts.values().sum::<u64>();
-    let Totals { received, forwarded, punted, dropped, held } = totals;
-    format!("received {received}, forwarded {forwarded}, punted {}, dropped {}, held {held}", sum(punted), sum(dropped))
+    let Totals {
+        received,
+        forwarded,
+        punted,
+        dropped,
+        held,
+    } = totals;
+    format!(
+        "received {received}, forwarded {forwarded}, punted {}, dropped {}, held {held}",
+        sum(punted),
+        sum(dropped)
+    )
 }
 
 /// `show ports`: one port.

@@ -7,6 +7,7 @@
 
 use super::netlink::{Message, as_addr, family, u32_at};
 use crate::packet::{Addr, Family};
+use crate::table::snapshot::Addrs;
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,9 +24,6 @@ pub struct Addresses {
     v4: BTreeSet<(Addr, u32, u8)>,
     former: BTreeSet<Addr>,
 }
-
-/// A set as the snapshot has it.
-pub type AddrSet = HashSet<Addr, foldhash::fast::RandomState>;
 
 impl Addresses {
     /// Takes in RTM_NEWADDR or RTM_DELADDR; the IPv4 address that came or went.
@@ -75,7 +73,7 @@ impl Addresses {
     }
 
     /// Every IPv4 address.
-    pub fn own_v4(&self) -> Arc<AddrSet> {
+    pub fn own_v4(&self) -> Arc<Addrs> {
         Arc::new(self.v4.iter().map(|&(addr, _, _)| addr).collect())
     }
 }

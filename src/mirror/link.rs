@@ -194,7 +194,10 @@ impl Links {
         let change = LinkChange {
             any: old != Some(&new),
             named: old.is_none_or(|old| old.info.name != new.info.name),
-            state: old.is_some_and(|old| old.info.flags != new.info.flags || old.info.carrier != new.info.carrier),
+            state: old.is_some_and(|old| {
+                let of = |link: &Link| (link.info.flags, link.info.carrier, link.info.mtu);
+                of(old) != of(&new)
+            }),
             new: old.is_none().then_some(ifindex),
             gone: None,
         };

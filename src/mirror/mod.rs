@@ -16,6 +16,7 @@
 
 mod address;
 mod dumps;
+mod exceptions;
 mod fibs;
 pub mod guard;
 mod link;

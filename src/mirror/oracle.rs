@@ -133,7 +133,9 @@ fn request(q: &Question, names: &impl IfaceNames) -> Option<Request> {
         .attr(RTA_IIF, &iif.to_ne_bytes())
         .attr(RTA_IP_PROTO, &[q.proto]);
     if ports {
-        request = request.attr(RTA_SPORT, &q.sport.to_be_bytes()).attr(RTA_DPORT, &q.dport.to_be_bytes());
+        request = request
+            .attr(RTA_SPORT, &q.sport.to_be_bytes())
+            .attr(RTA_DPORT, &q.dport.to_be_bytes());
     }
     if q.flow_label != 0 && q.family == Family::V6 {
         request = request.attr(RTA_FLOWLABEL, &q.flow_label.to_be_bytes());

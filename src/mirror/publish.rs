@@ -45,6 +45,7 @@ impl State {
         if stale.ifaces {
             self.publish_ifaces();
         }
+        self.snapshot.exceptions_v6 = Arc::clone(&self.exceptions.addrs);
         if stale.rules || stale.routes {
             for family in Family::ALL {
                 self.snapshot.fib[family as usize] = self.fib(family, stale.rules);

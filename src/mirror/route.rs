@@ -176,7 +176,7 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
             libc::RTA_PRIORITY => shape.priority = as_u32(value),
             libc::RTA_PREFSRC => shape.prefsrc = as_addr(value)?.1,
             libc::RTA_FLOW => shape.realm = as_u32(value) != 0,
-            libc::RTA_METRICS => metrics(value, family, &mut shape),
+            libc::RTA_METRICS => metrics(value, &mut shape),
             libc::RTA_MULTIPATH => shape.realm |= multipath(value, &mut hops),
             RTA_NH_ID => shape.nh_id = as_u32(value),
             _ => hop_attribute(&mut first, kind, value),
@@ -233,17 +233,14 @@ fn multipath(mut value: &[u8], hops: &mut Vec<Hop>) -> bool {
     realm
 }
 
-/// RTA_METRICS. IPv6 forwards by the link's MTU and not by the route's, which the kernel changes silently (rt6_mtu_change),
-/// unless it is locked (ip6_dst_mtu_maybe_forward).
-fn metrics(value: &[u8], family: Family, shape: &mut Shape) {
+/// RTA_METRICS. The kernel changes an IPv6 route's MTU without a word when its link's changes (rt6_mtu_change): then routes
+/// are read anew.
+fn metrics(value: &[u8], shape: &mut Shape) {
     for (kind, value) in Attributes(value) {
         match kind {
             RTAX_MTU => shape.mtu = as_u32(value),
             RTAX_LOCK => shape.mtu_locked = as_u32(value) & (1 << RTAX_MTU) != 0,
             _ => {}
         }
-    }
-    if family == Family::V6 && !shape.mtu_locked {
-        shape.mtu = 0;
     }
 }

@@ -1,6 +1,7 @@
 //! All that is known, and how one notification changes it. As the notifiers of net/ipv4/fib_frontend.c (fib_netdev_event,
 //! fib_inetaddr_event) have it, a link or an address may change routes without a word: that wants them read anew.
 
+use super::exceptions::Exceptions;
 use super::fibs::{Routes, World};
 use super::link::LinkChange;
 use super::netlink::{self, Channel, Message};
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub(super) rules: [Rules; 2],
     pub(super) custom_rules: bool,
     pub(super) sysctls: Sysctls,
+    pub(super) exceptions: Exceptions,
     pub(super) ports: HashMap<u32, PortIndex>,
     pub(super) findings: Findings,
     pub(super) wanted: Wanted,
@@ -51,6 +53,7 @@ impl State {
             rules: [Rules::default(), Rules::default()],
             custom_rules: false,
             sysctls: Sysctls::open(),
+            exceptions: Exceptions::open(),
             ports: HashMap::new(),
             findings: Findings::new(),
             wanted: Wanted {
@@ -169,6 +172,10 @@ impl State {
             self.sysctls.globals.ignore_linkdown6,
         );
         let mut changed = self.sysctls.poll();
+        // A dump that fails is tried again with the next count that differs; events go on meanwhile.
+        let exceptions = self.exceptions.poll(&mut self.requests).unwrap_or_default();
+        self.stale.routes |= exceptions;
+        self.changed.routes |= exceptions;
         for ifindex in self.sysctls.watched() {
             if let Some(link) = self.world.links.get_mut(ifindex) {
                 changed |= self.sysctls.poll_link(link);
@@ -188,7 +195,7 @@ impl State {
         if changed {
             self.settle_policy();
         }
-        changed
+        changed | exceptions
     }
 
     /// Has routes resolved anew where sysctls changed what they mean.

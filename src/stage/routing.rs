@@ -88,7 +88,8 @@ pub fn route(
         RouteKind::Refused => return Verdict::punt(PuntReason::Unreachable),
         RouteKind::Throw => return Verdict::punt(PuntReason::NoRoute),
     }
-    if route.left.is_some() {
+    let excepted = packet.family == Family::V6 && snapshot.exceptions_v6.contains(&packet.dst);
+    if route.left.is_some() || excepted {
         return Verdict::punt(PuntReason::RouteNotCarried);
     }
     if packet.family == Family::V4 {
@@ -213,7 +214,9 @@ fn is_echo(packet: &Parsed, bytes: &[u8]) -> bool {
 
 /// The low 20 bits of an IPv6 header's first word.
 fn flow_label(packet: &Parsed, bytes: &[u8]) -> u32 {
-    let header = bytes.get(usize::from(packet.l3)..).and_then(|header| header.first_chunk());
+    let header = bytes
+        .get(usize::from(packet.l3)..)
+        .and_then(|header| header.first_chunk());
     header.map_or(0, |&[_, b1, b2, b3]| u32::from_be_bytes([0, b1 & 0x0f, b2, b3]))
 }
 

@@ -336,5 +336,6 @@ fn metrics_and_preferences() {
     ]);
     twin.send(0, flows(|flow| ip(&format!("10.50.0.{flow}")), 40, 5));
     twin.send(0, flows(|flow| ip(&format!("fd00:50::{flow:x}")), 40, 5));
-    twin.finish(Share::AtLeast(0.9));
+    // Two equal IPv4 routes (append) are the kernel's until one goes: a quarter of the packets.
+    twin.finish(Share::AtLeast(0.74));
 }
