@@ -169,9 +169,9 @@ fn ask(
     }
 }
 
-/// The flow as the kernel's multipath hash sees it (fib_multipath_hash, rt6_multipath_hash). Policy 0 hashes addresses
-/// (IPv6: and the flow label), so one question serves all flows between two hosts; the others look at the 5-tuple, at the
-/// packet inside a tunnel, or at chosen fields. `None` where the kernel would look at what cannot be asked about: ICMP
+/// The flow as the kernel's multipath hash sees it (fib_multipath_hash, rt6_multipath_hash). Policy 0 hashes addresses, of
+/// IPv6 the protocol and the flow label too, so one question serves many flows between two hosts; the others look at the
+/// 5-tuple, at the packet inside a tunnel, or at chosen fields. `None` where the kernel would look at what cannot be asked about: ICMP
 /// errors are hashed by the packet inside them, tunnels by theirs, and fragments have no ports.
 fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Option<Question> {
     let proto = Protocol(packet.proto);
@@ -180,12 +180,12 @@ fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Optio
     if is_icmp && (fragment || !is_echo(packet, bytes)) {
         return None;
     }
-    let (proto, sport, dport) = match policy {
-        0 => (Protocol::UDP, 0, 0),
-        _ if fragment => return None,
-        _ if proto == Protocol::TCP || proto == Protocol::UDP => (proto, packet.sport, packet.dport),
+    let (proto, sport, dport) = match (policy, packet.family) {
+        (0, Family::V4) => (Protocol::UDP, 0, 0),
+        (0, Family::V6) if askable(proto) => (proto, 0, 0),
+        _ if fragment || !askable(proto) => return None,
         _ if is_icmp => (proto, 0, 0),
-        _ => return None,
+        _ => (proto, packet.sport, packet.dport),
     };
     let hashes_label = packet.family == Family::V6 && policy != 1;
     let flow_label = if hashes_label { flow_label(packet, bytes) } else { 0 };
@@ -201,6 +201,11 @@ fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Optio
         dport,
         flow_label,
     })
+}
+
+/// The protocols that the kernel takes in a question; ICMP stands for an echo there.
+fn askable(proto: Protocol) -> bool {
+    [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6].contains(&proto)
 }
 
 /// Whether an ICMP packet is an echo request or reply: its first byte, the type, says so.
