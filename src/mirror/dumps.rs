@@ -105,14 +105,11 @@ impl State {
         let mut new = Nexthops::default();
         for _ in 0..DUMP_TRIES {
             new = Nexthops::default();
-            let dumped = self.requests.dump(RTM_GETNEXTHOP, &[0; 8], |message| {
+            let consistent = self.requests.dump(RTM_GETNEXTHOP, &[0; 8], |message| {
                 new.apply(message);
-            });
-            match dumped {
-                Ok(false) => {}
-                // Before 5.3 there are none.
-                Ok(true) | Err(MirrorError::Io { .. }) => break,
-                Err(error) => return Err(error),
+            })?;
+            if consistent {
+                break;
             }
         }
         let ids = self.world.nexthops.differing(&new);

@@ -151,7 +151,10 @@ impl Routes {
             unknown: &mut self.unknown_links,
         };
         let routes = self.store.get(table, key);
-        self.full_source_check |= routes.iter().any(|route| needs_full_check(table, route));
+        if !self.full_source_check && routes.iter().any(|route| needs_full_check(table, route)) {
+            self.full_source_check = true;
+            self.change.tables = true;
+        }
         let selected = match self.family {
             Family::V4 => route4::select(routes, &mut resolver).map(|route| merged_tries(table, route)),
             Family::V6 => route6::select(routes, &mut resolver),

@@ -47,9 +47,13 @@ use state::State;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 /// The most datagrams of events that one [`Mirror::process`] takes; about 5 ms.
 pub const EVENTS_MAX: usize = 2048;
+
+/// The longest time that reading everything at the start may take: 100 times that of a full Internet table.
+const OPEN_MAX: Duration = Duration::from_secs(300);
 
 /// RTNLGRP_* of links, neighbours, and of both families addresses, routes, rules, netconf; and of nexthops.
 const GROUPS: &[u32] = &[1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32];
@@ -65,6 +69,9 @@ pub enum MirrorError {
         /// The system's answer.
         error: io::Error,
     },
+    /// Routes change faster than they can be read.
+    #[error("the kernel's routes change faster than they can be read; start again when there is less change")]
+    Busy,
     /// Events were lost. Handled inside; nobody outside sees it.
     #[error("netlink overrun")]
     Overrun,
@@ -130,7 +137,11 @@ impl Mirror {
             events,
             state: State::new()?,
         };
+        let end = Instant::now() + OPEN_MAX;
         while mirror.state.routes.iter().any(|routes| routes.reread.completed() == 0) {
+            if Instant::now() > end {
+                return Err(MirrorError::Busy);
+            }
             mirror.process()?;
         }
         Ok(mirror)
@@ -141,7 +152,8 @@ impl Mirror {
         [self.events.raw_fd()]
     }
 
-    /// Takes in what is pending, a bounded part of it, without waiting.
+    /// Takes in what is pending, a bounded part of it, without waiting. To be called when [`fds`](Self::fds) are readable,
+    /// at once again while it says [`Changed::more`], and every 100 ms besides: reading routes anew may have been put off.
     pub fn process(&mut self) -> Result<Changed, MirrorError> {
         let mut drained = false;
         for _ in 0..EVENTS_MAX {

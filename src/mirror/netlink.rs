@@ -225,6 +225,10 @@ impl Channel {
                 }
                 NLMSG_ERROR => {
                     let code = u32_at(message.payload, 0).unwrap_or_default() as i32;
+                    // What this kernel does not have (IPv6, nexthop objects) is empty.
+                    if matches!(-code, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) {
+                        return Ok(Progress::Done { consistent: true });
+                    }
                     return Err(MirrorError::io("dumping", std::io::Error::from_raw_os_error(-code)));
                 }
                 _ => each(message),

@@ -122,6 +122,9 @@ impl Resolver<'_> {
         if let Some(hop) = hops.iter().find(|hop| hop.encap != 0) {
             return Some(format!("encapsulation ({})", encap_name(hop.encap)).into());
         }
+        if shape.unknown != 0 {
+            return Some(format!("attribute {} is unknown here", shape.unknown).into());
+        }
         if shape.mtu_locked {
             return Some("locked MTU (PMTU exceptions apply)".into());
         }

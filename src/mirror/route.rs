@@ -86,6 +86,8 @@ pub struct Shape {
     pub mtu_locked: bool,
     /// Has a realm.
     pub realm: bool,
+    /// An attribute that is not known here, 0 if none: who knows what it asks for.
+    pub unknown: u16,
 }
 
 impl Shape {
@@ -95,6 +97,7 @@ impl Shape {
         (self.kind, self.scope, self.protocol, self.tos) == (other.kind, other.scope, other.protocol, other.tos)
             && (self.priority, self.prefsrc, self.src) == (other.priority, other.prefsrc, other.src)
             && (self.nh_id, self.mtu, self.mtu_locked) == (other.nh_id, other.mtu, other.mtu_locked)
+            && self.unknown == other.unknown
             && self.hops.len() == other.hops.len()
             && self.hops.iter().zip(&other.hops).all(hop)
     }
@@ -167,6 +170,7 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
         mtu: 0,
         mtu_locked: false,
         realm: false,
+        unknown: 0,
     };
     for (kind, value) in attributes {
         match kind {
@@ -177,9 +181,12 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
             libc::RTA_PREFSRC => shape.prefsrc = as_addr(value)?.1,
             libc::RTA_FLOW => shape.realm = as_u32(value) != 0,
             libc::RTA_METRICS => metrics(value, &mut shape),
-            libc::RTA_MULTIPATH => shape.realm |= multipath(value, &mut hops),
+            libc::RTA_MULTIPATH => multipath(value, &mut hops, &mut shape),
             RTA_NH_ID => shape.nh_id = as_u32(value),
-            _ => hop_attribute(&mut first, kind, value),
+            // RTA_IIF, CACHEINFO, MFC_STATS, PREF (only among equals), EXPIRES, PAD, UID
+            libc::RTA_IIF | libc::RTA_CACHEINFO | 17 | 20 | 23 | 24 | 25 => {}
+            _ if hop_attribute(&mut first, kind, value) => {}
+            _ => shape.unknown = kind,
         }
     }
     if hops.is_empty() {
@@ -196,41 +203,41 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
     })
 }
 
-/// What a route with one nexthop and a nexthop of several say alike.
-fn hop_attribute(hop: &mut Hop, kind: u16, value: &[u8]) {
+/// What a route with one nexthop and a nexthop of several say alike; whether `kind` is such.
+fn hop_attribute(hop: &mut Hop, kind: u16, value: &[u8]) -> bool {
     match kind {
         libc::RTA_OIF => hop.oif = as_u32(value),
         libc::RTA_GATEWAY => hop.gateway = as_addr(value),
         RTA_VIA => hop.gateway = value.get(2..).and_then(as_addr),
         RTA_ENCAP_TYPE => hop.encap = u16_at(value, 0).unwrap_or(u16::MAX),
         RTA_ENCAP => hop.encap = hop.encap.max(1),
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
-/// RTA_MULTIPATH: struct rtnexthop (length 2, flags 1, hops 1, ifindex 4) and its attributes, one after the other. Whether
-/// one of them has a realm.
-fn multipath(mut value: &[u8], hops: &mut Vec<Hop>) -> bool {
-    let mut realm = false;
+/// RTA_MULTIPATH: struct rtnexthop (length 2, flags 1, hops 1, ifindex 4) and its attributes, one after the other.
+fn multipath(mut value: &[u8], hops: &mut Vec<Hop>, shape: &mut Shape) {
     while let (Some(len), Some(&[.., flags, weight])) = (u16_at(value, 0), value.first_chunk::<4>()) {
         let len = usize::from(len);
         let Some(attributes) = value.get(8..len) else { break };
-        let oif = u32_at(value, 4).unwrap_or_default();
         let mut hop = Hop {
-            oif,
+            oif: u32_at(value, 4).unwrap_or_default(),
             gateway: None,
             dead: flags & RTNH_F_DEAD != 0,
             encap: 0,
             weight,
         };
         for (kind, value) in Attributes(attributes) {
-            realm |= kind == libc::RTA_FLOW && as_u32(value) != 0;
-            hop_attribute(&mut hop, kind, value);
+            match kind {
+                libc::RTA_FLOW => shape.realm |= as_u32(value) != 0,
+                _ if hop_attribute(&mut hop, kind, value) => {}
+                _ => shape.unknown = kind,
+            }
         }
         hops.push(hop);
         value = value.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
-    realm
 }
 
 /// RTA_METRICS. The kernel changes an IPv6 route's MTU without a word when its link's changes (rt6_mtu_change): then routes
@@ -242,5 +249,91 @@ fn metrics(value: &[u8], shape: &mut Shape) {
             RTAX_LOCK => shape.mtu_locked = as_u32(value) & (1 << RTAX_MTU) != 0,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn parsed(header: [u8; 12], attributes: &[Vec<u8>]) -> Option<RouteMessage> {
+        let payload = [&header[..], &attributes.concat()].concat();
+        parse(Message {
+            kind: libc::RTM_NEWROUTE,
+            flags: 0,
+            payload: &payload,
+        })
+    }
+
+    const V4: [u8; 12] = [2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+
+    #[test]
+    fn a_multipath_route_is_taken_apart() {
+        let hop = |dead: u8, oif: u8, gateway: [u8; 4]| {
+            let gateway = attribute(libc::RTA_GATEWAY, &gateway);
+            [&[8 + gateway.len() as u8, 0, dead, 2, oif, 0, 0, 0][..], &gateway].concat()
+        };
+        let hops = [hop(0, 7, [10, 0, 0, 9]), hop(1, 8, [10, 0, 1, 9])].concat();
+        let lock = [
+            attribute(RTAX_LOCK, &4u32.to_ne_bytes()),
+            attribute(RTAX_MTU, &1300u32.to_ne_bytes()),
+        ]
+        .concat();
+        let route = parsed(
+            V4,
+            &[
+                attribute(libc::RTA_TABLE, &1000u32.to_ne_bytes()),
+                attribute(libc::RTA_DST, &[192, 0, 2, 0]),
+                attribute(libc::RTA_METRICS, &lock),
+                attribute(libc::RTA_MULTIPATH, &hops),
+            ],
+        )
+        .unwrap();
+        assert_eq!((route.table, route.key), (1000, Key::new(0xc000_0200, 24)));
+        assert!(route.shape.mtu == 1300 && route.shape.mtu_locked && route.shape.unknown == 0);
+        let [a, b] = &*route.shape.hops else {
+            panic!("{route:?}")
+        };
+        assert_eq!(
+            (a.oif, a.gateway, a.dead, a.weight),
+            (7, Some((Family::V4, 0x0a00_0009)), false, 2)
+        );
+        assert!(b.dead && b.oif == 8);
+    }
+
+    #[test]
+    fn what_is_not_known_is_remembered() {
+        let route = parsed(V4, &[attribute(99, &[0; 4])]).unwrap();
+        assert_eq!(route.shape.unknown, 99);
+        let route = parsed(V4, &[attribute(RTA_ENCAP, &[0; 4]), attribute(RTA_ENCAP_TYPE, &[5, 0])]).unwrap();
+        assert_eq!(route.shape.hops[0].encap, 5);
+        let route = parsed(
+            V4,
+            &[
+                attribute(RTA_NH_ID, &[3, 0, 0, 0]),
+                attribute(libc::RTA_OIF, &[1, 0, 0, 0]),
+            ],
+        )
+        .unwrap();
+        assert!(route.shape.nh_id == 3 && route.shape.hops.is_empty());
+    }
+
+    #[test]
+    fn cached_entries_and_other_families_are_no_routes() {
+        let mut cloned = V4;
+        cloned[8..].copy_from_slice(&RTM_F_CLONED.to_ne_bytes());
+        assert_eq!(parsed(cloned, &[]), None);
+        let mut mpls = V4;
+        mpls[0] = 28;
+        assert_eq!(parsed(mpls, &[]), None);
+        assert_eq!(parsed(V4, &[attribute(libc::RTA_DST, &[1, 2])]), None);
     }
 }

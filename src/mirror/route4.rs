@@ -108,6 +108,7 @@ mod tests {
             mtu: 0,
             mtu_locked: false,
             realm: false,
+            unknown: 0,
         })
     }
 

@@ -198,8 +198,11 @@ impl State {
         changed | exceptions
     }
 
-    /// Has routes resolved anew where sysctls changed what they mean.
+    /// Has routes resolved anew where sysctls or links changed what they mean.
     pub(super) fn settle_policy(&mut self) {
+        if !self.stale.ifaces {
+            return;
+        }
         for family in Family::ALL {
             let policy = self.policy(family);
             self.routes[family as usize].set_policy(policy, &self.world);

@@ -13,7 +13,7 @@ pub enum List {
     /// One route.
     One(Arc<Shape>),
     /// Several, never empty.
-    Many(Box<Vec<Arc<Shape>>>),
+    Many(Box<[Arc<Shape>]>),
 }
 
 impl List {
@@ -50,13 +50,13 @@ impl Store {
         let mut routes = match prefixes.remove(&key) {
             None => Vec::new(),
             Some(List::One(route)) => vec![route],
-            Some(List::Many(routes)) => *routes,
+            Some(List::Many(routes)) => routes.into_vec(),
         };
         let result = change(&mut routes);
         match routes.len() {
             0 => {}
             1 => drop(routes.pop().map(|route| prefixes.insert(key, List::One(route)))),
-            _ => drop(prefixes.insert(key, List::Many(Box::new(routes)))),
+            _ => drop(prefixes.insert(key, List::Many(routes.into()))),
         }
         result
     }

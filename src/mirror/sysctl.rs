@@ -132,6 +132,10 @@ const PORT: &[(&str, &str, Setter)] = &[
     ("ipv6", "mtu", |link, value| set6(link, |conf| conf.mtu = value)),
 ];
 
+fn port_path(name: &str, (family, file, _): &(&str, &str, Setter)) -> String {
+    format!("{family}/conf/{name}/{file}")
+}
+
 fn set4(link: &mut Link, set: impl FnOnce(&mut super::link::Conf4)) {
     if let Some(conf) = &mut link.conf4 {
         set(conf);
@@ -201,16 +205,31 @@ impl Sysctls {
         let Some(port) = self.ports.get_mut(&link.info.ifindex) else {
             return false;
         };
-        let lost = port.files.iter().any(|watched| watched.read().is_none());
-        if *port.name != *link.info.name || lost {
+        if *port.name != *link.info.name {
             port.name = link.info.name.to_string();
-            let path = |(family, file, _): &(&str, &str, _)| format!("{family}/conf/{}/{file}", port.name);
-            port.files = PORT.iter().map(|entry| Watched::open(&path(entry))).collect();
+            port.files = PORT
+                .iter()
+                .map(|entry| Watched::open(&port_path(&port.name, entry)))
+                .collect();
         }
         let old = (link.conf4, link.conf6);
-        for (watched, (_, _, set)) in port.files.iter().zip(PORT) {
-            if let Some(value) = watched.read() {
-                set(link, value);
+        for (watched, entry) in port.files.iter_mut().zip(PORT) {
+            // The files of a family that went and came again are new ones.
+            let lost = if entry.0 == "ipv4" {
+                link.conf4.is_some()
+            } else {
+                link.conf6.is_some()
+            };
+            let value = watched.read().or_else(|| {
+                *watched = if lost {
+                    Watched::open(&port_path(&port.name, entry))
+                } else {
+                    Watched { file: None }
+                };
+                watched.read()
+            });
+            if let Some(value) = value {
+                (entry.2)(link, value);
             }
         }
         old != (link.conf4, link.conf6)

@@ -171,8 +171,8 @@ fn ask(
 
 /// The flow as the kernel's multipath hash sees it (fib_multipath_hash, rt6_multipath_hash). Policy 0 hashes addresses, of
 /// IPv6 the protocol and the flow label too, so one question serves many flows between two hosts; the others look at the
-/// 5-tuple, at the packet inside a tunnel, or at chosen fields. `None` where the kernel would look at what cannot be asked about: ICMP
-/// errors are hashed by the packet inside them, tunnels by theirs, and fragments have no ports.
+/// 5-tuple, at the packet inside a tunnel, or at chosen fields. `None` where the kernel would look at what cannot be asked
+/// about: ICMP errors are hashed by the packet inside them, tunnels by theirs, and fragments have no ports.
 fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Option<Question> {
     let proto = Protocol(packet.proto);
     let is_icmp = proto == Protocol::ICMP || proto == Protocol::ICMPV6;
@@ -183,11 +183,13 @@ fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Optio
     let (proto, sport, dport) = match (policy, packet.family) {
         (0, Family::V4) => (Protocol::UDP, 0, 0),
         (0, Family::V6) if askable(proto) => (proto, 0, 0),
+        // What the kernel hashes of an IPv6 packet then, it does not hash of a question.
+        (2.., Family::V6) => return None,
         _ if fragment || !askable(proto) => return None,
         _ if is_icmp => (proto, 0, 0),
         _ => (proto, packet.sport, packet.dport),
     };
-    let hashes_label = packet.family == Family::V6 && policy != 1;
+    let hashes_label = packet.family == Family::V6 && policy == 0;
     let flow_label = if hashes_label { flow_label(packet, bytes) } else { 0 };
     let tos = packet.tos;
     Some(Question {

@@ -5,6 +5,7 @@ use bypath::mirror::Mirror;
 use bypath::packet::{Addr, Family};
 use bypath::table::Snapshot;
 use bypath::table::fib::{Fib, Gateway, Route, RouteKind};
+use bypath::table::iface::Iface;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
@@ -231,4 +232,26 @@ pub fn assert_as_new(mirror: &mut Mirror, what: &str) {
         only(&live, &new),
         only(&new, &live)
     );
+}
+
+/// The main table's number.
+pub const MAIN: u32 = 254;
+/// The local table's number.
+pub const LOCAL: u32 = 255;
+
+/// A link of the snapshot, once all has been taken in.
+pub fn iface(mirror: &mut Mirror, name: &str) -> Option<Iface> {
+    settle(mirror);
+    mirror
+        .snapshot()
+        .ifaces
+        .iter()
+        .find(|iface| &*iface.name == name)
+        .cloned()
+}
+
+/// A route of table main in words, once all has been taken in.
+pub fn main_route(mirror: &mut Mirror, prefix: &str) -> String {
+    settle(mirror);
+    route(&mirror.snapshot(), MAIN, prefix)
 }
