@@ -48,6 +48,8 @@ impl Neighbors {
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (IfaceIndex, Family, Addr, [u8; 6])> + '_ {
-        self.table.iter().map(|(&(iface, family, addr), &mac)| (iface, family, addr, mac))
+        self.table
+            .iter()
+            .map(|(&(iface, family, addr), &mac)| (iface, family, addr, mac))
     }
 }
