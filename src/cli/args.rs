@@ -1,5 +1,7 @@
 //! The raw flags, by clap. Nothing is checked here but that a value can be read; what values mean together is
-//! `control::config`'s to judge. The comments below are the help that an operator reads.
+//! `control::config`'s to judge, so that every way to start an instance is judged alike.
+//!
+//! The comments on commands and flags below are the help that an operator reads.
 
 use crate::control::api::Show;
 use crate::control::config::{Attach, Mode, Poll, RunConfig, parse_cpus};

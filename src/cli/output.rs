@@ -1,4 +1,7 @@
 //! Writing to a person or a pipe: a closed pipe is no error, tables line up, large numbers are grouped.
+//!
+//! All commands print by `write!` and hand errors up, since `println!` panics when the reader is gone. There are no colours:
+//! nothing here needs one to be read.
 
 use crate::control;
 use std::fmt::Write as _;

@@ -1,4 +1,7 @@
 //! Table types in words: how routes and neighbours of a snapshot look in reports.
+//!
+//! Tables hold numbers (an address is a `u128`, a link an index); people and JSON get what `ip` would print.
+//! A link that is gone meanwhile is named by its index.
 
 use super::report;
 use crate::packet::{Addr, Family};

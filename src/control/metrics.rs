@@ -1,7 +1,7 @@
 //! `--metrics ADDR:PORT`: the instance's counters as Prometheus text (exposition format 0.0.4) over HTTP/1.0.
 //!
 //! Built from the typed answers of [`report`](super::report), so that it agrees with `bypath show`. One thread, one client
-//! at a time, at most [`REQUEST_MAX`] bytes and [`DEADLINE`] for each: a scraper comes every few seconds, and nobody else
+//! at a time, at most 8 KiB and two seconds for each: a scraper comes every few seconds, and nobody else
 //! should. There is no authentication, as is usual for exporters: bind it to an address that only the scraper reaches.
 
 use super::Error;

@@ -1,4 +1,7 @@
 //! Findings that hold for every port: permissions, the kernel, another instance, forwarding.
+//!
+//! [`facts`] asks and [`findings`] judges, so that the judgement is tested on hosts that are not at hand. What only a trial
+//! can tell (AF_XDP sockets, the transmit budget) was tried; what a version tells is compared.
 
 use super::Finding;
 use crate::control::api::Client;

@@ -1,4 +1,8 @@
-//! Findings about one port. The offloads are named as the kernel does, the fixes as `ethtool -K` takes them.
+//! Findings about one port: kind, carrier, MTU, queues, XDP, offloads. Pure: facts in, findings out.
+//!
+//! The offloads that matter are those that change frames before XDP sees them: joined beyond the MTU, or without their VLAN
+//! tag. They are named as the kernel does, the fixes as `ethtool -K` takes them. GRO in software runs behind native XDP and
+//! before generic XDP, so it matters for the latter alone.
 
 use super::Finding;
 use crate::control::probe::ethtool::{Channels, Feature};

@@ -1,4 +1,7 @@
 //! The answers as text. Pure: rows in, lines out.
+//!
+//! For a person: what never happened is left out, numbers are grouped, durations have a unit that fits. Routes and
+//! neighbours read like the lines of `ip`. Scripts take `--json`, whose form does not change with taste.
 
 use crate::cli::output::{duration, grouped, table};
 use crate::control::report::{ByReason, DropRow, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, Worker};

@@ -1,4 +1,7 @@
 //! The client side of the control socket. Blocking, one request per connection.
+//!
+//! Rows are typed and come one by one, so that a million routes are never held at once. A line is bounded, as the server is
+//! another process; every way in which it can fail is one error that names the socket.
 
 use super::{Line, Request, Show, TIMEOUT, TraceFilter, peer_trusted, socket_name};
 use crate::control::Error;

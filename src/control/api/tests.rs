@@ -1,5 +1,7 @@
 //! The control socket against a fake backend: every table comes back as it was given, and every kind of bad client meets
-//! its bound.
+//! its bound. Needs no root: an abstract name of the test's own serves as the socket, and both ends are of one user.
+//!
+//! The fake counts how far its routes were walked and keeps the sending end of its trace, so that a test sees both end.
 
 use super::*;
 use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, TraceLine, TracePacket, Worker};

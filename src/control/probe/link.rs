@@ -1,4 +1,7 @@
-//! One interface by RTM_GETLINK.
+//! One interface by RTM_GETLINK (net/core/rtnetlink.c).
+//!
+//! One question and one answer on a socket of its own: this is for `doctor` and for refusing a start, not for following
+//! changes, which is mirror's. An alternative name is resolved, and the real one reported.
 
 use super::ifindex;
 use crate::control::Error;
