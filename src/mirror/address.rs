@@ -8,7 +8,6 @@
 use super::netlink::{Message, as_addr, family, u32_at};
 use crate::packet::{Addr, Family};
 use crate::table::snapshot::Addrs;
-use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
