@@ -61,6 +61,8 @@ pub struct Instance {
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<IpAddr>,
+    /// The mirror has more to take in at once.
+    more: bool,
     _api: ServerHandle,
     _metrics: Option<MetricsHandle>,
 }
@@ -139,6 +141,7 @@ impl Instance {
             stop,
             retired: Vec::new(),
             local: Vec::new(),
+            more: false,
             _api: api,
             _metrics: metrics,
         })
@@ -168,7 +171,7 @@ impl Instance {
                 .into_iter()
                 .chain(self.guard.fds())
                 .chain([signal.fd()]);
-            wait(fds, LOOK_EVERY.as_millis() as u32);
+            wait(fds, if self.more { 0 } else { LOOK_EVERY.as_millis() as u32 });
             if signal.came() {
                 return Ok(());
             }
@@ -194,6 +197,7 @@ impl Instance {
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
+        self.more = changed.more;
         let ports_changed = changed.links && self.reconcile(false)?;
         Ok(ports_changed || changed.any())
     }

@@ -342,6 +342,11 @@ impl<Q: Queue> Worker<Q> {
         true
     }
 
+    /// The frames that are still in the worker's own hands, after its end: for the frame audit.
+    pub fn into_frames(self) -> impl Iterator<Item = Frame> {
+        self.free.into_iter().chain(self.done).chain(self.burst)
+    }
+
     /// The worker's number.
     pub fn index(&self) -> usize {
         self.index
