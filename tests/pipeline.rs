@@ -37,7 +37,12 @@ impl Bench {
         // `take` gives the highest frames first: worker 1's slab, then worker 0's.
         let mut slabs = [pool.take(SLAB as usize), pool.take(SLAB as usize)];
         slabs.reverse();
-        let mut bench = Self { shared, workers: Vec::new(), ports: Vec::new(), punted: Default::default() };
+        let mut bench = Self {
+            shared,
+            workers: Vec::new(),
+            ports: Vec::new(),
+            punted: Default::default(),
+        };
         for (index, slab) in slabs.into_iter().enumerate() {
             let port = PortIndex(index as u16);
             let mut worker = Worker::new(index, bench.shared.clone(), slab, wires);
@@ -74,14 +79,27 @@ impl Bench {
         let reports = self.reports();
         let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
         let punted: u64 = reports.iter().flat_map(|report| report.punted).sum();
-        assert_eq!(punted, self.punted.iter().sum::<u64>(), "every punted frame reached the punt thread");
+        assert_eq!(
+            punted,
+            self.punted.iter().sum::<u64>(),
+            "every punted frame reached the punt thread"
+        );
         let dropped = sum(|report| report.dropped.iter().sum());
-        (sum(|report| report.received), sum(|report| report.forwarded), punted, dropped)
+        (
+            sum(|report| report.received),
+            sum(|report| report.forwarded),
+            punted,
+            dropped,
+        )
     }
 
     fn assert_balanced(&self) {
         let (received, forwarded, punted, dropped) = self.totals();
-        assert_eq!(received, forwarded + punted + dropped, "each packet ends in one verdict");
+        assert_eq!(
+            received,
+            forwarded + punted + dropped,
+            "each packet ends in one verdict"
+        );
     }
 
     /// Takes everything apart and looks whether all frames are there.
@@ -106,7 +124,10 @@ impl Bench {
 }
 
 fn env(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 /// A packet that is mostly right, and then perhaps is not.
@@ -128,7 +149,13 @@ fn fuzzed(rng: &mut ChaCha8Rng, templates: &[Vec<u8>], packet: &mut Vec<u8>) {
 }
 
 fn templates() -> Vec<Vec<u8>> {
-    let far = |family| [lab::gateway(family), lab::destination_net(family, 7).0 | 9, lab::own(family)];
+    let far = |family| {
+        [
+            lab::gateway(family),
+            lab::destination_net(family, 7).0 | 9,
+            lab::own(family),
+        ]
+    };
     let mut templates: Vec<Vec<u8>> = Family::ALL
         .into_iter()
         .flat_map(|family| far(family).map(|dst| lab::udp(family, dst, 40)))
@@ -159,7 +186,10 @@ fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
     bench.assert_balanced();
     let (received, forwarded, punted, dropped) = bench.totals();
     assert_eq!((received, dropped), (pushed, 0));
-    assert!(forwarded > received / 10 && punted > received / 10, "{forwarded} forwarded, {punted} punted");
+    assert!(
+        forwarded > received / 10 && punted > received / 10,
+        "{forwarded} forwarded, {punted} punted"
+    );
     println!("{received} received, {forwarded} forwarded, {punted} punted, {dropped} dropped");
     bench.assert_audit();
 }
@@ -193,7 +223,11 @@ fn a_forwarded_packet_has_new_addresses_one_hop_less_and_no_padding() {
 
 #[test]
 fn a_ring_that_stays_full_loses_frames_by_name_and_a_ring_that_is_slow_loses_none() {
-    for (fault, most) in [(Fault::Down, 512), (Fault::Slow(40), u64::MAX), (Fault::DropEvery(3), u64::MAX)] {
+    for (fault, most) in [
+        (Fault::Down, 512),
+        (Fault::Slow(40), u64::MAX),
+        (Fault::DropEvery(3), u64::MAX),
+    ] {
         let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
         bench.ports[1].set_fault(fault);
         let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
@@ -203,7 +237,11 @@ fn a_ring_that_stays_full_loses_frames_by_name_and_a_ring_that_is_slow_loses_non
         }
         bench.assert_balanced();
         let (received, forwarded, _, dropped) = bench.totals();
-        let full: u64 = bench.reports().iter().map(|report| report.dropped[DropReason::TxRingFull as usize]).sum();
+        let full: u64 = bench
+            .reports()
+            .iter()
+            .map(|report| report.dropped[DropReason::TxRingFull as usize])
+            .sum();
         assert_eq!((forwarded, dropped), (received.min(most), full), "{fault:?}");
         bench.ports[1].set_fault(Fault::None);
         bench.assert_audit();
@@ -242,7 +280,10 @@ fn a_full_punt_queue_is_a_counted_drop() {
     let reports = bench.reports();
     let limits = bench.shared.limits;
     assert_eq!(reports[0].punted[PuntReason::NoRoute as usize], limits.punts as u64);
-    assert_eq!(reports[0].dropped[DropReason::PuntQueueFull as usize], 40 * BURST as u64 - limits.punts as u64);
+    assert_eq!(
+        reports[0].dropped[DropReason::PuntQueueFull as usize],
+        40 * BURST as u64 - limits.punts as u64
+    );
     bench.turn();
     bench.assert_balanced();
     bench.assert_audit();
@@ -251,7 +292,11 @@ fn a_full_punt_queue_is_a_counted_drop() {
 #[test]
 fn a_wire_carries_anything_untouched() {
     let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[(PortIndex(0), PortIndex(1))]);
-    let frames = [vec![0xff; 60], vec![1; 14], lab::udp(Family::V6, lab::own(Family::V6), 1000)];
+    let frames = [
+        vec![0xff; 60],
+        vec![1; 14],
+        lab::udp(Family::V6, lab::own(Family::V6), 1000),
+    ];
     for frame in &frames {
         assert!(bench.ports[0].push(frame) && bench.ports[1].push(frame));
     }
