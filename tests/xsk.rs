@@ -9,10 +9,10 @@
 //! nothing is left behind, whatever happens.
 
 use bypath::packet::Frame;
-use bypath::port::link::{Link, LinkError, Promiscuous};
+use bypath::port::link::{Link, LinkError};
 use bypath::port::umem::{Mode, Umem, UmemConfig};
 use bypath::port::xsk::{Config, XskQueue};
-use bypath::port::{OpenError, Queue, audit, take_stamp};
+use bypath::port::{OpenError, Promiscuous, Queue, audit, take_stamp};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject};
 use std::mem::MaybeUninit;

@@ -17,14 +17,14 @@ mod audit;
 #[cfg(feature = "xdp")]
 mod bind;
 pub mod bpf_query;
-#[cfg(feature = "xdp")]
 mod ethtool;
-#[cfg(feature = "xdp")]
+mod ioctl;
 pub mod link;
 mod mem;
-#[cfg(feature = "xdp")]
 mod netdev;
 mod pcap;
+#[cfg(feature = "xdp")]
+mod promiscuous;
 mod stamp;
 #[cfg(feature = "xdp")]
 pub mod umem;
@@ -35,10 +35,10 @@ pub mod xsk;
 pub use audit::{AuditError, audit};
 #[cfg(feature = "xdp")]
 pub use bind::{OpenError, QUEUES_MAX};
-#[cfg(feature = "xdp")]
-pub use ethtool::Feature;
 pub use mem::{Fault, MemConfig, MemPool, MemPort, MemQueue, mem_port};
 pub use pcap::{PcapError, PcapQueue, PcapReader, PcapWriter};
+#[cfg(feature = "xdp")]
+pub use promiscuous::Promiscuous;
 pub use stamp::{STAMP_LEN, STAMP_MAGIC, put_stamp, take_stamp};
 
 use crate::packet::Frame;

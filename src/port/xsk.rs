@@ -18,7 +18,8 @@
 //! What bounds it: at most `fill_frames` frames to receive into, at most a transmit ring of frames to send.
 
 use super::bind::{Bound, OpenError, Parked, Rings, wait_until_free};
-use super::link::{Link, set_option};
+use super::ioctl::set_option;
+use super::link::Link;
 use super::umem::{Holder, Umem};
 use super::{Held, Queue, QueueCounters};
 use crate::packet::{BURST, Frame};
