@@ -172,7 +172,7 @@ impl Link {
             mac,
             mtu,
             up: flags & libc::IFF_UP != 0,
-            running: flags & libc::IFF_RUNNING != 0,
+            running: flags & libc::IFF_UP != 0 && facts.carrier,
             driver: ethtool::driver(&socket, name).unwrap_or_default(),
             rx_queues: channels.rx,
             tx_queues: channels.tx,

@@ -106,7 +106,7 @@ pub struct QueueCounters {
     pub kick_other: u64,
     /// Frames that came in pieces (larger than a buffer), dropped.
     pub rx_oversize: u64,
-    /// XDP_STATISTICS: dropped by the kernel for other reasons than a full ring.
+    /// XDP_STATISTICS: dropped by the kernel for other reasons than the next two.
     pub xsk_rx_dropped: u64,
     /// XDP_STATISTICS: the receive ring was full.
     pub xsk_rx_ring_full: u64,

@@ -99,6 +99,8 @@ impl Attached {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkAttributes {
     pub name: String,
+    /// The kernel's IFF_LOWER_UP; IFF_RUNNING, which an ioctl tells, follows it up to a second later.
+    pub carrier: bool,
     pub kind: String,
     pub master: Option<u32>,
     /// The link below or the peer, if it is in this namespace.
@@ -216,7 +218,11 @@ pub(super) fn link(ifindex: u32) -> io::Result<LinkAttributes> {
     body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     let mut found = None;
     ask(NETLINK_ROUTE, RTM_GETLINK, 0, &body, |answer| {
-        found = answer.get(IFINFO_LEN..).map(link_attributes);
+        let flags = answer.get(8..).and_then(word).unwrap_or_default();
+        found = answer.get(IFINFO_LEN..).map(|row| LinkAttributes {
+            carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
+            ..link_attributes(row)
+        });
     })?;
     found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }
@@ -241,6 +247,7 @@ fn link_attributes(row: &[u8]) -> LinkAttributes {
         rx_queues: number(IFLA_NUM_RX_QUEUES).unwrap_or(1),
         tx_queues: number(IFLA_NUM_TX_QUEUES).unwrap_or(1),
         attached,
+        carrier: false,
     }
 }
 
