@@ -38,13 +38,19 @@ fn text(ports: &[String], stays: &[Stay]) -> String {
                  traffic,
                  more,
                  why,
+                 remedy,
              }| {
                 let more = if *more > 0 {
                     format!(" and {more} more")
                 } else {
                     String::new()
                 };
-                vec![family.clone(), format!("{traffic}{more}"), why.clone()]
+                let remedy = if remedy.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {remedy}")
+                };
+                vec![family.clone(), format!("{traffic}{more}"), format!("{why}{remedy}")]
             },
         )
         .collect();
@@ -67,9 +73,10 @@ mod tests {
             traffic: "route 10.0.0.0/8".into(),
             more: 2,
             why: "encap".into(),
+            remedy: "delete it".into(),
         };
         let wanted = "family  traffic                      why\n\
-                      inet    route 10.0.0.0/8 and 2 more  encap\n\
+                      inet    route 10.0.0.0/8 and 2 more  encap: delete it\n\
                       these stay in the kernel, which handles them as before\n";
         assert_eq!(text(&ports, &[stay]), wanted);
     }

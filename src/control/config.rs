@@ -4,8 +4,9 @@
 //! parsed by `cli` (the choices are enums that it can read); everything behind it takes this one validated value. Bounded by [`PORTS_MAX`] ports, [`WORKERS_MAX`]
 //! workers, and the CPUs that the process may run on.
 
-use super::{Error, api, probe};
+use super::{Error, api};
 use crate::packet::PORTS_MAX;
+use crate::port::link;
 use std::net::SocketAddr;
 
 /// The most workers one process runs: more than any box has queues worth polling, and it bounds the hand-off queues,
@@ -102,7 +103,7 @@ impl RunConfig {
         }
         let mut seen = Vec::with_capacity(self.ports.len());
         for port in &self.ports {
-            let index = probe::ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?;
+            let index = link::ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?;
             // An interface may have several names (`ip link property add altname`).
             if seen.contains(&index) {
                 return Err(Error::PortTwice { port: port.clone() });

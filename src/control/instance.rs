@@ -18,12 +18,12 @@ use super::ports::Ports;
 use super::punt::PuntDevice;
 use super::punting::{self, PuntCounts, Sink};
 use super::steer::{HEARTBEAT_LIMIT, Steer};
-use super::{Error, caps, config, oracle, signals};
-use crate::mirror::guard::{self, Guard, LinkFacts};
+use super::{Error, caps, config, obstacles, oracle, signals};
+use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
-use crate::mirror::{LinkFindings, LinkInfo, Mirror};
+use crate::mirror::{LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
-use crate::port::link::Link;
+use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, Umem, UmemConfig};
 use crate::port::wait::wait;
 use crate::port::xsk::XskQueue;
@@ -240,21 +240,11 @@ impl Instance {
             return false;
         }
         let open: Vec<u32> = self.ports.open().map(|(_, ifindex)| ifindex).collect();
-        let facts: Vec<LinkFacts> = self
-            .mirror
-            .links()
-            .map(|link| facts(link, open.contains(&link.ifindex)))
-            .collect();
-        let findings = self.guard.read(&facts);
+        let findings = obstacles::look(&mut self.guard, &self.mirror, &open);
         if findings == self.findings {
             return false;
         }
-        let of_link = |(&ifindex, both): (&u32, &[guard::FamilyFinding; 2])| {
-            let family = both.clone().map(|found| (found.ingress, found.egress));
-            (ifindex, LinkFindings { family })
-        };
-        self.mirror
-            .set_findings(findings.by_iface.iter().map(of_link).collect());
+        obstacles::tell(&mut self.mirror, &findings);
         self.findings = findings;
         true
     }
@@ -337,18 +327,6 @@ fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
     addresses
 }
 
-fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
-    LinkFacts {
-        ifindex: link.ifindex,
-        name: link.name.clone(),
-        kind: (!link.kind.is_empty()).then(|| link.kind.clone()),
-        master: (link.master != 0).then_some(link.master),
-        link: (link.link != 0).then_some(link.link),
-        link_netnsid: link.link_netnsid,
-        is_port,
-    }
-}
-
 /// How many workers, where, and with how much memory.
 struct Plan {
     limits: Limits,
@@ -381,16 +359,15 @@ impl Plan {
         let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
         let mut limits = Limits::new(workers, 0);
         limits.slab_frames = slab_frames(each, rings, limits.handoffs + limits.punts);
-        // igb, for one, delivers frames over about 1,000 bytes in pieces when zero-copy buffers have 2,048.
-        let zero_copy = config.mode != Mode::Copy && links.iter().any(|link| link.zero_copy == Some(true));
-        let frame_size = if zero_copy { 4096 } else { 2048 };
+        let zero_copy =
+            config.mode != Mode::Copy && links.iter().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
             .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
             .collect();
         Ok(Self {
             limits,
             rings,
-            frame_size,
+            frame_size: frame_size(zero_copy),
             cpus: pins,
         })
     }

@@ -26,12 +26,13 @@ mod error;
 mod instance;
 #[cfg(feature = "xdp")]
 pub mod jiffies;
+pub mod kernel;
 pub mod metrics;
+mod obstacles;
 #[cfg(feature = "xdp")]
 mod oracle;
 #[cfg(feature = "xdp")]
 mod ports;
-pub mod probe;
 #[cfg(feature = "xdp")]
 pub mod punt;
 pub mod punting;

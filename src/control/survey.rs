@@ -1,28 +1,44 @@
 //! What would stay in the kernel, and why: the answer of `bypath check`.
 //!
-//! Mirror has already judged everything while it built the snapshot: a link's family, a rule or a route that cannot be
-//! carried bears the reason. This collects the reasons that can touch traffic between the ports. Routes are grouped by
-//! reason, since there may be a million with the same one.
+//! ```text
+//!  guard's notes        what stands in the path of a family or a port (nft, tc, xfrm, masters ...)
+//!  the ports' links     what mirror itself leaves there (a sysctl that is not carried)
+//!  rules, routes        those that bear a reason; routes grouped by it, since there may be a million with the same
+//! ```
+//!
+//! The same mirror and guard judge as in a running instance, on the ports' names alone: nothing is opened, so it works beside
+//! one, without one, and without the AF_XDP parts. Nothing is changed. A port that forwards nothing of a family has nothing
+//! of it to leave.
 
-use super::describe;
 use super::error::Error;
-use crate::packet::{Addr, Family};
+use super::{describe, obstacles};
+use crate::mirror::guard::{Findings, Guard, Note, Scope};
+use crate::mirror::{Mirror, is_never_forwarded};
+use crate::packet::{Addr, Family, PortIndex};
+use crate::port::link::ifindex;
 use crate::table::Snapshot;
 use crate::table::fib::{Prefix, Route};
+use crate::table::iface::Iface;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Display;
+
+/// Why IPv6 routes with several nexthops stay by some hash policies.
+const UNASKED: &str = "several nexthops, and net.ipv6.fib_multipath_hash_policy is 2 or 3";
 
 /// Something that stays in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stay {
-    /// `inet` or `inet6`.
+    /// `inet`, `inet6`, or `both`.
     pub family: String,
-    /// Which traffic: `arriving on d0`, `route 10.0.0.0/8`, ...
+    /// Which traffic: `all`, `port d0`, `arriving on d0`, `route 10.0.0.0/8`, ...
     pub traffic: String,
     /// How many more things of the kind share the reason.
     pub more: u64,
     /// Why.
     pub why: String,
+    /// What would change that; empty where nothing is to be said.
+    pub remedy: String,
 }
 
 /// Reads the kernel's configuration and answers what of the traffic between `ports` would stay there. Changes nothing, and
@@ -31,58 +47,98 @@ pub struct Stay {
 /// # Errors
 /// A port that does not exist, or netlink that fails.
 pub fn survey(ports: &[String]) -> Result<Vec<Stay>, Error> {
-    let _ = ports;
-    Err(Error::NotBuilt {
-        what: "the survey of the kernel's configuration",
-    })
+    let failed = |error: &dyn Display| Error::Other(error.to_string());
+    let mut indexes = Vec::with_capacity(ports.len());
+    for port in ports {
+        indexes.push(ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?);
+    }
+    let mut mirror = Mirror::open().map_err(|error| failed(&error))?;
+    let mut guard = Guard::open().map_err(|error| failed(&error))?;
+    for (n, &index) in indexes.iter().enumerate() {
+        mirror.set_port(index, Some(PortIndex(n as u16)));
+    }
+    let findings = obstacles::look(&mut guard, &mirror, &indexes);
+    obstacles::tell(&mut mirror, &findings);
+    // Links and routes may have taken in the sysctls of the ports only now.
+    mirror.process().map_err(|error| failed(&error))?;
+    Ok(stays(&mirror.snapshot(), &findings))
 }
 
-/// What stays according to `snapshot`. `routes` are all routes of all its tables.
-pub fn stays<'a>(
-    snapshot: &Snapshot,
-    ports: &[String],
-    routes: impl Iterator<Item = (Family, Addr, u8, &'a Route)>,
-) -> Vec<Stay> {
-    let mut found = Vec::new();
-    for iface in snapshot
-        .ifaces
+/// What stays according to `snapshot`, whose ports are those that were asked about, and to what guard found there.
+pub fn stays(snapshot: &Snapshot, findings: &Findings) -> Vec<Stay> {
+    let mut found: Vec<Stay> = findings.notes.iter().filter(|note| note.leaves).map(noted).collect();
+    let ports: Vec<&Iface> = snapshot
+        .ports
         .iter()
-        .filter(|iface| ports.iter().any(|port| **port == *iface.name))
-    {
-        for family in Family::ALL {
-            let facts = iface.family(family);
-            for (way, left) in [("arriving on", &facts.left), ("leaving by", &facts.left_egress)] {
-                found.extend(
-                    left.as_deref()
-                        .map(|why| stay(family, format!("{way} {}", iface.name), why)),
-                );
-            }
-        }
-    }
+        .flatten()
+        .filter_map(|&index| snapshot.iface(index))
+        .collect();
     for family in Family::ALL {
-        for rule in snapshot.fib(family).rules.iter() {
-            found.extend(
-                rule.left
-                    .as_deref()
-                    .map(|why| stay(family, format!("ip rule {}", rule.pref), why)),
-            );
+        if !ports.iter().any(|port| port.family(family).forwarding) {
+            continue;
         }
+        found.extend(on_ports(family, &ports, findings));
+        for rule in snapshot.fib(family).rules.iter() {
+            let traffic = format!("ip rule {}", rule.pref);
+            found.extend(rule.left.as_deref().map(|why| stay(family, traffic, why)));
+        }
+        let tables = snapshot.fib(family).tables.iter();
+        let routes = tables.flat_map(|(_, table)| table.iter());
+        let routes = routes.filter(|(addr, _, _)| !is_never_forwarded(family, *addr));
+        found.extend(routes_by_reason(
+            family,
+            snapshot.multipath_policy[family as usize],
+            routes.map(|(addr, len, route)| (addr, len, &**route)),
+        ));
     }
-    found.extend(routes_by_reason(routes));
     found
 }
 
-fn routes_by_reason<'a>(routes: impl Iterator<Item = (Family, Addr, u8, &'a Route)>) -> impl Iterator<Item = Stay> {
-    let mut reasons: BTreeMap<(u8, &str), Stay> = BTreeMap::new();
-    for (family, addr, len, route) in routes {
-        let Some(why) = route.left.as_deref() else { continue };
+fn noted(note: &Note) -> Stay {
+    let (family, traffic) = match &note.scope {
+        Scope::Box => ("both", "all".to_owned()),
+        Scope::Family(family) => (describe::family(*family), "all".to_owned()),
+        Scope::Port(port) => ("both", format!("port {port}")),
+    };
+    Stay {
+        family: family.into(),
+        traffic,
+        more: 0,
+        why: note.text.to_string(),
+        remedy: note.remedy.to_string(),
+    }
+}
+
+/// What is left on the ports for reasons that guard has not named already.
+fn on_ports(family: Family, ports: &[&Iface], findings: &Findings) -> Vec<Stay> {
+    let mut found = Vec::new();
+    for port in ports {
+        let facts = port.family(family);
+        for (way, left) in [("arriving on", &facts.left), ("leaving by", &facts.left_egress)] {
+            let Some(why) = left.as_deref() else { continue };
+            if !findings.notes.iter().any(|note| *note.text == *why) {
+                found.push(stay(family, format!("{way} {}", port.name), why));
+            }
+        }
+    }
+    found
+}
+
+fn routes_by_reason<'a>(family: Family, policy: u8, routes: impl Iterator<Item = (Addr, u8, &'a Route)>) -> Vec<Stay> {
+    // See `stage::routing`: no question can be asked about what the kernel hashes then.
+    let unasked = |route: &Route| (family == Family::V6 && policy >= 2 && route.nexthops.len() > 1).then_some(UNASKED);
+    let mut reasons: BTreeMap<&str, Stay> = BTreeMap::new();
+    for (addr, len, route) in routes {
+        let Some(why) = route.left.as_deref().or_else(|| unasked(route)) else {
+            continue;
+        };
         let traffic = || format!("route {}", describe::prefix(family, Prefix { addr, len }));
         reasons
-            .entry((family as u8, why))
+            .entry(why)
             .and_modify(|stay| stay.more += 1)
             .or_insert_with(|| stay(family, traffic(), why));
     }
-    reasons.into_values()
+    reasons.into_values().collect()
 }
 
 fn stay(family: Family, traffic: String, why: &str) -> Stay {
@@ -91,6 +147,7 @@ fn stay(family: Family, traffic: String, why: &str) -> Stay {
         traffic,
         more: 0,
         why: why.into(),
+        remedy: String::new(),
     }
 }
 
@@ -98,7 +155,7 @@ fn stay(family: Family, traffic: String, why: &str) -> Stay {
 mod tests {
     use super::*;
     use crate::table::fib::RouteKind;
-    use crate::table::iface::{Iface, IfaceFamily};
+    use crate::table::iface::{IfaceFamily, IfaceIndex};
     use std::sync::Arc;
 
     fn route(left: Option<&str>) -> Route {
@@ -110,10 +167,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn reasons_on_ports_are_found_and_those_on_other_links_are_not() {
+    fn note(scope: Scope, text: &str, leaves: bool) -> Note {
+        Note {
+            scope,
+            text: text.into(),
+            remedy: "remove it".into(),
+            leaves,
+        }
+    }
+
+    /// d0, a port that forwards IPv4 and leaves what arrives for `why`; eth9, which is none.
+    fn snapshot(why: &str) -> Snapshot {
         let left = IfaceFamily {
-            left: Some("nft table inet fw: base chain".into()),
+            forwarding: true,
+            left: Some(why.into()),
             ..IfaceFamily::default()
         };
         let iface = |name: &str| Iface {
@@ -121,32 +188,46 @@ mod tests {
             family: [left.clone(), IfaceFamily::default()],
             ..Iface::default()
         };
-        let snapshot = Snapshot {
+        Snapshot {
             ifaces: Arc::new(vec![iface("d0"), iface("eth9")]),
+            ports: Arc::new(vec![Some(IfaceIndex(0))]),
             ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn reasons_on_ports_are_found_and_those_on_other_links_are_not() {
+        let found = stays(&snapshot("proxy_arp"), &Findings::default());
+        assert_eq!(found, [stay(Family::V4, "arriving on d0".into(), "proxy_arp")]);
+    }
+
+    #[test]
+    fn what_guard_found_is_said_once_and_remarks_are_no_reason() {
+        let findings = Findings {
+            notes: vec![
+                note(Scope::Family(Family::V4), "nft table inet fw: base chain", true),
+                note(Scope::Box, "counters only", false),
+            ],
+            ..Findings::default()
         };
-        let found = stays(&snapshot, &["d0".into()], std::iter::empty());
-        assert_eq!(
-            found,
-            [stay(
-                Family::V4,
-                "arriving on d0".into(),
-                "nft table inet fw: base chain"
-            )]
-        );
+        let found = stays(&snapshot("nft table inet fw: base chain"), &findings);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|stay| (stay.family.as_str(), stay.traffic.as_str(), stay.remedy.as_str()))
+            .collect();
+        assert_eq!(seen, [("inet", "all", "remove it")]);
     }
 
     #[test]
     fn routes_are_grouped_by_reason() {
         let (mpls, none) = (route(Some("encapsulation")), route(None));
         let routes = [
-            (Family::V4, 0x0a00_0000, 8, &mpls),
-            (Family::V4, 0x0b00_0000, 8, &none),
-            (Family::V4, 0x0c00_0000, 8, &mpls),
-            (Family::V6, 0, 0, &mpls),
+            (0x0a00_0000, 8, &mpls),
+            (0x0b00_0000, 8, &none),
+            (0x0c00_0000, 8, &mpls),
         ];
-        let found = stays(&Snapshot::default(), &[], routes.into_iter());
+        let found = routes_by_reason(Family::V4, 3, routes.into_iter());
         let seen: Vec<_> = found.iter().map(|stay| (stay.traffic.as_str(), stay.more)).collect();
-        assert_eq!(seen, [("route 10.0.0.0/8", 1), ("route ::/0", 0)]);
+        assert_eq!(seen, [("route 10.0.0.0/8", 1)]);
     }
 }

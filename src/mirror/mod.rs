@@ -38,6 +38,7 @@ mod store;
 mod sysctl;
 
 pub use link::LinkInfo;
+pub use publish::is_never_forwarded;
 
 use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;

@@ -228,7 +228,7 @@ impl State {
 }
 
 /// Link-local and multicast: no packet to them is forwarded, so that it does not matter what their routes are.
-fn is_never_forwarded(family: Family, addr: Addr) -> bool {
+pub fn is_never_forwarded(family: Family, addr: Addr) -> bool {
     family == Family::V6 && (addr >> 118 == 0x3fa || addr >> 120 == 0xff)
 }
 

@@ -1,5 +1,8 @@
 //! All that is known, and how one notification changes it. As the notifiers of net/ipv4/fib_frontend.c (fib_netdev_event,
 //! fib_inetaddr_event) have it, a link or an address may change routes without a word: that wants them read anew.
+//!
+//! Nothing is published here: a change marks parts of the snapshot as stale, and `publish` builds those anew when it is
+//! asked to. Every table is bounded by what the kernel holds.
 
 use super::exceptions::Exceptions;
 use super::fibs::{Routes, World};

@@ -3,7 +3,7 @@
 //! The ioctl is old but complete for these facts, needs no privilege, and answers for the network namespace the socket was
 //! made in. The structs of `linux/ethtool.h` are plain rows of 32-bit words, so words they are here.
 
-use super::link::Socket;
+use super::ioctl::{Socket, request};
 use std::io;
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -17,13 +17,15 @@ const ETH_SS_FEATURES: u32 = 4;
 const FEATURES_MAX: u32 = 1024;
 const STRING_WORDS: usize = 8;
 
-/// Queues that a driver uses at present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Queues that a driver uses at present, and how many it could.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Channels {
-    /// Receive queues.
+    /// Receive queues, combined ones included.
     pub rx: u32,
-    /// Transmit queues.
+    /// Transmit queues, combined ones included.
     pub tx: u32,
+    /// The most combined queues.
+    pub max_combined: u32,
 }
 
 /// One offload of an interface.
@@ -39,7 +41,7 @@ pub struct Feature {
 
 /// One request; `words` is the struct of the command, its first word the command itself.
 fn ask(socket: &Socket, name: &str, words: &mut [u32]) -> io::Result<()> {
-    let mut request = super::link::request(name)?;
+    let mut request = request(name)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
     // SAFETY: `request` points at `words`, which is as long as the struct that its command names says (see the callers), and
     // both live through the call.
@@ -73,6 +75,7 @@ pub(super) fn channels(socket: &Socket, name: &str) -> io::Result<Channels> {
     Ok(Channels {
         rx: words[5] + words[8],
         tx: words[6] + words[8],
+        max_combined: words[4],
     })
 }
 

@@ -4,18 +4,25 @@
 //! mounted. An interface that cannot carry Ethernet frames, or whose packets do not fit a frame of the pool, is refused here,
 //! with the numbers and the command that helps.
 
-use super::ethtool::{self, Channels, Feature};
+use super::ethtool::{self, Channels};
+use super::ioctl::{Socket, request};
 use super::netdev;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use thiserror::Error;
+
+pub use super::ethtool::Feature;
+pub use super::netdev::{Attached, XdpFeatures};
 
 /// Bytes at the front of each frame that the kernel keeps for XDP programs (XDP_PACKET_HEADROOM).
 pub const HEADROOM: u16 = 256;
 const ETHERNET_HEAD: u32 = 14;
-/// NETDEV_XDP_ACT_XSK_ZEROCOPY of `enum netdev_xdp_act`.
-const XDP_ACT_ZERO_COPY: u64 = 8;
+
+/// Bytes of a frame of the pool. igb, for one, delivers frames over about 1,000 bytes in pieces when zero-copy buffers have
+/// 2,048.
+pub const fn frame_size(zero_copy: bool) -> u32 {
+    if zero_copy { 4096 } else { 2048 }
+}
 
 /// The largest MTU whose packets fit a frame of `frame_size` bytes behind the headroom.
 pub const fn mtu_max(frame_size: u32) -> u32 {
@@ -81,50 +88,10 @@ pub enum LinkError {
     },
 }
 
-/// A socket to ask the interfaces of the calling thread's network namespace.
-#[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
-
-impl Socket {
-    fn open(domain: libc::c_int, kind: libc::c_int) -> io::Result<Self> {
-        // SAFETY: no pointers; the descriptor is new and nobody else's.
-        unsafe {
-            match libc::socket(domain, kind | libc::SOCK_CLOEXEC, 0) {
-                fd if fd < 0 => Err(io::Error::last_os_error()),
-                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
-            }
-        }
-    }
-
-    /// # Safety
-    /// What `request` points at must suit the ioctl `number`, and be writable for as long as the call takes.
-    pub(super) unsafe fn ioctl(&self, number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: the caller's promise; the descriptor is open.
-        match unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, request) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
-/// A request about the interface `name`.
-pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
-    let bytes = name.as_bytes();
-    if bytes.len() >= libc::IFNAMSIZ || bytes.contains(&0) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: an ifreq is plain data, for which all zeroes is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    Ok(request)
-}
-
 /// What is known about an interface.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Its name.
+    /// The kernel's name of it, where an alternative one was asked for.
     pub name: String,
     /// Its number in this network namespace.
     pub ifindex: u32,
@@ -144,8 +111,18 @@ pub struct Link {
     pub rx_queues: u32,
     /// Transmit queues in use.
     pub tx_queues: u32,
-    /// Whether its driver offers zero-copy; `None` where the kernel does not tell (before 6.3).
-    pub zero_copy: Option<bool>,
+    /// The most combined queues that its driver takes (`ethtool -L NAME combined N`); 0 where it does not say.
+    pub queues_max: u32,
+    /// `veth`, `bridge`, `vlan`, ...; empty for a device of its own.
+    pub kind: String,
+    /// The name of its bridge, bond or VRF.
+    pub master: Option<String>,
+    /// The name of its veth peer, or of the link below it, where that is in this namespace too.
+    pub below: Option<String>,
+    /// What its driver offers for XDP; `None` where the kernel does not tell (before 6.3).
+    pub xdp: Option<XdpFeatures>,
+    /// The XDP programs that are attached.
+    pub attached: Attached,
 }
 
 impl Link {
@@ -185,21 +162,29 @@ impl Link {
         for (to, from) in mac.iter_mut().zip(address.sa_data) {
             *to = from as u8;
         }
-        let channels = queues(&socket, name, ifindex).map_err(failed("queues"))?;
+        let facts = netdev::link(ifindex).map_err(failed("attributes"))?;
+        let channels = queues(&socket, name, ifindex, &facts);
+        let named = |index: u32| netdev::link(index).ok().map(|other| other.name);
         Ok(Self {
-            name: name.to_owned(),
+            name: facts.name,
             ifindex,
             arphrd: address.sa_family,
             mac,
             mtu,
             up: flags & libc::IFF_UP != 0,
-            running: flags & libc::IFF_RUNNING != 0,
+            running: flags & libc::IFF_UP != 0 && facts.carrier,
             driver: ethtool::driver(&socket, name).unwrap_or_default(),
             rx_queues: channels.rx,
             tx_queues: channels.tx,
-            zero_copy: netdev::xdp_features(ifindex)
-                .ok()
-                .map(|bits| bits & XDP_ACT_ZERO_COPY != 0),
+            queues_max: channels.max_combined,
+            kind: facts.kind,
+            // It may be gone by now, then its number has to do.
+            master: facts
+                .master
+                .map(|index| named(index).unwrap_or_else(|| index.to_string())),
+            below: facts.below.and_then(named),
+            xdp: netdev::xdp_features(ifindex).ok(),
+            attached: facts.attached,
         })
     }
 
@@ -274,66 +259,16 @@ impl Link {
 }
 
 /// The queues in use: what the driver's channels say, else the kernel's list of queues, else what was allocated.
-fn queues(socket: &Socket, name: &str, ifindex: u32) -> io::Result<Channels> {
-    if let Ok(channels) = ethtool::channels(socket, name)
-        && channels.rx > 0
-        && channels.tx > 0
-    {
-        return Ok(channels);
+fn queues(socket: &Socket, name: &str, ifindex: u32, facts: &netdev::LinkAttributes) -> Channels {
+    let channels = ethtool::channels(socket, name).unwrap_or_default();
+    if channels.rx > 0 && channels.tx > 0 {
+        return channels;
     }
     let (rx, tx) = match netdev::queues_in_use(ifindex) {
         Ok((rx, tx)) if rx > 0 && tx > 0 => (rx, tx),
-        _ => netdev::queues_allocated(ifindex)?,
+        _ => (facts.rx_queues, facts.tx_queues),
     };
-    Ok(Channels { rx, tx })
-}
-
-/// Promiscuous mode of an interface, for as long as this lives. It is a property of a packet socket
-/// (PACKET_MR_PROMISC), so it ends with the process, however that ends; IFF_PROMISC would stay.
-#[derive(Debug)]
-pub struct Promiscuous(#[allow(dead_code, reason = "holds the mode while it is open")] Socket);
-
-impl Promiscuous {
-    /// Has the interface receive the frames of all addresses.
-    ///
-    /// # Errors
-    /// The interface is gone, or CAP_NET_RAW is missing.
-    pub fn on(ifindex: u32) -> io::Result<Self> {
-        // Protocol 0: no packet is ever queued to this socket.
-        let socket = Socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
-        let membership = libc::packet_mreq {
-            mr_ifindex: ifindex as libc::c_int,
-            mr_type: libc::PACKET_MR_PROMISC as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        set_option(
-            socket.0.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            &membership,
-        )?;
-        Ok(Self(socket))
-    }
-}
-
-/// setsockopt with a plain value.
-pub(super) fn set_option<T: Copy>(fd: i32, level: i32, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes from `value`, which is borrowed through the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Channels { rx, tx, ..channels }
 }
 
 /// The number of an interface, or `None` when there is none of that name.
@@ -362,7 +297,12 @@ mod tests {
             driver: "veth".into(),
             rx_queues: 2,
             tx_queues: 1,
-            zero_copy: None,
+            queues_max: 0,
+            kind: "veth".into(),
+            master: None,
+            below: None,
+            xdp: None,
+            attached: Attached::None,
         }
     }
 
@@ -419,6 +359,9 @@ mod tests {
         let link = Link::query("lo").unwrap();
         assert_eq!(Some(link.ifindex), ifindex("lo"));
         assert!(link.rx_queues >= 1 && link.tx_queues >= 1);
+        assert!(link.name == "lo" && link.master.is_none() && link.attached == Attached::None);
+        // None where the kernel is older than 6.3.
+        assert!(link.xdp.is_none_or(|features| !features.native()));
         assert!(matches!(link.check_ethernet(), Err(LinkError::NotEthernet { .. })));
         assert!(
             link.features()

@@ -17,14 +17,14 @@ mod audit;
 #[cfg(feature = "xdp")]
 mod bind;
 pub mod bpf_query;
-#[cfg(feature = "xdp")]
 mod ethtool;
-#[cfg(feature = "xdp")]
+mod ioctl;
 pub mod link;
 mod mem;
-#[cfg(feature = "xdp")]
 mod netdev;
 mod pcap;
+#[cfg(feature = "xdp")]
+mod promiscuous;
 mod stamp;
 #[cfg(feature = "xdp")]
 pub mod umem;
@@ -35,10 +35,10 @@ pub mod xsk;
 pub use audit::{AuditError, audit};
 #[cfg(feature = "xdp")]
 pub use bind::{OpenError, QUEUES_MAX};
-#[cfg(feature = "xdp")]
-pub use ethtool::Feature;
 pub use mem::{Fault, MemConfig, MemPool, MemPort, MemQueue, mem_port};
 pub use pcap::{PcapError, PcapQueue, PcapReader, PcapWriter};
+#[cfg(feature = "xdp")]
+pub use promiscuous::Promiscuous;
 pub use stamp::{STAMP_LEN, STAMP_MAGIC, put_stamp, take_stamp};
 
 use crate::packet::Frame;
@@ -106,7 +106,7 @@ pub struct QueueCounters {
     pub kick_other: u64,
     /// Frames that came in pieces (larger than a buffer), dropped.
     pub rx_oversize: u64,
-    /// XDP_STATISTICS: dropped by the kernel for other reasons than a full ring.
+    /// XDP_STATISTICS: dropped by the kernel for other reasons than the next two.
     pub xsk_rx_dropped: u64,
     /// XDP_STATISTICS: the receive ring was full.
     pub xsk_rx_ring_full: u64,

@@ -2,7 +2,8 @@
 //!
 //! The generic netlink family `netdev` (Documentation/netlink/specs/netdev.yaml) lists the queues in use of an interface that
 //! is up (kernel 6.8) and its XDP features (6.3); rtnetlink's IFLA_NUM_RX_QUEUES tells how many were allocated, which is what
-//! remains for an interface that is down or a kernel that is older. /sys would show the queues too, but of the namespace in
+//! remains for an interface that is down or a kernel that is older. The same answer has the link's kind, its master, and the XDP
+//! programs that are attached. /sys would show the queues too, but of the namespace in
 //! which /sys was mounted.
 //!
 //! These three questions are asked once per port, at its start; the mirror's netlink is another matter and layer.
@@ -33,8 +34,83 @@ const QUEUE_TYPE_TX: u32 = 1;
 
 const RTM_GETLINK: u16 = 18;
 const IFINFO_LEN: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
+
+/// What a driver offers for XDP (include/uapi/linux/netdev.h, `enum netdev_xdp_act`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpFeatures(pub u64);
+
+impl XdpFeatures {
+    /// Native programs run, and may pass, drop and send back.
+    pub fn native(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// ... and may redirect, into AF_XDP rings for one.
+    pub fn redirect(self) -> bool {
+        self.0 & 1 << 1 != 0
+    }
+
+    /// AF_XDP without a copy.
+    pub fn zero_copy(self) -> bool {
+        self.0 & 1 << 3 != 0
+    }
+}
+
+/// The XDP programs on an interface (IFLA_XDP_ATTACHED, include/uapi/linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attached {
+    /// None.
+    #[default]
+    None,
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+    /// In the card.
+    Hardware,
+    /// At more than one of these.
+    Several,
+}
+
+impl Attached {
+    /// In one word, `None` where there is no program.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Attached::None => None,
+            Attached::Native => Some("native"),
+            Attached::Generic => Some("generic"),
+            Attached::Hardware => Some("hardware"),
+            Attached::Several => Some("several"),
+        }
+    }
+}
+
+/// What rtnetlink says of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkAttributes {
+    pub name: String,
+    /// The kernel's IFF_LOWER_UP; IFF_RUNNING, which an ioctl tells, follows it up to a second later.
+    pub carrier: bool,
+    pub kind: String,
+    pub master: Option<u32>,
+    /// The link below or the peer, if it is in this namespace.
+    pub below: Option<u32>,
+    /// Allocated; fewer may be in use.
+    pub rx_queues: u32,
+    /// Allocated; fewer may be in use.
+    pub tx_queues: u32,
+    pub attached: Attached,
+}
 
 /// Sends one request and gives every answer's payload (behind the netlink head) to `each`.
 fn ask(protocol: isize, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
@@ -136,25 +212,53 @@ pub(super) fn queues_in_use(ifindex: u32) -> io::Result<(u32, u32)> {
     Ok((rx, tx))
 }
 
-/// How many receive and transmit queues were allocated: (rx, tx). Fewer may be in use.
-pub(super) fn queues_allocated(ifindex: u32) -> io::Result<(u32, u32)> {
+/// Asks rtnetlink about one interface.
+pub(super) fn link(ifindex: u32) -> io::Result<LinkAttributes> {
     let mut body = [0u8; IFINFO_LEN];
     body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     let mut found = None;
     ask(NETLINK_ROUTE, RTM_GETLINK, 0, &body, |answer| {
-        let count = |kind| {
-            answer
-                .get(IFINFO_LEN..)
-                .and_then(|rest| attribute(rest, kind))
-                .and_then(word)
-        };
-        found = count(IFLA_NUM_RX_QUEUES).zip(count(IFLA_NUM_TX_QUEUES));
+        let flags = answer.get(8..).and_then(word).unwrap_or_default();
+        found = answer.get(IFINFO_LEN..).map(|row| LinkAttributes {
+            carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
+            ..link_attributes(row)
+        });
     })?;
     found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }
 
-/// The bits of `enum netdev_xdp_act` that the driver offers.
-pub(super) fn xdp_features(ifindex: u32) -> io::Result<u64> {
+fn link_attributes(row: &[u8]) -> LinkAttributes {
+    let number = |kind| attribute(row, kind).and_then(word);
+    let kind = attribute(row, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
+    let attached = attribute(row, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_ATTACHED));
+    let attached = match attached.and_then(<[u8]>::first) {
+        None | Some(0) => Attached::None,
+        Some(1) => Attached::Native,
+        Some(2) => Attached::Generic,
+        Some(3) => Attached::Hardware,
+        Some(_) => Attached::Several,
+    };
+    let is_here = attribute(row, IFLA_LINK_NETNSID).is_none();
+    LinkAttributes {
+        name: attribute(row, IFLA_IFNAME).map(text).unwrap_or_default(),
+        kind: kind.map(text).unwrap_or_default(),
+        master: number(IFLA_MASTER),
+        below: number(IFLA_LINK).filter(|&index| is_here && index != 0),
+        rx_queues: number(IFLA_NUM_RX_QUEUES).unwrap_or(1),
+        tx_queues: number(IFLA_NUM_TX_QUEUES).unwrap_or(1),
+        attached,
+        carrier: false,
+    }
+}
+
+/// A string up to its NUL.
+fn text(bytes: &[u8]) -> String {
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// What the driver offers for XDP; an error on kernels before 6.3.
+pub(super) fn xdp_features(ifindex: u32) -> io::Result<XdpFeatures> {
     let mut found = None;
     let body = generic(NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
     ask(NETLINK_GENERIC, family()?, 0, &body, |answer| {
@@ -163,7 +267,7 @@ pub(super) fn xdp_features(ifindex: u32) -> io::Result<u64> {
             .and_then(|rest| attribute(rest, NETDEV_A_DEV_XDP_FEATURES));
         found = bits
             .and_then(|bits| bits.first_chunk())
-            .map(|bytes| u64::from_ne_bytes(*bytes));
+            .map(|bytes| XdpFeatures(u64::from_ne_bytes(*bytes)));
     })?;
     found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }
@@ -186,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_loopback_device_has_queues() {
-        let (rx, tx) = queues_allocated(1).unwrap();
-        assert!(rx >= 1 && tx >= 1);
+        let lo = link(1).unwrap();
+        assert!(lo.rx_queues >= 1 && lo.tx_queues >= 1 && lo.name == "lo", "{lo:?}");
     }
 }

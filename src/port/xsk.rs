@@ -18,7 +18,8 @@
 //! What bounds it: at most `fill_frames` frames to receive into, at most a transmit ring of frames to send.
 
 use super::bind::{Bound, OpenError, Parked, Rings, wait_until_free};
-use super::link::{Link, set_option};
+use super::ioctl::set_option;
+use super::link::Link;
 use super::umem::{Holder, Umem};
 use super::{Held, Queue, QueueCounters};
 use crate::packet::{BURST, Frame};
@@ -439,7 +440,9 @@ impl Queue for XskQueue {
     fn counters(&self) -> QueueCounters {
         let mut counters = self.counters;
         if let Ok(kernel) = self.rings.rx.fd().xdp_statistics() {
-            counters.xsk_rx_dropped = kernel.rx_dropped();
+            // Copying, the kernel counts a frame that found no buffer in both (__xsk_rcv, xp_alloc).
+            let without_buffer = if self.zero_copy { 0 } else { kernel.rx_fill_ring_empty_descs() };
+            counters.xsk_rx_dropped = kernel.rx_dropped().saturating_sub(without_buffer);
             counters.xsk_rx_ring_full = kernel.rx_ring_full();
             counters.xsk_fill_empty = kernel.rx_fill_ring_empty_descs();
             counters.xsk_invalid += kernel.rx_invalid_descs() + kernel.tx_invalid_descs();

@@ -1,5 +1,6 @@
 //! What a worker counts, as plain integers of its own, and tells control when asked: no counter is shared, so counting costs
-//! an increment.
+//! an increment. Bounded: one array place per port and reason. Every packet is in `received` of its port and, once its walk
+//! has ended, in exactly one of the others; what is between the two is held.
 
 use super::Latency;
 use crate::packet::{DropReason, PORTS_MAX, PortIndex, PuntReason};

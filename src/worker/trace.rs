@@ -1,5 +1,7 @@
 //! `bypath trace`: what the boxes said about single packets. Free when off (one branch per packet), bounded when on: a
 //! tracer ends after its count, and packets that the reader does not take in time go unwatched and are counted.
+//!
+//! A worker never waits for a reader: a packet's lines go into a channel of 1,024 packets as one piece, or not at all.
 
 use super::pipeline::{Observer, Stage};
 use crate::packet::{Addr, Family, Parsed, PortIndex, Verdict};

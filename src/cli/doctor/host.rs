@@ -6,10 +6,11 @@
 use super::Finding;
 use crate::control::api::Client;
 use crate::control::caps;
-use crate::control::probe::kernel::{self, Kernel, Version};
+use crate::control::kernel::{self, Kernel, Version};
 
-/// The kernel in which `tcx` came.
-const TCX: Version = Version(6, 6);
+/// The kernel whose TAP devices have room for metadata, which the better of the two ways back into the kernel needs besides
+/// tcx (6.6).
+const TAP_METADATA: Version = Version(6, 16);
 
 /// What was found out about the host.
 pub struct Facts {
@@ -87,10 +88,11 @@ fn kernel_has(kernel: &Kernel) -> Vec<Finding> {
         Err(error) => Finding::fail(format!("kernel {release}: no AF_XDP socket, {error}"))
             .fix("CAP_NET_RAW, and a kernel with CONFIG_XDP_SOCKETS"),
     }];
-    found.push(if kernel.version >= TCX {
-        Finding::ok("kernel has tcx (6.6) for punts")
+    found.push(if kernel.version >= TAP_METADATA {
+        Finding::ok("punts go by XDP metadata and tcx (6.16)")
     } else {
-        Finding::note("kernel has no tcx (6.6)").fix("a newer kernel; punts go by clsact where that is supported")
+        Finding::note("punts go by clsact, which loses frames that end within their own IP headers")
+            .fix("kernel 6.16 has TAP metadata, which loses none")
     });
     if kernel.af_xdp.is_ok() {
         found.push(if kernel.tx_budget {
@@ -161,7 +163,7 @@ mod tests {
             "{found:?}"
         );
         assert!(
-            has(Level::Fail, "no AF_XDP socket, denied") && has(Level::Note, "tcx"),
+            has(Level::Fail, "no AF_XDP socket, denied") && has(Level::Note, "by clsact"),
             "{found:?}"
         );
         assert!(

@@ -1,7 +1,7 @@
 //! `bypath doctor PORT...`: what of hardware, driver, kernel and permissions is in the way, and the command that mends it.
 //!
 //! ```text
-//!   host.rs  capabilities, kernel, another instance, forwarding   \  facts from control::probe
+//!   host.rs  capabilities, kernel, another instance, forwarding   \  facts from control and port::link
 //!   port.rs  kind, queues, MTU, offloads, XDP                     /  -> findings (pure, tested) -> lines
 //! ```
 //!
@@ -13,8 +13,7 @@ mod port;
 
 use super::args::Doctor;
 use super::output::{Failure, Outcome};
-use crate::control::Error;
-use crate::control::probe::{self, ethtool::Ethtool};
+use crate::port::link::{Link, LinkError};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -87,19 +86,20 @@ pub fn doctor(args: &Doctor) -> Outcome {
 }
 
 fn examine(name: &str, instance: bool) -> Vec<Finding> {
-    let link = match probe::link(name) {
+    let link = match Link::query(name) {
         Ok(link) => link,
-        Err(Error::PortMissing { .. }) => {
+        Err(LinkError::Missing { .. }) => {
             return vec![Finding::fail("there is no such interface in this network namespace").fix("ip -br link")];
         }
         Err(error) => return vec![Finding::fail(error.to_string())],
     };
-    let ethtool = Ethtool::new(&link.name).ok();
+    let peer = link.below.as_deref().filter(|_| link.kind == "veth");
     let facts = port::Facts {
-        driver: ethtool.as_ref().and_then(|ethtool| ethtool.driver().ok()),
-        channels: ethtool.as_ref().and_then(|ethtool| ethtool.channels().ok()),
-        features: ethtool.and_then(|ethtool| ethtool.features().ok()).unwrap_or_default(),
-        xdp: probe::xdp_features(link.index),
+        features: link.features().unwrap_or_default(),
+        peer: peer
+            .and_then(|peer| Link::query(peer).ok())
+            .and_then(|peer| Some((peer.features().ok()?, peer.name)))
+            .map(|(features, name)| port::Peer { name, features }),
         instance,
         link,
     };

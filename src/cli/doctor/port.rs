@@ -5,31 +5,29 @@
 //! before generic XDP, so it matters for the latter alone.
 
 use super::Finding;
-use crate::control::probe::ethtool::{Channels, Feature};
-use crate::control::probe::{Link, XdpFeatures};
-
-/// Bytes of a UMEM frame.
-const FRAME_SIZE: u32 = 2048;
-/// Bytes before the packet that XDP keeps free (XDP_PACKET_HEADROOM).
-const HEADROOM: u32 = 256;
-/// Bytes of an Ethernet header, which an MTU does not count.
-const ETHERNET: u32 = 14;
+use crate::port::link::{Feature, Link, XdpFeatures, frame_size, mtu_max};
+use libc::{ARPHRD_ETHER, ARPHRD_LOOPBACK};
 
 /// What was found out about the port.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// By rtnetlink.
+    /// What the kernel and the driver say of it.
     pub link: Link,
-    /// By ethtool.
-    pub driver: Option<String>,
-    /// By ethtool; `None` where the driver does not say.
-    pub channels: Option<Channels>,
-    /// By ethtool.
+    /// Its offloads.
     pub features: Vec<Feature>,
-    /// By netdev; `None` where the kernel does not say.
-    pub xdp: Option<XdpFeatures>,
+    /// The other end of a veth, where that is in this namespace.
+    pub peer: Option<Peer>,
     /// An instance runs, so an XDP program on the port is most likely its own.
     pub instance: bool,
+}
+
+/// The other end of a veth.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its offloads.
+    pub features: Vec<Feature>,
 }
 
 /// An offload that matters when it is on: its name in the kernel, what follows, and how to turn it off.
@@ -77,31 +75,36 @@ const OFFLOADS: [Offload; 5] = [
 /// Judges the facts.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![kind(facts)];
-    if facts.link.ethernet {
+    if is_ethernet(&facts.link) {
         found.push(carrier(&facts.link));
         found.push(mtu(&facts.link));
         found.push(queues(facts));
         found.extend(xdp(facts));
         found.extend(OFFLOADS.iter().filter_map(|offload| offload_on(facts, offload)));
+        found.extend(facts.peer.as_ref().and_then(peer_hides_tags));
     }
     found
 }
 
+fn is_ethernet(link: &Link) -> bool {
+    link.arphrd == ARPHRD_ETHER
+}
+
 fn kind(facts: &Facts) -> Finding {
-    let Facts { link, driver, .. } = facts;
-    let kind = driver.as_deref().or(link.kind.as_deref()).unwrap_or("no driver name");
-    if link.loopback {
+    let link = &facts.link;
+    let names = [link.driver.as_str(), link.kind.as_str(), "no driver name"];
+    let kind = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    if link.arphrd == ARPHRD_LOOPBACK {
         return Finding::fail("it is the loopback, which forwards nothing")
             .fix("name the interfaces that face networks");
     }
-    if !link.ethernet {
+    if !is_ethernet(link) {
         return Finding::fail(format!("its packets have no Ethernet header ({kind})"))
             .fix("leave it to the kernel, which goes on forwarding there");
     }
     match (kind, &link.master) {
-        ("bridge", _) => Finding::note("it is a bridge: the name stands for all its ports"),
         (_, Some(master)) => Finding::note(format!(
-            "driver {kind}; it belongs to {master}, and what arrives on it is left to the kernel unless check says otherwise"
+            "driver {kind}; it is a member of {master}: what arrives on it stays with the kernel"
         )),
         _ => Finding::ok(format!("driver {kind}")),
     }
@@ -116,12 +119,13 @@ fn carrier(link: &Link) -> Finding {
 }
 
 fn mtu(link: &Link) -> Finding {
-    let max = FRAME_SIZE - HEADROOM - ETHERNET;
+    let frame = frame_size(link.xdp.is_some_and(XdpFeatures::zero_copy));
+    let max = mtu_max(frame);
     if link.mtu <= max {
         return Finding::ok(format!("MTU {} fits a frame (at most {max})", link.mtu));
     }
     Finding::fail(format!(
-        "MTU {} does not fit a frame of {FRAME_SIZE} bytes (at most {max})",
+        "MTU {} does not fit a frame of {frame} bytes (at most {max})",
         link.mtu
     ))
     .fix(format!("ip link set {} mtu 1500", link.name))
@@ -129,19 +133,17 @@ fn mtu(link: &Link) -> Finding {
 
 fn queues(facts: &Facts) -> Finding {
     let link = &facts.link;
-    let (rx, tx) = facts
-        .channels
-        .map_or((link.rx_queues, link.tx_queues), |channels| (channels.rx, channels.tx));
+    let (rx, tx) = (link.rx_queues, link.tx_queues);
     let queues = format!("{rx} receive and {tx} transmit queues");
     if tx < rx {
         return Finding::note(format!(
-            "{queues}: a receive queue without its transmit queue cannot send"
+            "{queues}: what arrives on a receive queue without its transmit queue stays with the kernel"
         ))
         .fix(format!("ethtool -L {} rx {tx}", link.name));
     }
-    let max = facts.channels.map_or(0, |channels| channels.max_combined);
+    let max = link.queues_max;
     match rx {
-        1 if facts.driver.as_deref() == Some("veth") => Finding::note(format!("{queues}: one worker serves it"))
+        1 if link.driver == "veth" => Finding::note(format!("{queues}: one worker serves it"))
             .fix("ip link add ... numrxqueues N numtxqueues N type veth, for more"),
         1 if max > 1 => Finding::note(format!("{queues}: one worker serves it"))
             .fix(format!("ethtool -L {} combined {max}, for more", link.name)),
@@ -150,15 +152,15 @@ fn queues(facts: &Facts) -> Finding {
 }
 
 fn xdp(facts: &Facts) -> Vec<Finding> {
-    let mut found = vec![match facts.xdp {
+    let mut found = vec![match facts.link.xdp {
         None => Finding::note("this kernel (before 6.3) does not say whether the driver has native XDP: run finds out"),
         Some(xdp) if !(xdp.native() && xdp.redirect()) => {
             Finding::note("the driver has no native XDP: run uses generic, which is slower")
         }
-        Some(xdp) if xdp.zerocopy() => Finding::ok("the driver has native XDP and zero-copy AF_XDP"),
+        Some(xdp) if xdp.zero_copy() => Finding::ok("the driver has native XDP and zero-copy AF_XDP"),
         Some(_) => Finding::ok("the driver has native XDP; AF_XDP copies, it has no zero-copy"),
     }];
-    found.extend(facts.link.xdp.map(|place| {
+    found.extend(facts.link.attached.word().map(|place| {
         match facts.instance {
             true => Finding::note(format!(
                 "an XDP program is attached ({place}), that of the running bypath most likely"
@@ -171,18 +173,32 @@ fn xdp(facts: &Facts) -> Vec<Finding> {
 }
 
 fn offload_on(facts: &Facts, offload: &Offload) -> Option<Finding> {
-    let native = facts.xdp.is_none_or(|xdp| xdp.native());
+    let native = facts.link.xdp.is_none_or(|xdp| xdp.native());
     let feature = facts
         .features
         .iter()
-        .find(|feature| feature.name == offload.name && feature.on)?;
-    if offload.generic_only && native {
+        .find(|feature| feature.name == offload.name && feature.active)?;
+    // A veth takes no tag off, whatever its switch says: its peer keeps it beside the frame.
+    let is_idle = facts.link.driver == "veth" && offload.flag == "rxvlan";
+    if offload.generic_only && native || is_idle {
         return None;
     }
     let finding = Finding::note(format!("{} is on: it {}", offload.name, offload.what));
-    Some(match feature.changeable {
+    Some(match !feature.fixed {
         true => finding.fix(format!("ethtool -K {} {} off", facts.link.name, offload.flag)),
         false => finding.fix("it cannot be turned off on this device"),
+    })
+}
+
+/// A veth hands its peer's VLAN tags over beside the frame, unless the peer puts them in.
+fn peer_hides_tags(peer: &Peer) -> Option<Finding> {
+    let hides = |feature: &Feature| feature.name == "tx-vlan-hw-insert" && feature.active;
+    peer.features.iter().any(hides).then(|| {
+        Finding::note(format!(
+            "tx-vlan-hw-insert is on at its peer {}: XDP does not see the tags of VLAN devices there",
+            peer.name
+        ))
+        .fix(format!("ethtool -K {} txvlan off", peer.name))
     })
 }
 
@@ -191,35 +207,43 @@ mod tests {
     use super::super::Level;
     use super::*;
 
+    use crate::port::link::Attached;
+
     const NATIVE: XdpFeatures = XdpFeatures(3);
 
     fn good() -> Facts {
         let link = Link {
             name: "d0".into(),
+            ifindex: 2,
+            arphrd: ARPHRD_ETHER,
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
             up: true,
             running: true,
-            ethernet: true,
-            mtu: 1500,
+            driver: "igb".into(),
             rx_queues: 4,
             tx_queues: 4,
-            ..Link::default()
-        };
-        let feature = Feature {
-            name: "rx-gro".into(),
-            on: true,
-            changeable: true,
+            queues_max: 4,
+            kind: String::new(),
+            master: None,
+            below: None,
+            xdp: Some(NATIVE),
+            attached: Attached::None,
         };
         Facts {
             link,
-            driver: Some("igb".into()),
-            channels: Some(Channels {
-                rx: 4,
-                tx: 4,
-                max_combined: 4,
-            }),
-            features: vec![feature],
-            xdp: Some(NATIVE),
+            features: vec![feature("rx-gro", false)],
+            peer: None,
             instance: false,
+        }
+    }
+
+    /// An offload that is on.
+    fn feature(name: &str, fixed: bool) -> Feature {
+        Feature {
+            name: name.into(),
+            active: true,
+            fixed,
         }
     }
 
@@ -254,47 +278,37 @@ mod tests {
 
     #[test]
     fn each_shortcoming_is_named_with_its_fix() {
-        one(Level::Fail, "loopback", |facts| {
-            (facts.link.loopback, facts.link.ethernet) = (true, false)
-        });
+        one(Level::Fail, "loopback", |facts| facts.link.arphrd = ARPHRD_LOOPBACK);
         one(Level::Fail, "no Ethernet header (tun)", |facts| {
-            (facts.link.ethernet, facts.driver) = (false, Some("tun".into()));
+            (facts.link.arphrd, facts.link.driver) = (libc::ARPHRD_NONE, "tun".into());
         });
         one(Level::Note, "ip link set d0 up", |facts| {
             (facts.link.up, facts.link.running) = (false, false)
         });
         one(Level::Note, "no carrier", |facts| facts.link.running = false);
-        one(Level::Note, "belongs to br0", |facts| {
+        one(Level::Note, "member of br0", |facts| {
             facts.link.master = Some("br0".into())
         });
         one(Level::Fail, "MTU 9000 does not fit", |facts| facts.link.mtu = 9000);
         one(Level::Fail, "MTU 1779 does not fit", |facts| facts.link.mtu = 1779);
         one(Level::Note, "ethtool -L d0 rx 1", |facts| {
-            facts.channels = Some(Channels {
-                rx: 2,
-                tx: 1,
-                max_combined: 0,
-            })
+            (facts.link.rx_queues, facts.link.tx_queues) = (2, 1)
         });
         one(Level::Note, "combined 8", |facts| {
-            facts.channels = Some(Channels {
-                rx: 1,
-                tx: 1,
-                max_combined: 8,
-            })
+            (facts.link.rx_queues, facts.link.tx_queues, facts.link.queues_max) = (1, 1, 8)
         });
         one(Level::Fail, "ip link set d0 xdp off", |facts| {
-            facts.link.xdp = Some("native")
+            facts.link.attached = Attached::Native
         });
         one(Level::Note, "running bypath", |facts| {
-            (facts.link.xdp, facts.instance) = (Some("native"), true)
+            (facts.link.attached, facts.instance) = (Attached::Native, true)
         });
-        one(Level::Note, "before 6.3", |facts| facts.xdp = None);
+        one(Level::Note, "before 6.3", |facts| facts.link.xdp = None);
     }
 
     #[test]
     fn gro_matters_only_before_generic_xdp() {
-        let found = worst(|facts| facts.xdp = Some(XdpFeatures(0)));
+        let found = worst(|facts| facts.link.xdp = Some(XdpFeatures(0)));
         assert!(
             found.iter().any(|(_, text)| text.contains("ethtool -K d0 gro off")),
             "{found:?}"
@@ -303,16 +317,34 @@ mod tests {
 
     #[test]
     fn offloads_that_cannot_be_changed_are_said_so() {
-        let lro = |changeable| Feature {
-            name: "rx-lro".into(),
-            on: true,
-            changeable,
-        };
         one(Level::Note, "ethtool -K d0 lro off", |facts| {
-            facts.features.push(lro(true))
+            facts.features.push(feature("rx-lro", false))
         });
         one(Level::Note, "cannot be turned off", |facts| {
-            facts.features.push(lro(false))
+            facts.features.push(feature("rx-lro", true))
+        });
+    }
+    #[test]
+    fn zero_copy_takes_larger_frames() {
+        let zero_copy = |mtu| move |facts: &mut Facts| (facts.link.xdp, facts.link.mtu) = (Some(XdpFeatures(11)), mtu);
+        assert_eq!(worst(zero_copy(3826)), []);
+        one(Level::Fail, "(at most 3826)", zero_copy(3827));
+    }
+
+    #[test]
+    fn a_veth_s_tags_are_its_peer_s_matter() {
+        assert_eq!(
+            worst(|facts| {
+                facts.link.driver = "veth".into();
+                facts.features = vec![feature("rx-vlan-hw-parse", false)];
+            }),
+            []
+        );
+        one(Level::Note, "ethtool -K p0 txvlan off", |facts| {
+            facts.peer = Some(Peer {
+                name: "p0".into(),
+                features: vec![feature("tx-vlan-hw-insert", false)],
+            });
         });
     }
 }

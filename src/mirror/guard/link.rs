@@ -2,7 +2,9 @@
 //!
 //! A master (bridge, bond, team, VRF, Open vSwitch) takes the frames of its member, or routes them elsewhere; a macvlan,
 //! ipvlan or macsec device takes frames that arrive on the device below it (`rx_handler` in net/core/dev.c). Devices that
-//! sit on a port and take nothing that the kernel would have routed from it are listed in [`HARMLESS`].
+//! sit on a port and take nothing that the kernel would have routed from it are listed in [`HARMLESS`]. A VLAN is not among
+//! them: a driver (rxvlan) or a veth's peer (txvlan) may keep the tag beside the frame, where XDP does not see it, and the
+//! frame looks like one of the port's own.
 //!
 //! An upper device in another namespace does not show among the links here. A macvlan there has its own Ethernet address,
 //! whose frames are never ours (but in its modes passthru and source); an ipvlan shares the port's, and is not seen.
@@ -10,10 +12,9 @@
 use super::findings::{Collector, Way};
 use std::sync::Arc;
 
-/// Kinds whose IFLA_LINK names a port from which they take nothing that would be routed: VLANs (their frames are tagged),
-/// pairs (it is the peer), and tunnels (their packets are addressed to the box).
+/// Kinds whose IFLA_LINK names a port from which they take nothing that would be routed: pairs (it is the peer), and tunnels
+/// (their packets are addressed to the box).
 const HARMLESS: &[&str] = &[
-    "vlan",
     "veth",
     "netkit",
     "gre",

@@ -1,5 +1,6 @@
 //! `ip rule`: selectors and an action. Selectors on a mark are decided by mirror when it loads the rule (nothing marks a
-//! packet before routing yet), so none is here.
+//! packet before routing yet), so none is here. A rule that mirror cannot express has its reason in [`Rule::left`]: what it
+//! might match goes to the kernel (fib_rule_match, fib4_rule_match).
 
 use super::super::iface::{IfaceIndex, Left};
 use crate::packet::{Addr, Family};

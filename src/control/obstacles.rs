@@ -1,0 +1,37 @@
+//! What stands in the path of the ports, by mirror's guard: one way to ask, for the running instance and for `bypath check`.
+//!
+//! The guard judges links and knows no mirror; mirror publishes findings and knows no guard. This stands between: the facts
+//! of all links go one way, the findings by link the other. Both are of the calling thread's network namespace.
+
+use crate::mirror::guard::{self, FamilyFinding, Guard, LinkFacts};
+use crate::mirror::{LinkFindings, LinkInfo, Mirror};
+
+/// Looks what stands in the path, the links of `ports` (kernel numbers) being ports of this process.
+pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Findings {
+    let facts: Vec<LinkFacts> = mirror
+        .links()
+        .map(|link| facts(link, ports.contains(&link.ifindex)))
+        .collect();
+    guard.read(&facts)
+}
+
+/// Has `mirror` publish what was found.
+pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
+    let of_link = |(&ifindex, both): (&u32, &[FamilyFinding; 2])| {
+        let family = both.clone().map(|found| (found.ingress, found.egress));
+        (ifindex, LinkFindings { family })
+    };
+    mirror.set_findings(findings.by_iface.iter().map(of_link).collect());
+}
+
+fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
+    LinkFacts {
+        ifindex: link.ifindex,
+        name: link.name.clone(),
+        kind: (!link.kind.is_empty()).then(|| link.kind.clone()),
+        master: (link.master != 0).then_some(link.master),
+        link: (link.link != 0).then_some(link.link),
+        link_netnsid: link.link_netnsid,
+        is_port,
+    }
+}
