@@ -54,22 +54,34 @@ pub struct Running<Q> {
     pub cpus: Vec<Option<usize>>,
     /// Final counts of queues that were closed with their port, by port.
     pub closed: Arc<Mutex<Vec<crate::worker::QueueReport>>>,
+    /// The last report of each worker.
+    pub last: Mutex<Vec<Option<Report>>>,
 }
 
 impl<Q: Send + 'static> Running<Q> {
-    /// Asks every worker for its report; those that do not answer in time are missing.
+    /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
+    /// runs backwards and a stalled worker is still in the list.
     pub fn reports(&self) -> Vec<Report> {
         let deadline = Instant::now() + PATIENCE;
         let asked: Vec<_> = (0..self.shared.limits.workers)
-            .filter_map(|worker| {
+            .map(|worker| {
                 let (reply, answer) = bounded(1);
                 self.shared.tell(worker, Command::Report(reply)).then_some(answer)
             })
             .collect();
-        asked
-            .iter()
-            .filter_map(|answer| answer.recv_deadline(deadline).ok())
-            .collect()
+        let answers = asked
+            .into_iter()
+            .map(|answer| answer.and_then(|answer| answer.recv_deadline(deadline).ok()));
+        let answers: Vec<Option<Report>> = answers.collect();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.resize_with(answers.len(), || None);
+        for (worker, (last, answer)) in last.iter_mut().zip(answers).enumerate() {
+            match answer {
+                Some(answer) => *last = Some(answer),
+                None => drop(last.get_or_insert_with(|| Report::new(worker))),
+            }
+        }
+        last.iter().flatten().cloned().collect()
     }
 
     /// Where all frames went, from `reports`.

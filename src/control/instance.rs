@@ -25,15 +25,15 @@ use crate::mirror::{LinkFindings, LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
 use crate::port::link::Link;
 use crate::port::umem::{self, Umem, UmemConfig};
-use crate::port::wait::wait;
+use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
 use crate::table::fib::{RouteKind, TABLE_LOCAL};
 use crate::worker::{self, Command, Limits, Report, Shared, Worker};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub struct Instance {
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<IpAddr>,
+    /// Workers that gave no sign of life in time, when last looked.
+    stalled: Vec<usize>,
     _api: ServerHandle,
     _metrics: Option<MetricsHandle>,
 }
@@ -104,6 +106,7 @@ impl Instance {
             }),
             cpus: plan.cpus.clone(),
             closed: ports.closed(),
+            last: Mutex::default(),
         });
         let api = api::serve(running.clone(), config.control.as_deref())?;
         let metrics = config
@@ -139,6 +142,7 @@ impl Instance {
             stop,
             retired: Vec::new(),
             local: Vec::new(),
+            stalled: Vec::new(),
             _api: api,
             _metrics: metrics,
         })
@@ -178,6 +182,7 @@ impl Instance {
                         .into(),
                 ));
             }
+            self.watch_workers();
             let mut changed = self.follow()?;
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
@@ -267,7 +272,30 @@ impl Instance {
     }
 
     fn tell_steer(&self, carry: impl Fn(PortIndex) -> Option<Carry>) {
-        self.ports.steer(carry);
+        if self.stalled.is_empty() {
+            self.ports.steer(carry);
+        }
+    }
+
+    /// Leaves everything to the kernel while a worker stalls. Steer sees by itself that the worker of a queue is stalled, but
+    /// not that the frame's egress belongs to one; a live worker would hand frames over to nobody.
+    fn watch_workers(&mut self) {
+        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        if stalled == self.stalled {
+            return;
+        }
+        for worker in stalled.iter().filter(|worker| !self.stalled.contains(worker)) {
+            eprintln!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
+        }
+        for worker in self.stalled.iter().filter(|worker| !stalled.contains(worker)) {
+            eprintln!("bypath: worker {worker} goes on");
+        }
+        self.stalled = stalled;
+        if !self.stalled.is_empty() {
+            return self.ports.let_go();
+        }
+        let snapshot = self.shared.snapshot.load_full();
+        self.tell_steer(|port| carry(&snapshot, port));
     }
 
     /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.

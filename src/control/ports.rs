@@ -364,8 +364,8 @@ impl Ports {
         self.take_back(sockets);
     }
 
-    /// Closes everything: steer lets go first, on all ports, so that what is still in the rings can be carried on.
-    pub fn let_go(&mut self) {
+    /// Has steer leave all ports to the kernel; what is in the rings is still carried on.
+    pub fn let_go(&self) {
         for port in &self.ports {
             if let Some(open) = &port.open {
                 let _ = self.steer.remove_port(open.ifindex);
