@@ -109,6 +109,19 @@ impl<Q: Send + 'static> Running<Q> {
         }
     }
 
+    /// The queues of a worker, as `port:queue`. One that stalls and was never asked before is known by its transmit rings.
+    fn queues_of(&self, report: &Report) -> Vec<String> {
+        if report.turns > 0 {
+            let reported = report.queues.iter();
+            return reported
+                .map(|queue| format!("{}:{}", self.name_of(queue.port), queue.queue))
+                .collect();
+        }
+        let facts = self.facts().into_iter();
+        let owned = facts.filter(|facts| self.shared.owner(PortIndex(facts.index)) == Some(report.worker));
+        owned.map(|facts| format!("{}:0", facts.port.port)).collect()
+    }
+
     fn facts(&self) -> Vec<PortFacts> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -157,11 +170,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             Worker {
                 worker: report.worker,
                 cpu: self.cpus.get(report.worker).copied().flatten(),
-                queues: report
-                    .queues
-                    .iter()
-                    .map(|q| format!("{}:{}", self.name_of(q.port), q.queue))
-                    .collect(),
+                queues: self.queues_of(report),
                 heartbeat_age_ms: now_ns.saturating_sub(alive_ns) / 1_000_000,
                 generation,
                 totals: Totals {

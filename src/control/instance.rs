@@ -14,7 +14,7 @@ use super::backend::Running;
 use super::config::{Mode, Poll, RunConfig};
 use super::dealing::{Rings, slab_frames, workers_for};
 use super::metrics::{self, MetricsHandle};
-use super::ports::Ports;
+use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
 use super::punting::{self, PuntCounts, Sink};
 use super::steer::{HEARTBEAT_LIMIT, Steer};
@@ -326,17 +326,19 @@ impl Instance {
     }
 }
 
-/// A port's Ethernet address and what of it may go to the worker: IPv4, IPv6.
-type Carry = ([u8; 6], [bool; 2]);
-
 fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
     let (_, iface) = snapshot.port(port)?;
     let of = |family: Family| iface.family(family).forwarding && iface.family(family).left.is_none();
-    Some((iface.mac, Family::ALL.map(of)))
+    Some(Carry {
+        mac: iface.mac,
+        family: Family::ALL.map(of),
+        mtu: iface.mtu[Family::V4 as usize],
+    })
 }
 
-fn both((mac, new): Carry, (_, old): Carry) -> Carry {
-    (mac, [new[0] && old[0], new[1] && old[1]])
+fn both(new: Carry, old: Carry) -> Carry {
+    let family = [0, 1].map(|family| new.family[family] && old.family[family]);
+    Carry { family, ..new }
 }
 
 /// The box's own and broadcast addresses: the host routes of the local tables.

@@ -67,8 +67,8 @@ fn a_chain_that_is_added_stops_forwarding_around_it() {
     let added = Instant::now();
     std::thread::sleep(Duration::from_millis(500));
     let before = bypath.totals_at_rest().forwarded;
-    net.router.run("nft delete table ip t");
     let deleted = Instant::now();
+    net.router.run("nft delete table ip t");
     std::thread::sleep(Duration::from_millis(1000));
     let after = bypath.totals().forwarded;
     let flow = flow.end();

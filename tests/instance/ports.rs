@@ -75,8 +75,18 @@ fn a_port_without_carrier_at_the_start_is_waited_for() {
 
 #[test]
 fn a_port_that_is_deleted_and_made_again() {
-    let mut net = Net::new(3);
-    let bypath = net.bypath("");
+    delete_and_make_again(Net::new(3), "--workers 1");
+}
+
+#[test]
+fn a_port_of_another_worker_is_deleted_and_made_again() {
+    // Frames for it are on their way from one worker to the other when it goes.
+    delete_and_make_again(Net::new(3), "--workers 2");
+    delete_and_make_again(Net::with_queues(3, 2), "--workers 2");
+}
+
+fn delete_and_make_again(mut net: Net, arguments: &str) {
+    let bypath = net.bypath(arguments);
     assert_carried(&net, &bypath, 2);
     let others = stream(&net);
     for (round, mac) in ["", "address 02:00:00:00:77:01"].into_iter().enumerate() {
