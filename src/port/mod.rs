@@ -13,6 +13,16 @@
 //! `xsk` is the AF_XDP queue on top of `umem`; `mem` and `pcap` are queues without a kernel, for tests and benches. Layer 2,
 //! and one of the few rooms where `unsafe` may live.
 
+mod audit;
+mod mem;
+mod pcap;
+mod stamp;
+
+pub use audit::{AuditError, audit};
+pub use mem::{Fault, MemConfig, MemPool, MemPort, MemQueue, mem_port};
+pub use pcap::{PcapError, PcapQueue, PcapReader, PcapWriter};
+pub use stamp::{STAMP_LEN, STAMP_MAGIC, put_stamp, take_stamp};
+
 use crate::packet::Frame;
 use std::os::fd::RawFd;
 
