@@ -14,11 +14,27 @@
 //! and one of the few rooms where `unsafe` may live.
 
 mod audit;
+#[cfg(feature = "xdp")]
+mod bind;
+#[cfg(feature = "xdp")]
+mod ethtool;
+#[cfg(feature = "xdp")]
+pub mod link;
 mod mem;
+#[cfg(feature = "xdp")]
+mod netdev;
 mod pcap;
 mod stamp;
+#[cfg(feature = "xdp")]
+pub mod umem;
+#[cfg(feature = "xdp")]
+pub mod xsk;
 
 pub use audit::{AuditError, audit};
+#[cfg(feature = "xdp")]
+pub use bind::{OpenError, QUEUES_MAX};
+#[cfg(feature = "xdp")]
+pub use ethtool::Feature;
 pub use mem::{Fault, MemConfig, MemPool, MemPort, MemQueue, mem_port};
 pub use pcap::{PcapError, PcapQueue, PcapReader, PcapWriter};
 pub use stamp::{STAMP_LEN, STAMP_MAGIC, put_stamp, take_stamp};
