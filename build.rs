@@ -1,0 +1,61 @@
+//! Compiles the BPF programs: each bpf/NAME.bpf.c becomes OUT_DIR/NAME.skel.rs, a Rust skeleton with the object inside.
+//!
+//! Only under the feature `xdp`; without it nothing here runs and no clang is needed. BPF_CLANG names the compiler (clang 14
+//! or newer).
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "xdp")]
+    bpf::build();
+}
+
+#[cfg(feature = "xdp")]
+mod bpf {
+    use libbpf_cargo::SkeletonBuilder;
+    use std::path::{Path, PathBuf};
+    use std::{env, process};
+
+    const HELP: &str = "the BPF programs need clang and the headers of the kernel and libbpf: \
+        apt install clang libelf-dev zlib1g-dev build-essential pkg-config m4 linux-libc-dev \
+        (BPF_CLANG names another clang; --no-default-features builds without BPF)";
+
+    pub fn build() {
+        println!("cargo::rerun-if-changed=bpf");
+        println!("cargo::rerun-if-env-changed=BPF_CLANG");
+        let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+        let mut sources: Vec<PathBuf> = match Path::new("bpf").read_dir() {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            Err(e) => fail(&format!("cannot read bpf/: {e}")),
+        };
+        sources.sort();
+        for source in sources {
+            let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(name) = name.strip_suffix(".bpf.c") {
+                compile(&source, &out.join(format!("{name}.skel.rs")));
+            }
+        }
+    }
+
+    fn compile(source: &Path, skeleton: &Path) {
+        let clang = env::var_os("BPF_CLANG").unwrap_or_else(|| "clang".into());
+        // On Debian asm/types.h lies in a folder that only the compiler for the machine itself looks into.
+        let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+        let include = format!("-I/usr/include/{arch}-linux-gnu");
+        let mut builder = SkeletonBuilder::new();
+        builder
+            .source(source)
+            .clang(clang)
+            .clang_args([include.as_str(), "-Wall", "-Werror"]);
+        if let Err(e) = builder.build_and_generate(skeleton) {
+            fail(&format!("{}: {e:#}\n{HELP}", source.display()));
+        }
+    }
+
+    fn fail(why: &str) -> ! {
+        eprintln!("{why}");
+        for line in why.lines() {
+            println!("cargo::error={line}");
+        }
+        process::exit(1);
+    }
+}
