@@ -69,7 +69,7 @@ pub enum OpenError {
         queue: u32,
     },
     /// The interface that holds the UMEM is gone.
-    #[error("the first zero-copy port of this process has gone, and no port can be added without it: restart")]
+    #[error("the port that the packet memory was bound to has gone, and none can be added without it: restart")]
     AnchorGone,
     /// Not allowed.
     #[error("opening queue {queue} of {name} needs CAP_NET_RAW and CAP_NET_ADMIN")]
@@ -134,6 +134,8 @@ pub(super) struct Binding {
     loopback: Option<Rings>,
     /// The anchor, when it is a port and closed.
     parked: Option<Parked>,
+    /// The anchor's interface is gone: libxdp would try to bind its dead socket again.
+    gone: bool,
     slots: Vec<bool>,
 }
 
@@ -213,6 +215,9 @@ impl Binding {
                 held: parked.held,
             });
         }
+        if self.gone {
+            return Err(OpenError::AnchorGone);
+        }
         let slot = match self.slots.iter().position(|taken| !taken) {
             Some(slot) => slot,
             None if self.slots.len() < QUEUES_MAX => {
@@ -291,6 +296,11 @@ impl Binding {
         if let Some(taken) = self.slots.get_mut(usize::from(slot)) {
             *taken = false;
         }
+    }
+
+    /// The anchor is closed for good.
+    pub(super) fn anchor_gone(&mut self) {
+        self.gone = true;
     }
 
     /// Keeps the anchor's rings.
