@@ -490,35 +490,6 @@ fn a_queue_in_use_is_busy_and_zero_copy_is_refused_where_there_is_none() {
 }
 
 #[test]
-fn the_queue_that_a_umem_lives_on_is_parked_until_it_opens_again_or_its_interface_goes() {
-    in_namespace(|| {
-        veth("d0", "gen0", 1);
-        veth("d1", "gen1", 1);
-        // Another UMEM has the loopback device, so this one has to live on its first port.
-        let other = umem(1, 64);
-        let neighbor = open(&other, "d1", 0);
-        let umem = umem(1, 1024);
-        let mut free = umem.take_slab(0);
-        let mut queue = open(&umem, "d0", 0);
-        queue.refill(&mut free);
-        assert_eq!(queue.close(&mut free), 256, "these stay with the kernel");
-        assert_eq!(free.len(), 1024 - 256);
-        let mut gen0 = open(&umem, "gen0", 0);
-        let queue = open(&umem, "d0", 0);
-        assert_eq!(queue.held().fill, 256, "found again");
-        ip("link del d0");
-        assert_eq!(queue.close(&mut free), 0, "an interface that is gone holds nothing");
-        gen0.refill(&mut free);
-        assert_eq!(gen0.close(&mut free), 0);
-        assert_eq!(audit(umem.frame_count(), &free), Ok(()));
-        veth("d2", "gen2", 1);
-        let error = XskQueue::open(&umem, "d2", 0, &RINGS).err();
-        assert!(matches!(error, Some(OpenError::AnchorGone)), "{error:?}");
-        assert_eq!(neighbor.close(&mut Vec::new()), 0);
-    });
-}
-
-#[test]
 fn busy_polling_is_granted_and_forwards() {
     in_namespace(|| {
         veth("d0", "gen0", 1);

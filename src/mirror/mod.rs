@@ -1,1 +1,6 @@
 //! (being written)
+
+pub mod guard;
+mod nlattr;
+mod nlsock;
+pub mod oracle;

@@ -1,6 +1,8 @@
 //! What rx found out about a packet, once, within one cache line. Later stages trust it and do not look at lengths again.
 
 use super::PortIndex;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network layer's family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,3 +95,33 @@ impl Parsed {
 }
 
 const _: () = assert!(size_of::<Parsed>() == 64, "a parsed packet is one cache line");
+
+impl Family {
+    /// `addr` as an address of this family.
+    pub fn show(self, addr: Addr) -> IpAddr {
+        match self {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(addr as u32)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(addr)),
+        }
+    }
+
+    /// The family and number of `ip`.
+    pub fn of(ip: IpAddr) -> (Family, Addr) {
+        match ip {
+            IpAddr::V4(v4) => (Family::V4, Addr::from(v4.to_bits())),
+            IpAddr::V6(v6) => (Family::V6, v6.to_bits()),
+        }
+    }
+}
+
+impl fmt::Display for Parsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (src, dst) = (self.family.show(self.src), self.family.show(self.dst));
+        if self.flags.any(Flags::PORTS) {
+            write!(f, "{src}.{} > {dst}.{}", self.sport, self.dport)?;
+        } else {
+            write!(f, "{src} > {dst}")?;
+        }
+        write!(f, ", proto {}, ttl {}, length {}", self.proto, self.ttl, self.l3_len())
+    }
+}

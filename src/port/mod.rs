@@ -16,6 +16,10 @@
 mod audit;
 #[cfg(feature = "xdp")]
 mod bind;
+<<<<<<< HEAD
+=======
+pub mod bpf_query;
+>>>>>>> main
 #[cfg(feature = "xdp")]
 mod ethtool;
 #[cfg(feature = "xdp")]
@@ -25,6 +29,10 @@ mod mem;
 mod netdev;
 mod pcap;
 mod stamp;
+<<<<<<< HEAD
+=======
+pub mod wait;
+>>>>>>> main
 #[cfg(feature = "xdp")]
 pub mod umem;
 #[cfg(feature = "xdp")]

@@ -203,6 +203,7 @@ impl XskQueue {
     /// keeps them until it is opened again, or a NIC that does not let go of its queue.
     pub fn close(mut self, into: &mut Vec<Frame>) -> u32 {
         into.append(&mut self.spare);
+<<<<<<< HEAD
         let mut binding = self.umem.shared.binding.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = self.held.fill + self.held.tx;
         if self.anchor {
@@ -218,6 +219,21 @@ impl XskQueue {
                 return kept;
             }
             binding.anchor_gone();
+=======
+        let binding = &self.umem.shared.binding;
+        let kept = self.held.fill + self.held.tx;
+        if self.anchor && !self.gone() {
+            let ifindex = self.link.ifindex;
+            let parked = Parked {
+                rings: self.rings,
+                slot: self.slot,
+                held: self.held,
+                ifindex,
+                queue: self.queue_id,
+            };
+            binding.lock().unwrap_or_else(PoisonError::into_inner).park(parked);
+            return kept;
+>>>>>>> main
         }
         // Closing waits for the kernel's receive path (`xsk_unbind_dev`), and what it sends in copy mode is a copy.
         drop(self.rings);
@@ -226,7 +242,14 @@ impl XskQueue {
         }
         let got = self.umem.take_back_all(self.slot, into);
         debug_assert!(got == kept || self.faults > 0, "{got} frames came back of {kept}");
+<<<<<<< HEAD
         binding.free_slot(self.slot);
+=======
+        binding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free_slot(self.slot);
+>>>>>>> main
         0
     }
 

@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// All tables that come from configuration. Cloning one shares every large part.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Raised by every change; what was decided under an older one is decided anew.
     pub generation: u64,
@@ -26,6 +26,28 @@ pub struct Snapshot {
     /// Source validation must look routes up even where `rp_filter` is off: the box has local routes that are not its
     /// addresses, or rules of its own (the kernel's `fib_has_custom_local_routes`, `fib4_has_custom_rules`).
     pub full_source_check: bool,
+    /// `fib_multipath_hash_policy` by [`Family`]: what of a packet the kernel hashes to choose among nexthops.
+    pub multipath_policy: [u8; 2],
+    /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
+    /// of an older epoch are asked for anew.
+    pub multipath_epoch: u64,
+}
+
+impl Default for Snapshot {
+    /// Nothing is there, and nothing is routed.
+    fn default() -> Self {
+        Snapshot {
+            generation: 0,
+            ifaces: Arc::default(),
+            ports: Arc::default(),
+            fib: Family::ALL.map(Fib::new),
+            neighbors: Neighbors::default(),
+            own_v4: Arc::default(),
+            full_source_check: false,
+            multipath_policy: [0; 2],
+            multipath_epoch: 0,
+        }
+    }
 }
 
 impl Snapshot {

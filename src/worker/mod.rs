@@ -1,1 +1,18 @@
-//! (being written)
+//! The workers: pinned threads that own (port, queue) pairs and carry packets along the walk.
+//!
+//! [`pipeline`] is the walk; [`Worker`] turns the rings around it; [`Shared`] is all that workers and control have in
+//! common. Layer 4.
+
+mod latency;
+pub mod pipeline;
+mod report;
+mod run;
+mod shared;
+pub mod trace;
+mod turn;
+
+pub use latency::Latency;
+pub use report::{PortCount, QueueReport, Report};
+pub use run::{Poll, run};
+pub use shared::{Command, Handoff, Limits, Punted, Shared};
+pub use turn::Worker;

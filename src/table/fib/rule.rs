@@ -2,7 +2,7 @@
 //! packet before routing yet), so none is here.
 
 use super::super::iface::{IfaceIndex, Left};
-use crate::packet::Addr;
+use crate::packet::{Addr, Family};
 
 /// An address prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +11,17 @@ pub struct Prefix {
     pub addr: Addr,
     /// Length in bits, 0 to the family's width.
     pub len: u8,
+}
+
+impl Prefix {
+    /// Every address.
+    pub const ALL: Prefix = Prefix { addr: 0, len: 0 };
+
+    /// Whether `addr` lies in it.
+    #[inline]
+    pub fn contains(&self, family: Family, addr: Addr) -> bool {
+        self.len == 0 || (self.addr ^ addr) >> family.bits().saturating_sub(self.len) == 0
+    }
 }
 
 /// What a rule that matches does.
@@ -37,12 +48,35 @@ pub struct Rule {
     pub to: Prefix,
     /// Link of arrival must be it.
     pub iif: Option<IfaceIndex>,
-    /// TOS must be equal, 0: any.
+    /// TOS or traffic class must be equal, in the bits that the kernel compares for the family; 0: any.
     pub tos: u8,
     /// What happens on a match.
     pub action: Action,
     /// `suppress_prefixlength`: a route found whose prefix is not longer than this does not count; -1 for none.
     pub suppress_prefix_len: i16,
-    /// Has a selector or action that is not carried; what matches the selectors above then goes to the kernel.
+    /// Has a selector or action that is not carried; what matches the selectors above then goes to the kernel. (A rule that
+    /// is inverted, `not`, must come with selectors that match everything.)
     pub left: Left,
+}
+
+impl Rule {
+    /// A rule for everything that looks into the table at `table`.
+    pub fn lookup(pref: u32, table: usize) -> Self {
+        Rule {
+            pref,
+            from: Prefix::ALL,
+            to: Prefix::ALL,
+            iif: None,
+            tos: 0,
+            action: Action::Lookup(table),
+            suppress_prefix_len: -1,
+            left: None,
+        }
+    }
+
+    /// Whether it matches every packet, and is carried.
+    #[inline]
+    pub(super) fn is_for_all(&self) -> bool {
+        self.from.len | self.to.len | self.tos == 0 && self.iif.is_none() && self.left.is_none()
+    }
 }

@@ -1,0 +1,447 @@
+//! Route lookup, loading and churn, beside two well-known crates: ip_network_table (Tree Bitmap) and prefix-trie.
+//!
+//! `cargo bench --no-default-features --bench fib` (about half a minute). A lookup is timed in bursts of 64 destinations, as
+//! a worker does them; the time given is for the burst, the rate for one lookup. Tables: 1, 1,000 and 1,000,000 IPv4 routes
+//! and 200,000 IPv6 routes, whose prefix lengths are distributed as in the Internet's table of 2024 ("bgp") or evenly
+//! ("even"). Destinations lie in prefixes of the table: evenly ("random"), or nine of ten in one prefix of a thousand
+//! ("skewed"). Everything comes from fixed seeds, and all three tables must find the same before anything is timed.
+//!
+//! Time is the thread's CPU time, not the clock on the wall: other work on the machine then disturbs only the caches.
+//! Memory is the growth of the resident set while a table is loaded, so it is a little too high, and too low where a table
+//! reuses what an earlier one gave back.
+
+use bypath::packet::{Addr, BURST, Family};
+use bypath::table::fib::{Fib, FibKey, Found, Lpm, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use ip_network::{IpNetwork, Ipv4Network, Ipv6Network};
+use ip_network_table::IpNetworkTable;
+use prefix_trie::PrefixMap;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashSet;
+use std::hint::black_box;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Value = Arc<Route>;
+type Prefix = (Addr, u8);
+
+/// Share of prefixes by length, per mille.
+const BGP_V4: [(u8, u64); 14] = [
+    (8, 1),
+    (12, 2),
+    (14, 2),
+    (15, 2),
+    (16, 14),
+    (17, 8),
+    (18, 14),
+    (19, 25),
+    (20, 45),
+    (21, 52),
+    (22, 110),
+    (23, 100),
+    (24, 624),
+    (28, 1),
+];
+const BGP_V6: [(u8, u64); 10] = [
+    (29, 35),
+    (32, 130),
+    (36, 45),
+    (40, 90),
+    (42, 20),
+    (44, 120),
+    (46, 40),
+    (47, 40),
+    (48, 475),
+    (64, 5),
+];
+const EVEN_V4: [(u8, u64); 6] = [(12, 1), (16, 50), (20, 200), (24, 250), (28, 250), (32, 249)];
+
+/// The CPU time of this thread, as criterion measures and prints it.
+struct CpuTime;
+
+impl CpuTime {
+    fn now() -> Duration {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+}
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        CpuTime::now()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        CpuTime::now() - start
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+/// xorshift64*: the seeds are fixed, so are the tables.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    fn len(&mut self, shares: &[(u8, u64)]) -> u8 {
+        let mut at = self.next() % shares.iter().map(|share| share.1).sum::<u64>();
+        for &(len, share) in shares {
+            if at < share {
+                return len;
+            }
+            at -= share;
+        }
+        unreachable!("the shares sum up")
+    }
+}
+
+fn routes_v4(count: usize, shares: &[(u8, u64)]) -> Vec<Prefix> {
+    let mut random = Random(1);
+    distinct(count, || {
+        let len = random.len(shares);
+        // 1.0.0.0 to 223.255.255.255
+        let addr = (1 << 24) + random.below(223 << 24) as u128;
+        (addr >> (32 - len) << (32 - len), len)
+    })
+}
+
+/// Registries give out /32s from a few blocks; most routes are parts of these.
+fn routes_v6(count: usize) -> Vec<Prefix> {
+    let mut random = Random(2);
+    let blocks: Vec<u64> = [
+        (0x2001, 1),
+        (0x2400, 16),
+        (0x2600, 16),
+        (0x2800, 8),
+        (0x2a00, 20),
+        (0x2c0f, 1),
+    ]
+    .into_iter()
+    .flat_map(|(first, count)| first..first + count)
+    .collect();
+    let given: Vec<u64> = (0..count / 6)
+        .map(|_| blocks[random.below(blocks.len())] << 16 | random.next() & 0xfff8)
+        .collect();
+    distinct(count, || {
+        let len = random.len(&BGP_V6);
+        let addr = u128::from(given[random.below(given.len())]) << 96 | u128::from(random.next()) << 32;
+        (addr >> (128 - len) << (128 - len), len)
+    })
+}
+
+fn distinct(count: usize, mut prefix: impl FnMut() -> Prefix) -> Vec<Prefix> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        let new = prefix();
+        if seen.insert(new) {
+            all.push(new);
+        }
+    }
+    all
+}
+
+/// 65,536 addresses in prefixes of the table.
+fn destinations(family: Family, routes: &[Prefix], skewed: bool) -> Vec<Addr> {
+    let mut random = Random(3);
+    let busy = routes.len().div_ceil(1000);
+    (0..1 << 16)
+        .map(|_| {
+            let bound = if skewed && random.below(10) > 0 {
+                busy
+            } else {
+                routes.len()
+            };
+            let (addr, len) = routes[random.below(bound)];
+            let host = u128::from(random.next()) << 64 | u128::from(random.next());
+            addr | host & u128::MAX.checked_shr(u32::from(128 - family.bits() + len)).unwrap_or(0)
+        })
+        .collect()
+}
+
+/// Sixty-four routes, as a router with that many peers has.
+fn values() -> Vec<Value> {
+    (0..64)
+        .map(|mtu| {
+            Arc::new(Route {
+                kind: RouteKind::Unicast,
+                nexthops: Box::default(),
+                mtu,
+                left: None,
+            })
+        })
+        .collect()
+}
+
+/// The three tables, each loaded with the same routes; prints what that took.
+struct Tables {
+    family: Family,
+    lpm: Lpm<Value>,
+    bitmap: IpNetworkTable<Value>,
+    trie4: PrefixMap<(u32, u8), Value>,
+    trie6: PrefixMap<(u128, u8), Value>,
+}
+
+impl Tables {
+    fn load(name: &str, family: Family, routes: &[Prefix]) -> Self {
+        let values = values();
+        let each = || {
+            routes
+                .iter()
+                .enumerate()
+                .map(|(i, &(addr, len))| (addr, len, values[i % 64].clone()))
+        };
+        let mut tables = Tables {
+            family,
+            lpm: Lpm::new(family.bits()),
+            bitmap: IpNetworkTable::new(),
+            trie4: PrefixMap::new(),
+            trie6: PrefixMap::new(),
+        };
+        measure(name, "lpm", routes.len(), || {
+            each().for_each(|(addr, len, value)| drop(tables.lpm.insert(addr, len, value)));
+        });
+        measure(name, "ip_network_table", routes.len(), || {
+            for (addr, len, value) in each() {
+                let network: IpNetwork = match family {
+                    Family::V4 => Ipv4Network::new(Ipv4Addr::from(addr as u32), len)
+                        .expect("a prefix")
+                        .into(),
+                    Family::V6 => Ipv6Network::new(Ipv6Addr::from(addr), len).expect("a prefix").into(),
+                };
+                tables.bitmap.insert(network, value);
+            }
+        });
+        measure(name, "prefix-trie", routes.len(), || {
+            for (addr, len, value) in each() {
+                match family {
+                    Family::V4 => tables.trie4.insert((addr as u32, len), value),
+                    Family::V6 => tables.trie6.insert((addr, len), value),
+                };
+            }
+        });
+        tables
+    }
+
+    fn lpm(&self, addr: Addr) -> Option<(u8, &Value)> {
+        self.lpm.lookup(addr)
+    }
+
+    fn bitmap(&self, addr: Addr) -> Option<(u8, &Value)> {
+        match self.family {
+            Family::V4 => {
+                let (network, value) = self.bitmap.longest_match_ipv4(Ipv4Addr::from(addr as u32))?;
+                Some((network.netmask(), value))
+            }
+            Family::V6 => {
+                let (network, value) = self.bitmap.longest_match_ipv6(Ipv6Addr::from(addr))?;
+                Some((network.netmask(), value))
+            }
+        }
+    }
+
+    fn trie(&self, addr: Addr) -> Option<(u8, &Value)> {
+        match self.family {
+            Family::V4 => self
+                .trie4
+                .get_lpm(&(addr as u32, 32))
+                .map(|(prefix, value)| (prefix.1, value)),
+            Family::V6 => self
+                .trie6
+                .get_lpm(&(addr, 128))
+                .map(|(prefix, value)| (prefix.1, value)),
+        }
+    }
+
+    fn assert_agree(&self, destinations: &[Addr]) {
+        for &addr in destinations {
+            let found = self.lpm(addr).map(|(len, value)| (len, value.mtu));
+            assert_eq!(
+                found,
+                self.bitmap(addr).map(|(len, value)| (len, value.mtu)),
+                "{addr:x}"
+            );
+            assert_eq!(found, self.trie(addr).map(|(len, value)| (len, value.mtu)), "{addr:x}");
+        }
+    }
+}
+
+/// Runs `load` and prints its time and how much memory it took.
+fn measure(table: &str, name: &str, routes: usize, load: impl FnOnce()) {
+    let before = resident_bytes();
+    let start = CpuTime::now();
+    load();
+    let time = CpuTime::now() - start;
+    let grown = resident_bytes().saturating_sub(before);
+    if routes >= 100_000 {
+        println!(
+            "{table} {name}: loaded {routes} routes in {} ms, {:.1} MB, {} bytes each",
+            time.as_millis(),
+            grown as f64 / 1e6,
+            grown / routes
+        );
+    }
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 4096
+}
+
+/// Times one lookup function over bursts of the destinations.
+fn bursts(
+    group: &mut BenchmarkGroup<'_, CpuTime>,
+    id: BenchmarkId,
+    destinations: &[Addr],
+    lookup: impl Fn(Addr) -> u32,
+) {
+    let mut at = 0;
+    group.throughput(Throughput::Elements(BURST as u64));
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| {
+            let burst = &destinations[at..at + BURST];
+            at = (at + BURST) % destinations.len();
+            burst
+                .iter()
+                .fold(0u32, |sum, &addr| sum.wrapping_add(lookup(black_box(addr))))
+        });
+    });
+}
+
+fn lookups(criterion: &mut Criterion<CpuTime>, name: &str, family: Family, routes: &[Prefix]) -> Lpm<Value> {
+    let tables = Tables::load(name, family, routes);
+    let mut group = criterion.benchmark_group(name);
+    for (shape, skewed) in [("random", false), ("skewed", true)] {
+        if skewed && routes.len() <= 1000 {
+            continue;
+        }
+        let to = destinations(family, routes, skewed);
+        tables.assert_agree(&to);
+        let id = |table| BenchmarkId::new(table, shape);
+        // The prefix length stands for the answer: a stage reads it with the route.
+        bursts(&mut group, id("lpm"), &to, |addr| {
+            tables.lpm(addr).map_or(0, |(len, _)| u32::from(len))
+        });
+        bursts(&mut group, id("ip_network_table"), &to, |addr| {
+            tables.bitmap(addr).map_or(0, |(len, _)| u32::from(len))
+        });
+        bursts(&mut group, id("prefix-trie"), &to, |addr| {
+            tables.trie(addr).map_or(0, |(len, _)| u32::from(len))
+        });
+    }
+    group.finish();
+    tables.lpm
+}
+
+/// A whole lookup with the default rules, a few local routes, and the table as main.
+fn rules(criterion: &mut Criterion<CpuTime>, name: &str, routes: &[Prefix], main: &Lpm<Value>) {
+    let mut fib = Fib::with_default_rules(Family::V4);
+    let at = fib.table(TABLE_MAIN);
+    fib.tables[at].1 = main.clone();
+    let at = fib.table(TABLE_LOCAL);
+    for (addr, len) in [
+        (0x7f00_0000, 8),
+        (0x0a00_0001, 32),
+        (0x0a00_00ff, 32),
+        (0xc0a8_0001, 32),
+        (0xc0a8_00ff, 32),
+    ] {
+        fib.tables[at].1.insert(addr, len, values()[0].clone());
+    }
+    let to = destinations(Family::V4, routes, false);
+    let mut group = criterion.benchmark_group("rules");
+    bursts(&mut group, BenchmarkId::new("default", name), &to, |dst| {
+        match fib.lookup(&FibKey {
+            src: 0xc000_0201,
+            dst,
+            iif: None,
+            tos: 0,
+        }) {
+            Found::Route(route) => route.mtu,
+            _ => 0,
+        }
+    });
+    group.finish();
+}
+
+/// Batches of changes, each on a table that is published (cloned) before and whose predecessor is freed after.
+fn churn(criterion: &mut Criterion<CpuTime>, mut table: Lpm<Value>, routes: &[Prefix]) {
+    let values = values();
+    let mut random = Random(4);
+    let mut group = criterion.benchmark_group("churn of 1,000,000 ipv4 bgp");
+    for batch in [1, 10, 100, 1000] {
+        group.throughput(Throughput::Elements(2 * batch));
+        group.bench_function(BenchmarkId::new("remove and insert after clone", batch), |bencher| {
+            bencher.iter(|| {
+                let published = table.clone();
+                for _ in 0..batch {
+                    let (addr, len) = routes[random.below(routes.len())];
+                    table.remove(addr, len);
+                    table.insert(addr, len, values[random.below(64)].clone());
+                }
+                published
+            });
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(150))
+        .measurement_time(Duration::from_millis(400))
+        .without_plots()
+        .with_measurement(CpuTime)
+        .configure_from_args();
+    let bgp = routes_v4(1_000_000, &BGP_V4);
+    let table = lookups(&mut criterion, "1,000,000 ipv4 bgp", Family::V4, &bgp);
+    rules(&mut criterion, "1,000,000 ipv4 bgp", &bgp, &table);
+    churn(&mut criterion, table, &bgp);
+    lookups(
+        &mut criterion,
+        "1,000,000 ipv4 even",
+        Family::V4,
+        &routes_v4(1_000_000, &EVEN_V4),
+    );
+    lookups(&mut criterion, "200,000 ipv6 bgp", Family::V6, &routes_v6(200_000));
+    lookups(&mut criterion, "1 ipv4", Family::V4, &[(0, 0)]);
+    let thousand = routes_v4(1000, &BGP_V4);
+    let table = lookups(&mut criterion, "1,000 ipv4 bgp", Family::V4, &thousand);
+    rules(&mut criterion, "1,000 ipv4 bgp", &thousand, &table);
+    criterion.final_summary();
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/*
+ * steer: the XDP program on every port. It gives a frame to the worker or lets the kernel have it.
+ *
+ *   NIC -> steer --PASS--> kernel     local, ARP/ND, multicast, anything that the kernel does better, no live worker
+ *            |
+ *            +--REDIRECT--> AF_XDP ring of (port, queue)
+ *
+ * It sits before everything else and so must be cheap and fail open: a frame that it does not understand, and every frame
+ * once the heartbeat of the queue's worker is too old, goes to the kernel as if bypath was not there. The checks that
+ * mirror the kernel (ip_rcv_core and ip_route_input_slow in net/ipv4, ip6_rcv_core and ip6_forward in net/ipv6) need not
+ * be complete, for the worker checks again: they spare the worker what it would punt anyway. The IPv4 header checksum is
+ * the worker's.
+ *
+ * Time: the heartbeat is in jiffies64, which costs a load; ktime costs 31 ns and is read for stamped frames only.
+ * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice; no pointer subtraction, so that CAP_PERFMON is not
+ * needed. Loops: none. Bounds: steer.h.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "steer.h"
+
+/* Set by control before the load. */
+const volatile __u64 heartbeat_limit = 0; /* jiffies */
+const volatile __u64 cookie[COOKIE_LEN / 8] = {};
+
+/* Set by control at any time, through the mapped .bss. */
+volatile __u64 generation = 0;
+volatile __u64 pass_used = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PORTS);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct port);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32); /* slot */
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+/* Slot to worker number + 1; 0 is no worker. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} slot_worker SEC(".maps");
+
+/* Worker number to the jiffies64 of its last sign of life. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_WORKERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} heartbeat SEC(".maps");
+
+/* The box's own and broadcast addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOCAL_V4);
+	__type(key, __u32);
+	__type(value, __u8);
+} local_v4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOCAL_V6);
+	__type(key, struct in6_addr);
+	__type(value, __u8);
+} local_v6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PASS);
+	__type(key, struct pass_key);
+	__type(value, __u64);
+} pass SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_PORTS);
+	__type(key, __u32); /* port index */
+	__type(value, struct counters);
+} stats SEC(".maps");
+
+static __always_inline int same_mac(const void *a, const void *b)
+{
+	const __u16 *x = a, *y = b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+}
+
+/* A frame that bypath punted meets a generic-mode port's program again; control marked it with a secret tail. */
+static __always_inline int cut_cookie(struct xdp_md *ctx)
+{
+	__u64 tail[COOKIE_LEN / 8];
+	__u64 len = bpf_xdp_get_buff_len(ctx);
+
+	if (len < ETH_HLEN + COOKIE_LEN || bpf_xdp_load_bytes(ctx, len - COOKIE_LEN, tail, COOKIE_LEN))
+		return 0;
+	if (tail[0] != cookie[0] || tail[1] != cookie[1])
+		return 0;
+	return !bpf_xdp_adjust_tail(ctx, -COOKIE_LEN);
+}
+
+/* Did control leave this pair of addresses to the kernel, in this generation? */
+static __always_inline int is_left(const struct pass_key *key)
+{
+	__u64 *since;
+
+	if (!pass_used)
+		return 0;
+	since = bpf_map_lookup_elem(&pass, key);
+	return since && *since == generation;
+}
+
+/* ip_route_input_slow: martian source, martian destination; what is not unicast is not forwarded here. */
+static __always_inline int martian_v4(__u32 src, __u32 dst)
+{
+	__u32 s = bpf_ntohl(src), d = bpf_ntohl(dst);
+
+	if ((s >> 24) == 0 || (s >> 24) == 127 || (s >> 28) == 14 || s == 0xffffffff)
+		return 1;
+	return (d >> 24) == 0 || (d >> 24) == 127 || (d >> 28) == 14 || d == 0xffffffff;
+}
+
+static __always_inline enum decision ipv4(struct iphdr *ip, void *end, const struct port *port, __u32 ifindex)
+{
+	struct pass_key key = { .ifindex = ifindex, .family = 4 };
+	__u32 len;
+
+	if (!(port->flags & PORT_CARRY_V4))
+		return FAMILY_LEFT;
+	if ((void *)(ip + 1) > end)
+		return TRUNCATED;
+	if (ip->version != 4 || ip->ihl < 5)
+		return MALFORMED;
+	len = bpf_ntohs(ip->tot_len);
+	if (len < ip->ihl * 4)
+		return MALFORMED;
+	if ((void *)ip + len > end)
+		return TRUNCATED;
+	if (ip->ihl > 5)
+		return OPTIONS;
+	if (ip->ttl <= 1)
+		return TTL;
+	if (martian_v4(ip->saddr, ip->daddr))
+		return MARTIAN;
+	__builtin_memcpy(key.src, &ip->saddr, 4);
+	__builtin_memcpy(key.dst, &ip->daddr, 4);
+	if (bpf_map_lookup_elem(&local_v4, key.dst))
+		return LOCAL;
+	return is_left(&key) ? LEFT : REDIRECT;
+}
+
+/* Not the upper layers' ESP (50) and "no next header" (59), which the kernel forwards like any other protocol. */
+static __always_inline int is_extension(__u8 nexthdr)
+{
+	switch (nexthdr) {
+	case 0:   /* hop-by-hop */
+	case 43:  /* routing */
+	case 44:  /* fragment */
+	case 51:  /* authentication */
+	case 60:  /* destination options */
+	case 135: /* mobility */
+	case 139: /* HIP */
+	case 140: /* shim6 */
+		return 1;
+	}
+	return 0;
+}
+
+/* Unspecified, loopback, multicast, link-local: ip6_forward and ip6_rcv_core. */
+static __always_inline int martian_v6(const struct in6_addr *a)
+{
+	__u32 first = bpf_ntohl(a->s6_addr32[0]);
+
+	if (!(first | a->s6_addr32[1] | a->s6_addr32[2]) && bpf_ntohl(a->s6_addr32[3]) <= 1)
+		return 1;
+	return (first >> 24) == 0xff || (first & 0xffc00000) == 0xfe800000;
+}
+
+/* ip6_rcv_core drops packets from ::ffff:0:0/96. */
+static __always_inline int is_v4mapped(const struct in6_addr *a)
+{
+	return !(a->s6_addr32[0] | a->s6_addr32[1]) && a->s6_addr32[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline enum decision ipv6(struct ipv6hdr *ip, void *end, const struct port *port, __u32 ifindex)
+{
+	struct pass_key key = { .ifindex = ifindex, .family = 6 };
+
+	if (!(port->flags & PORT_CARRY_V6))
+		return FAMILY_LEFT;
+	if ((void *)(ip + 1) > end)
+		return TRUNCATED;
+	if (ip->version != 6)
+		return MALFORMED;
+	if ((void *)(ip + 1) + bpf_ntohs(ip->payload_len) > end)
+		return TRUNCATED;
+	if (is_extension(ip->nexthdr))
+		return EXTENSION;
+	if (ip->hop_limit <= 1)
+		return TTL;
+	if (martian_v6(&ip->saddr) || martian_v6(&ip->daddr) || is_v4mapped(&ip->saddr))
+		return MARTIAN;
+	__builtin_memcpy(key.src, &ip->saddr, 16);
+	__builtin_memcpy(key.dst, &ip->daddr, 16);
+	if (bpf_map_lookup_elem(&local_v6, key.dst))
+		return LOCAL;
+	return is_left(&key) ? LEFT : REDIRECT;
+}
+
+/* Does the worker want this frame? */
+static __always_inline enum decision classify(struct xdp_md *ctx, const struct port *port, __u32 ifindex)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+
+	if ((void *)(eth + 1) > end)
+		return TRUNCATED;
+	if (eth->h_dest[0] & 1)
+		return GROUP;
+	if (!same_mac(eth->h_dest, port->mac))
+		return FOREIGN_MAC;
+	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		return ipv4((void *)(eth + 1), end, port, ifindex);
+	case bpf_htons(ETH_P_IPV6):
+		return ipv6((void *)(eth + 1), end, port, ifindex);
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return VLAN;
+	}
+	return NOT_IP;
+}
+
+/* Gives the frame to the worker of its queue, if there is one and it lives. */
+static __always_inline enum decision redirect(struct xdp_md *ctx, const struct port *port)
+{
+	__u32 slot, number, *worker;
+	__u64 *beat;
+
+	if (ctx->rx_queue_index >= port->queues)
+		return NO_SOCKET;
+	slot = port->first_slot + ctx->rx_queue_index;
+	worker = bpf_map_lookup_elem(&slot_worker, &slot);
+	if (!worker || !*worker)
+		return NO_SOCKET;
+	number = *worker - 1;
+	beat = bpf_map_lookup_elem(&heartbeat, &number);
+	/* Signed: a heartbeat may lie a tick in the future, for the worker computes jiffies from its own clock. */
+	if (!beat || (__s64)(bpf_jiffies64() - *(volatile __u64 *)beat) > (__s64)heartbeat_limit)
+		return STALLED;
+	return bpf_redirect_map(&xsks, slot, XDP_PASS) == XDP_REDIRECT ? REDIRECT : NO_SOCKET;
+}
+
+/* Writes the arrival time just before the frame. Drivers without a metadata room refuse: then there is no stamp. */
+static __always_inline void write_stamp(struct xdp_md *ctx)
+{
+	struct stamp *stamp;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*stamp)))
+		return;
+	stamp = (void *)(long)ctx->data_meta;
+	if ((void *)(stamp + 1) > (void *)(long)ctx->data)
+		return;
+	stamp->magic = STAMP_MAGIC;
+	stamp->ktime_ns = bpf_ktime_get_ns();
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex, row;
+	enum decision decision = REDIRECT;
+	struct counters *counters;
+	struct port *port;
+
+	port = bpf_map_lookup_elem(&ports, &ifindex);
+	if (!port)
+		return XDP_PASS;
+	row = port->index;
+	counters = bpf_map_lookup_elem(&stats, &row);
+	if (!counters)
+		return XDP_PASS;
+
+	if ((port->flags & PORT_GENERIC) && cut_cookie(ctx)) {
+		counters->of[REINJECTED]++;
+		return XDP_PASS;
+	}
+	if (!(port->flags & PORT_WIRE))
+		decision = classify(ctx, port, ifindex);
+	if (decision == REDIRECT)
+		decision = redirect(ctx, port);
+	if (decision != REDIRECT) {
+		if (decision < DECISIONS)
+			counters->of[decision]++;
+		return XDP_PASS;
+	}
+	if (counters->of[REDIRECT]++ % STAMP_EVERY == 0 || (port->flags & PORT_STAMP_ALL))
+		write_stamp(ctx);
+	return XDP_REDIRECT;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

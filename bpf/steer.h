@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * What steer.bpf.c and control share: the decisions, the port record, the keys, the sizes.
+ *
+ * src/control/steer.rs mirrors this file. A unit test there reads the enum below, word by word; the sizes of records and
+ * keys are compared when the maps are loaded. A decision's word is its name here in lower case.
+ */
+#ifndef BYPATH_STEER_H
+#define BYPATH_STEER_H
+
+#include <linux/types.h>
+
+/*
+ * Bounds. Memory that they cost: ports 256 * 17 * 8 bytes of counters per CPU; pass about 8 MB, all at load (it is an
+ * LRU); the local addresses as many as there are. What is beyond them: a port or slot is refused by control, a local
+ * address too; a full pass map forgets its oldest entry, whose traffic is then redirected and punted again.
+ */
+#define MAX_PORTS 256
+#define MAX_SLOTS 2048
+#define MAX_WORKERS 512
+#define MAX_LOCAL_V4 65536
+#define MAX_LOCAL_V6 65536
+#define MAX_PASS 65536
+
+/* What became of a frame. REDIRECT goes to the worker, everything else to the kernel. In the order of the checks. */
+enum decision {
+	REDIRECT,    /* into the AF_XDP ring of this port and queue */
+	REINJECTED,  /* punted by bypath, back on a port in generic mode: cookie cut off */
+	TRUNCATED,   /* shorter than its headers, or than its IP header says */
+	GROUP,       /* to a multicast or broadcast MAC */
+	FOREIGN_MAC, /* to a MAC that is not the port's */
+	VLAN,        /* 802.1Q or 802.1ad */
+	NOT_IP,      /* neither IPv4 nor IPv6: ARP, LLDP, PPPoE, ... */
+	FAMILY_LEFT, /* control leaves this family on this port to the kernel */
+	MALFORMED,   /* IP version or lengths that contradict each other */
+	OPTIONS,     /* IPv4 options */
+	EXTENSION,   /* IPv6 hop-by-hop, routing, fragment, authentication, destination options, ... */
+	TTL,         /* TTL or hop limit used up: the kernel answers */
+	MARTIAN,     /* a source or destination that no forwarded packet has */
+	LOCAL,       /* to the box itself, or a broadcast address of its */
+	LEFT,        /* this pair of addresses was punted again and again */
+	NO_SOCKET,   /* no AF_XDP socket on this queue */
+	STALLED,     /* the worker's heartbeat is too old */
+	DECISIONS,
+};
+
+/* What control says about a port, by ifindex. */
+struct port {
+	__u8 mac[6];
+	__u16 flags;
+	__u16 index;      /* row in stats, < MAX_PORTS */
+	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
+	__u16 queues;
+	__u16 pad;
+};
+
+#define PORT_CARRY_V4 1  /* IPv4 that arrives here may go to the worker */
+#define PORT_CARRY_V6 2  /* IPv6 likewise */
+#define PORT_WIRE 4      /* every frame goes to the worker, whatever is in it */
+#define PORT_STAMP_ALL 8 /* stamp every frame, not one in 64 */
+#define PORT_GENERIC 16  /* attached in generic mode: punted frames come by again, look for the cookie */
+
+/* A pair of addresses that control leaves to the kernel, and the generation in which it said so. */
+struct pass_key {
+	__u32 ifindex;
+	__u32 family; /* 4 or 6 */
+	__u8 src[16]; /* IPv4: the first four bytes */
+	__u8 dst[16];
+};
+
+/* One row of counters per port. */
+struct counters {
+	__u64 of[DECISIONS];
+};
+
+/*
+ * The arrival stamp, in the metadata room: the 16 bytes just before the frame's first byte. A buffer keeps what was
+ * written there, so the reader clears the magic once it has taken the time, or the next frame would inherit it.
+ */
+struct stamp {
+	__u64 magic;
+	__u64 ktime_ns; /* CLOCK_MONOTONIC */
+};
+
+#define STAMP_MAGIC 0x0168746170796264ULL
+#define STAMP_EVERY 64
+
+#define COOKIE_LEN 16
+
+#endif

@@ -1,0 +1,73 @@
+//! Who serves what: (port, queue) pairs dealt out over the workers, and how many frames that takes.
+//!
+//! Queue *i* of a multi-queue port goes to worker *i*, so that a worker's queues are the same on every such port and most
+//! packets never change workers; single-queue ports (veths) are dealt round-robin.
+
+use crate::packet::BURST;
+
+/// Sizes of the rings of one queue, in frames; powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// Receive ring, and fill ring of the same size.
+    pub rx: u32,
+    /// Transmit ring, and completion ring of the same size.
+    pub tx: u32,
+}
+
+impl Rings {
+    /// Rings for `queues` queues in all: 2048 frames each while there are few, less when there are many, since every fill
+    /// ring is memory that waits (64 veths of 4096 frames would be 512 MiB).
+    pub fn for_queues(queues: usize) -> Self {
+        let size = match queues {
+            0..=8 => 2048,
+            9..=32 => 1024,
+            _ => 512,
+        };
+        Self { rx: size, tx: size }
+    }
+}
+
+/// The worker that serves queue `queue` of `queues` of the port that is the `single`-th single-queue port.
+pub fn worker_of(queue: u32, queues: u32, single: usize, workers: usize) -> usize {
+    if queues > 1 { queue as usize % workers } else { single % workers }
+}
+
+/// How many workers to run when nobody said: as many as the port with the most queues has, but no more than CPUs.
+pub fn workers_for(most_queues: u32, cpus: usize) -> usize {
+    (most_queues as usize).clamp(1, cpus.max(1))
+}
+
+/// Frames of one worker's slab when it serves up to `queues` queues: both rings of each, what may be on the way to the
+/// kernel or to other workers (`in_flight`), and a few bursts in hand.
+pub fn slab_frames(queues: usize, rings: Rings, in_flight: usize) -> u32 {
+    let frames = queues * (rings.rx + rings.tx) as usize + in_flight + 8 * BURST;
+    frames.next_multiple_of(64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_of_a_port_spread_and_single_queue_ports_take_turns() {
+        let workers: Vec<_> = (0..4).map(|queue| worker_of(queue, 4, 0, 2)).collect();
+        assert_eq!(workers, [0, 1, 0, 1]);
+        let veths: Vec<_> = (0..4).map(|nth| worker_of(0, 1, nth, 3)).collect();
+        assert_eq!(veths, [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn workers_follow_the_queues_up_to_the_cpus() {
+        assert_eq!(workers_for(1, 8), 1);
+        assert_eq!(workers_for(4, 8), 4);
+        assert_eq!(workers_for(16, 2), 2);
+        assert_eq!(workers_for(0, 0), 1);
+    }
+
+    #[test]
+    fn a_slab_covers_every_ring_it_serves() {
+        let rings = Rings::for_queues(64);
+        assert!(slab_frames(64, rings, 3072) >= 64 * (rings.rx + rings.tx) + 3072);
+        assert!(u64::from(slab_frames(64, rings, 3072)) * 2048 < 256 << 20, "64 veths stay below 256 MiB");
+    }
+}

@@ -1,0 +1,427 @@
+//! The running instance: what starts in which order, the loop that keeps it in line with the kernel, and how it ends.
+//!
+//! ```text
+//!  start: punt device (the lock) -> UMEM -> steer -> mirror, guard -> workers, punt and oracle threads -> ports -> ready
+//!  loop:  events of links, routes, rules, qdiscs; 20 times a second what gives no event -> Snapshot -> workers, steer
+//!  end:   steer lets go -> rings run empty -> detach -> threads stop -> sockets close -> summary
+//! ```
+//!
+//! The loop is the only writer of configuration. What leaves traffic to the kernel reaches steer before workers, what gives
+//! it back reaches workers before steer; between the two the worker punts, so the kernel decides in any case.
+
+use super::api::{self, Backend, ServerHandle};
+use super::backend::Running;
+use super::config::{Mode, Poll, RunConfig};
+use super::dealing::{Rings, slab_frames, workers_for};
+use super::metrics::{self, MetricsHandle};
+use super::ports::Ports;
+use super::punting::{self, PuntCounts, Sink};
+use super::punt::PuntDevice;
+use super::steer::{HEARTBEAT_LIMIT, Steer};
+use super::{Error, caps, config, oracle, signals};
+use crate::mirror::guard::{Findings, Guard, LinkFacts};
+use crate::mirror::oracle::Oracle;
+use crate::mirror::{LinkInfo, Mirror};
+use crate::packet::{Addr, Family, PortIndex};
+use crate::port::link::Link;
+use crate::port::umem::{self, Umem, UmemConfig};
+use crate::port::wait::wait;
+use crate::port::xsk::XskQueue;
+use crate::table::Snapshot;
+use crate::table::fib::{RouteKind, TABLE_LOCAL};
+use crate::worker::{self, Command, Limits, Report, Shared, Worker};
+use crossbeam::channel::bounded;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often what gives no event is read again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the rings may take to run empty at the end.
+const DRAIN: Duration = Duration::from_millis(50);
+
+/// How long a worker may take to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// See the module's head.
+pub struct Instance {
+    wire: bool,
+    mirror: Mirror,
+    guard: Guard,
+    findings: Findings,
+    ports: Ports,
+    steer: Arc<Steer>,
+    shared: Arc<Shared<XskQueue>>,
+    running: Arc<Running<XskQueue>>,
+    workers: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    retired: Vec<Arc<Snapshot>>,
+    local: Vec<IpAddr>,
+    _api: ServerHandle,
+    _metrics: Option<MetricsHandle>,
+}
+
+impl Instance {
+    /// Starts everything but the ports; see [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// What stops the start, with its remedy.
+    pub fn start(config: &RunConfig) -> Result<Self, Error> {
+        config.validate()?;
+        caps::require()?;
+        let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
+        let plan = Plan::new(config)?;
+        let umem = Umem::create(plan.umem(config.mode)).map_err(|e| Error::Other(e.to_string()))?;
+        let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
+        let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
+        let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
+        let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
+
+        let (shared, punt_parker, oracle_parker) =
+            Shared::new(plan.limits, Snapshot::default()).map_err(|source| Error::System {
+                what: "cannot make eventfds for the workers".into(),
+                source,
+                remedy: "raise the limit of open files (ulimit -n)".into(),
+            })?;
+        let shared = Arc::new(shared);
+        let ports = Ports::new(config, steer.clone(), shared.clone(), umem, plan.rings);
+        let counts = Arc::new(PuntCounts::default());
+        let of_steer = steer.clone();
+        let running = Arc::new(Running {
+            shared: shared.clone(),
+            ports: ports.table(),
+            punts: counts.clone(),
+            steer: Box::new(move |port: PortIndex| {
+                let counts = of_steer.stats(port.0).unwrap_or_default();
+                counts.iter().map(|(decision, frames)| (decision.word().to_owned(), frames)).collect()
+            }),
+            cpus: plan.cpus.clone(),
+            closed: ports.closed(),
+        });
+        let api = api::serve(running.clone(), config.control.as_deref())?;
+        let metrics = config.metrics.map(|addr| metrics::serve(running.clone(), addr)).transpose()?;
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let wires: &[_] = if config.wire { &[(PortIndex(0), PortIndex(1))] } else { &[] };
+        let workers = spawn_workers(&plan, &shared, &steer, umem, config.poll, wires)?;
+        let sink = DeviceSink { device, steer: steer.clone(), shared: shared.clone(), generic: ports.generic() };
+        let helpers = spawn_helpers(&shared, sink, counts, oracle, (punt_parker, oracle_parker), &stop)?;
+        Ok(Self {
+            wire: config.wire,
+            mirror,
+            guard,
+            findings: Findings::default(),
+            ports,
+            steer,
+            shared,
+            running,
+            workers,
+            helpers,
+            stop,
+            retired: Vec::new(),
+            local: Vec::new(),
+            _api: api,
+            _metrics: metrics,
+        })
+    }
+
+    /// Opens the ports, says `bypath: ready` when all of them forward, and keeps everything in line with the kernel until
+    /// SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// A port that cannot be opened at the start; a worker that died.
+    pub fn serve(&mut self) -> Result<(), Error> {
+        let signal = signals::Termination::catch()?;
+        self.reconcile(true)?;
+        self.look();
+        self.publish();
+        let mut ready = false;
+        let mut looked = Instant::now();
+        loop {
+            if !ready && self.ports.waiting().next().is_none() {
+                ready = true;
+                println!("bypath: ready");
+                signals::tell_systemd_ready();
+            }
+            let fds = self.mirror.fds().into_iter().chain(self.guard.fds()).chain([signal.fd()]);
+            wait(fds, LOOK_EVERY.as_millis() as u32);
+            if signal.came() {
+                return Ok(());
+            }
+            if self.workers.iter().any(JoinHandle::is_finished) {
+                return Err(Error::Other(
+                    "a worker ended by itself, which is a bug: the kernel forwards again; please report what it printed"
+                        .into(),
+                ));
+            }
+            let mut changed = self.follow()?;
+            if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
+                looked = Instant::now();
+                changed |= self.mirror.poll_sysctls();
+                changed |= self.look();
+            }
+            if changed {
+                self.publish();
+            }
+            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        }
+    }
+
+    /// Takes in what the kernel told, and opens or closes ports that came or went.
+    fn follow(&mut self) -> Result<bool, Error> {
+        let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
+        Ok(self.reconcile(false)? || changed)
+    }
+
+    fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
+        let links: Vec<LinkInfo> = self.mirror.links().cloned().collect();
+        let named = |name: &str| links.iter().find(|link| &*link.name == name);
+        let changed = self.ports.reconcile(named, starting)?;
+        if changed {
+            let open: Vec<_> = self.ports.open().collect();
+            for link in &links {
+                let port = open.iter().find(|(_, ifindex)| *ifindex == link.ifindex).map(|(port, _)| *port);
+                self.mirror.set_port(link.ifindex, port);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn guard_has_news(&self) -> bool {
+        super::signals::readable(&self.guard.fds())
+    }
+
+    /// Looks for what could stand in the path; whether that changed.
+    fn look(&mut self) -> bool {
+        if self.wire {
+            return false;
+        }
+        let open: Vec<u32> = self.ports.open().map(|(_, ifindex)| ifindex).collect();
+        let facts: Vec<LinkFacts> = self.mirror.links().map(|link| facts(link, open.contains(&link.ifindex))).collect();
+        let findings = self.guard.read(&facts);
+        if findings == self.findings {
+            return false;
+        }
+        self.mirror.set_findings(&findings);
+        self.findings = findings;
+        true
+    }
+
+    /// Gives the current configuration to steer and to the workers.
+    fn publish(&mut self) {
+        let snapshot = Arc::new(self.mirror.snapshot());
+        let local = local_addresses(&snapshot);
+        if local != self.local {
+            if let Err(error) = self.steer.set_local(local.iter().copied()) {
+                eprintln!("bypath: local addresses: {error}");
+            }
+            self.local = local;
+        }
+        // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
+        let before = self.shared.snapshot.load_full();
+        self.tell_steer(|port| carry(&snapshot, port).zip(carry(&before, port)).map(|(new, old)| both(new, old)));
+        self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
+        self.steer.set_generation(snapshot.generation);
+        self.tell_steer(|port| carry(&snapshot, port));
+    }
+
+    fn tell_steer(&self, carry: impl Fn(PortIndex) -> Option<Carry>) {
+        self.ports.steer(carry);
+    }
+
+    /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.
+    pub fn end(mut self) {
+        self.ports.let_go();
+        thread::sleep(DRAIN);
+        let totals = self.running.totals();
+        self.ports.close_all();
+        let reports: Vec<Report> = (0..self.shared.limits.workers)
+            .filter_map(|worker| {
+                let (reply, last) = bounded(1);
+                self.shared.tell(worker, Command::Stop(reply));
+                last.recv_timeout(FAREWELL).ok().map(|(report, _)| report)
+            })
+            .collect();
+        self.stop.store(true, Ordering::Release);
+        self.shared.punt_waker.unpark();
+        self.shared.oracle_waker.unpark();
+        for thread in self.workers.drain(..).chain(self.helpers.drain(..)) {
+            let _ = thread.join();
+        }
+        let totals = if reports.len() == self.shared.limits.workers { self.running.totals_of(&reports) } else { totals };
+        println!("bypath: ended, {}", super::report::summary(&totals));
+    }
+}
+
+/// A port's Ethernet address and what of it may go to the worker: IPv4, IPv6.
+type Carry = ([u8; 6], [bool; 2]);
+
+fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
+    let (_, iface) = snapshot.port(port)?;
+    let of = |family: Family| iface.family(family).forwarding && iface.family(family).left.is_none();
+    Some((iface.mac, Family::ALL.map(of)))
+}
+
+fn both((mac, new): Carry, (_, old): Carry) -> Carry {
+    (mac, [new[0] && old[0], new[1] && old[1]])
+}
+
+/// The box's own and broadcast addresses: the host routes of the local tables.
+fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for family in Family::ALL {
+        let fib = snapshot.fib(family);
+        for (_, table) in fib.tables.iter().filter(|(number, _)| *number == TABLE_LOCAL) {
+            let hosts = table.iter().filter(|(_, len, route)| {
+                *len == family.bits() && matches!(route.kind, RouteKind::Local | RouteKind::Broadcast)
+            });
+            addresses.extend(hosts.map(|(addr, _, _)| family.show(addr)));
+        }
+    }
+    addresses
+}
+
+fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
+    LinkFacts {
+        ifindex: link.ifindex,
+        name: link.name.clone(),
+        kind: (!link.kind.is_empty()).then(|| link.kind.clone()),
+        master: (link.master != 0).then_some(link.master),
+        link: (link.link != 0).then_some(link.link),
+        link_netnsid: link.link_netnsid,
+        is_port,
+    }
+}
+
+/// How many workers, where, and with how much memory.
+struct Plan {
+    limits: Limits,
+    rings: Rings,
+    frame_size: u32,
+    cpus: Vec<Option<usize>>,
+}
+
+impl Plan {
+    fn new(config: &RunConfig) -> Result<Self, Error> {
+        let links: Vec<Link> = config.ports.iter().filter_map(|name| Link::query(name).ok()).collect();
+        let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
+        let most = links.iter().map(queues_of).max().unwrap_or(1);
+        let available = config::available_cpus();
+        let cpus = if config.cpus.is_empty() { available } else { config.cpus.clone() };
+        let asked = config.workers.or((!config.cpus.is_empty()).then_some(config.cpus.len()));
+        let workers = asked.unwrap_or_else(|| workers_for(most, cpus.len()));
+        let pairs: usize = links.iter().map(|link| queues_of(link) as usize).sum::<usize>().max(config.ports.len());
+        let rings = Rings::for_queues(pairs);
+        let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
+        let mut limits = Limits::new(workers, 0);
+        limits.slab_frames = slab_frames(each, rings, limits.handoffs + limits.punts);
+        // igb, for one, delivers frames over about 1,000 bytes in pieces when zero-copy buffers have 2,048.
+        let zero_copy = config.mode != Mode::Copy && links.iter().any(|link| link.zero_copy == Some(true));
+        let frame_size = if zero_copy { 4096 } else { 2048 };
+        let pins = (0..workers).map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten()).collect();
+        Ok(Self { limits, rings, frame_size, cpus: pins })
+    }
+
+    fn umem(&self, mode: Mode) -> UmemConfig {
+        UmemConfig {
+            workers: self.limits.workers as u16,
+            frames_per_worker: self.limits.slab_frames,
+            frame_size: self.frame_size,
+            fill_size: self.rings.rx,
+            completion_size: self.rings.tx,
+            mode: match mode {
+                Mode::Auto => umem::Mode::Auto,
+                Mode::Zerocopy => umem::Mode::ZeroCopy,
+                Mode::Copy => umem::Mode::Copy,
+            },
+            ..UmemConfig::default()
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
+    thread::Builder::new().name(name).spawn(run).map_err(|source| Error::System {
+        what: "cannot start a thread".into(),
+        source,
+        remedy: "raise the limit of threads (ulimit -u)".into(),
+    })
+}
+
+fn spawn_workers(
+    plan: &Plan,
+    shared: &Arc<Shared<XskQueue>>,
+    steer: &Arc<Steer>,
+    umem: Umem,
+    poll: Poll,
+    wires: &[(PortIndex, PortIndex)],
+) -> Result<Vec<JoinHandle<()>>, Error> {
+    let poll = match poll {
+        Poll::Adaptive => worker::Poll::Adaptive,
+        Poll::Busy => worker::Poll::Busy,
+        Poll::Spin => worker::Poll::Spin,
+    };
+    (0..plan.limits.workers)
+        .map(|index| {
+            let worker = Worker::new(index, shared.clone(), umem.take_slab(index as u16), wires);
+            let (heartbeats, jiffies) = (steer.heartbeats(), steer.jiffies());
+            let cpu = plan.cpus[index];
+            spawn(format!("bypath-worker{index}"), move || {
+                if let Some(id) = cpu {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                worker::run(worker, poll, &heartbeats[index], |now_ns| jiffies.now_from_ns(now_ns));
+            })
+        })
+        .collect()
+}
+
+fn spawn_helpers(
+    shared: &Arc<Shared<XskQueue>>,
+    sink: DeviceSink,
+    counts: Arc<PuntCounts>,
+    oracle: Oracle,
+    (punt_parker, oracle_parker): (crossbeam::sync::Parker, crossbeam::sync::Parker),
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, Error> {
+    let (of_punt, of_oracle) = (shared.clone(), shared.clone());
+    let (punt_stop, oracle_stop) = (stop.clone(), stop.clone());
+    Ok(vec![
+        spawn("bypath-punt".into(), move || punting::run(&of_punt, &punt_parker, sink, &counts, &punt_stop))?,
+        spawn("bypath-oracle".into(), move || oracle::run(&of_oracle, &oracle_parker, oracle, &oracle_stop))?,
+    ])
+}
+
+/// The punt device as a sink, with the ports' ifindexes from the current snapshot.
+struct DeviceSink {
+    device: PuntDevice,
+    steer: Arc<Steer>,
+    shared: Arc<Shared<XskQueue>>,
+    generic: Arc<[AtomicBool]>,
+}
+
+impl Sink for DeviceSink {
+    fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        let Some((_, iface)) = snapshot.port(port) else {
+            return false;
+        };
+        let generic = self.generic.get(usize::from(port.0)).is_some_and(|generic| generic.load(Ordering::Relaxed));
+        let punted = match generic {
+            true => self.device.punt_guarded(iface.ifindex, frame, &self.steer.cookie()),
+            false => self.device.punt(iface.ifindex, frame),
+        };
+        punted.is_ok()
+    }
+
+    fn leave(&mut self, generation: u64, port: PortIndex, family: Family, src: Addr, dst: Addr) {
+        let snapshot = self.shared.snapshot.load();
+        if let Some((_, iface)) = snapshot.port(port) {
+            // A full map forgets its oldest pair; any other failure only means that the traffic goes on being punted.
+            let _ = self.steer.leave(iface.ifindex, family.show(src), family.show(dst), generation);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What the guard found, in the form that the snapshot and `bypath check` want.
+//!
+//! Two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
+//! found wins: one reason suffices for a packet), `notes` names everything, for an operator. Bounded: [`NOTES_MAX`] notes,
+//! a last one then counts the rest; `by_iface` has an entry per port at most.
+
+use super::link::LinkFacts;
+use crate::packet::Family;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The most notes of one reading.
+const NOTES_MAX: usize = 256;
+
+/// What holds for one family on one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyFinding {
+    /// Why packets that arrive here stay with the kernel; `None` if none need to.
+    pub ingress: Option<Arc<str>>,
+    /// Why packets that would leave here stay with the kernel.
+    pub egress: Option<Arc<str>>,
+}
+
+/// What a note is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the box's forwarding.
+    Box,
+    /// One family, on every port.
+    Family(Family),
+    /// One port, by its name.
+    Port(Arc<str>),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Box => f.write_str("IPv4 and IPv6"),
+            Scope::Family(family) => f.write_str(name(*family)),
+            Scope::Port(port) => f.write_str(port),
+        }
+    }
+}
+
+/// One thing found, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What it touches.
+    pub scope: Scope,
+    /// What it is and where.
+    pub text: Arc<str>,
+    /// What follows from it, and what would change that.
+    pub remedy: Arc<str>,
+    /// Whether traffic stays with the kernel because of it.
+    pub leaves: bool,
+}
+
+/// All that was found. Two readings of the same configuration are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is left, by ifindex and [`Family`]. A port without an entry carries everything.
+    pub by_iface: HashMap<u32, [FamilyFinding; 2]>,
+    /// Everything, for `bypath check`.
+    pub notes: Vec<Note>,
+}
+
+impl Findings {
+    /// Whether any traffic stays with the kernel.
+    pub fn leaves(&self) -> bool {
+        self.notes.iter().any(|n| n.leaves)
+    }
+
+    /// What holds for a family on a port, if anything.
+    pub fn on(&self, ifindex: u32, family: Family) -> Option<&FamilyFinding> {
+        self.by_iface.get(&ifindex).map(|both| &both[family as usize])
+    }
+}
+
+/// A direction of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// What arrives.
+    Ingress,
+    /// What would leave.
+    Egress,
+    /// Either.
+    Both,
+}
+
+/// Gathers findings during one reading.
+#[derive(Debug)]
+pub(super) struct Collector {
+    ports: Vec<(u32, Arc<str>)>,
+    findings: Findings,
+    unlisted: usize,
+}
+
+impl Collector {
+    pub(super) fn new(links: &[LinkFacts]) -> Self {
+        let ports = links
+            .iter()
+            .filter(|l| l.is_port)
+            .map(|l| (l.ifindex, l.name.clone()))
+            .collect();
+        Self {
+            ports,
+            findings: Findings::default(),
+            unlisted: 0,
+        }
+    }
+
+    /// The ports: number and name.
+    pub(super) fn ports(&self) -> &[(u32, Arc<str>)] {
+        &self.ports
+    }
+
+    /// Leaves families on every port, both ways.
+    pub(super) fn leave_families(&mut self, families: &[Family], text: String, remedy: &str) {
+        let scope = match families {
+            [] => return,
+            [one] => Scope::Family(*one),
+            _ => Scope::Box,
+        };
+        let text: Arc<str> = text.into();
+        for (ifindex, _) in self.ports.clone() {
+            self.mark(ifindex, families, Way::Both, &text);
+        }
+        self.note(scope, text, remedy, true);
+    }
+
+    /// Leaves one port, both families.
+    pub(super) fn leave_port(&mut self, ifindex: u32, way: Way, text: String, remedy: &str) {
+        let Some((_, name)) = self.ports.iter().find(|p| p.0 == ifindex) else {
+            return;
+        };
+        let scope = Scope::Port(name.clone());
+        let text: Arc<str> = text.into();
+        self.mark(ifindex, &Family::ALL, way, &text);
+        self.note(scope, text, remedy, true);
+    }
+
+    /// Says something that leaves nothing.
+    pub(super) fn remark(&mut self, text: String, remedy: &str) {
+        self.note(Scope::Box, text.into(), remedy, false);
+    }
+
+    /// Whether a family is left on every port already, both ways.
+    pub(super) fn is_left(&self, family: Family) -> bool {
+        self.ports.iter().all(|(ifindex, _)| {
+            self.findings
+                .on(*ifindex, family)
+                .is_some_and(|f| f.ingress.is_some() && f.egress.is_some())
+        })
+    }
+
+    pub(super) fn finish(mut self) -> Findings {
+        if self.unlisted > 0 {
+            let text = format!("{} more findings are not listed", self.unlisted).into();
+            self.findings.notes.push(Note {
+                scope: Scope::Box,
+                text,
+                remedy: "".into(),
+                leaves: true,
+            });
+        }
+        self.findings
+    }
+
+    fn mark(&mut self, ifindex: u32, families: &[Family], way: Way, text: &Arc<str>) {
+        let entry = self.findings.by_iface.entry(ifindex).or_default();
+        for family in families {
+            let finding = &mut entry[*family as usize];
+            if way != Way::Egress {
+                finding.ingress.get_or_insert_with(|| text.clone());
+            }
+            if way != Way::Ingress {
+                finding.egress.get_or_insert_with(|| text.clone());
+            }
+        }
+    }
+
+    fn note(&mut self, scope: Scope, text: Arc<str>, remedy: &str, leaves: bool) {
+        if self.findings.notes.len() == NOTES_MAX {
+            self.unlisted += 1;
+            return;
+        }
+        self.findings.notes.push(Note {
+            scope,
+            text,
+            remedy: remedy.into(),
+            leaves,
+        });
+    }
+}
+
+/// The family's name for an operator.
+pub(super) fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+/// The names of families for an operator.
+pub(super) fn names(families: &[Family]) -> String {
+    families.iter().map(|f| name(*f)).collect::<Vec<_>>().join(" and ")
+}

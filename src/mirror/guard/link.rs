@@ -1,0 +1,104 @@
+//! Links: a port that has a master, or on which another device sits.
+//!
+//! A master (bridge, bond, team, VRF, Open vSwitch) takes the frames of its member, or routes them elsewhere; a macvlan,
+//! ipvlan or macsec device takes frames that arrive on the device below it (`rx_handler` in net/core/dev.c). Devices that
+//! sit on a port and take nothing that the kernel would have routed from it are listed in [`HARMLESS`].
+//!
+//! An upper device in another namespace does not show among the links here. A macvlan there has its own Ethernet address,
+//! whose frames are never ours (but in its modes passthru and source); an ipvlan shares the port's, and is not seen.
+
+use super::findings::{Collector, Way};
+use std::sync::Arc;
+
+/// Kinds whose IFLA_LINK names a port from which they take nothing that would be routed: VLANs (their frames are tagged),
+/// pairs (it is the peer), and tunnels (their packets are addressed to the box).
+const HARMLESS: &[&str] = &[
+    "vlan",
+    "veth",
+    "netkit",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6erspan",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "vti",
+    "vti6",
+    "vxlan",
+    "geneve",
+    "bareudp",
+    "xfrm",
+    "wireguard",
+];
+
+/// What the guard must know of a link; the caller fills it from its own mirror of the links.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// The kernel's number.
+    pub ifindex: u32,
+    /// The kernel's name.
+    pub name: Arc<str>,
+    /// IFLA_INFO_KIND, none for a physical device.
+    pub kind: Option<String>,
+    /// IFLA_MASTER.
+    pub master: Option<u32>,
+    /// IFLA_LINK: the link that it sits on, or its peer.
+    pub link: Option<u32>,
+    /// IFLA_LINK_NETNSID: set where `link` is a number of another namespace.
+    pub link_netnsid: Option<i32>,
+    /// Whether it is a port of this process.
+    pub is_port: bool,
+}
+
+pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
+    for port in links.iter().filter(|l| l.is_port) {
+        if let Some(master) = port.master {
+            let text = match links.iter().find(|l| l.ifindex == master) {
+                Some(m) => format!(
+                    "{} is a member of {} {}",
+                    port.name,
+                    m.kind.as_deref().unwrap_or("device"),
+                    m.name
+                ),
+                None => format!("{} is a member of device {master}", port.name),
+            };
+            found.leave_port(
+                port.ifindex,
+                Way::Both,
+                text,
+                "only plain routed ports are carried; `ip link set DEV nomaster`",
+            );
+        }
+        if port.kind.as_deref() == Some("netkit") {
+            let text = format!(
+                "{} is a netkit device, whose BPF programs decide where its packets go",
+                port.name
+            );
+            found.leave_port(
+                port.ifindex,
+                Way::Both,
+                text,
+                "BPF programs in the path are not carried",
+            );
+        }
+    }
+    for upper in links {
+        let (Some(below), None) = (upper.link, upper.link_netnsid) else {
+            continue;
+        };
+        if below == upper.ifindex || upper.kind.as_deref().is_some_and(|k| HARMLESS.contains(&k)) {
+            continue;
+        }
+        let kind = upper.kind.as_deref().unwrap_or("device");
+        let text = format!("{kind} {} sits on the port and may take what arrives", upper.name);
+        found.leave_port(
+            below,
+            Way::Ingress,
+            text,
+            "devices on top of a port are not carried; delete it, or use another port",
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! A netlink socket for questions: send a request, read the whole answer. For notifications see [`Listener`].
+//!
+//! The kernel answers within the `sendmsg` call, and goes on with a dump within each `recvmsg`: an answer is there or never
+//! will be. So no receive here waits (MSG_DONTWAIT), and a missing answer is an error, not a hang. A socket whose answer
+//! was not read to its end may still have a dump running (the next one would be EBUSY): it is replaced by a fresh one.
+//!
+//! Bounded by the receive buffer: 64 KiB per datagram, which is twice what a dump fills. A datagram that does not fit is an
+//! error. The sockets belong to the network namespace of the thread that opened them.
+
+use super::nlattr::{Message, Messages, Request};
+use netlink_sys::{Socket, SocketAddr};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Size of the receive buffer in bytes.
+const BUF_LEN: usize = 64 * 1024;
+/// The most notifications that one [`Listener::drain`] takes.
+const DRAIN_MAX: usize = 4096;
+
+/// A socket for requests.
+#[derive(Debug)]
+pub struct NlSock {
+    protocol: i32,
+    strict: bool,
+    socket: Option<Socket>,
+    seq: u32,
+    buf: Vec<u8>,
+}
+
+impl NlSock {
+    /// Opens a socket of this netlink protocol. `strict` has the kernel refuse what it does not know in a request.
+    ///
+    /// # Errors
+    /// Those of socket(2); EPROTONOSUPPORT where the kernel lacks the protocol.
+    pub fn open(protocol: i32, strict: bool) -> io::Result<Self> {
+        let socket = open_socket(protocol, strict)?;
+        Ok(Self {
+            protocol,
+            strict,
+            socket: Some(socket),
+            seq: 0,
+            buf: Vec::with_capacity(BUF_LEN),
+        })
+    }
+
+    /// Asks for a dump and shows each message of it to `each`.
+    ///
+    /// # Errors
+    /// The kernel's own; `Interrupted` if the dump is not of one moment (NLM_F_DUMP_INTR): ask again.
+    pub fn dump(&mut self, request: Request, mut each: impl FnMut(&Message)) -> io::Result<()> {
+        self.exchange(request, |m| {
+            each(m);
+            false
+        })
+    }
+
+    /// Asks one question whose answer is one message, not a dump.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn get(&mut self, request: Request, mut each: impl FnMut(&Message)) -> io::Result<()> {
+        self.exchange(request, |m| {
+            each(m);
+            true
+        })
+    }
+
+    /// Asks many questions at once, in one `sendmsg`. `each` gets the place of the question and its answer, or its error.
+    ///
+    /// # Errors
+    /// Of the socket; errors of single questions go to `each`.
+    pub fn batch(
+        &mut self,
+        requests: Vec<Request>,
+        mut each: impl FnMut(usize, Result<&Message, i32>),
+    ) -> io::Result<()> {
+        let count = requests.len();
+        let mut bytes = Vec::with_capacity(count * 96);
+        let first = self.seq.wrapping_add(1);
+        for request in requests {
+            self.seq = self.seq.wrapping_add(1);
+            bytes.extend_from_slice(&request.finish(self.seq));
+        }
+        let mut left = count;
+        self.run(&bytes, |m| {
+            let place = m.seq.wrapping_sub(first) as usize;
+            if place < count {
+                each(
+                    place,
+                    if i32::from(m.kind) == libc::NLMSG_ERROR {
+                        Err(m.errno())
+                    } else {
+                        Ok(m)
+                    },
+                );
+                left = left.saturating_sub(1);
+            }
+            left == 0
+        })
+    }
+
+    /// Sends a request, and shows the messages of the answer until `each` says that it is complete, or the kernel does.
+    fn exchange(&mut self, request: Request, mut each: impl FnMut(&Message) -> bool) -> io::Result<()> {
+        self.seq = self.seq.wrapping_add(1);
+        let seq = self.seq;
+        let mut errno = 0;
+        let mut interrupted = false;
+        self.run(&request.finish(seq), |m| {
+            if m.seq != seq {
+                return false;
+            }
+            interrupted |= m.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+            if matches!(i32::from(m.kind), libc::NLMSG_ERROR | libc::NLMSG_DONE) {
+                errno = m.errno();
+                return true;
+            }
+            each(m)
+        })?;
+        match errno {
+            1.. => Err(io::Error::from_raw_os_error(errno)),
+            _ if interrupted => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// One send and as many receives as `each` asks for. An error costs the socket, since its
+    /// answer was not read to the end.
+    fn run(&mut self, bytes: &[u8], mut each: impl FnMut(&Message) -> bool) -> io::Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => open_socket(self.protocol, self.strict)?,
+        };
+        socket.send(bytes, 0)?;
+        loop {
+            self.buf.clear();
+            let len = socket.recv(&mut self.buf, libc::MSG_DONTWAIT | libc::MSG_TRUNC)?;
+            if len > self.buf.len() {
+                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            for message in Messages(&self.buf) {
+                if each(&message) {
+                    self.socket = Some(socket);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn open_socket(protocol: i32, strict: bool) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol as isize)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    if strict {
+        socket.set_netlink_get_strict_chk(true)?;
+    }
+    Ok(socket)
+}
+
+/// A socket that only says "something changed": what it receives is thrown away.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    buf: Vec<u8>,
+}
+
+impl Listener {
+    /// Listens to a multicast group.
+    ///
+    /// # Errors
+    /// Those of socket(2) and of joining the group.
+    pub fn open(protocol: i32, group: u32) -> io::Result<Self> {
+        let socket = open_socket(protocol, false)?;
+        socket.add_membership(group)?;
+        Ok(Self {
+            socket,
+            buf: Vec::with_capacity(4096),
+        })
+    }
+
+    /// Takes what is there; whether there was anything. An overrun counts as something.
+    pub fn drain(&mut self) -> bool {
+        for taken in 0..DRAIN_MAX {
+            self.buf.clear();
+            match self.socket.recv(&mut self.buf, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(_) => return taken > 0,
+            }
+        }
+        true
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

@@ -1,0 +1,206 @@
+//! rx: the first box of the walk. Parses a frame once, so that no later stage looks at a length again, and completes
+//! checksums that a sender on this machine left to the hardware.
+//!
+//! ```text
+//! frame -> Ethernet: to this port? --no--> punt not_ours      -> IPv4: ip_rcv_core's checks  --> Parsed
+//!          IPv4 or IPv6?           --no--> punt not_ours         IPv6: ip6_rcv_core's checks -/
+//! ```
+//!
+//! The checks are those of the kernel (net/ipv4/ip_input.c, net/ipv6/ip6_input.c), in its order. What fails one is punted
+//! and not dropped: the kernel counts it under its own name. IPv4 options and IPv6 extension headers are parsed and
+//! flagged; a later box gives them back. Ethernet padding stays in the frame, behind [`Parsed::end`].
+//!
+//! Bounds: a frame is at most 65535 bytes (offsets are 16 bits), a walk over extension headers at most
+//! [`ipv6::EXTENSIONS_MAX`] long.
+
+use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::wire::ether::{self, EtherType};
+use crate::wire::{Mac, Protocol, checksum, ipv4, ipv6, tcp, udp};
+use std::ops::ControlFlow::Continue;
+
+#[cfg(test)]
+mod tests;
+
+/// Parses the packet in `frame`, which arrived on `port`, whose Ethernet address is `mac`.
+///
+/// Ends with a punt: [`PuntReason::NotOurs`] for another destination address or another type than IPv4 and IPv6 (VLAN tags
+/// are other types), [`PuntReason::Malformed`], [`PuntReason::Checksum`], [`PuntReason::Martian`] for the IPv6 addresses
+/// that `ip6_rcv_core` refuses, [`PuntReason::Extension`] for an IPv6 jumbogram.
+#[inline]
+pub fn parse(frame: &Frame, port: PortIndex, mac: &Mac) -> Step<Parsed> {
+    parse_bytes(frame.bytes(), port, mac)
+}
+
+/// [`parse`] of a frame for whomever it is: for traces, for the punt thread, for a wire.
+#[inline]
+pub fn parse_any(frame: &Frame, port: PortIndex) -> Step<Parsed> {
+    match frame.bytes().first_chunk() {
+        Some(mac) => parse(frame, port, mac),
+        None => Verdict::punt(PuntReason::Malformed),
+    }
+}
+
+/// [`parse`] over bytes that lie in no frame. More than 65535 of them are malformed.
+#[inline]
+pub fn parse_bytes(bytes: &[u8], port: PortIndex, mac: &Mac) -> Step<Parsed> {
+    if bytes.len() > usize::from(u16::MAX) {
+        return Verdict::punt(PuntReason::Malformed);
+    }
+    let Ok(frame) = ether::Packet::new_checked(bytes) else {
+        return Verdict::punt(PuntReason::Malformed);
+    };
+    if frame.dst() != *mac {
+        return Verdict::punt(PuntReason::NotOurs);
+    }
+    match frame.ethertype() {
+        EtherType::IPV4 => parse_v4(bytes, frame.payload(), port),
+        EtherType::IPV6 => parse_v6(bytes, frame.payload(), port),
+        _ => Verdict::punt(PuntReason::NotOurs),
+    }
+}
+
+/// Where the network header starts: rx takes no tags.
+const L3: usize = ether::HEADER_LEN;
+
+#[inline]
+fn parse_v4(bytes: &[u8], payload: &[u8], port: PortIndex) -> Step<Parsed> {
+    let Ok(ip) = ipv4::Packet::new_checked(payload) else {
+        return Verdict::punt(PuntReason::Malformed);
+    };
+    if !ip.verify_checksum() {
+        return Verdict::punt(PuntReason::Checksum);
+    }
+    let header_len = ip.header_len();
+    let mut flags = flag(ip.is_fragment(), Flags::FRAGMENT)
+        | flag(ip.dont_fragment(), Flags::DONT_FRAGMENT)
+        | flag(header_len > ipv4::HEADER_LEN, Flags::OPTIONS);
+    let (l4, end) = (L3 + header_len, L3 + ip.total_len());
+    let ports = ports(bytes, l4, end, ip.protocol(), ip.fragment_offset() == 0);
+    flags |= flag(ports.is_some(), Flags::PORTS);
+    let (sport, dport) = ports.unwrap_or_default();
+    Continue(Parsed {
+        src: ip.src().into(),
+        dst: ip.dst().into(),
+        port,
+        l3: L3 as u16,
+        l4: l4 as u16,
+        end: end as u16,
+        sport,
+        dport,
+        proto: ip.protocol().0,
+        ttl: ip.ttl(),
+        tos: ip.tos(),
+        flags: Flags(flags),
+        family: Family::V4,
+    })
+}
+
+#[inline]
+fn parse_v6(bytes: &[u8], payload: &[u8], port: PortIndex) -> Step<Parsed> {
+    let Ok(ip) = ipv6::Packet::new_checked(payload) else {
+        return Verdict::punt(PuntReason::Malformed);
+    };
+    let (src, dst) = (ip.src(), ip.dst());
+    if is_martian(src, dst) {
+        return Verdict::punt(PuntReason::Martian);
+    }
+    if ip.payload_len() == 0 && ip.next_header() == Protocol::HOP_BY_HOP {
+        return Verdict::punt(PuntReason::Extension); // a jumbogram, by its option
+    }
+    let upper = ip.upper();
+    let mut flags = flag(upper.fragment.is_some(), Flags::FRAGMENT) | flag(upper.extensions, Flags::EXTENSION);
+    let (l4, end) = (L3 + upper.offset, L3 + ipv6::HEADER_LEN + ip.payload_len());
+    let first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
+    let ports = ports(bytes, l4, end, upper.protocol, first);
+    flags |= flag(ports.is_some(), Flags::PORTS);
+    let (sport, dport) = ports.unwrap_or_default();
+    Continue(Parsed {
+        src,
+        dst,
+        port,
+        l3: L3 as u16,
+        l4: l4 as u16,
+        end: end as u16,
+        sport,
+        dport,
+        proto: upper.protocol.0,
+        ttl: ip.hop_limit(),
+        tos: ip.traffic_class(),
+        flags: Flags(flags),
+        family: Family::V6,
+    })
+}
+
+/// The addresses that `ip6_rcv_core` refuses from an Ethernet port: loopback on either side, a multicast source, and a
+/// multicast destination of the reserved or the interface-local scope. RFC 4291, sections 2.5.3 and 2.7.
+#[inline]
+fn is_martian(src: u128, dst: u128) -> bool {
+    let is_multicast = |address: u128| address >> 120 == 0xff;
+    src == 1 || dst == 1 || is_multicast(src) || (is_multicast(dst) && dst >> 112 & 0x0f < 2)
+}
+
+/// Source and destination port, where the packet has any and their bytes are in it.
+#[inline]
+fn ports(bytes: &[u8], l4: usize, end: usize, proto: Protocol, first: bool) -> Option<(u16, u16)> {
+    if !first || !proto.has_ports() {
+        return None;
+    }
+    let [a, b, c, d] = *bytes.get(l4..end)?.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+#[inline]
+const fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
+}
+
+/// Completes a partial TCP or UDP checksum; whether there was one.
+///
+/// A sender on this machine, behind a veth or a tap, leaves the checksum to the hardware that it takes the port for: the
+/// field then holds the pseudo-header's sum, folded and not complemented (CHECKSUM_PARTIAL). The frame does not say so;
+/// that sum in the field does. A finished checksum has the same value once in 65536 packets, and is then computed anew, to
+/// the value that it has. Must run before anything that brings a checksum after a rewrite, and before a punt.
+///
+/// The result is that of the kernel's `skb_checksum_help` (net/core/dev.c), which turns a 0 into 0xffff for TCP too. A UDP
+/// field of 0, "none", is never taken for a sum: no pseudo-header folds to 0. Fragments are left alone: the field, if it is
+/// in this one at all, covers bytes of others.
+#[inline]
+pub fn complete_checksum(frame: &mut Frame, parsed: &Parsed) -> bool {
+    complete_bytes(frame.bytes_mut(), parsed)
+}
+
+/// [`complete_checksum`] over bytes that lie in no frame; `parsed` is what [`parse_bytes`] said of them.
+#[inline]
+pub fn complete_bytes(bytes: &mut [u8], parsed: &Parsed) -> bool {
+    let at = match Protocol(parsed.proto) {
+        Protocol::TCP => tcp::CHECKSUM_AT,
+        Protocol::UDP => udp::CHECKSUM_AT,
+        _ => return false,
+    };
+    if parsed.flags.any(Flags::FRAGMENT) {
+        return false;
+    }
+    let Some(segment) = bytes.get_mut(usize::from(parsed.l4)..usize::from(parsed.end)) else {
+        return false;
+    };
+    let len = parsed.end - parsed.l4;
+    let pseudo = match parsed.family {
+        Family::V4 => checksum::pseudo_v4(parsed.src as u32, parsed.dst as u32, parsed.proto, len),
+        Family::V6 => checksum::pseudo_v6(parsed.src, parsed.dst, parsed.proto, len.into()),
+    };
+    let partial = checksum::fold(pseudo).to_be_bytes();
+    if segment.get(at..at + 2) != Some(&partial[..]) {
+        return false;
+    }
+    complete(segment, at);
+    true
+}
+
+/// The field at `at` holds the pseudo-header's sum, so the sum of the segment as it lies is the whole one.
+#[cold]
+fn complete(segment: &mut [u8], at: usize) {
+    let check = checksum::never_zero(checksum::checksum(segment));
+    if let Some(field) = segment.get_mut(at..at + 2) {
+        field.copy_from_slice(&check.to_be_bytes());
+    }
+}

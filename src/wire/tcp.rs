@@ -1,0 +1,173 @@
+//! TCP. RFC 9293, section 3.1.
+//!
+//! ```text
+//! 0          2          4          8          12    13      14       16         18       20
+//! | src port | dst port | sequence | ack      | off | flags | window | checksum | urgent | options ... | payload
+//! ```
+//!
+//! The view's bytes end where the IP packet ends: TCP has no length of its own. Checksums need the pseudo-header's sum,
+//! [`checksum::pseudo_v4`] or [`checksum::pseudo_v6`].
+
+use super::{Malformed, be16, be32, checksum, put};
+
+/// Length of the header without options, in bytes.
+pub const HEADER_LEN: usize = 20;
+/// Where the checksum lies in the header, in bytes.
+pub const CHECKSUM_AT: usize = 16;
+
+/// The control bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flags(pub u8);
+
+#[allow(missing_docs)] // the names are the RFC's
+impl Flags {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const PSH: u8 = 0x08;
+    pub const ACK: u8 = 0x10;
+    pub const URG: u8 = 0x20;
+    pub const ECE: u8 = 0x40;
+    pub const CWR: u8 = 0x80;
+}
+
+impl Flags {
+    /// Whether any of `bits` is set.
+    #[inline]
+    pub const fn any(self, bits: u8) -> bool {
+        self.0 & bits != 0
+    }
+}
+
+view! {
+    /// A TCP segment.
+}
+
+#[inline]
+fn check(bytes: &[u8]) -> Result<(), Malformed> {
+    if bytes.len() < HEADER_LEN {
+        return Err(Malformed);
+    }
+    let header = usize::from(bytes[12] >> 4) * 4;
+    if header < HEADER_LEN || bytes.len() < header {
+        Err(Malformed)
+    } else {
+        Ok(())
+    }
+}
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Source port.
+    #[inline]
+    pub fn src_port(&self) -> u16 {
+        be16(self.bytes(), 0)
+    }
+
+    /// Destination port.
+    #[inline]
+    pub fn dst_port(&self) -> u16 {
+        be16(self.bytes(), 2)
+    }
+
+    /// Sequence number.
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        be32(self.bytes(), 4)
+    }
+
+    /// Acknowledgement number.
+    #[inline]
+    pub fn acknowledgement(&self) -> u32 {
+        be32(self.bytes(), 8)
+    }
+
+    /// Length of the header with its options, in bytes: 20 to 60.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.bytes()[12] >> 4) * 4
+    }
+
+    /// The control bits.
+    #[inline]
+    pub fn flags(&self) -> Flags {
+        Flags(self.bytes()[13])
+    }
+
+    /// Window, not scaled.
+    #[inline]
+    pub fn window(&self) -> u16 {
+        be16(self.bytes(), 14)
+    }
+
+    /// Checksum.
+    #[inline]
+    pub fn checksum(&self) -> u16 {
+        be16(self.bytes(), CHECKSUM_AT)
+    }
+
+    /// Urgent pointer.
+    #[inline]
+    pub fn urgent(&self) -> u16 {
+        be16(self.bytes(), 18)
+    }
+
+    /// The options, 0 to 40 bytes.
+    #[inline]
+    pub fn options(&self) -> &[u8] {
+        &self.bytes()[HEADER_LEN..self.header_len()]
+    }
+
+    /// The data.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes()[self.header_len()..]
+    }
+
+    /// Whether the checksum is right.
+    #[inline]
+    pub fn verify_checksum(&self, pseudo: u64) -> bool {
+        checksum::fold(pseudo + checksum::sum(self.bytes())) == 0xffff
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Sets the source port.
+    #[inline]
+    pub fn set_src_port(&mut self, value: u16) {
+        put(self.bytes_mut(), 0, &value.to_be_bytes());
+    }
+
+    /// Sets the destination port.
+    #[inline]
+    pub fn set_dst_port(&mut self, value: u16) {
+        put(self.bytes_mut(), 2, &value.to_be_bytes());
+    }
+
+    /// Sets the checksum.
+    #[inline]
+    pub fn set_checksum(&mut self, value: u16) {
+        put(self.bytes_mut(), CHECKSUM_AT, &value.to_be_bytes());
+    }
+
+    /// Computes and sets the checksum.
+    #[inline]
+    pub fn fill_checksum(&mut self, pseudo: u64) {
+        self.set_checksum(0);
+        let check = !checksum::fold(pseudo + checksum::sum(self.bytes()));
+        self.set_checksum(check);
+    }
+
+    /// The options, writable.
+    #[inline]
+    pub fn options_mut(&mut self) -> &mut [u8] {
+        let range = HEADER_LEN..self.header_len();
+        &mut self.bytes_mut()[range]
+    }
+
+    /// The data, writable.
+    #[inline]
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let from = self.header_len();
+        &mut self.bytes_mut()[from..]
+    }
+}

@@ -1,0 +1,171 @@
+//! The walk of a packet, as straight-line code: one box, one line. The picture below is [`WALK`]; docs/ARCHITECTURE.md shows
+//! the same one, and a test compares them.
+//!
+//! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
+//! even computed.
+
+use crate::packet::{Frame, PortIndex, PuntReason, Step, Verdict};
+use crate::stage::routing::{Flows, Way};
+use crate::stage::{forward, neighbor, routing, rx, tx};
+use crate::table::Snapshot;
+use crate::table::fib::Gateway;
+use std::fmt;
+use std::ops::ControlFlow::{Break, Continue};
+
+/// The boxes of this version's walk, in order.
+pub const WALK: &str = "\
+NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
+          | redirect into the AF_XDP ring of this (port, queue)
+          v
+  rx        parse once, complete partial checksums
+          v
+  routing   martians, rules, longest prefix, source validation, ECMP as the kernel chose
+          v
+  forward   hop limit, redirects, MTU, what stands at the way out
+          v
+  neighbor  the next hop's Ethernet address
+          v
+  tx        rewrite, egress port's ring -> NIC
+
+  any box --punt (reason)--> bypath0 -> kernel, as if just arrived";
+
+/// A box of the walk: its word in traces, counters and docs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// stage/rx.rs
+    Rx,
+    /// stage/routing.rs
+    Routing,
+    /// stage/forward.rs
+    Forward,
+    /// stage/neighbor.rs
+    Neighbor,
+    /// stage/tx.rs
+    Tx,
+}
+
+impl Stage {
+    /// Every box, in order.
+    pub const ALL: [Stage; 5] = [Stage::Rx, Stage::Routing, Stage::Forward, Stage::Neighbor, Stage::Tx];
+
+    /// Its one word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Stage::Rx => "rx",
+            Stage::Routing => "routing",
+            Stage::Forward => "forward",
+            Stage::Neighbor => "neighbor",
+            Stage::Tx => "tx",
+        }
+    }
+}
+
+/// Who watches a packet's walk.
+pub trait Observer {
+    /// The packet passed `stage`, and this is what happened there.
+    fn see(&mut self, stage: Stage, what: impl FnOnce() -> String);
+}
+
+/// Nobody watches: costs nothing.
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    #[inline(always)]
+    fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
+
+/// Walks one frame that arrived on `port` to its verdict. Only a frame that will be forwarded is rewritten.
+#[inline]
+pub fn walk<O: Observer>(
+    frame: &mut Frame,
+    port: PortIndex,
+    snapshot: &Snapshot,
+    flows: &mut Flows<'_>,
+    seen: &mut O,
+) -> Verdict {
+    match boxes(frame, port, snapshot, flows, seen) {
+        Continue(egress) => Verdict::Forward(egress),
+        Break(verdict) => verdict,
+    }
+}
+
+#[inline]
+fn boxes<O: Observer>(
+    frame: &mut Frame,
+    port: PortIndex,
+    snapshot: &Snapshot,
+    flows: &mut Flows<'_>,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    let Some((iif, iface)) = snapshot.port(port) else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+
+    let packet = rx::parse(frame, port, &iface.mac)?;
+    let completed = rx::complete_checksum(frame, &packet);
+    seen.see(Stage::Rx, || {
+        let note = if completed { ", partial checksum completed" } else { "" };
+        format!("in by {}, {packet}{note}", iface.name)
+    });
+
+    let way = routing::route(&packet, frame.bytes(), (iif, iface), snapshot, flows)?;
+    seen.see(Stage::Routing, || {
+        format!("prefix /{} {}", way.prefix_len, Out(&way, snapshot))
+    });
+
+    let (egress, port) = forward::check(&packet, (iif, iface), &way, snapshot)?;
+    seen.see(Stage::Forward, || {
+        format!("out by {}, {} bytes fit", egress.name, packet.l3_len())
+    });
+
+    let mac = neighbor::resolve(&packet, &way, snapshot)?;
+    seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&mac)));
+
+    tx::rewrite(frame, &packet, &egress.mac, &mac);
+    seen.see(Stage::Tx, || {
+        format!(
+            "{} > {}, ttl {} -> {}",
+            Mac(&egress.mac),
+            Mac(&mac),
+            packet.ttl,
+            packet.ttl - 1
+        )
+    });
+    Continue(port)
+}
+
+/// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
+/// checksum.
+#[inline]
+pub fn wire(frame: &mut Frame, port: PortIndex, peer: PortIndex) -> Verdict {
+    if let Continue(packet) = rx::parse_any(frame, port) {
+        rx::complete_checksum(frame, &packet);
+    }
+    Verdict::Forward(peer)
+}
+
+/// A way out in the words of `ip route`.
+struct Out<'a>(&'a Way, &'a Snapshot);
+
+impl fmt::Display for Out<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Out(way, snapshot) = self;
+        if let Gateway::Via(family, addr) = way.nexthop.gateway {
+            write!(f, "via {} ", family.show(addr))?;
+        }
+        match snapshot.iface(way.nexthop.iface) {
+            Some(iface) => write!(f, "dev {}", iface.name),
+            None => write!(f, "dev ?"),
+        }
+    }
+}
+
+/// An Ethernet address in the usual form.
+pub struct Mac<'a>(pub &'a [u8; 6]);
+
+impl fmt::Display for Mac<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}

@@ -1,0 +1,77 @@
+//! The pinned loop around [`Worker::turn`]: heartbeat, polling policy, sleep.
+//!
+//! `adaptive` spins while there is traffic and for a moment after, then sleeps in poll(2) until a frame, a hand-off or a
+//! command comes, never longer than 200 ms: steer takes a worker for dead when its heartbeat is 750 ms old. `busy` never
+//! sleeps either but lets the kernel's busy polling drive the device; `spin` just turns.
+
+use super::Worker;
+use crate::port::Queue;
+use crate::port::wait::{monotonic_ns, wait};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// How a worker waits for traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Spin under traffic, sleep without.
+    Adaptive,
+    /// Never sleep; the kernel's preferred busy polling serves the device.
+    Busy,
+    /// Never sleep.
+    Spin,
+}
+
+/// Turns without a frame before an adaptive worker sleeps: about 20 to 50 us.
+const IDLE_TURNS: u32 = 256;
+
+/// The longest sleep, in milliseconds.
+const SLEEP_MS: u32 = 200;
+
+/// Turns between two heartbeats under traffic; a turn is at most a burst per queue, so far less than a millisecond.
+const HEARTBEAT_TURNS: u32 = 64;
+
+/// Runs until control says stop. `heartbeat` is where the time of the last turn goes, as `beat` makes it from monotonic
+/// nanoseconds.
+pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, beat: impl Fn(u64) -> u64) {
+    let index = worker.index();
+    let shared = worker.shared().clone();
+    let mut idle = 0u32;
+    let mut turns = 0u32;
+    loop {
+        if turns % HEARTBEAT_TURNS == 0 || idle > 0 {
+            let now_ns = monotonic_ns();
+            heartbeat.store(beat(now_ns), Ordering::Relaxed);
+            shared.alive_ns[index].store(now_ns, Ordering::Relaxed);
+            if !worker.obey() {
+                return;
+            }
+        }
+        turns = turns.wrapping_add(1);
+        if worker.turn(&monotonic_ns) > 0 {
+            idle = 0;
+            continue;
+        }
+        idle = idle.saturating_add(1);
+        if poll == Poll::Adaptive && idle >= IDLE_TURNS {
+            sleep(&mut worker);
+            idle = IDLE_TURNS / 2;
+        }
+    }
+}
+
+/// Sleeps until there is something to do. Whoever pushes to our queues looks at `asleep` behind a fence (see
+/// `Shared::rouse`), so between our look at the queues and the sleep nothing is missed.
+fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
+    let index = worker.index();
+    let shared = worker.shared().clone();
+    shared.asleep[index].store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    let nothing =
+        shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
+    if nothing {
+        wait(worker.fds().chain([shared.wakers[index].as_raw_fd()]), SLEEP_MS);
+        worker.slept();
+    }
+    shared.asleep[index].store(false, Ordering::Relaxed);
+    shared.wakers[index].drain();
+}

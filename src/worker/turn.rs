@@ -1,0 +1,418 @@
+//! One turn of a worker: take what others sent, serve each queue one burst, send. The frames move like this:
+//!
+//! ```text
+//!  free --refill--> rings --receive--> burst --walk--> egress[port].pending --transmit--> rings --complete--> free | home
+//!                                          \--> punts, inbox of another worker
+//! ```
+//!
+//! Every packet of a burst gets its verdict before the burst ends; what waits for room in a transmit ring (`pending`) is
+//! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
+//! worker under overload first gets its frames back.
+
+use super::pipeline::{Unobserved, walk, wire};
+use super::shared::{Command, Handoff, Punted, Shared};
+use super::trace::Tracer;
+use super::{Latency, QueueReport, Report};
+use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
+use crate::port::{Queue, take_stamp};
+use crate::stage::routing::{Flows, QUESTIONS_MAX};
+use crate::stage::rx;
+use crate::table::Snapshot;
+use crate::table::oracle::{Answers, Asked};
+use std::ops::ControlFlow::{Break, Continue};
+use std::sync::Arc;
+
+/// Flows with several ways out that a worker remembers the kernel's choice for.
+const ANSWERS_MAX: usize = 1 << 16;
+
+/// A (port, queue) pair of this worker.
+struct Owned<Q> {
+    port: PortIndex,
+    number: u32,
+    queue: Q,
+    /// Rewritten frames for this port's ring.
+    pending: Vec<Frame>,
+    /// The arrivals of the sampled ones among them, in monotonic nanoseconds.
+    arrivals: Vec<u64>,
+}
+
+/// A worker: the queues it owns, its frames, its counts. `Q` is the kind of queue, so that the same worker runs on AF_XDP
+/// and in plain memory.
+pub struct Worker<Q> {
+    index: usize,
+    shared: Arc<Shared<Q>>,
+    snapshot: Arc<Snapshot>,
+    queues: Vec<Owned<Q>>,
+    /// The place in `queues` that transmits for a port.
+    egress: Vec<Option<u16>>,
+    /// The other port of a wire, by port; all `None` when routing.
+    peers: Vec<Option<PortIndex>>,
+    free: Vec<Frame>,
+    burst: Vec<Frame>,
+    done: Vec<Frame>,
+    answers: Answers,
+    questions: Vec<Asked>,
+    latency: Vec<Option<Box<Latency>>>,
+    tracer: Option<Tracer>,
+    report: Report,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// Worker `index` with its slab of free frames. `wires` are the port pairs of `bypath wire`; empty when routing.
+    pub fn new(index: usize, shared: Arc<Shared<Q>>, slab: Vec<Frame>, wires: &[(PortIndex, PortIndex)]) -> Self {
+        let mut peers = vec![None; PORTS_MAX];
+        for &(a, b) in wires {
+            peers[usize::from(a.0)] = Some(b);
+            peers[usize::from(b.0)] = Some(a);
+        }
+        Self {
+            index,
+            snapshot: shared.snapshot.load_full(),
+            queues: Vec::new(),
+            egress: vec![None; PORTS_MAX],
+            peers,
+            free: slab,
+            burst: Vec::with_capacity(BURST),
+            done: Vec::with_capacity(shared.limits.slab_frames as usize),
+            answers: Answers::new(ANSWERS_MAX),
+            questions: Vec::with_capacity(QUESTIONS_MAX),
+            latency: (0..PORTS_MAX).map(|_| None).collect(),
+            tracer: None,
+            report: Report::new(index),
+            shared,
+        }
+    }
+
+    /// Does one turn; how many frames it moved. `clock` gives monotonic nanoseconds and is read once per burst.
+    pub fn turn(&mut self, clock: &impl Fn() -> u64) -> usize {
+        self.report.turns += 1;
+        let shared = Arc::clone(&self.shared);
+        if shared.snapshot.load().generation != self.snapshot.generation {
+            self.snapshot = shared.snapshot.load_full();
+        }
+        while let Some(asked) = shared.answers[self.index].pop() {
+            if let Some(answer) = asked.answer {
+                self.answers.insert(asked.question, asked.route, asked.epoch, answer);
+            }
+        }
+        while let Some(frame) = shared.home[self.index].pop() {
+            self.free.push(frame);
+        }
+        let mut moved = self.take_over();
+        for place in 0..self.queues.len() {
+            moved += self.serve(place, clock);
+        }
+        self.flush(clock);
+        if moved > 0 {
+            self.report.busy_turns += 1;
+        }
+        moved
+    }
+
+    /// Takes the frames that other workers rewrote for ports of this one.
+    fn take_over(&mut self) -> usize {
+        let shared = Arc::clone(&self.shared);
+        let mut moved = 0;
+        while moved < BURST
+            && let Some(Handoff {
+                frame,
+                egress,
+                ingress,
+                arrival_ns,
+            }) = shared.inbox[self.index].pop()
+        {
+            moved += 1;
+            self.report.taken_over += 1;
+            match self.egress[usize::from(egress.0)] {
+                Some(place) => self.queue_up(place, frame, arrival_ns),
+                None => self.lose(frame, ingress, DropReason::PortGone),
+            }
+        }
+        moved
+    }
+
+    /// One burst of one queue, from its completions to the verdicts of its packets.
+    fn serve(&mut self, place: usize, clock: &impl Fn() -> u64) -> usize {
+        let owned = &mut self.queues[place];
+        owned.queue.complete(&mut self.done);
+        while let Some(frame) = self.done.pop() {
+            if self.shared.home_of(frame.id()) == self.index {
+                self.free.push(frame)
+            } else {
+                self.shared.send_home(frame)
+            }
+        }
+        owned.queue.refill(&mut self.free);
+        let mut burst = std::mem::take(&mut self.burst);
+        let received = owned.queue.receive(&mut burst, BURST);
+        let port = owned.port;
+        if received > 0 {
+            self.report.received += received as u64;
+            self.report.port(port).received += received as u64;
+            for frame in burst.drain(..) {
+                self.carry(frame, port);
+            }
+            self.ask();
+            self.flush(clock);
+        }
+        self.burst = burst;
+        received
+    }
+
+    /// Walks one frame and puts it where its verdict says.
+    #[inline]
+    fn carry(&mut self, mut frame: Frame, port: PortIndex) {
+        let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
+        match self.verdict(&mut frame, port) {
+            Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
+            Verdict::Punt(reason) => self.punt(frame, port, reason),
+            Verdict::Drop(reason) => self.lose(frame, port, reason),
+        }
+    }
+
+    #[inline]
+    fn verdict(&mut self, frame: &mut Frame, port: PortIndex) -> Verdict {
+        if let Some(peer) = self.peers[usize::from(port.0)] {
+            return wire(frame, port, peer);
+        }
+        if self.tracer.is_some() {
+            return self.traced(frame, port);
+        }
+        let mut flows = Flows {
+            answers: &mut self.answers,
+            questions: &mut self.questions,
+        };
+        walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved)
+    }
+
+    #[cold]
+    fn traced(&mut self, frame: &mut Frame, port: PortIndex) -> Verdict {
+        let mut flows = Flows {
+            answers: &mut self.answers,
+            questions: &mut self.questions,
+        };
+        let parsed = match rx::parse_any(frame, port) {
+            Continue(parsed) => Some(parsed),
+            Break(_) => None,
+        };
+        match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
+            Some(mut tracer) => {
+                let verdict = walk(frame, port, &self.snapshot, &mut flows, &mut tracer);
+                self.tracer = tracer.end(port, verdict).then_some(tracer);
+                verdict
+            }
+            None => walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved),
+        }
+    }
+
+    /// A forwarded frame: to its ring if it is ours, else to the worker that owns it.
+    #[inline]
+    fn emit(&mut self, frame: Frame, ingress: PortIndex, egress: PortIndex, arrival_ns: u64) {
+        if let Some(place) = self.egress[usize::from(egress.0)] {
+            self.report.port(ingress).forwarded += 1;
+            return self.queue_up(place, frame, arrival_ns);
+        }
+        let Some(owner) = self.shared.owner(egress) else {
+            return self.lose(frame, ingress, DropReason::PortGone);
+        };
+        match self.shared.inbox[owner].push(Handoff {
+            frame,
+            egress,
+            ingress,
+            arrival_ns,
+        }) {
+            Ok(()) => {
+                self.report.handed_off += 1;
+                self.report.port(ingress).forwarded += 1;
+                self.shared.rouse(owner);
+            }
+            Err(back) => self.lose(back.frame, ingress, DropReason::HandoffFull),
+        }
+    }
+
+    #[inline]
+    fn queue_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
+        let owned = &mut self.queues[usize::from(place)];
+        if arrival_ns != 0 && owned.arrivals.len() < owned.arrivals.capacity() {
+            owned.arrivals.push(arrival_ns);
+        }
+        owned.pending.push(frame);
+        if owned.pending.len() >= BURST {
+            self.send(usize::from(place));
+        }
+    }
+
+    /// A frame for the kernel, to the punt thread.
+    fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
+        match self.shared.punts.push(Punted { frame, port, reason }) {
+            Ok(()) => {
+                self.report.punted[reason as usize] += 1;
+                self.report.port(port).punted += 1;
+                self.shared.punt_waker.unpark();
+            }
+            Err(back) => self.lose(back.frame, port, DropReason::PuntQueueFull),
+        }
+    }
+
+    /// A frame that is lost here.
+    fn lose(&mut self, frame: Frame, port: PortIndex, reason: DropReason) {
+        self.report.dropped[reason as usize] += 1;
+        self.report.port(port).dropped += 1;
+        self.shared.send_home(frame);
+    }
+
+    /// Puts this burst's questions to the oracle; those that find no room are asked with a later packet of their flow.
+    #[inline]
+    fn ask(&mut self) {
+        if self.questions.is_empty() {
+            return;
+        }
+        for mut asked in self.questions.drain(..) {
+            asked.worker = self.index;
+            let _ = self.shared.questions.push(asked);
+        }
+        self.shared.oracle_waker.unpark();
+    }
+
+    /// Sends what is pending on all queues and samples latencies.
+    #[inline]
+    fn flush(&mut self, clock: &impl Fn() -> u64) {
+        let mut sampled = false;
+        for place in 0..self.queues.len() {
+            if !self.queues[place].pending.is_empty() {
+                self.send(place);
+            }
+            sampled |= !self.queues[place].arrivals.is_empty();
+        }
+        if sampled {
+            self.sample(clock());
+        }
+    }
+
+    /// Moves one queue's pending frames into its ring and kicks; what finds no room after a second try is lost.
+    fn send(&mut self, place: usize) {
+        let owned = &mut self.queues[place];
+        let mut sent = owned.queue.transmit(&mut owned.pending);
+        owned.queue.kick();
+        if !owned.pending.is_empty() {
+            owned.queue.complete(&mut self.done);
+            sent += owned.queue.transmit(&mut owned.pending);
+            owned.queue.kick();
+        }
+        self.report.forwarded += sent as u64;
+        let port = owned.port;
+        self.report.port(port).sent += sent as u64;
+        while let Some(frame) = self.queues[place].pending.pop() {
+            self.lose(frame, port, DropReason::TxRingFull);
+        }
+    }
+
+    fn sample(&mut self, now_ns: u64) {
+        for owned in &mut self.queues {
+            for arrival_ns in owned.arrivals.drain(..) {
+                if let Some(latency) = &mut self.latency[usize::from(owned.port.0)] {
+                    latency.record(now_ns.saturating_sub(arrival_ns));
+                }
+            }
+        }
+    }
+}
+
+/// What control wants, between bursts: not hot, so it may allocate.
+impl<Q: Queue> Worker<Q> {
+    /// Takes at most one command from the mailbox; `false` ends the loop.
+    pub fn obey(&mut self) -> bool {
+        let Some(command) = self.shared.mailbox[self.index].pop() else {
+            return true;
+        };
+        match command {
+            Command::Open(port, number, queue) => self.open(port, number, queue),
+            Command::Close(port, reply) => {
+                self.close(port).into_iter().for_each(|queue| drop(reply.send(queue)));
+            }
+            Command::Report(reply) => drop(reply.send(self.report())),
+            Command::Trace(tracer) => self.tracer = tracer,
+            Command::Stop(reply) => {
+                let report = self.report();
+                let queues = self.queues.drain(..).map(|owned| owned.queue).collect();
+                let _ = reply.send((report, queues));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The worker's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What workers and control have in common.
+    pub fn shared(&self) -> &Arc<Shared<Q>> {
+        &self.shared
+    }
+
+    /// What poll(2) may wait on.
+    pub fn fds(&self) -> impl Iterator<Item = std::os::fd::RawFd> + '_ {
+        self.queues.iter().filter_map(|owned| owned.queue.fd())
+    }
+
+    /// Counts one sleep.
+    pub fn slept(&mut self) {
+        self.report.sleeps += 1;
+    }
+
+    /// Owns `queue` from now on. The first queue of a port transmits for it.
+    pub fn open(&mut self, port: PortIndex, number: u32, queue: Q) {
+        let place = self.queues.len() as u16;
+        self.egress[usize::from(port.0)].get_or_insert(place);
+        self.latency[usize::from(port.0)].get_or_insert_default();
+        let (pending, arrivals) = (Vec::with_capacity(2 * BURST), Vec::with_capacity(2 * BURST));
+        self.queues.push(Owned {
+            port,
+            number,
+            queue,
+            pending,
+            arrivals,
+        });
+    }
+
+    fn close(&mut self, port: PortIndex) -> Vec<Q> {
+        let mut closed = Vec::new();
+        while let Some(place) = self.queues.iter().position(|owned| owned.port == port) {
+            let owned = self.queues.remove(place);
+            for frame in owned.pending {
+                self.report.dropped[DropReason::PortGone as usize] += 1;
+                self.report.port(port).dropped += 1;
+                self.shared.send_home(frame);
+            }
+            closed.push(owned.queue);
+        }
+        self.egress.fill(None);
+        for (place, owned) in self.queues.iter().enumerate() {
+            self.egress[usize::from(owned.port.0)].get_or_insert(place as u16);
+        }
+        closed
+    }
+
+    /// All counts, with the state of the rings.
+    pub fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        report.free = (self.free.len() + self.done.len() + self.shared.home[self.index].len()) as u64;
+        report.pending = self.queues.iter().map(|owned| owned.pending.len() as u64).sum();
+        let of = |o: &Owned<Q>| QueueReport {
+            port: o.port,
+            queue: o.number,
+            held: o.queue.held(),
+            counters: o.queue.counters(),
+        };
+        report.queues = self.queues.iter().map(of).collect();
+        let sampled = |(port, latency): (usize, &Option<Box<Latency>>)| {
+            latency
+                .as_ref()
+                .map(|latency| (PortIndex(port as u16), (**latency).clone()))
+        };
+        report.latency = self.latency.iter().enumerate().filter_map(sampled).collect();
+        report
+    }
+}

@@ -1,0 +1,298 @@
+//! The system calls of the lab, and its only `unsafe`: joining network namespaces, and packet sockets that inject and
+//! capture whole Ethernet frames in batches.
+//!
+//! A packet socket is bound to one interface. It sends past the qdisc (PACKET_QDISC_BYPASS), so that a frame is in the
+//! router's softirq when the call returns, and captures only what arrives (PACKET_IGNORE_OUTGOING). The kernel moves a VLAN
+//! tag of an arriving frame into metadata; PACKET_AUXDATA tells it, and `receive` puts it back where it was on the wire.
+//!
+//! Bounded: a batch is `BATCH` frames, a frame `FRAME_MAX` bytes, the receive buffer 64 MiB; what did not fit is counted by
+//! the kernel and read by `lost`, which a twin asserts to be 0.
+
+use std::ffi::{CString, c_int, c_void};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Frames per sendmmsg or recvmmsg call.
+pub const BATCH: usize = 64;
+/// The longest frame that is captured whole, in bytes.
+pub const FRAME_MAX: usize = 16 * 1024;
+
+const RECEIVE_BUFFER_BYTES: c_int = 64 << 20;
+const PACKET_IGNORE_OUTGOING: c_int = 23;
+/// cmsghdr (16) + tpacket_auxdata (20), aligned.
+const CONTROL_BYTES: usize = 64;
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Gives the calling thread a new, empty network namespace.
+pub fn unshare_net() -> io::Result<()> {
+    // SAFETY: no memory is involved; it affects the calling thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Moves the calling thread into the network namespace behind `fd`.
+pub fn set_net(fd: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is involved; a wrong descriptor is an error.
+    check(unsafe { libc::setns(fd, libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(pid: u32, number: c_int) -> io::Result<()> {
+    // SAFETY: no memory is involved; the caller owns the child, so its pid is not reused before it is waited for.
+    check(unsafe { libc::kill(pid as libc::pid_t, number) }).map(drop)
+}
+
+/// Has the calling process killed when the thread that forked it ends. For `pre_exec`.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: no memory is involved; async-signal-safe.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// Runs `hook` in the child between fork and exec. It must not allocate or lock.
+pub fn before_exec(command: &mut std::process::Command, hook: fn() -> io::Result<()>) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the hooks used here make one system call each and touch no memory of the parent.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Waits until one of the sockets has something to read, or `timeout` is over.
+pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
+    let mut polls: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let timespec = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: `polls` and `timespec` live through the call and the length is theirs; a null mask is allowed.
+    unsafe {
+        libc::ppoll(
+            polls.as_mut_ptr(),
+            polls.len() as libc::nfds_t,
+            &timespec,
+            std::ptr::null(),
+        )
+    };
+}
+
+/// A packet socket on one interface.
+pub struct PacketSocket {
+    fd: OwnedFd,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl PacketSocket {
+    /// Opens it on `interface` of the calling thread's namespace.
+    pub fn open(interface: &str) -> io::Result<Self> {
+        let name = CString::new(interface)?;
+        // SAFETY: `name` is a C string that lives through the call.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        if index == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Protocol 0: nothing arrives before the bind below.
+        // SAFETY: no memory is involved.
+        let fd = check(unsafe {
+            libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+                0,
+            )
+        })?;
+        // SAFETY: the descriptor is new and ours alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = PacketSocket {
+            fd,
+            buffers: vec![vec![0; FRAME_MAX]; BATCH],
+        };
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)?;
+        socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, RECEIVE_BUFFER_BYTES)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
+        socket.set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
+        // SAFETY: sockaddr_ll is plain data, for which zero is valid.
+        let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = index as c_int;
+        // SAFETY: the address lives through the call and the length is its own.
+        check(unsafe {
+            libc::bind(
+                socket.fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        })?;
+        Ok(socket)
+    }
+
+    /// The descriptor, for `wait_readable`.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    fn set(&self, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+        // SAFETY: the value lives through the call and the length is its own.
+        check(unsafe {
+            libc::setsockopt(
+                self.fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<c_int>() as libc::socklen_t,
+            )
+        })
+        .map(drop)
+    }
+
+    /// Sends the frames in order; how many the interface refused (too long for the peer, no carrier, ring full).
+    pub fn send(&self, frames: &[Vec<u8>]) -> io::Result<usize> {
+        let mut refused = 0;
+        let mut rest = frames;
+        while !rest.is_empty() {
+            match self.send_batch(&rest[..rest.len().min(BATCH)]) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EMSGSIZE)) => {
+                    refused += 1;
+                    rest = &rest[1..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refused)
+    }
+
+    fn send_batch(&self, frames: &[Vec<u8>]) -> io::Result<usize> {
+        let mut parts: Vec<libc::iovec> = frames
+            .iter()
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(|part| message(part, None)).collect();
+        // SAFETY: every header points at an iovec of `parts`, and that at a frame; all outlive the call, which only reads.
+        check(unsafe { libc::sendmmsg(self.fd(), messages.as_mut_ptr(), messages.len() as u32, 0) })
+            .map(|sent| sent as usize)
+    }
+
+    /// Appends everything that has arrived to `into`.
+    pub fn receive(&mut self, into: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        loop {
+            let mut control = [[0u64; CONTROL_BYTES / 8]; BATCH];
+            let mut parts: Vec<libc::iovec> = self
+                .buffers
+                .iter_mut()
+                .map(|buffer| libc::iovec {
+                    iov_base: buffer.as_mut_ptr().cast(),
+                    iov_len: FRAME_MAX,
+                })
+                .collect();
+            let mut messages: Vec<libc::mmsghdr> = parts
+                .iter_mut()
+                .zip(&mut control)
+                .map(|(part, control)| message(part, Some(control)))
+                .collect();
+            // SAFETY: every header points at an iovec of `parts` (that at a buffer of FRAME_MAX bytes) and at its own control
+            // room; all outlive the call.
+            let got = check(unsafe {
+                libc::recvmmsg(
+                    self.fd.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    BATCH as u32,
+                    0,
+                    std::ptr::null_mut(),
+                )
+            });
+            let got = match got {
+                Ok(got) => got as usize,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // The interface went down or away: reported once, then the socket goes on.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => continue,
+                Err(error) => return Err(error),
+            };
+            for (buffer, message) in self.buffers.iter().zip(&messages).take(got) {
+                let mut frame = buffer[..(message.msg_len as usize).min(FRAME_MAX)].to_vec();
+                if let Some((protocol, tag)) = vlan(&message.msg_hdr)
+                    && frame.len() >= 12
+                {
+                    let [p0, p1] = protocol.to_be_bytes();
+                    let [t0, t1] = tag.to_be_bytes();
+                    frame.splice(12..12, [p0, p1, t0, t1]);
+                }
+                into.push(frame);
+            }
+            if got < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Frames that arrived and found no room since the last call.
+    pub fn lost(&self) -> io::Result<u32> {
+        // SAFETY: tpacket_stats is plain data, for which zero is valid.
+        let mut stats: libc::tpacket_stats = unsafe { zeroed() };
+        let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: both live through the call, and the length is the structure's own.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut length,
+            )
+        })?;
+        Ok(stats.tp_drops)
+    }
+}
+
+fn message(part: &mut libc::iovec, control: Option<&mut [u64; CONTROL_BYTES / 8]>) -> libc::mmsghdr {
+    // SAFETY: mmsghdr is plain data, for which zero is valid.
+    let mut message: libc::mmsghdr = unsafe { zeroed() };
+    message.msg_hdr.msg_iov = part;
+    message.msg_hdr.msg_iovlen = 1;
+    if let Some(control) = control {
+        message.msg_hdr.msg_control = control.as_mut_ptr().cast::<c_void>();
+        message.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+    }
+    message
+}
+
+/// The VLAN tag that the kernel took off: its protocol and its 16 bits.
+fn vlan(header: &libc::msghdr) -> Option<(u16, u16)> {
+    // SAFETY: recvmmsg has filled the header's control room and set its length; the macros stay within it.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+    if first.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it points at a whole cmsghdr within the control room, which is aligned to 8.
+    let head = unsafe { &*first };
+    if head.cmsg_level != libc::SOL_PACKET || head.cmsg_type != libc::PACKET_AUXDATA {
+        return None;
+    }
+    // SAFETY: the kernel writes a whole tpacket_auxdata for this type, and CONTROL_BYTES has room for it.
+    let data = unsafe { libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let valid = data.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+    let protocol = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+        data.tp_vlan_tpid
+    } else {
+        0x8100
+    };
+    valid.then_some((protocol, data.tp_vlan_tci))
+}

@@ -1,0 +1,429 @@
+//! The twin: two equal labs, the same frames into both, the captures compared.
+//!
+//! ```text
+//!   start(setup)  build both, configure both, start bypath in one
+//!   inject(..)    a window of frames into both; the next window when bypath's lab has sent as much as the kernel's
+//!   change(..)    the same commands in both routers, then time for bypath to see them
+//!   finish(share) settle, stop bypath, compare, check the forwarded share
+//! ```
+//!
+//! Nothing may be lost for want of room: at most `WINDOW` frames are in flight (a veth ring holds 256, a backlog 1000), and
+//! a capture that lost a frame fails the test. Frames are injected once; no difference is tried again.
+//!
+//! The forwarded share is bypath's count of forwarded packets over the frames that were *injected*, not over those that it
+//! received: what its XDP program left to the kernel counts as not forwarded too.
+
+use super::bypath::{Bypath, Totals};
+use super::compare::{Rules, Seen};
+use super::namespace::Namespace;
+use super::packet::Mac;
+use super::report;
+use super::router::{Lab, Layout};
+use super::sys;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Frames in flight at most.
+pub const WINDOW: usize = 64;
+/// What one window, and the end, may take before the missing frames are given up (they are then reported).
+const WINDOW_WITHIN: Duration = Duration::from_millis(500);
+const SETTLE_WITHIN: Duration = Duration::from_secs(3);
+/// Nothing has arrived for this long: settled.
+const QUIET: Duration = Duration::from_millis(60);
+/// Time for a change to be in force: the design says 100 ms.
+const CHANGE_IN_FORCE: Duration = Duration::from_millis(150);
+/// Pause for each frame of a window that the kernel answered with nothing, so that windows of such frames do not pile up.
+const SILENT_PAUSE: Duration = Duration::from_micros(20);
+
+/// Which second lab a twin has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// With bypath.
+    Bypath,
+    /// A second kernel, to judge the harness; by `BYPATH_TWIN=kernel` only.
+    Kernel,
+}
+
+impl Mode {
+    /// What the environment says.
+    pub fn from_env() -> Self {
+        match std::env::var("BYPATH_TWIN").as_deref() {
+            Err(std::env::VarError::NotPresent) | Ok("" | "bypath") => Mode::Bypath,
+            Ok("kernel") => Mode::Kernel,
+            other => panic!("BYPATH_TWIN is `bypath` (default) or `kernel`, not {other:?}"),
+        }
+    }
+}
+
+/// How much of what was injected bypath must have forwarded.
+#[derive(Clone, Copy, Debug)]
+pub enum Share {
+    /// At least this part, 0.0 to 1.0.
+    AtLeast(f64),
+    /// Nothing at all: something that is not carried stands in the path of every frame.
+    Nothing,
+}
+
+/// What a twin is made of.
+pub struct Setup {
+    /// Names the test in output and file names.
+    pub name: String,
+    /// The links.
+    pub layout: Layout,
+    /// The router's configuration (`Namespace::apply`).
+    pub config: Vec<String>,
+    /// Extra arguments of `bypath run`.
+    pub arguments: Vec<String>,
+    /// Redirects are compared as a set.
+    pub redirects_timed: bool,
+    /// Frames of one flow must come in the kernel's order.
+    pub ordered: bool,
+    /// What replays this run, for the report.
+    pub seed: Option<u64>,
+}
+
+impl Setup {
+    /// A twin of `ports` ports with this configuration and nothing special.
+    pub fn new(name: &str, ports: usize, config: Vec<String>) -> Self {
+        Setup {
+            name: name.into(),
+            layout: Layout::ports(ports),
+            config,
+            arguments: Vec::new(),
+            redirects_timed: false,
+            ordered: false,
+            seed: None,
+        }
+    }
+}
+
+/// What came of a twin without a divergence.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Frames injected into each lab.
+    pub injected: u64,
+    /// Frames that each lab sent to its far ends (noise aside).
+    pub sent: u64,
+    /// bypath's counters; zeros without bypath.
+    pub totals: Totals,
+}
+
+impl Outcome {
+    /// Forwarded over injected.
+    pub fn share(&self) -> f64 {
+        self.totals.forwarded as f64 / self.injected.max(1) as f64
+    }
+}
+
+/// One lab, and how much of its captures has been counted.
+struct Side {
+    lab: Lab,
+    counted: Vec<usize>,
+    frames: Vec<usize>,
+}
+
+impl Side {
+    fn new(setup: &Setup) -> Self {
+        let lab = Lab::new(&setup.layout);
+        lab.router.apply(&setup.config);
+        let ports = setup.layout.ports;
+        Side {
+            lab,
+            counted: vec![0; ports],
+            frames: vec![0; ports],
+        }
+    }
+
+    /// Takes what has arrived; counts what is compared frame by frame.
+    fn drain(&mut self, rules: &Rules) {
+        self.lab.drain();
+        for ((wire, counted), frames) in self.lab.wires.iter().zip(&mut self.counted).zip(&mut self.frames) {
+            *frames += wire.captured[*counted..]
+                .iter()
+                .filter(|f| matches!(rules.see(f), Seen::Frame(_)))
+                .count();
+            *counted = wire.captured.len();
+        }
+    }
+
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        let text = self.lab.router.run("ip -o addr show");
+        let mut words = text.split_whitespace().peekable();
+        let mut own = Vec::new();
+        while let Some(word) = words.next() {
+            if matches!(word, "inet" | "inet6") {
+                let address = words
+                    .peek()
+                    .and_then(|address| address.split('/').next())
+                    .expect("an address");
+                own.push(address.parse().expect("an address"));
+            }
+        }
+        own
+    }
+}
+
+/// Two equal labs.
+pub struct Twin {
+    setup: Setup,
+    mode: Mode,
+    kernel: Side,
+    tested: Side,
+    bypath: Option<Bypath>,
+    rules: Rules,
+    injected: u64,
+    changes: Vec<String>,
+}
+
+impl Twin {
+    /// Builds and configures both labs, and starts bypath in the second.
+    pub fn start(setup: Setup) -> Self {
+        let mode = Mode::from_env();
+        let (kernel, tested) = (Side::new(&setup), Side::new(&setup));
+        let bypath = (mode == Mode::Bypath).then(|| {
+            let ports: Vec<String> = (0..setup.layout.ports).map(|port| format!("d{port}")).collect();
+            let bypath = Bypath::start(&tested.lab.router, &ports, &setup.arguments);
+            tested.lab.switch_offloads_off();
+            bypath
+        });
+        let rules = Rules {
+            own: kernel.own_addresses().into_iter().collect(),
+            redirects_timed: setup.redirects_timed,
+        };
+        Twin {
+            setup,
+            mode,
+            kernel,
+            tested,
+            bypath,
+            rules,
+            injected: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// The router without bypath, to be asked (`ip route get`), never changed alone.
+    pub fn kernel_router(&self) -> &Namespace {
+        &self.kernel.lab.router
+    }
+
+    /// The router that is judged, to be looked at, or spoilt where a test wants a difference.
+    pub fn tested_router(&self) -> &Namespace {
+        &self.tested.lab.router
+    }
+
+    /// The running bypath, if this mode has one.
+    pub fn bypath(&self) -> Option<&Bypath> {
+        self.bypath.as_ref()
+    }
+
+    /// Injects frames at the far end of `port`, in order, into both labs.
+    pub fn inject(&mut self, port: usize, frames: &[Vec<u8>]) {
+        for window in frames.chunks(WINDOW) {
+            let sent_before: usize = self.kernel.frames.iter().sum();
+            self.kernel.lab.wires[port].inject(window);
+            self.tested.lab.wires[port].inject(window);
+            self.injected += window.len() as u64;
+            self.kernel.drain(&self.rules);
+            self.wait_for_tested(WINDOW_WITHIN);
+            let answered = self.kernel.frames.iter().sum::<usize>() - sent_before;
+            if self.bypath.is_some() && answered < window.len() {
+                std::thread::sleep(SILENT_PAUSE * (window.len() - answered) as u32);
+            }
+        }
+    }
+
+    /// Builds and injects packets that are addressed from the far end of `port`.
+    pub fn send(&mut self, port: usize, packets: impl IntoIterator<Item = super::packet::Packet>) {
+        let frames: Vec<_> = packets.into_iter().map(|packet| packet.at(port).build()).collect();
+        self.inject(port, &frames);
+    }
+
+    /// Waits until the tested lab has sent as many frames as the kernel's, or what it lacks is given up.
+    fn wait_for_tested(&mut self, within: Duration) {
+        let until = Instant::now() + within;
+        loop {
+            self.tested.drain(&self.rules);
+            let behind = self
+                .tested
+                .frames
+                .iter()
+                .zip(&self.kernel.frames)
+                .any(|(tested, kernel)| tested < kernel);
+            if !behind {
+                return;
+            }
+            let now = Instant::now();
+            if now >= until {
+                // Lost for good: report it now rather than wait again at every window.
+                self.fail_if_different();
+                return;
+            }
+            let fds: Vec<_> = self.tested.lab.wires.iter().map(|wire| wire.fd()).collect();
+            sys::wait_readable(&fds, until - now);
+        }
+    }
+
+    /// Runs the same commands in both routers and gives them time to be in force.
+    pub fn change(&mut self, commands: &[&str]) {
+        self.settle();
+        let commands: Vec<String> = commands.iter().map(|command| command.to_string()).collect();
+        self.kernel.lab.router.apply(&commands);
+        self.tested.lab.router.apply(&commands);
+        self.rules.own.extend(self.kernel.own_addresses());
+        self.changes.extend(commands);
+        std::thread::sleep(CHANGE_IN_FORCE);
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// From now on the far end of `port` answers for `address`, in both labs.
+    pub fn answer_for(&mut self, port: usize, address: IpAddr, mac: Mac) {
+        self.kernel.lab.wires[port].answer_for(address, mac);
+        self.tested.lab.wires[port].answer_for(address, mac);
+    }
+
+    /// Waits until both labs are quiet and have sent equally many frames, within a bound.
+    pub fn settle(&mut self) {
+        let until = Instant::now() + SETTLE_WITHIN;
+        let mut quiet_since = Instant::now();
+        let mut before = (Vec::new(), Vec::new());
+        loop {
+            self.kernel.drain(&self.rules);
+            self.tested.drain(&self.rules);
+            let now = Instant::now();
+            let counts = (self.kernel.frames.clone(), self.tested.frames.clone());
+            if counts != before {
+                quiet_since = now;
+                before = counts;
+            }
+            let settled = now - quiet_since >= QUIET && before.0 == before.1;
+            if settled || now >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Settles, stops bypath, and panics unless the captures are equal and the share is reached.
+    pub fn finish(mut self, share: Share) -> Outcome {
+        self.settle();
+        let totals = self.bypath.as_ref().map(Bypath::totals_at_rest);
+        if let Some(bypath) = self.bypath.take() {
+            bypath.stop();
+        }
+        self.fail_if_different();
+        let outcome = Outcome {
+            injected: self.injected,
+            sent: self.kernel.frames.iter().sum::<usize>() as u64,
+            totals: totals.unwrap_or_default(),
+        };
+        if self.mode == Mode::Bypath {
+            self.check_totals(&outcome, share);
+        }
+        outcome
+    }
+
+    fn check_totals(&self, outcome: &Outcome, share: Share) {
+        let (name, totals) = (&self.setup.name, &outcome.totals);
+        totals.assert_balanced();
+        assert_eq!(
+            Totals::list(&totals.dropped),
+            "none",
+            "{name}: bypath dropped packets: {totals:?}"
+        );
+        match share {
+            Share::Nothing => {
+                assert_eq!(
+                    totals.forwarded, 0,
+                    "{name}: forwarded what the kernel should have seen: {totals:?}"
+                );
+            }
+            Share::AtLeast(least) => assert!(
+                outcome.share() >= least,
+                "{name}: forwarded {} of {} ({:.1} %), wanted {:.1} %; received {}, punted: {}",
+                totals.forwarded,
+                outcome.injected,
+                outcome.share() * 100.0,
+                least * 100.0,
+                totals.received,
+                Totals::list(&totals.punted),
+            ),
+        }
+        println!(
+            "twin {name}: {} packets, 0 divergences, {:.1} % forwarded, punted: {}",
+            outcome.injected,
+            outcome.share() * 100.0,
+            Totals::list(&totals.punted)
+        );
+    }
+
+    /// Panics with a report when the captures differ, or when the harness itself lost a frame.
+    fn fail_if_different(&mut self) {
+        self.settle();
+        for (wire, other) in self.kernel.lab.wires.iter().zip(&self.tested.lab.wires) {
+            assert_eq!(
+                (wire.lost(), other.lost()),
+                (0, 0),
+                "{}: a capture lost frames",
+                self.setup.name
+            );
+            assert_eq!(
+                wire.refused, other.refused,
+                "{}: refused injections differ",
+                self.setup.name
+            );
+        }
+        let sides = self.kernel.lab.wires.iter().zip(&self.tested.lab.wires);
+        let differences: Vec<_> = sides
+            .map(|(kernel, tested)| {
+                self.rules
+                    .compare(&kernel.captured, &tested.captured, self.setup.ordered)
+            })
+            .collect();
+        if differences.iter().any(|difference| !difference.is_empty()) {
+            self.report(&differences);
+        }
+    }
+
+    fn report(&self, differences: &[super::compare::Difference]) -> ! {
+        let Setup { name, seed, config, .. } = &self.setup;
+        let captures = |side: &Side, which: &str| {
+            let frames: Vec<&[Vec<u8>]> = side.lab.wires.iter().map(|wire| &wire.captured[..]).collect();
+            report::write_pcap(&format!("{name}-{which}"), &frames)
+        };
+        let (kernel, tested) = (captures(&self.kernel, "kernel"), captures(&self.tested, "bypath"));
+        let count: usize = differences.iter().map(|difference| difference.count()).sum();
+        let described: Vec<String> = differences
+            .iter()
+            .enumerate()
+            .filter(|(_, difference)| !difference.is_empty())
+            .map(|(port, difference)| report::describe(port, difference))
+            .collect();
+        let config_file = report::folder().join(format!("{name}.config"));
+        std::fs::write(&config_file, config.join("\n")).expect("write the configuration");
+        let shown: Vec<&str> = config.iter().take(60).map(String::as_str).collect();
+        let replay = seed
+            .map(|seed| format!("replay: BYPATH_TWIN_SEED={seed}\n"))
+            .unwrap_or_default();
+        let (totals, said) = match &self.bypath {
+            Some(bypath) => (format!("{:?}", bypath.totals()), bypath.said()),
+            None => ("not running".into(), String::new()),
+        };
+        panic!(
+            "twin {name}: {count} divergences after {} packets\n{replay}{}captures: {} {}\nbypath: {totals}\n{said}\
+             configuration ({} lines, all in {}):\n  {}\nchanges:\n  {}",
+            self.injected,
+            described.concat(),
+            kernel.display(),
+            tested.display(),
+            config.len(),
+            config_file.display(),
+            shown.join("\n  "),
+            self.changes.join("\n  "),
+        );
+    }
+}
