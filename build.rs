@@ -45,11 +45,7 @@ mod bpf {
         builder
             .source(source)
             .clang(clang)
-<<<<<<< HEAD
-            .clang_args([include.as_str(), "-Wall", "-Werror"]);
-=======
             .clang_args([include.as_str(), "-Wall", "-Werror", "-mcpu=v3"]);
->>>>>>> main
         if let Err(e) = builder.build_and_generate(skeleton) {
             fail(&format!("{}: {e:#}\n{HELP}", source.display()));
         }

@@ -69,11 +69,7 @@ pub enum OpenError {
         queue: u32,
     },
     /// The interface that holds the UMEM is gone.
-<<<<<<< HEAD
-    #[error("the port that the packet memory was bound to has gone, and none can be added without it: restart")]
-=======
     #[error("the first zero-copy port of this process has gone, and no port can be added without it: restart")]
->>>>>>> main
     AnchorGone,
     /// Not allowed.
     #[error("opening queue {queue} of {name} needs CAP_NET_RAW and CAP_NET_ADMIN")]
@@ -138,11 +134,6 @@ pub(super) struct Binding {
     loopback: Option<Rings>,
     /// The anchor, when it is a port and closed.
     parked: Option<Parked>,
-<<<<<<< HEAD
-    /// The anchor's interface is gone: libxdp would try to bind its dead socket again.
-    gone: bool,
-=======
->>>>>>> main
     slots: Vec<bool>,
 }
 
@@ -222,12 +213,6 @@ impl Binding {
                 held: parked.held,
             });
         }
-<<<<<<< HEAD
-        if self.gone {
-            return Err(OpenError::AnchorGone);
-        }
-=======
->>>>>>> main
         let slot = match self.slots.iter().position(|taken| !taken) {
             Some(slot) => slot,
             None if self.slots.len() < QUEUES_MAX => {
@@ -308,14 +293,6 @@ impl Binding {
         }
     }
 
-<<<<<<< HEAD
-    /// The anchor is closed for good.
-    pub(super) fn anchor_gone(&mut self) {
-        self.gone = true;
-    }
-
-=======
->>>>>>> main
     /// Keeps the anchor's rings.
     pub(super) fn park(&mut self, parked: Parked) {
         self.parked = Some(parked);

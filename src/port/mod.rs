@@ -16,10 +16,7 @@
 mod audit;
 #[cfg(feature = "xdp")]
 mod bind;
-<<<<<<< HEAD
-=======
 pub mod bpf_query;
->>>>>>> main
 #[cfg(feature = "xdp")]
 mod ethtool;
 #[cfg(feature = "xdp")]
@@ -29,10 +26,7 @@ mod mem;
 mod netdev;
 mod pcap;
 mod stamp;
-<<<<<<< HEAD
-=======
 pub mod wait;
->>>>>>> main
 #[cfg(feature = "xdp")]
 pub mod umem;
 #[cfg(feature = "xdp")]

@@ -203,23 +203,6 @@ impl XskQueue {
     /// keeps them until it is opened again, or a NIC that does not let go of its queue.
     pub fn close(mut self, into: &mut Vec<Frame>) -> u32 {
         into.append(&mut self.spare);
-<<<<<<< HEAD
-        let mut binding = self.umem.shared.binding.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = self.held.fill + self.held.tx;
-        if self.anchor {
-            if !self.gone() {
-                let (ifindex, queue) = (self.link.ifindex, self.queue_id);
-                binding.park(Parked {
-                    rings: self.rings,
-                    slot: self.slot,
-                    held: self.held,
-                    ifindex,
-                    queue,
-                });
-                return kept;
-            }
-            binding.anchor_gone();
-=======
         let binding = &self.umem.shared.binding;
         let kept = self.held.fill + self.held.tx;
         if self.anchor && !self.gone() {
@@ -233,7 +216,6 @@ impl XskQueue {
             };
             binding.lock().unwrap_or_else(PoisonError::into_inner).park(parked);
             return kept;
->>>>>>> main
         }
         // Closing waits for the kernel's receive path (`xsk_unbind_dev`), and what it sends in copy mode is a copy.
         drop(self.rings);
@@ -242,14 +224,10 @@ impl XskQueue {
         }
         let got = self.umem.take_back_all(self.slot, into);
         debug_assert!(got == kept || self.faults > 0, "{got} frames came back of {kept}");
-<<<<<<< HEAD
-        binding.free_slot(self.slot);
-=======
         binding
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .free_slot(self.slot);
->>>>>>> main
         0
     }
 
