@@ -12,6 +12,7 @@ enum punt_outcome {
 	PROBED,      /* the probe came through */
 	UNTAGGED,    /* too short for a tag, or its tag was lost on the way */
 	NO_METADATA, /* this kernel's TAP has no metadata room */
+	UNCUT,       /* the tail way cannot cut the tag from a packet that ends within its IP headers */
 	PUNT_OUTCOMES,
 };
 

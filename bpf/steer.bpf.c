@@ -13,8 +13,9 @@
  * the worker's.
  *
  * Time: the heartbeat is in jiffies64, which costs a load; ktime costs 31 ns and is read for stamped frames only.
- * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice; no pointer subtraction, so that CAP_PERFMON is not
- * needed. Loops: none. Bounds: steer.h.
+ * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice. CAP_PERFMON is
+ * not needed: no pointer is subtracted from another, and none gets an offset that is not a constant (hence the frame's
+ * length by helper, and a map entry per counter). Loops: none. Bounds: steer.h.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -91,9 +92,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MAX_PORTS);
-	__type(key, __u32); /* port index */
-	__type(value, struct counters);
+	__uint(max_entries, MAX_PORTS * DECISIONS);
+	__type(key, __u32); /* port index * DECISIONS + decision */
+	__type(value, __u64);
 } stats SEC(".maps");
 
 static __always_inline int same_mac(const void *a, const void *b)
@@ -137,9 +138,9 @@ static __always_inline int martian_v4(__u32 src, __u32 dst)
 	return (d >> 24) == 0 || (d >> 24) == 127 || (d >> 28) == 14 || d == 0xffffffff;
 }
 
-static __always_inline enum decision ipv4(struct iphdr *ip, void *end, const struct port *port, __u32 ifindex)
+static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end, const struct port *port)
 {
-	struct pass_key key = { .ifindex = ifindex, .family = 4 };
+	struct pass_key key = { .ifindex = ctx->ingress_ifindex, .family = 4 };
 	__u32 len;
 
 	if (!(port->flags & PORT_CARRY_V4))
@@ -151,7 +152,7 @@ static __always_inline enum decision ipv4(struct iphdr *ip, void *end, const str
 	len = bpf_ntohs(ip->tot_len);
 	if (len < ip->ihl * 4)
 		return MALFORMED;
-	if ((void *)ip + len > end)
+	if (ETH_HLEN + len > bpf_xdp_get_buff_len(ctx))
 		return TRUNCATED;
 	if (ip->ihl > 5)
 		return OPTIONS;
@@ -199,9 +200,9 @@ static __always_inline int is_v4mapped(const struct in6_addr *a)
 	return !(a->s6_addr32[0] | a->s6_addr32[1]) && a->s6_addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline enum decision ipv6(struct ipv6hdr *ip, void *end, const struct port *port, __u32 ifindex)
+static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end, const struct port *port)
 {
-	struct pass_key key = { .ifindex = ifindex, .family = 6 };
+	struct pass_key key = { .ifindex = ctx->ingress_ifindex, .family = 6 };
 
 	if (!(port->flags & PORT_CARRY_V6))
 		return FAMILY_LEFT;
@@ -209,7 +210,7 @@ static __always_inline enum decision ipv6(struct ipv6hdr *ip, void *end, const s
 		return TRUNCATED;
 	if (ip->version != 6)
 		return MALFORMED;
-	if ((void *)(ip + 1) + bpf_ntohs(ip->payload_len) > end)
+	if (ETH_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len) > bpf_xdp_get_buff_len(ctx))
 		return TRUNCATED;
 	if (is_extension(ip->nexthdr))
 		return EXTENSION;
@@ -225,7 +226,7 @@ static __always_inline enum decision ipv6(struct ipv6hdr *ip, void *end, const s
 }
 
 /* Does the worker want this frame? */
-static __always_inline enum decision classify(struct xdp_md *ctx, const struct port *port, __u32 ifindex)
+static __always_inline enum decision classify(struct xdp_md *ctx, const struct port *port)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -238,9 +239,9 @@ static __always_inline enum decision classify(struct xdp_md *ctx, const struct p
 		return FOREIGN_MAC;
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
-		return ipv4((void *)(eth + 1), end, port, ifindex);
+		return ipv4(ctx, (void *)(eth + 1), end, port);
 	case bpf_htons(ETH_P_IPV6):
-		return ipv6((void *)(eth + 1), end, port, ifindex);
+		return ipv6(ctx, (void *)(eth + 1), end, port);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return VLAN;
@@ -282,36 +283,36 @@ static __always_inline void write_stamp(struct xdp_md *ctx)
 	stamp->ktime_ns = bpf_ktime_get_ns();
 }
 
+/* Counts a decision; how many of its kind there were before, on this CPU. */
+static __always_inline __u64 count(const struct port *port, enum decision decision)
+{
+	__u32 key = port->index * DECISIONS + decision;
+	__u64 *counter = bpf_map_lookup_elem(&stats, &key);
+
+	return counter ? (*counter)++ : 0;
+}
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	__u32 ifindex = ctx->ingress_ifindex, row;
+	__u32 ifindex = ctx->ingress_ifindex;
 	enum decision decision = REDIRECT;
-	struct counters *counters;
 	struct port *port;
+	__u64 before;
 
 	port = bpf_map_lookup_elem(&ports, &ifindex);
 	if (!port)
 		return XDP_PASS;
-	row = port->index;
-	counters = bpf_map_lookup_elem(&stats, &row);
-	if (!counters)
-		return XDP_PASS;
-
-	if ((port->flags & PORT_GENERIC) && cut_cookie(ctx)) {
-		counters->of[REINJECTED]++;
-		return XDP_PASS;
-	}
-	if (!(port->flags & PORT_WIRE))
-		decision = classify(ctx, port, ifindex);
+	if ((port->flags & PORT_GENERIC) && cut_cookie(ctx))
+		decision = REINJECTED;
+	else if (!(port->flags & PORT_WIRE))
+		decision = classify(ctx, port);
 	if (decision == REDIRECT)
 		decision = redirect(ctx, port);
-	if (decision != REDIRECT) {
-		if (decision < DECISIONS)
-			counters->of[decision]++;
+	before = count(port, decision);
+	if (decision != REDIRECT)
 		return XDP_PASS;
-	}
-	if (counters->of[REDIRECT]++ % STAMP_EVERY == 0 || (port->flags & PORT_STAMP_ALL))
+	if (before % STAMP_EVERY == 0 || (port->flags & PORT_STAMP_ALL))
 		write_stamp(ctx);
 	return XDP_REDIRECT;
 }

@@ -48,7 +48,7 @@ enum decision {
 struct port {
 	__u8 mac[6];
 	__u16 flags;
-	__u16 index;      /* row in stats, < MAX_PORTS */
+	__u16 index;      /* < MAX_PORTS: which counters in stats are its */
 	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
 	__u16 queues;
 	__u16 pad;
@@ -68,11 +68,6 @@ struct pass_key {
 	__u8 dst[16];
 };
 
-/* One row of counters per port. */
-struct counters {
-	__u64 of[DECISIONS];
-};
-
 /*
  * The arrival stamp, in the metadata room: the 16 bytes just before the frame's first byte. A buffer keeps what was
  * written there, so the reader clears the magic once it has taken the time, or the next frame would inherit it.
@@ -82,7 +77,7 @@ struct stamp {
 	__u64 ktime_ns; /* CLOCK_MONOTONIC */
 };
 
-#define STAMP_MAGIC 0x0168746170796264ULL
+#define STAMP_MAGIC 0x6279706174685453ULL
 #define STAMP_EVERY 64
 
 #define COOKIE_LEN 16

@@ -1,2 +1,163 @@
-//! x
+//! The twin over seeded random configurations and packets, and over garbage.
+//!
+//! Each configuration has 2 to 4 ports, overlapping routes of every kind in several tables, rules and sysctls, and changes
+//! once in the middle. Most packets are transit that can be carried (the kernel itself is asked which flows are, with
+//! `ip route get`); the others are mutated, or go where there is no way. One seed makes all of it.
+//!
+//! | variable | default | what |
+//! |---|---|---|
+//! | BYPATH_TWIN_CONFIGS | 50 | configurations |
+//! | BYPATH_TWIN_PACKETS | 200000 | packets over all configurations |
+//! | BYPATH_TWIN_SEED | random | the seed of the first configuration; the others follow. Printed; replays with CONFIGS=1 |
+//! | BYPATH_TWIN_GARBAGE | 100000 | fuzzed frames |
+//! | BYPATH_TWIN | bypath | `kernel` compares two kernels, to judge the harness (see `lab`) |
+
 mod lab;
+
+#[path = "random/config.rs"]
+mod config;
+#[path = "random/garbage.rs"]
+mod garbage;
+#[path = "random/traffic.rs"]
+mod traffic;
+
+use lab::bypath::Totals;
+use lab::router::Layout;
+use lab::twin::{Mode, Setup, Share, Twin};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What at least must be forwarded of a configuration that can be carried.
+const SHARE_LEAST: f64 = 0.7;
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
+fn first_seed() -> u64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64);
+    number("BYPATH_TWIN_SEED", now % 1_000_000_000)
+}
+
+#[test]
+fn random_configurations() {
+    let configs = number("BYPATH_TWIN_CONFIGS", 50);
+    let packets = number("BYPATH_TWIN_PACKETS", 200_000).div_ceil(configs);
+    let seed = first_seed();
+    println!(
+        "random: {:?}, {configs} configurations of {packets} packets, seeds from {seed}",
+        Mode::from_env()
+    );
+    let since = Instant::now();
+    let mut all = Sums::default();
+    for seed in seed..seed + configs {
+        let one = run(seed, packets as usize);
+        all.add(&one);
+    }
+    let seconds = since.elapsed().as_secs_f64();
+    println!(
+        "random: {} packets over {configs} configurations (seeds from {seed}), 0 divergences, {:.1} % of the packets were \
+         transit to be carried, {:.1} % forwarded; punted: {}; {seconds:.0} s, {:.0} packets/s into each lab",
+        all.injected,
+        all.transit as f64 * 100.0 / all.injected as f64,
+        all.forwarded as f64 * 100.0 / all.injected as f64,
+        Totals::list(&all.punted),
+        all.injected as f64 / seconds,
+    );
+}
+
+#[derive(Default)]
+struct Sums {
+    injected: u64,
+    transit: u64,
+    forwarded: u64,
+    punted: BTreeMap<String, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Sums) {
+        self.injected += other.injected;
+        self.transit += other.transit;
+        self.forwarded += other.forwarded;
+        for (reason, count) in &other.punted {
+            *self.punted.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// One configuration and its packets.
+fn run(seed: u64, packets: usize) -> Sums {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let network = config::Network::random(&mut random);
+    let mut setup = Setup::new(&format!("random-{seed}"), network.ports, network.commands());
+    setup.layout = Layout {
+        mtu: network.mtu.clone(),
+        ..Layout::ports(network.ports)
+    };
+    setup.redirects_timed = true;
+    setup.seed = Some(seed);
+    let mut twin = Twin::start(setup);
+    let mut transit = 0;
+    // Half before and half after a change of routes.
+    for half in 0..2 {
+        if half == 1 {
+            let change = network.change(&mut random);
+            twin.change(&change.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        let flows = traffic::Flows::ask(&mut random, &network, &twin);
+        let mut left = packets / 2;
+        while left > 0 {
+            let port = random.random_range(0..network.ports);
+            let (frames, carried) = flows.burst(&mut random, port, left.min(64));
+            left -= frames.len();
+            transit += carried;
+            twin.inject(port, &frames);
+        }
+    }
+    let share = if network.can_be_carried {
+        Share::AtLeast(SHARE_LEAST)
+    } else {
+        Share::AtLeast(0.0)
+    };
+    let outcome = twin.finish(share);
+    Sums {
+        injected: outcome.injected,
+        transit,
+        forwarded: outcome.totals.forwarded,
+        punted: outcome.totals.punted,
+    }
+}
+
+/// Fuzzed frames: none may bring bypath down, and each must have the kernel's outcome.
+#[test]
+fn garbage_frames() {
+    let (seed, count) = (first_seed(), number("BYPATH_TWIN_GARBAGE", 100_000) as usize);
+    println!("garbage: {count} frames, BYPATH_TWIN_SEED={seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut setup = Setup::new(&format!("garbage-{seed}"), 2, garbage::config());
+    setup.redirects_timed = true;
+    setup.seed = Some(seed);
+    let mut twin = Twin::start(setup);
+    let since = Instant::now();
+    for _ in 0..count.div_ceil(64) {
+        let port = random.random_range(0..2);
+        let frames: Vec<_> = (0..64).map(|_| garbage::frame(&mut random, port)).collect();
+        twin.inject(port, &frames);
+    }
+    let outcome = twin.finish(Share::AtLeast(0.0));
+    println!(
+        "garbage: {} frames, {} answers, 0 divergences, {:.0?}",
+        outcome.injected,
+        outcome.sent,
+        since.elapsed()
+    );
+}

@@ -324,7 +324,7 @@ pub fn checksum(data: &[u8]) {
     let before = checksum::checksum(&packet);
     let (mut delta, mut step_by_step) = (checksum::Delta::NONE, before);
     for step in script.chunks_exact(STEP) {
-        let at = usize::from(step[1]) % (packet.len() - 15) & !1;
+        let at = (usize::from(step[1]) % (packet.len() - 15)) & !1;
         let width = [2, 4, 16][usize::from(step[0] % 3)];
         let number = |bytes: &[u8]| bytes.iter().fold(0u128, |n, byte| n << 8 | u128::from(*byte));
         let (old, new) = (number(&packet[at..at + width]), number(&step[2..2 + width]));

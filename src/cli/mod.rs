@@ -1,6 +1,124 @@
-//! (being written)
+//! The command line: what an operator types and reads. Layer 6, the top.
+//!
+//! ```text
+//!  args.rs  raw flags (clap) -> run.rs wire.rs      -> one validated control::RunConfig -> control::run
+//!                            -> show.rs trace.rs    -> the control socket of the running instance
+//!                            -> check.rs doctor/    -> the kernel, without an instance
+//! ```
+//!
+//! A contract that scripts rely on: exit code 0; 1 with one line `bypath: error: what, where, and what to do` on stderr; 2
+//! for a usage error, in one line too; 3 from `check` when something stays in the kernel. A reader that closes the pipe
+//! (`| head`) ends the command quietly.
 
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod args;
+mod check;
+mod doctor;
+mod output;
+mod run;
+mod show;
+mod trace;
+mod wire;
+
+use args::{Args, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+use output::Failure;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit code of an operator's or the machine's error.
+const FAILED: u8 = 1;
+/// Exit code of a command line that is not understood.
+const USAGE: u8 = 2;
+/// Exit code of `check` when something stays in the kernel.
+const STAYS: u8 = 3;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    let result = match args.command {
+        Command::Run(args) => run::run(args),
+        Command::Wire(args) => wire::wire(args),
+        Command::Show(args) => show::show(&args),
+        Command::Trace(args) => trace::trace(args),
+        Command::Check(args) => check::check(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Err(Failure::Error(message)) => fail(FAILED, &message),
+    }
+}
+
+/// Says what is wrong, in one line. If stderr is gone too, the exit code has to do.
+fn fail(code: u8, message: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "bypath: error: {}", message.replace('\n', " "));
+    ExitCode::from(code)
+}
+
+/// Help and version as clap has them; a usage error in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(USAGE)
+        }
+        _ => fail(USAGE, &one_line(&error.to_string(), std::env::args().nth(1).as_deref())),
+    }
+}
+
+/// Clap's text up to the usage, without its line breaks, and where to read more.
+fn one_line(text: &str, command: Option<&str>) -> String {
+    let what = text
+        .split("\n\nUsage:")
+        .next()
+        .unwrap_or(text)
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(text);
+    let words: Vec<&str> = what.trim_start_matches("error: ").split_whitespace().collect();
+    let command = command
+        .filter(|name| args::is_command(name))
+        .map(|name| format!("{name} "))
+        .unwrap_or_default();
+    format!("{}: see `bypath {command}--help`", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(args: &[&str]) -> String {
+        let error = Args::try_parse_from(args).err().map(|error| error.to_string()).unwrap();
+        one_line(&error, args.get(1).copied())
+    }
+
+    #[test]
+    fn usage_errors_are_one_line_with_a_way_out() {
+        let unknown = line(&["bypath", "run", "d0", "--frobnicate"]);
+        assert!(
+            unknown.starts_with("unexpected argument '--frobnicate' found"),
+            "{unknown}"
+        );
+        assert!(
+            unknown.ends_with(": see `bypath run --help`") && !unknown.contains('\n'),
+            "{unknown}"
+        );
+        let missing = line(&["bypath", "wire", "d0"]);
+        assert!(
+            missing.contains("required") && missing.contains("<B>") && !missing.contains('\n'),
+            "{missing}"
+        );
+        let value = line(&["bypath", "run", "d0", "--mode", "fast"]);
+        assert!(value.contains("[possible values: auto, zerocopy, copy]"), "{value}");
+        assert!(line(&["bypath", "fly"]).ends_with(": see `bypath --help`"));
+    }
 }

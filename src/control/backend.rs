@@ -66,7 +66,10 @@ impl<Q: Send + 'static> Running<Q> {
                 self.shared.tell(worker, Command::Report(reply)).then_some(answer)
             })
             .collect();
-        asked.iter().filter_map(|answer| answer.recv_deadline(deadline).ok()).collect()
+        asked
+            .iter()
+            .filter_map(|answer| answer.recv_deadline(deadline).ok())
+            .collect()
     }
 
     /// Where all frames went, from `reports`.
@@ -76,7 +79,10 @@ impl<Q: Send + 'static> Running<Q> {
         let failed = self.punts.failed.load(Ordering::Relaxed);
         let mut dropped = [0; DropReason::ALL.len()];
         for report in reports {
-            dropped.iter_mut().zip(report.dropped).for_each(|(all, one)| *all += one);
+            dropped
+                .iter_mut()
+                .zip(report.dropped)
+                .for_each(|(all, one)| *all += one);
         }
         dropped[DropReason::PuntFailed as usize] += failed;
         let to_punt: u64 = reports.iter().flat_map(|report| report.punted).sum();
@@ -97,7 +103,10 @@ impl<Q: Send + 'static> Running<Q> {
 
     fn name_of(&self, port: PortIndex) -> String {
         let facts = self.facts();
-        facts.iter().find(|f| f.index == port.0).map_or_else(|| format!("port {}", port.0), |f| f.port.port.clone())
+        facts
+            .iter()
+            .find(|f| f.index == port.0)
+            .map_or_else(|| format!("port {}", port.0), |f| f.port.port.clone())
     }
 }
 
@@ -136,7 +145,11 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             Worker {
                 worker: report.worker,
                 cpu: self.cpus.get(report.worker).copied().flatten(),
-                queues: report.queues.iter().map(|q| format!("{}:{}", self.name_of(q.port), q.queue)).collect(),
+                queues: report
+                    .queues
+                    .iter()
+                    .map(|q| format!("{}:{}", self.name_of(q.port), q.queue))
+                    .collect(),
                 heartbeat_age_ms: now_ns.saturating_sub(alive_ns) / 1_000_000,
                 generation,
                 totals: Totals {
@@ -148,7 +161,13 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                 },
                 rounds: report.turns,
                 sleeps: report.sleeps,
-                frames: Frames { free: report.free, fill, tx, held: all.saturating_sub(report.free + fill + tx), all },
+                frames: Frames {
+                    free: report.free,
+                    fill,
+                    tx,
+                    held: all.saturating_sub(report.free + fill + tx),
+                    all,
+                },
             }
         };
         self.reports().iter().map(row).collect()
@@ -157,8 +176,13 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn drops(&self) -> Vec<DropRow> {
         let totals = self.totals();
         let ours = totals.dropped.into_iter();
-        let mut rows: Vec<DropRow> =
-            ours.map(|(reason, frames)| DropRow { place: "bypath".into(), reason, frames }).collect();
+        let mut rows: Vec<DropRow> = ours
+            .map(|(reason, frames)| DropRow {
+                place: "bypath".into(),
+                reason,
+                frames,
+            })
+            .collect();
         for port in self.ports() {
             for queue in &port.queues {
                 let losses = [
@@ -169,7 +193,11 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                     ("tx_invalid", queue.xsk_invalid),
                 ];
                 let place = format!("{}:{}", port.port, queue.queue);
-                let row = |(reason, frames): (&str, u64)| DropRow { place: place.clone(), reason: reason.into(), frames };
+                let row = |(reason, frames): (&str, u64)| DropRow {
+                    place: place.clone(),
+                    reason: reason.into(),
+                    frames,
+                };
                 rows.extend(losses.map(row));
             }
         }
@@ -183,7 +211,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                 of_port.entry(*port).or_default().add(latency);
             }
         }
-        of_port.iter().map(|(&port, latency)| Latency::new(self.name_of(port), latency.histogram())).collect()
+        of_port
+            .iter()
+            .map(|(&port, latency)| Latency::new(self.name_of(port), latency.histogram()))
+            .collect()
     }
 
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>) {
@@ -205,7 +236,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             let row = Neighbor {
                 family: word(family).into(),
                 address: family.show(addr).to_string(),
-                dev: snapshot.iface(iface).map(|iface| iface.name.to_string()).unwrap_or_default(),
+                dev: snapshot
+                    .iface(iface)
+                    .map(|iface| iface.name.to_string())
+                    .unwrap_or_default(),
                 lladdr: Mac(&mac).to_string(),
             };
             if each(row).is_break() {
@@ -220,14 +254,23 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             None => None,
             Some(name) => match names.iter().find(|(_, port)| *port == name) {
                 Some((&index, _)) => Some(PortIndex(index)),
-                None => return Err(format!("{name} is not a port of this bypath: `bypath show ports` lists them")),
+                None => {
+                    return Err(format!(
+                        "{name} is not a port of this bypath: `bypath show ports` lists them"
+                    ));
+                }
             },
         };
         let within = |(ip, len): (IpAddr, u8)| {
             let (family, addr) = Family::of(ip);
             Within { family, addr, len }
         };
-        let filter = Filter { port, proto: filter.proto, src: filter.src.map(within), dst: filter.dst.map(within) };
+        let filter = Filter {
+            port,
+            proto: filter.proto,
+            src: filter.src.map(within),
+            dst: filter.dst.map(within),
+        };
         let (tracers, watched) = Tracer::pool(&filter, self.shared.limits.workers, u64::MAX);
         let (lines, reader) = bounded(64);
         for (worker, tracer) in tracers.into_iter().enumerate() {
@@ -269,7 +312,10 @@ fn route_row(
             Gateway::Onlink => None,
             Gateway::Via(family, addr) => Some(family.show(addr).to_string()),
         },
-        dev: snapshot.iface(nexthop.iface).map(|iface| iface.name.to_string()).unwrap_or_default(),
+        dev: snapshot
+            .iface(nexthop.iface)
+            .map(|iface| iface.name.to_string())
+            .unwrap_or_default(),
     };
     let kind = match route.kind {
         RouteKind::Unicast => "unicast",
@@ -290,7 +336,12 @@ fn route_row(
 }
 
 fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -> TracePacket {
-    let name = |port: PortIndex| names.get(&port.0).cloned().unwrap_or_else(|| format!("port {}", port.0));
+    let name = |port: PortIndex| {
+        names
+            .get(&port.0)
+            .cloned()
+            .unwrap_or_else(|| format!("port {}", port.0))
+    };
     let line = |stage: &str, looked_up: String| TraceLine {
         packet: number,
         worker: watched.worker,
@@ -322,7 +373,10 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
         last.verdict = Some(verdict.into());
         last.reason = Some(reason);
     }
-    TracePacket { lost: watched.lost, lines }
+    TracePacket {
+        lost: watched.lost,
+        lines,
+    }
 }
 
 /// The box that ends walks with `reason`.

@@ -16,7 +16,12 @@ use std::sync::atomic::AtomicU64;
 
 macro_rules! skeleton {
     ($name:ident) => {
-        #[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, unreachable_pub)]
+        #[allow(
+            missing_docs,
+            clippy::all,
+            clippy::undocumented_unsafe_blocks,
+            unreachable_pub
+        )]
         pub(super) mod $name {
             include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
         }
@@ -71,7 +76,10 @@ pub enum BpfError {
 
 impl BpfError {
     pub(super) fn system(what: &'static str) -> Self {
-        Self::System { what, source: io::Error::last_os_error() }
+        Self::System {
+            what,
+            source: io::Error::last_os_error(),
+        }
     }
 
     pub(super) fn load(program: &'static str, source: libbpf_rs::Error) -> Self {
@@ -121,7 +129,10 @@ impl Mapped {
     pub(super) fn new(map: &MapHandle, count: usize) -> Result<Self, BpfError> {
         use libbpf_rs::MapCore as _;
         use std::os::fd::AsFd as _;
-        assert!(count * 8 <= map.value_size() as usize * map.max_entries() as usize, "the map is smaller");
+        assert!(
+            count * 8 <= map.value_size() as usize * map.max_entries() as usize,
+            "the map is smaller"
+        );
         let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, map.as_fd().as_raw_fd());
         // SAFETY: a fresh mapping, nothing of ours is replaced; the kernel checks length and kind of the map.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), count * 8, protection, libc::MAP_SHARED, fd, 0) };
@@ -151,7 +162,11 @@ impl Drop for Mapped {
 /// Attaches a program to an interface of this thread's network namespace. The link lives as long as the descriptor.
 pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, kind: u32, flags: u32) -> io::Result<OwnedFd> {
     let size = size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t;
-    let opts = libbpf_sys::bpf_link_create_opts { sz: size, flags, ..Default::default() };
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size,
+        flags,
+        ..Default::default()
+    };
     // SAFETY: `opts` is complete and outlives the call; the descriptors are checked by the kernel.
     let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, kind, &opts) };
     if fd < 0 {

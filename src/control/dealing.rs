@@ -29,7 +29,11 @@ impl Rings {
 
 /// The worker that serves queue `queue` of `queues` of the port that is the `single`-th single-queue port.
 pub fn worker_of(queue: u32, queues: u32, single: usize, workers: usize) -> usize {
-    if queues > 1 { queue as usize % workers } else { single % workers }
+    if queues > 1 {
+        queue as usize % workers
+    } else {
+        single % workers
+    }
 }
 
 /// How many workers to run when nobody said: as many as the port with the most queues has, but no more than CPUs.
@@ -68,6 +72,9 @@ mod tests {
     fn a_slab_covers_every_ring_it_serves() {
         let rings = Rings::for_queues(64);
         assert!(slab_frames(64, rings, 3072) >= 64 * (rings.rx + rings.tx) + 3072);
-        assert!(u64::from(slab_frames(64, rings, 3072)) * 2048 < 256 << 20, "64 veths stay below 256 MiB");
+        assert!(
+            u64::from(slab_frames(64, rings, 3072)) * 2048 < 256 << 20,
+            "64 veths stay below 256 MiB"
+        );
     }
 }

@@ -15,13 +15,13 @@ use super::config::{Mode, Poll, RunConfig};
 use super::dealing::{Rings, slab_frames, workers_for};
 use super::metrics::{self, MetricsHandle};
 use super::ports::Ports;
-use super::punting::{self, PuntCounts, Sink};
 use super::punt::PuntDevice;
+use super::punting::{self, PuntCounts, Sink};
 use super::steer::{HEARTBEAT_LIMIT, Steer};
 use super::{Error, caps, config, oracle, signals};
-use crate::mirror::guard::{Findings, Guard, LinkFacts};
+use crate::mirror::guard::{self, Guard, LinkFacts};
 use crate::mirror::oracle::Oracle;
-use crate::mirror::{LinkInfo, Mirror};
+use crate::mirror::{LinkFindings, LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
 use crate::port::link::Link;
 use crate::port::umem::{self, Umem, UmemConfig};
@@ -51,7 +51,7 @@ pub struct Instance {
     wire: bool,
     mirror: Mirror,
     guard: Guard,
-    findings: Findings,
+    findings: guard::Findings,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -97,24 +97,39 @@ impl Instance {
             punts: counts.clone(),
             steer: Box::new(move |port: PortIndex| {
                 let counts = of_steer.stats(port.0).unwrap_or_default();
-                counts.iter().map(|(decision, frames)| (decision.word().to_owned(), frames)).collect()
+                counts
+                    .iter()
+                    .map(|(decision, frames)| (decision.word().to_owned(), frames))
+                    .collect()
             }),
             cpus: plan.cpus.clone(),
             closed: ports.closed(),
         });
         let api = api::serve(running.clone(), config.control.as_deref())?;
-        let metrics = config.metrics.map(|addr| metrics::serve(running.clone(), addr)).transpose()?;
+        let metrics = config
+            .metrics
+            .map(|addr| metrics::serve(running.clone(), addr))
+            .transpose()?;
 
         let stop = Arc::new(AtomicBool::new(false));
-        let wires: &[_] = if config.wire { &[(PortIndex(0), PortIndex(1))] } else { &[] };
+        let wires: &[_] = if config.wire {
+            &[(PortIndex(0), PortIndex(1))]
+        } else {
+            &[]
+        };
         let workers = spawn_workers(&plan, &shared, &steer, umem, config.poll, wires)?;
-        let sink = DeviceSink { device, steer: steer.clone(), shared: shared.clone(), generic: ports.generic() };
+        let sink = DeviceSink {
+            device,
+            steer: steer.clone(),
+            shared: shared.clone(),
+            generic: ports.generic(),
+        };
         let helpers = spawn_helpers(&shared, sink, counts, oracle, (punt_parker, oracle_parker), &stop)?;
         Ok(Self {
             wire: config.wire,
             mirror,
             guard,
-            findings: Findings::default(),
+            findings: guard::Findings::default(),
             ports,
             steer,
             shared,
@@ -147,7 +162,12 @@ impl Instance {
                 println!("bypath: ready");
                 signals::tell_systemd_ready();
             }
-            let fds = self.mirror.fds().into_iter().chain(self.guard.fds()).chain([signal.fd()]);
+            let fds = self
+                .mirror
+                .fds()
+                .into_iter()
+                .chain(self.guard.fds())
+                .chain([signal.fd()]);
             wait(fds, LOOK_EVERY.as_millis() as u32);
             if signal.came() {
                 return Ok(());
@@ -174,7 +194,8 @@ impl Instance {
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
-        Ok(self.reconcile(false)? || changed)
+        let ports_changed = changed.links && self.reconcile(false)?;
+        Ok(ports_changed || changed.any())
     }
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
@@ -184,7 +205,10 @@ impl Instance {
         if changed {
             let open: Vec<_> = self.ports.open().collect();
             for link in &links {
-                let port = open.iter().find(|(_, ifindex)| *ifindex == link.ifindex).map(|(port, _)| *port);
+                let port = open
+                    .iter()
+                    .find(|(_, ifindex)| *ifindex == link.ifindex)
+                    .map(|(port, _)| *port);
                 self.mirror.set_port(link.ifindex, port);
             }
         }
@@ -201,12 +225,21 @@ impl Instance {
             return false;
         }
         let open: Vec<u32> = self.ports.open().map(|(_, ifindex)| ifindex).collect();
-        let facts: Vec<LinkFacts> = self.mirror.links().map(|link| facts(link, open.contains(&link.ifindex))).collect();
+        let facts: Vec<LinkFacts> = self
+            .mirror
+            .links()
+            .map(|link| facts(link, open.contains(&link.ifindex)))
+            .collect();
         let findings = self.guard.read(&facts);
         if findings == self.findings {
             return false;
         }
-        self.mirror.set_findings(&findings);
+        let of_link = |(&ifindex, both): (&u32, &[guard::FamilyFinding; 2])| {
+            let family = both.clone().map(|found| (found.ingress, found.egress));
+            (ifindex, LinkFindings { family })
+        };
+        self.mirror
+            .set_findings(findings.by_iface.iter().map(of_link).collect());
         self.findings = findings;
         true
     }
@@ -223,7 +256,11 @@ impl Instance {
         }
         // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
         let before = self.shared.snapshot.load_full();
-        self.tell_steer(|port| carry(&snapshot, port).zip(carry(&before, port)).map(|(new, old)| both(new, old)));
+        self.tell_steer(|port| {
+            carry(&snapshot, port)
+                .zip(carry(&before, port))
+                .map(|(new, old)| both(new, old))
+        });
         self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
         self.steer.set_generation(snapshot.generation);
         self.tell_steer(|port| carry(&snapshot, port));
@@ -252,7 +289,11 @@ impl Instance {
         for thread in self.workers.drain(..).chain(self.helpers.drain(..)) {
             let _ = thread.join();
         }
-        let totals = if reports.len() == self.shared.limits.workers { self.running.totals_of(&reports) } else { totals };
+        let totals = if reports.len() == self.shared.limits.workers {
+            self.running.totals_of(&reports)
+        } else {
+            totals
+        };
         println!("bypath: ended, {}", super::report::summary(&totals));
     }
 }
@@ -311,10 +352,20 @@ impl Plan {
         let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
         let most = links.iter().map(queues_of).max().unwrap_or(1);
         let available = config::available_cpus();
-        let cpus = if config.cpus.is_empty() { available } else { config.cpus.clone() };
-        let asked = config.workers.or((!config.cpus.is_empty()).then_some(config.cpus.len()));
+        let cpus = if config.cpus.is_empty() {
+            available
+        } else {
+            config.cpus.clone()
+        };
+        let asked = config
+            .workers
+            .or((!config.cpus.is_empty()).then_some(config.cpus.len()));
         let workers = asked.unwrap_or_else(|| workers_for(most, cpus.len()));
-        let pairs: usize = links.iter().map(|link| queues_of(link) as usize).sum::<usize>().max(config.ports.len());
+        let pairs: usize = links
+            .iter()
+            .map(|link| queues_of(link) as usize)
+            .sum::<usize>()
+            .max(config.ports.len());
         let rings = Rings::for_queues(pairs);
         let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
         let mut limits = Limits::new(workers, 0);
@@ -322,8 +373,15 @@ impl Plan {
         // igb, for one, delivers frames over about 1,000 bytes in pieces when zero-copy buffers have 2,048.
         let zero_copy = config.mode != Mode::Copy && links.iter().any(|link| link.zero_copy == Some(true));
         let frame_size = if zero_copy { 4096 } else { 2048 };
-        let pins = (0..workers).map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten()).collect();
-        Ok(Self { limits, rings, frame_size, cpus: pins })
+        let pins = (0..workers)
+            .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
+            .collect();
+        Ok(Self {
+            limits,
+            rings,
+            frame_size,
+            cpus: pins,
+        })
     }
 
     fn umem(&self, mode: Mode) -> UmemConfig {
@@ -344,11 +402,14 @@ impl Plan {
 }
 
 fn spawn<T: Send + 'static>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
-    thread::Builder::new().name(name).spawn(run).map_err(|source| Error::System {
-        what: "cannot start a thread".into(),
-        source,
-        remedy: "raise the limit of threads (ulimit -u)".into(),
-    })
+    thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(|source| Error::System {
+            what: "cannot start a thread".into(),
+            source,
+            remedy: "raise the limit of threads (ulimit -u)".into(),
+        })
 }
 
 fn spawn_workers(
@@ -390,8 +451,12 @@ fn spawn_helpers(
     let (of_punt, of_oracle) = (shared.clone(), shared.clone());
     let (punt_stop, oracle_stop) = (stop.clone(), stop.clone());
     Ok(vec![
-        spawn("bypath-punt".into(), move || punting::run(&of_punt, &punt_parker, sink, &counts, &punt_stop))?,
-        spawn("bypath-oracle".into(), move || oracle::run(&of_oracle, &oracle_parker, oracle, &oracle_stop))?,
+        spawn("bypath-punt".into(), move || {
+            punting::run(&of_punt, &punt_parker, sink, &counts, &punt_stop)
+        })?,
+        spawn("bypath-oracle".into(), move || {
+            oracle::run(&of_oracle, &oracle_parker, oracle, &oracle_stop)
+        })?,
     ])
 }
 
@@ -409,7 +474,10 @@ impl Sink for DeviceSink {
         let Some((_, iface)) = snapshot.port(port) else {
             return false;
         };
-        let generic = self.generic.get(usize::from(port.0)).is_some_and(|generic| generic.load(Ordering::Relaxed));
+        let generic = self
+            .generic
+            .get(usize::from(port.0))
+            .is_some_and(|generic| generic.load(Ordering::Relaxed));
         let punted = match generic {
             true => self.device.punt_guarded(iface.ifindex, frame, &self.steer.cookie()),
             false => self.device.punt(iface.ifindex, frame),
@@ -421,7 +489,9 @@ impl Sink for DeviceSink {
         let snapshot = self.shared.snapshot.load();
         if let Some((_, iface)) = snapshot.port(port) {
             // A full map forgets its oldest pair; any other failure only means that the traffic goes on being punted.
-            let _ = self.steer.leave(iface.ifindex, family.show(src), family.show(dst), generation);
+            let _ = self
+                .steer
+                .leave(iface.ifindex, family.show(src), family.show(dst), generation);
         }
     }
 }

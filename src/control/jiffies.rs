@@ -18,6 +18,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// A virtual machine whose host is busy may lose the CPU that keeps the time, and jiffies lag for some ticks: try again.
+const ATTEMPTS: u32 = 20;
+
 /// How CLOCK_MONOTONIC and jiffies64 hang together on this machine, since boot. Plain data: copy it into each worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jiffies {
@@ -55,29 +58,49 @@ impl Jiffies {
         capture_log();
         let mut storage = MaybeUninit::uninit();
         let load = |e| BpfError::load("jiffies", e);
-        let skel = program::JiffiesSkelBuilder::default().open(&mut storage).map_err(load)?.load().map_err(load)?;
+        let skel = program::JiffiesSkelBuilder::default()
+            .open(&mut storage)
+            .map_err(load)?
+            .load()
+            .map_err(load)?;
         let bss = MapHandle::try_from(&skel.maps.bss).map_err(load)?;
         let now = Mapped::new(&bss, 1)?;
         let read = || -> Result<Reading, BpfError> {
             let before_ns = clock_ns(libc::CLOCK_MONOTONIC)?;
-            test_run_xdp(skel.progs.jiffies.as_fd(), &[0; 64], 1, 0)
-                .map_err(|source| BpfError::System { what: "running the BPF program jiffies", source })?;
+            test_run_xdp(skel.progs.jiffies.as_fd(), &[0; 64], 1, 0).map_err(|source| BpfError::System {
+                what: "running the BPF program jiffies",
+                source,
+            })?;
             let after_ns = clock_ns(libc::CLOCK_MONOTONIC)?;
-            Ok(Reading { before_ns, jiffies: now[0].load(Ordering::Relaxed), after_ns })
+            Ok(Reading {
+                before_ns,
+                jiffies: now[0].load(Ordering::Relaxed),
+                after_ns,
+            })
         };
 
         let tick_ns = tick_ns()?;
-        let mut first = read()?;
-        for _ in 0..7 {
-            let next = read()?;
-            if next.after_ns - next.before_ns < first.after_ns - first.before_ns {
-                first = next;
+        let mut attempt = 0;
+        loop {
+            let mut best = read()?;
+            for _ in 0..7 {
+                let next = read()?;
+                if next.after_ns - next.before_ns < best.after_ns - best.before_ns {
+                    best = next;
+                }
+            }
+            let jiffies = Self {
+                tick_ns,
+                base_jiffies: best.jiffies,
+                base_ns: best.before_ns,
+            };
+            std::thread::sleep(Duration::from_nanos(5 * tick_ns));
+            attempt += 1;
+            match jiffies.confirm(&read()?) {
+                Err(_) if attempt < ATTEMPTS => {}
+                result => return result.map(|()| jiffies),
             }
         }
-        let jiffies = Self { tick_ns, base_jiffies: first.jiffies, base_ns: first.before_ns };
-        std::thread::sleep(Duration::from_nanos(5 * tick_ns));
-        jiffies.confirm(&read()?)?;
-        Ok(jiffies)
     }
 
     /// Whether a later reading lies where it should.
@@ -86,7 +109,9 @@ impl Jiffies {
         if expected.contains(&later.jiffies) {
             return Ok(());
         }
-        Err(BpfError::Calibration { detail: format!("expected {expected:?}, got {}", later.jiffies) })
+        Err(BpfError::Calibration {
+            detail: format!("expected {expected:?}, got {}", later.jiffies),
+        })
     }
 }
 
@@ -115,7 +140,9 @@ fn tick_ns() -> Result<u64, BpfError> {
     // SAFETY: the kernel writes one timespec.
     match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) } {
         0 if time.tv_sec == 0 && time.tv_nsec > 0 => Ok(time.tv_nsec as u64),
-        0 => Err(BpfError::Calibration { detail: format!("a tick of {} s", time.tv_sec) }),
+        0 => Err(BpfError::Calibration {
+            detail: format!("a tick of {} s", time.tv_sec),
+        }),
         _ => Err(BpfError::system("reading the clock's resolution")),
     }
 }
@@ -124,7 +151,11 @@ fn tick_ns() -> Result<u64, BpfError> {
 mod tests {
     use super::*;
 
-    const AT_250_HZ: Jiffies = Jiffies { tick_ns: 4_000_000, base_jiffies: 1000, base_ns: 50_000_000 };
+    const AT_250_HZ: Jiffies = Jiffies {
+        tick_ns: 4_000_000,
+        base_jiffies: 1000,
+        base_ns: 50_000_000,
+    };
 
     #[test]
     fn counts_whole_ticks_from_the_base() {
@@ -134,12 +165,23 @@ mod tests {
         assert_eq!(AT_250_HZ.now_from_ns(0), 1000);
         assert_eq!(AT_250_HZ.count(Duration::from_millis(750)), 188);
         assert_eq!(AT_250_HZ.hz(), 250);
-        assert_eq!(Jiffies { tick_ns: 3_333_333, ..AT_250_HZ }.hz(), 300);
+        assert_eq!(
+            Jiffies {
+                tick_ns: 3_333_333,
+                ..AT_250_HZ
+            }
+            .hz(),
+            300
+        );
     }
 
     #[test]
     fn a_clock_that_runs_otherwise_is_refused() {
-        let reading = |jiffies| Reading { before_ns: 90_000_000, jiffies, after_ns: 90_100_000 };
+        let reading = |jiffies| Reading {
+            before_ns: 90_000_000,
+            jiffies,
+            after_ns: 90_100_000,
+        };
         for fitting in [1009, 1010, 1011] {
             AT_250_HZ.confirm(&reading(fitting)).unwrap();
         }

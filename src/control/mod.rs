@@ -1,12 +1,71 @@
-//! (being written)
+//! The running instance and everything that speaks to it.
+//!
+//! ```text
+//!  cli --RunConfig--> instance --Snapshot--> workers     api      abstract unix socket, JSON lines (show, trace)
+//!                      |   ports, steer, punt device     metrics  Prometheus text over TCP
+//!                      +-- backend --> api, metrics      report   the typed answers that both share
+//! ```
+//!
+//! Layer 5. May use `mirror`; nothing below knows it. `unsafe` may live here, for libc calls, each with its reason.
 
+pub mod api;
+#[cfg(feature = "xdp")]
+pub mod attach;
+#[cfg(feature = "xdp")]
+mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
+pub mod caps;
+pub mod config;
+pub mod dealing;
+#[cfg(feature = "xdp")]
+pub mod decision;
+pub mod describe;
+mod error;
+#[cfg(feature = "xdp")]
+mod instance;
 #[cfg(feature = "xdp")]
 pub mod jiffies;
+pub mod metrics;
+#[cfg(feature = "xdp")]
+mod oracle;
+#[cfg(feature = "xdp")]
+mod ports;
+pub mod probe;
 #[cfg(feature = "xdp")]
 pub mod punt;
+pub mod punting;
+pub mod report;
+#[cfg(feature = "xdp")]
+mod signals;
 #[cfg(feature = "xdp")]
 pub mod steer;
+pub mod survey;
 #[cfg(feature = "xdp")]
 mod tap;
+
+pub use config::RunConfig;
+pub use error::Error;
+
+/// Runs an instance in the foreground until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Whatever stops the start, with its remedy; a worker that died.
+#[cfg(feature = "xdp")]
+pub fn run(config: RunConfig) -> Result<(), Error> {
+    let mut instance = instance::Instance::start(&config)?;
+    let served = instance.serve();
+    instance.end();
+    served
+}
+
+/// Without the AF_XDP parts there is nothing to run.
+///
+/// # Errors
+/// Always [`Error::NotBuilt`].
+#[cfg(not(feature = "xdp"))]
+pub fn run(_: RunConfig) -> Result<(), Error> {
+    Err(Error::NotBuilt {
+        what: "the AF_XDP parts (feature `xdp`)",
+    })
+}

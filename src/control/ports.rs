@@ -74,11 +74,20 @@ impl Ports {
     pub fn new(config: &RunConfig, steer: Arc<Steer>, shared: Arc<Shared<XskQueue>>, umem: Umem, rings: Rings) -> Self {
         let named = config.ports.iter().take(PORTS_MAX).enumerate();
         let ports: Vec<Port> = named
-            .map(|(n, name)| Port { name: name.clone(), index: PortIndex(n as u16), open: None, waits: None })
+            .map(|(n, name)| Port {
+                name: name.clone(),
+                index: PortIndex(n as u16),
+                open: None,
+                waits: None,
+            })
             .collect();
         let facts = |port: &Port| PortFacts {
             index: port.index.0,
-            port: report::Port { port: port.name.clone(), state: "down".into(), ..report::Port::default() },
+            port: report::Port {
+                port: port.name.clone(),
+                state: "down".into(),
+                ..report::Port::default()
+            },
         };
         let attach = match config.attach {
             Attach::Auto => steer::Attach::Auto,
@@ -113,7 +122,9 @@ impl Ports {
 
     /// The ifindex of every open port.
     pub fn open(&self) -> impl Iterator<Item = (PortIndex, u32)> + '_ {
-        self.ports.iter().filter_map(|port| Some((port.index, port.open.as_ref()?.ifindex)))
+        self.ports
+            .iter()
+            .filter_map(|port| Some((port.index, port.open.as_ref()?.ifindex)))
     }
 
     /// Which ports are attached in generic mode, by [`PortIndex`]: their punted frames come by steer again.
@@ -123,12 +134,18 @@ impl Ports {
 
     /// The ports that do not forward, with the reason.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.ports.iter().filter_map(|port| Some((port.name.as_str(), port.waits.as_deref()?)))
+        self.ports
+            .iter()
+            .filter_map(|port| Some((port.name.as_str(), port.waits.as_deref()?)))
     }
 
     /// Brings the ports in line with the links that there are. An error of a port that cannot be opened at the start ends
     /// the start; later it is said and the port waits.
-    pub fn reconcile<'a>(&mut self, links: impl Fn(&str) -> Option<&'a LinkInfo>, starting: bool) -> Result<bool, Error> {
+    pub fn reconcile<'a>(
+        &mut self,
+        links: impl Fn(&str) -> Option<&'a LinkInfo>,
+        starting: bool,
+    ) -> Result<bool, Error> {
         let mut changed = false;
         for n in 0..self.ports.len() {
             let link = links(&self.ports[n].name);
@@ -186,18 +203,30 @@ impl Ports {
 
     fn open_port(&mut self, n: usize) -> Result<(), Error> {
         let (name, index) = (self.ports[n].name.clone(), self.ports[n].index);
-        let unfit = |why: String| Error::PortUnfit { port: name.clone(), why };
+        let unfit = |why: String| Error::PortUnfit {
+            port: name.clone(),
+            why,
+        };
         let link = Link::query(&name).map_err(|e| unfit(e.to_string()))?;
         link.check_ethernet().map_err(|e| unfit(e.to_string()))?;
-        link.check_mtu(self.umem.frame_size()).map_err(|e| unfit(e.to_string()))?;
+        link.check_mtu(self.umem.frame_size())
+            .map_err(|e| unfit(e.to_string()))?;
         let queues = link.rx_queues.min(link.tx_queues).max(1);
         let first_slot = self.take_slots(queues as usize).ok_or_else(|| {
-            unfit(format!("its {queues} queues find no room among {SLOTS_MAX}: use fewer, `ethtool -L {name} combined N`"))
+            unfit(format!(
+                "its {queues} queues find no room among {SLOTS_MAX}: use fewer, `ethtool -L {name} combined N`"
+            ))
         })?;
         let mut sockets = Vec::new();
         let opened = self.open_queues(&name, queues, &mut sockets).and_then(|()| {
-            let promiscuous = if self.wire { Some(Promiscuous::on(link.ifindex)) } else { None };
-            let promiscuous = promiscuous.transpose().map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
+            let promiscuous = if self.wire {
+                Some(Promiscuous::on(link.ifindex))
+            } else {
+                None
+            };
+            let promiscuous = promiscuous
+                .transpose()
+                .map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
             let attached = self.bind_slots(n, &link, first_slot, &sockets)?;
             Ok((promiscuous, attached))
         });
@@ -219,8 +248,13 @@ impl Ports {
         }
         self.describe(n, &link, zero_copy, attached.mode);
         self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
-        self.ports[n].open =
-            Some(Open { ifindex: link.ifindex, first_slot, workers, attached, _promiscuous: promiscuous });
+        self.ports[n].open = Some(Open {
+            ifindex: link.ifindex,
+            first_slot,
+            workers,
+            attached,
+            _promiscuous: promiscuous,
+        });
         Ok(())
     }
 
@@ -237,26 +271,39 @@ impl Ports {
         };
         for queue in 0..queues {
             let socket = XskQueue::open(&self.umem, name, queue, &config);
-            into.push(socket.map_err(|e| Error::PortUnfit { port: name.to_owned(), why: e.to_string() })?);
+            into.push(socket.map_err(|e| Error::PortUnfit {
+                port: name.to_owned(),
+                why: e.to_string(),
+            })?);
         }
         Ok(())
     }
 
     /// Fills steer's maps for the port and attaches, in this order.
     fn bind_slots(&self, n: usize, link: &Link, first: u16, sockets: &[XskQueue]) -> Result<AttachedLink, Error> {
-        let unfit = |why: String| Error::PortUnfit { port: link.name.clone(), why };
+        let unfit = |why: String| Error::PortUnfit {
+            port: link.name.clone(),
+            why,
+        };
         for (queue, socket) in sockets.iter().enumerate() {
             let Some(fd) = socket.fd() else { continue };
             // SAFETY: the socket is open: it is borrowed for longer than the borrowed descriptor is used.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let worker = self.worker_of(n, queue as u32, sockets.len() as u32);
-            self.steer.set_slot(first + queue as u16, fd, worker as u16).map_err(|e| unfit(e.to_string()))?;
+            self.steer
+                .set_slot(first + queue as u16, fd, worker as u16)
+                .map_err(|e| unfit(e.to_string()))?;
         }
-        self.steer.attach(link.ifindex, self.attach).map_err(|e| unfit(e.to_string()))
+        self.steer
+            .attach(link.ifindex, self.attach)
+            .map_err(|e| unfit(e.to_string()))
     }
 
     fn take_slots(&mut self, queues: usize) -> Option<u16> {
-        let first = self.slots.windows(queues).position(|run| run.iter().all(|taken| !taken))?;
+        let first = self
+            .slots
+            .windows(queues)
+            .position(|run| run.iter().all(|taken| !taken))?;
         self.slots[first..first + queues].fill(true);
         Some(first as u16)
     }
@@ -309,7 +356,10 @@ impl Ports {
             held: socket.held(),
             counters: socket.counters(),
         };
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).extend(sockets.iter().map(counts));
+        self.closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(sockets.iter().map(counts));
         self.free_slots(open.first_slot, open.workers.len());
         self.take_back(sockets);
     }
@@ -356,10 +406,16 @@ impl Ports {
     fn describe(&self, n: usize, link: &Link, zero_copy: bool, mode: AttachedMode) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(facts) = table.get_mut(n) else { return };
+        facts.port.state = "up".into();
         facts.port.ifindex = link.ifindex;
         facts.port.driver = link.driver.clone();
         facts.port.mtu = link.mtu;
         facts.port.mode = if zero_copy { "zerocopy" } else { "copy" }.into();
-        facts.port.attach = if mode == AttachedMode::Native { "native" } else { "generic" }.into();
+        facts.port.attach = if mode == AttachedMode::Native {
+            "native"
+        } else {
+            "generic"
+        }
+        .into();
     }
 }

@@ -98,9 +98,6 @@ pub enum PuntError {
     /// No Ethernet header.
     #[error("shorter than an Ethernet header")]
     TooShort,
-    /// The kernel takes no frame of this length.
-    #[error("the kernel refuses the frame")]
-    Refused,
     /// bypath0 is down.
     #[error("bypath0 is down; `ip link set bypath0 up`")]
     Down,
@@ -122,8 +119,6 @@ pub struct PuntCounters {
     pub punted: u64,
     /// Not: [`PuntError::TooShort`].
     pub too_short: u64,
-    /// Not: [`PuntError::Refused`].
-    pub refused: u64,
     /// Not: [`PuntError::Down`].
     pub down: u64,
     /// Not: [`PuntError::Gone`].
@@ -145,6 +140,8 @@ pub struct PuntOutcomes {
     pub untagged: u64,
     /// Dropped, this kernel's TAP has no metadata room.
     pub no_metadata: u64,
+    /// Dropped, ended within its own IP headers, from which the tail way cannot cut its tag.
+    pub uncut: u64,
 }
 
 /// The way back into the kernel. One per network namespace.
@@ -194,7 +191,10 @@ impl PuntDevice {
             }
             PuntWay::Tail => {
                 let mut hook = TcHook::new(skel.progs.punt_tail.as_fd());
-                hook.ifindex(tap.ifindex as i32).attach_point(TC_INGRESS).handle(1).priority(1);
+                hook.ifindex(tap.ifindex as i32)
+                    .attach_point(TC_INGRESS)
+                    .handle(1)
+                    .priority(1);
                 let attached = hook.create().and_then(|mut hook| hook.attach());
                 attached.map_err(|e| BpfError::load("punt (attaching clsact to bypath0)", e))?;
                 Vec::new()
@@ -203,7 +203,14 @@ impl PuntDevice {
         tap.up()?;
         let outcomes = MapHandle::try_from(&skel.maps.outcomes).map_err(load)?;
         let (file, ifindex) = (tap.file, tap.ifindex);
-        let mut device = Self { file, ifindex, way, outcomes, counters: PuntCounters::default(), _links: links };
+        let mut device = Self {
+            file,
+            ifindex,
+            way,
+            outcomes,
+            counters: PuntCounters::default(),
+            _links: links,
+        };
         device.probe()?;
         Ok(device)
     }
@@ -217,7 +224,10 @@ impl PuntDevice {
         })?;
         while self.outcomes()?.probed == 0 {
             if Instant::now() > deadline {
-                return Err(PuntOpenError::NoWay { way: self.way, outcomes: self.outcomes()? });
+                return Err(PuntOpenError::NoWay {
+                    way: self.way,
+                    outcomes: self.outcomes()?,
+                });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -251,7 +261,6 @@ impl PuntDevice {
             Err(e) => Err(match e.raw_os_error().unwrap_or_default() {
                 libc::EIO => PuntError::Down,
                 libc::EBADFD => PuntError::Gone,
-                libc::EINVAL | libc::EMSGSIZE => PuntError::Refused,
                 libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN => PuntError::NoMemory,
                 errno => PuntError::Other(errno),
             }),
@@ -262,7 +271,6 @@ impl PuntDevice {
         let counter = match result {
             Ok(()) => &mut self.counters.punted,
             Err(PuntError::TooShort) => &mut self.counters.too_short,
-            Err(PuntError::Refused) => &mut self.counters.refused,
             Err(PuntError::Down) => &mut self.counters.down,
             Err(PuntError::Gone) => &mut self.counters.gone,
             Err(PuntError::NoMemory) => &mut self.counters.no_memory,
@@ -290,11 +298,20 @@ impl PuntDevice {
     /// Frames by what the programs did.
     pub fn outcomes(&self) -> Result<PuntOutcomes, BpfError> {
         let read = |row: u32| -> Result<u64, BpfError> {
-            let cpus = self.outcomes.lookup_percpu(&row.to_ne_bytes(), MapFlags::ANY).map_err(on_map("outcomes"))?;
+            let cpus = self
+                .outcomes
+                .lookup_percpu(&row.to_ne_bytes(), MapFlags::ANY)
+                .map_err(on_map("outcomes"))?;
             let words = cpus.iter().flatten().filter_map(|cpu| cpu.first_chunk::<8>());
             Ok(words.map(|word| u64::from_ne_bytes(*word)).sum())
         };
-        Ok(PuntOutcomes { redirected: read(0)?, probed: read(1)?, untagged: read(2)?, no_metadata: read(3)? })
+        Ok(PuntOutcomes {
+            redirected: read(0)?,
+            probed: read(1)?,
+            untagged: read(2)?,
+            no_metadata: read(3)?,
+            uncut: read(4)?,
+        })
     }
 }
 
@@ -313,9 +330,19 @@ mod tests {
     #[test]
     fn outcomes_are_those_of_the_program() {
         let header = include_str!("../../bpf/punt.h");
-        let list = header.split("enum punt_outcome {").nth(1).unwrap().split("PUNT_OUTCOMES").next().unwrap();
-        let words: Vec<&str> = list.lines().filter_map(|l| l.trim().split_once(',')).map(|(word, _)| word).collect();
-        assert_eq!(words, ["REDIRECTED", "PROBED", "UNTAGGED", "NO_METADATA"]);
+        let list = header
+            .split("enum punt_outcome {")
+            .nth(1)
+            .unwrap()
+            .split("PUNT_OUTCOMES")
+            .next()
+            .unwrap();
+        let words: Vec<&str> = list
+            .lines()
+            .filter_map(|l| l.trim().split_once(','))
+            .map(|(word, _)| word)
+            .collect();
+        assert_eq!(words, ["REDIRECTED", "PROBED", "UNTAGGED", "NO_METADATA", "UNCUT"]);
         assert!(header.contains(&format!("#define PUNT_PROBE {PROBE:#x}")));
     }
 }

@@ -10,8 +10,13 @@
 //! beyond them is refused here with [`BpfError::Map`], but for the pass map, which forgets its oldest pairs.
 
 use super::bpf::steer::{SteerSkelBuilder, types};
-use super::bpf::{BpfError, Mapped, capture_log, link_create, on_map, test_run_xdp};
+use super::bpf::{BpfError, Mapped, capture_log, on_map, test_run_xdp};
 use super::jiffies::Jiffies;
+use crate::port::STAMP_MAGIC;
+
+use super::attach::attach;
+pub use super::attach::{Attach, AttachError, AttachedLink, AttachedMode};
+pub use super::decision::{Decision, DecisionCounts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::collections::HashSet;
@@ -26,85 +31,8 @@ use std::time::Duration;
 /// A worker that gave no sign of life for so long gets no frames.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
 
-/// The first eight bytes of an arrival stamp, as a u64 in host order; the time (CLOCK_MONOTONIC, ns) is the next eight.
-/// The stamp lies just before the frame's first byte. Whoever reads it clears the magic, or the buffer's next frame, which
-/// may have no stamp, would inherit it.
-pub const STAMP_MAGIC: u64 = 0x0168_7461_7079_6264;
-
 /// The tail of a frame that is punted to a port in generic mode, so that steer knows it again. Secret: drawn at load.
 pub type Cookie = [u8; 16];
-
-macro_rules! decisions {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
-        /// What steer did with a frame; `enum decision` in `bpf/steer.h`. Only `Redirect` brings it to a worker.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Decision { $($(#[$doc])* $variant,)* }
-
-        impl Decision {
-            /// Every decision, in the order of its counter.
-            pub const ALL: &'static [Decision] = &[$(Decision::$variant,)*];
-
-            /// The one word for it in counters and docs.
-            pub const fn word(self) -> &'static str {
-                match self { $(Decision::$variant => $word,)* }
-            }
-        }
-    };
-}
-
-decisions! {
-    /// Into the AF_XDP ring of this port and queue.
-    Redirect = "redirect",
-    /// Punted by us, back on a port in generic mode.
-    Reinjected = "reinjected",
-    /// Shorter than its headers, or than its IP header says.
-    Truncated = "truncated",
-    /// To a multicast or broadcast MAC.
-    Group = "group",
-    /// To a MAC that is not the port's.
-    ForeignMac = "foreign_mac",
-    /// 802.1Q or 802.1ad.
-    Vlan = "vlan",
-    /// Neither IPv4 nor IPv6.
-    NotIp = "not_ip",
-    /// This family on this port is left to the kernel.
-    FamilyLeft = "family_left",
-    /// IP version or lengths that contradict each other.
-    Malformed = "malformed",
-    /// IPv4 options.
-    Options = "options",
-    /// IPv6 extension headers.
-    Extension = "extension",
-    /// TTL or hop limit used up.
-    Ttl = "ttl",
-    /// A source or destination that no forwarded packet has.
-    Martian = "martian",
-    /// To the box itself, or a broadcast address of its.
-    Local = "local",
-    /// [`Steer::leave`] left this pair of addresses to the kernel.
-    Left = "left",
-    /// No AF_XDP socket on this queue.
-    NoSocket = "no_socket",
-    /// The worker's heartbeat is too old.
-    Stalled = "stalled",
-}
-
-/// Frames per decision on one port, all CPUs together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DecisionCounts([u64; Decision::ALL.len()]);
-
-impl DecisionCounts {
-    /// Frames that met this decision.
-    pub fn of(&self, decision: Decision) -> u64 {
-        self.0[decision as usize]
-    }
-
-    /// Every decision with its frames.
-    pub fn iter(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
-        Decision::ALL.iter().map(|&decision| (decision, self.of(decision)))
-    }
-}
 
 /// What steer knows about a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,61 +55,6 @@ pub struct SteerPort {
     pub stamp_all: bool,
     /// It is attached in generic mode, so that punted frames come by again.
     pub generic: bool,
-}
-
-/// How to attach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Attach {
-    /// Native where the driver can, else generic.
-    #[default]
-    Auto,
-    /// In the driver only.
-    Native,
-    /// In the stack, after the skb is made: slower, works everywhere.
-    Generic,
-}
-
-/// How it is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// In the stack.
-    Generic,
-}
-
-/// steer on one port, until this is dropped.
-#[derive(Debug)]
-pub struct AttachedLink {
-    _link: OwnedFd,
-    /// In which mode.
-    pub mode: AttachedMode,
-    /// Why it is not native, where [`Attach::Auto`] tried that first.
-    pub refused: Option<io::Error>,
-}
-
-/// Why steer could not be attached to a port.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The port has an XDP program already.
-    #[error("another XDP program is attached; see `ip link show`, and end its owner or `ip link set dev .. xdp off`")]
-    Busy,
-    /// There is no such interface in this network namespace.
-    #[error("no such interface")]
-    NoDevice,
-    /// A capability is missing.
-    #[error("not permitted; run as root, or with CAP_NET_ADMIN and CAP_BPF")]
-    NotPermitted,
-    /// The driver or the stack refuses.
-    #[error("{mode} XDP is refused ({source}); {hint}")]
-    Refused {
-        /// The mode that was tried last.
-        mode: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-        /// What to try.
-        hint: &'static str,
-    },
 }
 
 /// What steer did with one frame, in a trial.
@@ -234,7 +107,12 @@ impl Steer {
         let maps = &skel.maps;
         let heartbeat = MapHandle::try_from(&maps.heartbeat).map_err(load)?;
         Ok(Self {
-            program: skel.progs.steer.as_fd().try_clone_to_owned().map_err(|e| load(e.into()))?,
+            program: skel
+                .progs
+                .steer
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|e| load(e.into()))?,
             ports: MapHandle::try_from(&maps.ports).map_err(load)?,
             xsks: MapHandle::try_from(&maps.xsks).map_err(load)?,
             slot_worker: MapHandle::try_from(&maps.slot_worker).map_err(load)?,
@@ -243,7 +121,10 @@ impl Steer {
             pass: MapHandle::try_from(&maps.pass).map_err(load)?,
             stats: MapHandle::try_from(&maps.stats).map_err(load)?,
             heartbeats: Arc::new(Mapped::new(&heartbeat, heartbeat.max_entries() as usize)?),
-            globals: Mapped::new(&MapHandle::try_from(&maps.bss).map_err(load)?, size_of::<types::bss>() / 8)?,
+            globals: Mapped::new(
+                &MapHandle::try_from(&maps.bss).map_err(load)?,
+                size_of::<types::bss>() / 8,
+            )?,
             local: Mutex::default(),
             jiffies,
             cookie,
@@ -277,7 +158,9 @@ impl Steer {
             queues: port.queues,
             pad: 0,
         };
-        self.ports.update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY).map_err(on_map("ports"))
+        self.ports
+            .update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY)
+            .map_err(on_map("ports"))
     }
 
     /// Forgets a port: its frames pass.
@@ -291,13 +174,17 @@ impl Steer {
         let fd = socket.as_raw_fd().to_ne_bytes();
         self.xsks.update(&key, &fd, MapFlags::ANY).map_err(on_map("xsks"))?;
         let worker = (u32::from(worker) + 1).to_ne_bytes();
-        self.slot_worker.update(&key, &worker, MapFlags::ANY).map_err(on_map("slot_worker"))
+        self.slot_worker
+            .update(&key, &worker, MapFlags::ANY)
+            .map_err(on_map("slot_worker"))
     }
 
     /// Empties a slot: the frames of its queue pass.
     pub fn clear_slot(&self, slot: u16) -> Result<(), BpfError> {
         let key = u32::from(slot).to_ne_bytes();
-        self.slot_worker.update(&key, &[0; 4], MapFlags::ANY).map_err(on_map("slot_worker"))?;
+        self.slot_worker
+            .update(&key, &[0; 4], MapFlags::ANY)
+            .map_err(on_map("slot_worker"))?;
         delete(&self.xsks, "xsks", &key)
     }
 
@@ -333,12 +220,16 @@ impl Steer {
     /// Begins a generation: pairs that were left to the kernel in another one are so no longer.
     pub fn set_generation(&self, generation: u64) {
         self.pass_used().store(0, Ordering::Release);
-        self.global(offset_of!(types::bss, generation)).store(generation, Ordering::Release);
+        self.global(offset_of!(types::bss, generation))
+            .store(generation, Ordering::Release);
     }
 
     /// Leaves what arrives on `ifindex` from `src` to `dst` to the kernel, as long as `generation` lasts.
     pub fn leave(&self, ifindex: u32, src: IpAddr, dst: IpAddr, generation: u64) -> Result<(), BpfError> {
-        let mut key = types::pass_key { ifindex, ..Default::default() };
+        let mut key = types::pass_key {
+            ifindex,
+            ..Default::default()
+        };
         match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 key.family = 4;
@@ -352,7 +243,9 @@ impl Steer {
             }
             _ => return Ok(()),
         }
-        self.pass.update(bytes(&key), &generation.to_ne_bytes(), MapFlags::ANY).map_err(on_map("pass"))?;
+        self.pass
+            .update(bytes(&key), &generation.to_ne_bytes(), MapFlags::ANY)
+            .map_err(on_map("pass"))?;
         self.pass_used().store(1, Ordering::Release);
         Ok(())
     }
@@ -367,13 +260,12 @@ impl Steer {
 
     /// What became of the frames of the port with this index, since its counters were last cleared.
     pub fn stats(&self, index: u16) -> Result<DecisionCounts, BpfError> {
-        let key = u32::from(index).to_ne_bytes();
-        let rows = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?.unwrap_or_default();
         let mut counts = DecisionCounts::default();
-        for row in &rows {
-            for (count, word) in counts.0.iter_mut().zip(row.as_chunks::<8>().0) {
-                *count += u64::from_ne_bytes(*word);
-            }
+        for (count, &decision) in counts.0.iter_mut().zip(Decision::ALL) {
+            let key = stats_key(index, decision);
+            let cpus = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?;
+            let words = cpus.iter().flatten().filter_map(|cpu| cpu.first_chunk::<8>());
+            *count = words.map(|word| u64::from_ne_bytes(*word)).sum();
         }
         Ok(counts)
     }
@@ -381,27 +273,19 @@ impl Steer {
     /// Sets a port's counters to zero, for the next port with its index.
     pub fn clear_stats(&self, index: u16) -> Result<(), BpfError> {
         let cpus = libbpf_rs::num_possible_cpus().map_err(on_map("stats"))?;
-        let zeros = vec![vec![0; size_of::<types::counters>()]; cpus];
-        let key = u32::from(index).to_ne_bytes();
-        self.stats.update_percpu(&key, &zeros, MapFlags::ANY).map_err(on_map("stats"))
+        let zeros = vec![vec![0; 8]; cpus];
+        for &decision in Decision::ALL {
+            let key = stats_key(index, decision);
+            self.stats
+                .update_percpu(&key, &zeros, MapFlags::ANY)
+                .map_err(on_map("stats"))?;
+        }
+        Ok(())
     }
 
     /// Attaches steer to an interface of this thread's network namespace.
     pub fn attach(&self, ifindex: u32, how: Attach) -> Result<AttachedLink, AttachError> {
-        let attach = |flags| link_create(self.program.as_fd(), ifindex, libbpf_sys::BPF_XDP, flags);
-        let (native, generic) = (libbpf_sys::XDP_FLAGS_DRV_MODE, libbpf_sys::XDP_FLAGS_SKB_MODE);
-        let mut refused = None;
-        if how != Attach::Generic {
-            match attach(native) {
-                Ok(link) => return Ok(AttachedLink { _link: link, mode: AttachedMode::Native, refused }),
-                Err(e) if how == Attach::Auto && !is_final(&e) => refused = Some(e),
-                Err(e) => return Err(AttachError::new("native", e)),
-            }
-        }
-        match attach(generic) {
-            Ok(link) => Ok(AttachedLink { _link: link, mode: AttachedMode::Generic, refused }),
-            Err(e) => Err(AttachError::new("generic", e)),
-        }
+        attach(self.program.as_fd(), ifindex, how)
     }
 
     /// What steer does with a frame of this queue of this port (BPF_PROG_TEST_RUN); the port's counters count it. The
@@ -413,27 +297,16 @@ impl Steer {
             [.., magic, time] if u64::from_ne_bytes(*magic) == STAMP_MAGIC => Some(u64::from_ne_bytes(*time)),
             _ => None,
         };
-        Ok(Trial { redirected: verdict == libbpf_sys::XDP_REDIRECT, frame, stamp_ns })
+        Ok(Trial {
+            redirected: verdict == libbpf_sys::XDP_REDIRECT,
+            frame,
+            stamp_ns,
+        })
     }
 }
 
-/// Errors that no other mode would mend.
-fn is_final(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM | libc::EACCES))
-}
-
-impl AttachError {
-    fn new(mode: &'static str, source: io::Error) -> Self {
-        match source.raw_os_error() {
-            Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
-            Some(libc::ENODEV) => Self::NoDevice,
-            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
-            _ if mode == "native" => {
-                Self::Refused { mode, source, hint: "lower its MTU, turn off LRO, or use `--attach generic`" }
-            }
-            _ => Self::Refused { mode, source, hint: "turn off LRO on it, or leave it to the kernel" },
-        }
-    }
+fn stats_key(index: u16, decision: Decision) -> [u8; 4] {
+    (u32::from(index) * Decision::ALL.len() as u32 + decision as u32).to_ne_bytes()
 }
 
 fn delete(map: &MapHandle, name: &'static str, key: &[u8]) -> Result<(), BpfError> {
@@ -465,19 +338,6 @@ fn draw_cookie() -> Result<Cookie, BpfError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `bpf/steer.h` is the other copy of the table.
-    #[test]
-    fn decisions_are_those_of_the_program() {
-        let header = include_str!("../../bpf/steer.h");
-        let list = header.split("enum decision {").nth(1).unwrap().split("DECISIONS,").next().unwrap();
-        let words: Vec<String> =
-            list.lines().filter_map(|line| line.split(',').next()).map(|w| w.trim().to_lowercase()).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
-        assert_eq!(words, Decision::ALL.iter().map(|d| d.word()).collect::<Vec<_>>());
-        assert_eq!(size_of::<types::counters>(), Decision::ALL.len() * 8);
-        assert!(header.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
-    }
 
     #[test]
     fn records_have_no_padding() {

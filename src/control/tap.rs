@@ -48,7 +48,12 @@ impl Tap {
         silence_ipv6(name, ifindex).map_err(step("turning IPv6 off on bypath0"))?;
         request.ifr_ifru.ifru_mtu = MTU;
         ioctl(control.as_raw_fd(), libc::SIOCSIFMTU, &mut request).map_err(step("setting bypath0's MTU"))?;
-        Ok(Self { file, ifindex, name, control })
+        Ok(Self {
+            file,
+            ifindex,
+            name,
+            control,
+        })
     }
 
     /// Sets it up, without ARP and multicast.

@@ -1,6 +1,228 @@
-//! (being written)
+//! The kernel as configuration: what it says by rtnetlink and in its sysctls, kept current, and built into the immutable
+//! [`Snapshot`] that workers look things up in.
+//!
+//! ```text
+//!  rtnetlink events -> link, address, neighbor, nexthop, rule, fibs \
+//!  dumps (reread)  ->                                                +-> Mirror -> Snapshot -> workers
+//!  /proc/sys/net   -> sysctl                                        /
+//! ```
+//!
+//! Layer 5. The event socket is subscribed before anything is dumped, so that no change falls between; an overrun
+//! (ENOBUFS) leads to reading everything again. Small tables (links, addresses, rules, nexthops, neighbours) are read at
+//! once; routes in bounded steps while events go on (see [`reread`]).
+//!
+//! Never in doubt: what is not understood sets `left` on the route, rule or interface that it touches, and
+//! [`Mirror::not_carried`] names it.
 
+mod address;
+mod dumps;
+mod exceptions;
+mod fibs;
 pub mod guard;
+mod link;
+mod neighbor;
+mod netlink;
+mod nexthop;
 mod nlattr;
 mod nlsock;
 pub mod oracle;
+mod publish;
+mod reread;
+mod resolve;
+mod route;
+mod route4;
+mod route6;
+mod rule;
+mod state;
+mod store;
+mod sysctl;
+
+pub use link::LinkInfo;
+
+use crate::packet::{Family, PortIndex};
+use crate::table::Snapshot;
+use crate::table::iface::Left;
+use netlink::{Channel, EVENTS_BYTES};
+use state::State;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+/// The most datagrams of events that one [`Mirror::process`] takes; about 5 ms.
+pub const EVENTS_MAX: usize = 2048;
+
+/// The longest time that reading everything at the start may take: 100 times that of a full Internet table.
+const OPEN_MAX: Duration = Duration::from_secs(300);
+
+/// RTNLGRP_* of links, neighbours, and of both families addresses, routes, rules, netconf; and of nexthops.
+const GROUPS: &[u32] = &[1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32];
+
+/// What can go wrong for good.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// A system call failed.
+    #[error("{what}: {error}; does this user have CAP_NET_ADMIN, and the kernel NETLINK_ROUTE?")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// Routes change faster than they can be read.
+    #[error("the kernel's routes change faster than they can be read; start again when there is less change")]
+    Busy,
+    /// Events were lost. Handled inside; nobody outside sees it.
+    #[error("netlink overrun")]
+    Overrun,
+}
+
+impl MirrorError {
+    pub(crate) fn io(what: &'static str, error: io::Error) -> Self {
+        MirrorError::Io { what, error }
+    }
+}
+
+/// What changed since the last call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// A link, or a sysctl of one.
+    pub links: bool,
+    /// Routes or rules.
+    pub routes: bool,
+    /// Neighbours.
+    pub neighbors: bool,
+    /// Addresses.
+    pub addresses: bool,
+    /// Events were lost, and everything is being read again.
+    pub overrun: bool,
+    /// There is more to do at once: call again without waiting.
+    pub more: bool,
+}
+
+impl Changed {
+    /// Whether there is a new snapshot.
+    pub fn any(&self) -> bool {
+        self.links || self.routes || self.neighbors || self.addresses
+    }
+}
+
+/// What stands in the path of a link's traffic, by family (indexed by [`Family`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFindings {
+    /// Of packets that arrive there, and of packets that would leave there.
+    pub family: [(Left, Left); 2],
+}
+
+/// Findings by ifindex.
+pub type Findings = HashMap<u32, LinkFindings>;
+
+/// The kernel's configuration of one network namespace.
+#[derive(Debug)]
+pub struct Mirror {
+    events: Channel,
+    state: State,
+}
+
+impl Mirror {
+    /// Reads everything from the network namespace of the calling thread, in which it must stay.
+    pub fn open() -> Result<Self, MirrorError> {
+        Self::with_buffer(EVENTS_BYTES)
+    }
+
+    /// The same with a buffer of `bytes` for events, which tests make tiny.
+    pub fn with_buffer(bytes: usize) -> Result<Self, MirrorError> {
+        let events = Channel::for_events(GROUPS, bytes)?;
+        let mut mirror = Self {
+            events,
+            state: State::new()?,
+        };
+        let end = Instant::now() + OPEN_MAX;
+        while mirror.state.routes.iter().any(|routes| routes.reread.completed() == 0) {
+            if Instant::now() > end {
+                return Err(MirrorError::Busy);
+            }
+            mirror.process()?;
+        }
+        Ok(mirror)
+    }
+
+    /// What poll(2) may wait on for input; then call [`process`](Self::process).
+    pub fn fds(&self) -> [RawFd; 1] {
+        [self.events.raw_fd()]
+    }
+
+    /// Takes in what is pending, a bounded part of it, without waiting. To be called when [`fds`](Self::fds) are readable,
+    /// at once again while it says [`Changed::more`], and every 100 ms besides: reading routes anew may have been put off.
+    pub fn process(&mut self) -> Result<Changed, MirrorError> {
+        let mut drained = false;
+        for _ in 0..EVENTS_MAX {
+            match self.events.events(|message| self.state.event(message)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    drained = true;
+                    break;
+                }
+                Err(MirrorError::Overrun) => self.state.overrun(),
+                Err(error) => return Err(error),
+            }
+        }
+        if drained {
+            self.state.read_small()?;
+        }
+        self.state.settle_policy();
+        for family in Family::ALL {
+            self.state.reread(family, drained)?;
+        }
+        let more = !drained || self.state.routes.iter().any(|routes| routes.reread.is_due());
+        Ok(Changed {
+            more,
+            ..std::mem::take(&mut self.state.changed)
+        })
+    }
+
+    /// Reads the sysctls that the kernel does not tell changes of; whether any changed. To be called every 50 to 100 ms.
+    pub fn poll_sysctls(&mut self) -> bool {
+        self.state.poll_sysctls()
+    }
+
+    /// Whether routes are as the kernel has them, as far as was told: no read of all of them is going on or due.
+    pub fn is_settled(&self) -> bool {
+        self.state.routes.iter().all(|routes| routes.reread.is_settled())
+    }
+
+    /// Says that a link is a port of this process, or no more.
+    pub fn set_port(&mut self, ifindex: u32, port: Option<PortIndex>) {
+        match port {
+            Some(port) => self.state.ports.insert(ifindex, port),
+            None => self.state.ports.remove(&ifindex),
+        };
+        self.state.sysctls.watch(ifindex, port.is_some());
+        self.state.stale.ifaces = true;
+        self.poll_sysctls();
+    }
+
+    /// Says what stands in the path of which link, instead of what was said before.
+    pub fn set_findings(&mut self, findings: Findings) {
+        if self.state.findings != findings {
+            self.state.findings = findings;
+            self.state.stale.ifaces = true;
+        }
+    }
+
+    /// Every link.
+    pub fn links(&self) -> impl Iterator<Item = &LinkInfo> {
+        self.state.world.links.iter().map(|link| &link.info)
+    }
+
+    /// The configuration of this moment. Its generation is that of the last one unless something changed.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.state.publish();
+        self.state.snapshot.clone()
+    }
+
+    /// What is left to the kernel, one line each; at most `max` lines, and one that says how many more there are.
+    pub fn not_carried(&self, max: usize) -> Vec<String> {
+        self.state.not_carried(max)
+    }
+}

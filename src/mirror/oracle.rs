@@ -11,8 +11,8 @@
 //! without a further twist is [`Answer::Kernel`]: errors, local destinations, encapsulation, an exception of PMTU discovery
 //! or of a redirect (which expires without a word), a redirect to be sent.
 //!
-//! Not asked, since the kernel's answer would be about another packet: ICMP, whose errors are hashed by the packet they
-//! carry (`ip_multipath_l3_keys`), and protocols that RTM_GETROUTE does not take. A non-zero flow label needs Linux 6.14;
+//! Not asked, since the kernel's answer would be about another packet: ICMP errors, which are hashed by the packet they
+//! carry (`ip_multipath_l3_keys`; `stage::routing` keeps them away), and protocols that RTM_GETROUTE does not take. A non-zero flow label needs Linux 6.14;
 //! older kernels refuse it (the socket checks strictly), which is [`Answer::Kernel`] too.
 //!
 //! With `fib_multipath_hash_policy` 1 the kernel prefers a hash that the NIC or the sending socket left in the packet
@@ -109,9 +109,12 @@ impl Oracle {
 
 /// The question as a request; `None` if it cannot be asked.
 fn request(q: &Question, names: &impl IfaceNames) -> Option<Request> {
-    if !matches!(i32::from(q.proto), libc::IPPROTO_TCP | libc::IPPROTO_UDP) {
-        return None;
-    }
+    // What rtm_getroute_parse_ip_proto takes; it makes an echo request of ICMP, and ports go with the other two only.
+    let ports = match (i32::from(q.proto), q.family) {
+        (libc::IPPROTO_TCP | libc::IPPROTO_UDP, _) => true,
+        (libc::IPPROTO_ICMP, Family::V4) | (libc::IPPROTO_ICMPV6, Family::V6) => false,
+        _ => return None,
+    };
     let iif = names.ifindex(q.iif)?;
     let mut header = [0; RTMSG_LEN];
     header[0] = if q.family == Family::V4 {
@@ -128,9 +131,12 @@ fn request(q: &Question, names: &impl IfaceNames) -> Option<Request> {
         .attr(RTA_DST, &q.dst.to_be_bytes()[width..])
         .attr(RTA_SRC, &q.src.to_be_bytes()[width..])
         .attr(RTA_IIF, &iif.to_ne_bytes())
-        .attr(RTA_IP_PROTO, &[q.proto])
-        .attr(RTA_SPORT, &q.sport.to_be_bytes())
-        .attr(RTA_DPORT, &q.dport.to_be_bytes());
+        .attr(RTA_IP_PROTO, &[q.proto]);
+    if ports {
+        request = request
+            .attr(RTA_SPORT, &q.sport.to_be_bytes())
+            .attr(RTA_DPORT, &q.dport.to_be_bytes());
+    }
     if q.flow_label != 0 && q.family == Family::V6 {
         request = request.attr(RTA_FLOWLABEL, &q.flow_label.to_be_bytes());
     }

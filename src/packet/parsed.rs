@@ -1,4 +1,6 @@
 //! What rx found out about a packet, once, within one cache line. Later stages trust it and do not look at lengths again.
+//!
+//! Offsets count from the start of the frame, so that a rewrite needs no second parse.
 
 use super::PortIndex;
 use std::fmt;

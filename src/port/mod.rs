@@ -26,9 +26,9 @@ mod mem;
 mod netdev;
 mod pcap;
 mod stamp;
-pub mod wait;
 #[cfg(feature = "xdp")]
 pub mod umem;
+pub mod wait;
 #[cfg(feature = "xdp")]
 pub mod xsk;
 

@@ -3,7 +3,7 @@
 //! punted: the kernel sends the ICMP error, fragments, or says nothing, as configured.
 
 use super::routing::Way;
-use crate::packet::{Family, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
 use crate::table::iface::{Iface, IfaceIndex};
 use std::ops::ControlFlow::Continue;
@@ -31,13 +31,8 @@ pub fn check<'a>(
     if way.nexthop.iface == iif && iface.family(packet.family).redirects {
         return Verdict::punt(PuntReason::Redirect);
     }
-    // A route's own MTU holds for IPv4 only: IPv6 forwards by the link's (ip6_dst_mtu_maybe_forward).
     let link_mtu = egress.mtu[packet.family as usize];
-    let mtu = if packet.family == Family::V4 && way.mtu != 0 {
-        way.mtu.min(link_mtu)
-    } else {
-        link_mtu
-    };
+    let mtu = if way.mtu != 0 { way.mtu.min(link_mtu) } else { link_mtu };
     if u32::from(packet.l3_len()) > mtu {
         return Verdict::punt(PuntReason::MtuExceeded);
     }

@@ -14,6 +14,7 @@ use crate::table::Snapshot;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
 use crate::table::oracle::{Answer, Answers, Asked, Question};
+use crate::wire::Protocol;
 use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 
@@ -87,7 +88,8 @@ pub fn route(
         RouteKind::Refused => return Verdict::punt(PuntReason::Unreachable),
         RouteKind::Throw => return Verdict::punt(PuntReason::NoRoute),
     }
-    if route.left.is_some() {
+    let excepted = packet.family == Family::V6 && snapshot.exceptions_v6.contains(&packet.dst);
+    if route.left.is_some() || excepted {
         return Verdict::punt(PuntReason::RouteNotCarried);
     }
     if packet.family == Family::V4 {
@@ -167,35 +169,62 @@ fn ask(
     }
 }
 
-/// The flow as the kernel's multipath hash sees it (fib_multipath_hash, rt6_multipath_hash): policy 0 hashes addresses
-/// (IPv6: and the flow label), policy 1 the 5-tuple. ICMP errors are hashed by the packet inside them, and fragments
-/// have no ports that the kernel would look at: it alone decides those, as it does for the other policies.
+/// The flow as the kernel's multipath hash sees it (fib_multipath_hash, rt6_multipath_hash). Policy 0 hashes addresses, of
+/// IPv6 the protocol and the flow label too, so one question serves many flows between two hosts; the others look at the
+/// 5-tuple, at the packet inside a tunnel, or at chosen fields. `None` where the kernel would look at what cannot be asked
+/// about: ICMP errors are hashed by the packet inside them, tunnels by theirs, and fragments have no ports.
 fn question(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, policy: u8) -> Option<Question> {
-    const ICMP: u8 = 1;
-    const ICMPV6: u8 = 58;
-    let error_or_fragment = packet.proto == ICMP || packet.proto == ICMPV6 || packet.flags.any(Flags::FRAGMENT);
-    if error_or_fragment || policy > 1 {
+    let proto = Protocol(packet.proto);
+    let is_icmp = proto == Protocol::ICMP || proto == Protocol::ICMPV6;
+    let fragment = packet.flags.any(Flags::FRAGMENT);
+    if is_icmp && (fragment || !is_echo(packet, bytes)) {
         return None;
     }
-    let ports = policy == 1 && packet.flags.any(Flags::PORTS);
-    let label = match (
-        packet.family,
-        bytes.get(usize::from(packet.l3)..usize::from(packet.l3) + 4),
-    ) {
-        (Family::V6, Some(&[_, b1, b2, b3])) => u32::from_be_bytes([0, b1 & 0x0f, b2, b3]),
-        _ => 0,
+    let (proto, sport, dport) = match (policy, packet.family) {
+        (0, Family::V4) => (Protocol::UDP, 0, 0),
+        (0, Family::V6) if askable(proto) => (proto, 0, 0),
+        // What the kernel hashes of an IPv6 packet then, it does not hash of a question.
+        (2.., Family::V6) => return None,
+        _ if fragment || !askable(proto) => return None,
+        _ if is_icmp => (proto, 0, 0),
+        _ => (proto, packet.sport, packet.dport),
     };
+    let hashes_label = packet.family == Family::V6 && policy == 0;
+    let flow_label = if hashes_label { flow_label(packet, bytes) } else { 0 };
+    let tos = packet.tos;
     Some(Question {
         family: packet.family,
         src: packet.src,
         dst: packet.dst,
         iif,
-        proto: packet.proto,
-        tos: packet.tos,
-        sport: if ports { packet.sport } else { 0 },
-        dport: if ports { packet.dport } else { 0 },
-        flow_label: label,
+        proto: proto.0,
+        tos,
+        sport,
+        dport,
+        flow_label,
     })
+}
+
+/// The protocols that the kernel takes in a question; ICMP stands for an echo there.
+fn askable(proto: Protocol) -> bool {
+    [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6].contains(&proto)
+}
+
+/// Whether an ICMP packet is an echo request or reply: its first byte, the type, says so.
+fn is_echo(packet: &Parsed, bytes: &[u8]) -> bool {
+    let kind = bytes.get(usize::from(packet.l4)).copied();
+    match packet.family {
+        Family::V4 => matches!(kind, Some(0 | 8)),
+        Family::V6 => matches!(kind, Some(128 | 129)),
+    }
+}
+
+/// The low 20 bits of an IPv6 header's first word.
+fn flow_label(packet: &Parsed, bytes: &[u8]) -> u32 {
+    let header = bytes
+        .get(usize::from(packet.l3)..)
+        .and_then(|header| header.first_chunk());
+    header.map_or(0, |&[_, b1, b2, b3]| u32::from_be_bytes([0, b1 & 0x0f, b2, b3]))
 }
 
 /// IPv4 addresses that a forwarded packet cannot have: source multicast, class E broadcast, zero or loopback; destination

@@ -107,11 +107,14 @@ fn parse_v6(bytes: &[u8], payload: &[u8], port: PortIndex) -> Step<Parsed> {
     if ip.payload_len() == 0 && ip.next_header() == Protocol::HOP_BY_HOP {
         return Verdict::punt(PuntReason::Extension); // a jumbogram, by its option
     }
-    let upper = ip.upper();
-    let mut flags = flag(upper.fragment.is_some(), Flags::FRAGMENT) | flag(upper.extensions, Flags::EXTENSION);
-    let (l4, end) = (L3 + upper.offset, L3 + ipv6::HEADER_LEN + ip.payload_len());
-    let first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
-    let ports = ports(bytes, l4, end, upper.protocol, first);
+    let next = ip.next_header();
+    let (offset, proto, first, mut flags) = if next.is_extension() {
+        behind_extensions(&ip)
+    } else {
+        (ipv6::HEADER_LEN, next, true, 0)
+    };
+    let (l4, end) = (L3 + offset, L3 + ipv6::HEADER_LEN + ip.payload_len());
+    let ports = ports(bytes, l4, end, proto, first);
     flags |= flag(ports.is_some(), Flags::PORTS);
     let (sport, dport) = ports.unwrap_or_default();
     Continue(Parsed {
@@ -123,12 +126,26 @@ fn parse_v6(bytes: &[u8], payload: &[u8], port: PortIndex) -> Step<Parsed> {
         end: end as u16,
         sport,
         dport,
-        proto: upper.protocol.0,
+        proto: proto.0,
         ttl: ip.hop_limit(),
         tos: ip.traffic_class(),
         flags: Flags(flags),
         family: Family::V6,
     })
+}
+
+/// Where the upper layer starts, which it is, whether its first bytes are there, and the flags. Out of line: few packets
+/// come here, and the others need not build an [`ipv6::Upper`].
+#[cold]
+fn behind_extensions(ip: &ipv6::Packet<&[u8]>) -> (usize, Protocol, bool, u8) {
+    let upper = ip.upper();
+    let flags = Flags::EXTENSION | flag(upper.fragment.is_some(), Flags::FRAGMENT);
+    (
+        upper.offset,
+        upper.protocol,
+        upper.fragment.is_none_or(|fragment| fragment.offset == 0),
+        flags,
+    )
 }
 
 /// The addresses that `ip6_rcv_core` refuses from an Ethernet port: loopback on either side, a multicast source, and a

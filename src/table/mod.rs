@@ -9,6 +9,6 @@ pub mod fib;
 pub mod iface;
 pub mod neighbor;
 pub mod oracle;
-mod snapshot;
+pub mod snapshot;
 
 pub use snapshot::Snapshot;

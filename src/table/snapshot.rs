@@ -8,6 +8,9 @@ use crate::packet::{Addr, Family, PortIndex};
 use hashbrown::HashSet;
 use std::sync::Arc;
 
+/// A set of addresses of one family.
+pub type Addrs = HashSet<Addr, foldhash::fast::RandomState>;
+
 /// All tables that come from configuration. Cloning one shares every large part.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -22,7 +25,9 @@ pub struct Snapshot {
     /// The resolved neighbours.
     pub neighbors: Neighbors,
     /// The box's own IPv4 addresses: no forwarded packet may bear one as its source.
-    pub own_v4: Arc<HashSet<Addr, foldhash::fast::RandomState>>,
+    pub own_v4: Arc<Addrs>,
+    /// IPv6 destinations with an exception (a path MTU, a redirect) that only the kernel knows.
+    pub exceptions_v6: Arc<Addrs>,
     /// Source validation must look routes up even where `rp_filter` is off: the box has local routes that are not its
     /// addresses, or rules of its own (the kernel's `fib_has_custom_local_routes`, `fib4_has_custom_rules`).
     pub full_source_check: bool,
@@ -43,6 +48,7 @@ impl Default for Snapshot {
             fib: Family::ALL.map(Fib::new),
             neighbors: Neighbors::default(),
             own_v4: Arc::default(),
+            exceptions_v6: Arc::default(),
             full_source_check: false,
             multipath_policy: [0; 2],
             multipath_epoch: 0,

@@ -17,10 +17,20 @@
 //! eight independent lanes, which the compiler turns into vectors.
 
 /// Sum of `bytes` as 16-bit words in network order; an odd last byte counts as the high half of a word.
-///
-/// Cannot overflow: each lane grows by at most 2^32 per 32 bytes.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
+    u64::from(u16::from_be(fold(native(bytes))))
+}
+
+/// Whether `bytes` sum to 0xffff, as they do with their right checksum in them. That sum is the same in any byte order.
+#[inline]
+pub fn holds(bytes: &[u8]) -> bool {
+    fold(native(bytes)) == 0xffff
+}
+
+/// Sum of 16-bit words in the machine's order. Cannot overflow: each lane grows by at most 2^32 per 32 bytes.
+#[inline]
+fn native(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let mut lanes = [0u64; 8];
     for block in blocks {
@@ -40,18 +50,16 @@ pub fn sum(bytes: &[u8]) -> u64 {
         [a, b, c] => [a, b, c, 0],
         _ => [0; 4],
     };
-    total += u64::from(u32::from_ne_bytes(last));
-    u64::from(u16::from_be(fold(total)))
+    total + u64::from(u32::from_ne_bytes(last))
 }
 
 /// Folds a sum to 16 bits, carries added back in. 0 only for a sum of 0.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    let (half, carry) = ((sum >> 32) as u32).overflowing_add(sum as u32);
+    let half = half + carry as u32;
+    // Both halves of a word added to each other: the upper one gets the carry of the lower, as in the kernel's csum_fold.
+    (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
 }
 
 /// Checksum of `bytes`, which hold 0 in the checksum field.
@@ -211,6 +219,10 @@ mod tests {
     #[test]
     fn sum_of_nothing_and_of_the_largest_packet() {
         assert_eq!(fold(sum(&[])), 0);
+        assert_eq!(
+            [fold(u64::MAX), fold(0xffff_ffff), fold(0xffff), fold(0x1_0000_0000)],
+            [0xffff, 0xffff, 0xffff, 1]
+        );
         assert_eq!(fold(sum(&[0; 64])), 0);
         assert_eq!(fold(sum(&[0xff; 65535])), naive(&[0xff; 65535]));
     }
@@ -273,6 +285,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn fold_is_the_rest_by_ffff(sum: u64) {
+            let rest = (sum % 0xffff) as u16;
+            prop_assert_eq!(fold(sum), if rest == 0 && sum != 0 { 0xffff } else { rest });
+        }
+
         #[test]
         fn sum_equals_the_naive_one(bytes in prop::collection::vec(any::<u8>(), 0..300), skip in 0usize..8) {
             let bytes = bytes.get(skip..).unwrap_or(&[]);

@@ -105,7 +105,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// Whether the checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
-        checksum::fold(checksum::sum(self.bytes())) == 0xffff
+        checksum::holds(self.bytes())
     }
 }
 

@@ -19,7 +19,10 @@ pub fn in_netns(test: impl FnOnce() + Send + 'static) {
         // SAFETY: affects this thread only, which ends with the test.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
             let e = io::Error::last_os_error();
-            assert!(std::env::var_os("CI").is_none(), "unshare(CLONE_NEWNET): {e}, and CI is set");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "unshare(CLONE_NEWNET): {e}, and CI is set"
+            );
             eprintln!("SKIPPED: unshare(CLONE_NEWNET): {e}");
             return;
         }
@@ -33,13 +36,33 @@ pub fn in_netns(test: impl FnOnce() + Send + 'static) {
 
 /// Runs ip(8) in this thread's namespace.
 pub fn ip(args: &str) {
-    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8)");
-    assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("ip(8)");
+    assert!(
+        output.status.success(),
+        "ip {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The same, where the kernel may lack what is asked for.
+pub fn try_ip(args: &str) -> bool {
+    Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("ip(8)")
+        .status
+        .success()
 }
 
 /// What ip(8) prints.
 pub fn ip_shows(args: &str) -> String {
-    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8)");
+    let output = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("ip(8)");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -54,7 +77,9 @@ pub fn ifindex(name: &str) -> u32 {
 /// The port `p0`, with 4 receive queues, and its far end `p1`. Both up, without IPv6.
 pub fn veth_pair(mtu: u32) -> (u32, u32) {
     let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
-    ip(&format!("link add p0 address {mac} mtu {mtu} numrxqueues 4 numtxqueues 4 type veth peer name p1 mtu {mtu}"));
+    ip(&format!(
+        "link add p0 address {mac} mtu {mtu} numrxqueues 4 numtxqueues 4 type veth peer name p1 mtu {mtu}"
+    ));
     for name in ["p0", "p1"] {
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
         ip(&format!("link set {name} up"));
@@ -93,9 +118,23 @@ impl Packets {
         (address.sll_family, address.sll_protocol) = (libc::AF_PACKET as u16, every);
         address.sll_ifindex = ifindex as i32;
         set_option(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1i32);
-        set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: 0, tv_usec: 20_000 });
+        set_option(
+            &fd,
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            &libc::timeval {
+                tv_sec: 0,
+                tv_usec: 20_000,
+            },
+        );
         // SAFETY: an address of the stated size.
-        let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32) };
+        let bound = unsafe {
+            libc::bind(
+                fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of_val(&address) as u32,
+            )
+        };
         assert_eq!(bound, 0, "bind: {}", io::Error::last_os_error());
         Self { fd }
     }
@@ -113,7 +152,10 @@ impl Packets {
         let mut control = [0u64; 16];
         // SAFETY: all zeros is valid for both.
         let (mut from, mut message): (libc::sockaddr_ll, libc::msghdr) = unsafe { std::mem::zeroed() };
-        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let mut part = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
         (message.msg_name, message.msg_namelen) = ((&raw mut from).cast(), size_of_val(&from) as u32);
         (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
         (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
@@ -128,7 +170,12 @@ impl Packets {
             }
             bytes.truncate(len as usize);
             let protocol = u16::from_be(from.sll_protocol);
-            return Some(Seen { kind: from.sll_pkttype, protocol, vlan: vlan_of(&message), bytes });
+            return Some(Seen {
+                kind: from.sll_pkttype,
+                protocol,
+                vlan: vlan_of(&message),
+                bytes,
+            });
         }
     }
 
@@ -175,7 +222,10 @@ impl XdpSocket {
         assert!(fd >= 0, "AF_XDP: {}", io::Error::last_os_error());
         // SAFETY: fresh.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
         // SAFETY: a fresh mapping; it is never unmapped, for the kernel may write into it.
         let memory = unsafe { libc::mmap(std::ptr::null_mut(), BYTES, protection, flags, -1, 0) };
         assert_ne!(memory, libc::MAP_FAILED);
@@ -183,7 +233,11 @@ impl XdpSocket {
         let mut umem: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
         (umem.addr, umem.len, umem.chunk_size) = (memory as u64, BYTES as u64, 2048);
         set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem);
-        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING] {
+        for ring in [
+            libc::XDP_UMEM_FILL_RING,
+            libc::XDP_UMEM_COMPLETION_RING,
+            libc::XDP_RX_RING,
+        ] {
             set_option(&fd, libc::SOL_XDP, ring, &64u32);
         }
         Self { fd }

@@ -7,6 +7,7 @@
 
 #![cfg(feature = "xdp")]
 
+mod decisions;
 mod frames;
 mod lab;
 mod punt;

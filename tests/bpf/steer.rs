@@ -1,5 +1,6 @@
 //! steer, decision by decision.
 
+use crate::decisions::*;
 use crate::frames::*;
 use crate::lab::*;
 use bypath::control::jiffies::Jiffies;
@@ -9,12 +10,8 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const SRC: [u8; 4] = [10, 0, 1, 2];
-const DST: [u8; 4] = [10, 0, 2, 2];
-const LOCAL: [u8; 4] = [10, 0, 1, 1];
-const NET_BROADCAST: [u8; 4] = [10, 0, 1, 255];
-
-/// p0 with three queues: 0 has a socket and a live worker, 1 a socket and a stalled worker, 2 no socket.
+/// p0 with three queues: 0 has a socket and a live worker, 1 a socket and a stalled worker, 2 no socket. The slot
+/// behind them, which its fourth queue would reach, is another port's and in use.
 struct Lab {
     steer: Steer,
     port: SteerPort,
@@ -44,12 +41,21 @@ impl Lab {
             carry_v6: true,
             ..SteerPort::default()
         };
-        steer.set_local([IpAddr::from(LOCAL), IpAddr::from(NET_BROADCAST), IpAddr::from(v6(1, 1))]).unwrap();
+        steer
+            .set_local([IpAddr::from(LOCAL), IpAddr::from(NET_BROADCAST), IpAddr::from(v6(1, 1))])
+            .unwrap();
         steer.set_port(ifindex, &port).unwrap();
-        let sockets = vec![XdpSocket::new(), XdpSocket::new()];
+        let sockets = vec![XdpSocket::new(), XdpSocket::new(), XdpSocket::new()];
         steer.set_slot(10, sockets[0].fd(), LIVE).unwrap();
         steer.set_slot(11, sockets[1].fd(), DEAD).unwrap();
-        let lab = Self { steer, port, ifindex, far, _sockets: sockets };
+        steer.set_slot(13, sockets[2].fd(), LIVE).unwrap();
+        let lab = Self {
+            steer,
+            port,
+            ifindex,
+            far,
+            _sockets: sockets,
+        };
         lab.beat();
         lab
     }
@@ -71,7 +77,11 @@ impl Lab {
         let before = self.steer.stats(INDEX).unwrap();
         let trial = self.steer.trial(self.ifindex, queue, frame).unwrap();
         let after = self.steer.stats(INDEX).unwrap();
-        let moved: Vec<Decision> = after.iter().filter(|&(d, count)| count != before.of(d)).map(|(d, _)| d).collect();
+        let moved: Vec<Decision> = after
+            .iter()
+            .filter(|&(d, count)| count != before.of(d))
+            .map(|(d, _)| d)
+            .collect();
         assert_eq!(moved.len(), 1, "counters moved: {moved:?}");
         assert_eq!(after.of(moved[0]), before.of(moved[0]) + 1);
         assert_eq!(trial.redirected, moved[0] == Decision::Redirect);
@@ -85,129 +95,6 @@ impl Lab {
     }
 }
 
-fn transit() -> Vec<u8> {
-    v4(|_| ())
-}
-
-fn v4(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    ethernet(MAC, 0x0800, &ipv4(SRC, DST, 17, &udp(22), edit))
-}
-
-fn v4_addresses(src: [u8; 4], dst: [u8; 4]) -> Vec<u8> {
-    ethernet(MAC, 0x0800, &ipv4(src, dst, 17, &udp(22), |_| ()))
-}
-
-fn v6_of(next: u8, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    ethernet(MAC, 0x86dd, &ipv6(v6(1, 2), v6(2, 2), next, &udp(22), edit))
-}
-
-fn v6_addresses(src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
-    ethernet(MAC, 0x86dd, &ipv6(src, dst, 17, &udp(22), |_| ()))
-}
-
-fn v6_ending(first: &[u8], last: &[u8]) -> [u8; 16] {
-    let mut address = [0; 16];
-    address[..first.len()].copy_from_slice(first);
-    address[16 - last.len()..].copy_from_slice(last);
-    address
-}
-
-fn set_total(packet: &mut [u8], len: u16) {
-    packet[2..4].copy_from_slice(&len.to_be_bytes());
-}
-
-/// Frames that need nothing but what `Lab::new` set up.
-fn table() -> Vec<(&'static str, Vec<u8>, Decision)> {
-    use Decision::*;
-    let cut = |mut frame: Vec<u8>, len: usize| {
-        frame.truncate(len);
-        frame
-    };
-    let padded = |mut frame: Vec<u8>, by: usize| {
-        frame.resize(frame.len() + by, 0);
-        frame
-    };
-    let host = [10, 0, 2, 2];
-    let mut rows = vec![
-        ("udp over ipv4", transit(), Redirect),
-        ("tcp over ipv4", ethernet(MAC, 0x0800, &ipv4(SRC, DST, 6, &[0; 20], |_| ())), Redirect),
-        ("unknown protocol", ethernet(MAC, 0x0800, &ipv4(SRC, DST, 253, &[], |_| ())), Redirect),
-        ("padding behind ipv4", padded(transit(), 18), Redirect),
-        ("first fragment", v4(|p| p[6] = 0x20), Redirect),
-        ("later fragment", v4(|p| p[7] = 0x10), Redirect),
-        ("ttl 2", v4(|p| p[8] = 2), Redirect),
-        ("ttl 1", v4(|p| p[8] = 1), Ttl),
-        ("ttl 0", v4(|p| p[8] = 0), Ttl),
-        ("ethernet header only", cut(transit(), 14), Truncated),
-        ("half an ipv4 header", cut(transit(), 30), Truncated),
-        ("19 bytes of ipv4", cut(transit(), 33), Truncated),
-        ("ipv4 one byte short", cut(transit(), transit().len() - 1), Truncated),
-        ("ipv4 length beyond the frame", v4(|p| set_total(p, 1500)), Truncated),
-        ("ipv4 length 65535", v4(|p| set_total(p, 65535)), Truncated),
-        ("ipv4 length below its header", v4(|p| set_total(p, 19)), Malformed),
-        ("ipv4 length 0", v4(|p| set_total(p, 0)), Malformed),
-        ("version 6 in ipv4", v4(|p| p[0] = 0x65), Malformed),
-        ("version 0 in ipv4", v4(|p| p[0] = 0x05), Malformed),
-        ("ihl 4", v4(|p| p[0] = 0x44), Malformed),
-        ("options", v4(|p| p[0] = 0x46), Options),
-        ("options up to the end", v4(|p| p[0] = 0x4c), Options),
-        ("ihl beyond the length", v4(|p| (p[0], p[3]) = (0x4f, 50)), Malformed),
-        ("local", v4_addresses(SRC, LOCAL), Local),
-        ("subnet broadcast", v4_addresses(SRC, NET_BROADCAST), Local),
-        ("other host", v4_addresses(SRC, host), Redirect),
-        ("to broadcast", v4_addresses(SRC, [255; 4]), Martian),
-        ("to class e", v4_addresses(SRC, [240, 0, 0, 1]), Redirect),
-        ("to multicast at our mac", v4_addresses(SRC, [224, 0, 0, 5]), Martian),
-        ("to the last multicast", v4_addresses(SRC, [239, 255, 255, 255]), Martian),
-        ("to loopback", v4_addresses(SRC, [127, 0, 0, 1]), Martian),
-        ("to net zero", v4_addresses(SRC, [0, 1, 2, 3]), Martian),
-        ("from broadcast", v4_addresses([255; 4], host), Martian),
-        ("from multicast", v4_addresses([224, 0, 0, 1], host), Martian),
-        ("from loopback", v4_addresses([127, 1, 2, 3], host), Martian),
-        ("from zero", v4_addresses([0; 4], host), Martian),
-        ("from 128.0.0.1", v4_addresses([128, 0, 0, 1], host), Redirect),
-        ("broadcast mac", ethernet(BROADCAST, 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())), Group),
-        ("multicast mac", ethernet([1, 0, 0x5e, 0, 0, 5], 0x0800, &[0; 40]), Group),
-        ("stp", ethernet([1, 0x80, 0xc2, 0, 0, 0], 39, &[0; 50]), Group),
-        ("foreign mac", ethernet([2, 0, 0, 0, 0, 2], 0x0800, &ipv4(SRC, DST, 17, &udp(4), |_| ())), ForeignMac),
-        ("mac that differs in the first byte", ethernet([6, 0, 0, 0, 0, 1], 0x0800, &[0; 40]), ForeignMac),
-        ("mac that differs in the middle", ethernet([2, 0, 1, 0, 0, 1], 0x0800, &[0; 40]), ForeignMac),
-        ("802.1q", ethernet(MAC, 0x8100, &[0, 5, 8, 0, 0x45, 0, 0, 20]), Vlan),
-        ("802.1ad", ethernet(MAC, 0x88a8, &[0; 40]), Vlan),
-        ("arp", ethernet(MAC, 0x0806, &[0; 28]), NotIp),
-        ("mpls", ethernet(MAC, 0x8847, &[0; 28]), NotIp),
-        ("llc", ethernet(MAC, 40, &[0; 40]), NotIp),
-        ("udp over ipv6", v6_of(17, |_| ()), Redirect),
-        ("esp over ipv6", v6_of(50, |_| ()), Redirect),
-        ("no next header", v6_of(59, |_| ()), Redirect),
-        ("padding behind ipv6", padded(v6_of(17, |_| ()), 6), Redirect),
-        ("hop limit 1", v6_of(17, |p| p[7] = 1), Ttl),
-        ("hop limit 2", v6_of(17, |p| p[7] = 2), Redirect),
-        ("39 bytes of ipv6", cut(v6_of(17, |_| ()), 53), Truncated),
-        ("ipv6 one byte short", cut(v6_of(17, |_| ()), 83), Truncated),
-        ("ipv6 length beyond the frame", v6_of(17, |p| p[4] = 0xff), Truncated),
-        ("version 4 in ipv6", v6_of(17, |p| p[0] = 0x45), Malformed),
-        ("ipv6 local", v6_addresses(v6(1, 2), v6(1, 1)), Local),
-        ("ipv6 to loopback", v6_addresses(v6(1, 2), v6_ending(&[], &[1])), Martian),
-        ("ipv6 to unspecified", v6_addresses(v6(1, 2), [0; 16]), Martian),
-        ("ipv6 to ::2", v6_addresses(v6(1, 2), v6_ending(&[], &[2])), Redirect),
-        ("ipv6 to multicast", v6_addresses(v6(1, 2), v6_ending(&[0xff, 2], &[1])), Martian),
-        ("ipv6 to link-local", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0x80], &[1])), Martian),
-        ("ipv6 to the last link-local", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xbf], &[1])), Martian),
-        ("ipv6 to fec0::1", v6_addresses(v6(1, 2), v6_ending(&[0xfe, 0xc0], &[1])), Redirect),
-        ("ipv6 to ::ffff:10.0.2.2", v6_addresses(v6(1, 2), v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2])), Redirect),
-        ("ipv6 from ::ffff:10.0.2.2", v6_addresses(v6_ending(&[], &[0xff, 0xff, 10, 0, 2, 2]), v6(2, 2)), Martian),
-        ("ipv6 from loopback", v6_addresses(v6_ending(&[], &[1]), v6(2, 2)), Martian),
-        ("ipv6 from unspecified", v6_addresses([0; 16], v6(2, 2)), Martian),
-        ("ipv6 from multicast", v6_addresses(v6_ending(&[0xff, 2], &[1]), v6(2, 2)), Martian),
-        ("ipv6 from link-local", v6_addresses(v6_ending(&[0xfe, 0x80], &[1]), v6(2, 2)), Martian),
-    ];
-    for next in [0, 43, 44, 51, 60, 135, 139, 140] {
-        rows.push(("ipv6 extension header", v6_of(next, |_| ()), Extension));
-    }
-    rows
-}
-
 #[test]
 fn each_frame_meets_its_decision() {
     in_netns(|| {
@@ -218,7 +105,13 @@ fn each_frame_meets_its_decision() {
             met.insert(expected);
         }
         // These have tests of their own, below.
-        met.extend([Decision::Reinjected, Decision::FamilyLeft, Decision::Left, Decision::NoSocket, Decision::Stalled]);
+        met.extend([
+            Decision::Reinjected,
+            Decision::FamilyLeft,
+            Decision::Left,
+            Decision::NoSocket,
+            Decision::Stalled,
+        ]);
         assert_eq!(met.len(), Decision::ALL.len(), "a decision without a frame");
     });
 }
@@ -242,9 +135,15 @@ fn a_family_is_left_by_its_flag() {
         let lab = Lab::new();
         let (four, six) = (transit(), v6_of(17, |_| ()));
         lab.set(|port| port.carry_v4 = false);
-        assert_eq!([&four, &six].map(|f| lab.decision(f)), [Decision::FamilyLeft, Decision::Redirect]);
+        assert_eq!(
+            [&four, &six].map(|f| lab.decision(f)),
+            [Decision::FamilyLeft, Decision::Redirect]
+        );
         lab.set(|port| port.carry_v6 = false);
-        assert_eq!([&four, &six].map(|f| lab.decision(f)), [Decision::Redirect, Decision::FamilyLeft]);
+        assert_eq!(
+            [&four, &six].map(|f| lab.decision(f)),
+            [Decision::Redirect, Decision::FamilyLeft]
+        );
     });
 }
 
@@ -253,9 +152,12 @@ fn a_queue_without_socket_or_live_worker_passes() {
     in_netns(|| {
         let lab = Lab::new();
         lab.beat();
-        for (queue, expected) in
-            [(0, Decision::Redirect), (1, Decision::Stalled), (2, Decision::NoSocket), (3, Decision::NoSocket)]
-        {
+        for (queue, expected) in [
+            (0, Decision::Redirect),
+            (1, Decision::Stalled),
+            (2, Decision::NoSocket),
+            (3, Decision::NoSocket),
+        ] {
             assert_eq!(lab.decision_on(queue, &transit()), expected, "queue {queue}");
         }
         lab.steer.clear_slot(10).unwrap();
@@ -284,7 +186,7 @@ fn the_heartbeat_decides_to_the_jiffy() {
             (limit - slack, Decision::Redirect),
             (limit + 2, Decision::Stalled),
             (limit * 1000, Decision::Stalled),
-            (1u64.wrapping_neg(), Decision::Redirect), // a jiffy ahead
+            (5u64.wrapping_neg(), Decision::Redirect), // ahead
         ];
         for (age, expected) in cases {
             let now = jiffies.now_from_ns(monotonic_ns());
@@ -307,8 +209,16 @@ fn a_pair_is_left_for_its_generation() {
         assert_eq!(lab.decision(&transit()), Decision::Redirect, "said in generation 4");
         lab.steer.leave(lab.ifindex, SRC.into(), DST.into(), 5).unwrap();
         assert_eq!(lab.decision(&transit()), Decision::Left);
-        assert_eq!(lab.decision(&v4_addresses(SRC, [10, 0, 2, 3])), Decision::Redirect, "another destination");
-        assert_eq!(lab.decision(&v4_addresses([10, 0, 1, 3], DST)), Decision::Redirect, "another source");
+        assert_eq!(
+            lab.decision(&v4_addresses(SRC, [10, 0, 2, 3])),
+            Decision::Redirect,
+            "another destination"
+        );
+        assert_eq!(
+            lab.decision(&v4_addresses([10, 0, 1, 3], DST)),
+            Decision::Redirect,
+            "another source"
+        );
         assert_eq!(lab.decision(&six), Decision::Redirect);
         lab.steer.leave(lab.far, src6, dst6, 5).unwrap();
         assert_eq!(lab.decision(&six), Decision::Redirect, "another port");
@@ -326,7 +236,9 @@ fn a_pair_is_left_for_its_generation() {
 fn local_addresses_come_and_go() {
     in_netns(|| {
         let lab = Lab::new();
-        lab.steer.set_local([IpAddr::from(DST), IpAddr::from(v6(1, 1))]).unwrap();
+        lab.steer
+            .set_local([IpAddr::from(DST), IpAddr::from(v6(1, 1))])
+            .unwrap();
         assert_eq!(lab.decision(&transit()), Decision::Local);
         assert_eq!(lab.decision(&v4_addresses(SRC, LOCAL)), Decision::Redirect);
         assert_eq!(lab.decision(&v6_addresses(v6(1, 2), v6(1, 1))), Decision::Local);
@@ -376,7 +288,13 @@ fn one_frame_in_64_is_stamped_or_all() {
         lab.set(|port| port.stamp_all = true);
         assert_eq!(stamped(100), 100);
         // Frames for the kernel carry none.
-        assert_eq!(lab.steer.trial(lab.ifindex, 0, &v4_addresses(SRC, LOCAL)).unwrap().stamp_ns, None);
+        assert_eq!(
+            lab.steer
+                .trial(lab.ifindex, 0, &v4_addresses(SRC, LOCAL))
+                .unwrap()
+                .stamp_ns,
+            None
+        );
     });
 }
 
@@ -387,7 +305,11 @@ fn the_cookie_is_cut_on_generic_ports_only() {
         let cookie = lab.steer.cookie();
         assert_ne!(cookie, [0; 16]);
         let guarded = [transit(), cookie.to_vec()].concat();
-        assert_eq!(lab.decision(&guarded), Decision::Redirect, "a native port does not look");
+        assert_eq!(
+            lab.decision(&guarded),
+            Decision::Redirect,
+            "a native port does not look"
+        );
         lab.set(|port| port.generic = true);
         assert_eq!(lab.decision(&transit()), Decision::Redirect);
         let trial = lab.steer.trial(lab.ifindex, 0, &guarded).unwrap();
@@ -437,14 +359,18 @@ fn fails_open(how: Attach, mode: AttachedMode) {
     while !passed() {
         assert!(beaten.elapsed() < Duration::from_secs(1), "still not in the kernel");
     }
-    assert!(beaten.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(50), "after {:?}", beaten.elapsed());
+    assert!(
+        beaten.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(50),
+        "after {:?}",
+        beaten.elapsed()
+    );
     let counts = lab.steer.stats(INDEX).unwrap();
     assert!(counts.of(Decision::Redirect) >= 1 && counts.of(Decision::Stalled) >= 1);
     lab.beat();
     assert!(!passed());
     drop(link);
     assert!(!ip_shows("link show p0").contains("xdp"), "still attached");
-    assert!(passed());
+    assert!((0..10).any(|_| passed()));
 }
 
 #[test]
@@ -458,11 +384,17 @@ fn auto_falls_back_and_says_why() {
     in_netns(|| {
         let lab = Lab::with_mtu(9000);
         let refused = lab.steer.attach(lab.ifindex, Attach::Native).unwrap_err();
-        assert!(matches!(refused, AttachError::Refused { mode: "native", .. }), "{refused}");
+        assert!(
+            matches!(refused, AttachError::Refused { mode: "native", .. }),
+            "{refused}"
+        );
         let link = lab.steer.attach(lab.ifindex, Attach::Auto).unwrap();
         assert_eq!(link.mode, AttachedMode::Generic);
         assert!(link.refused.is_some());
-        assert!(matches!(lab.steer.attach(4_000_000, Attach::Auto), Err(AttachError::NoDevice)));
+        assert!(matches!(
+            lab.steer.attach(4_000_000, Attach::Auto),
+            Err(AttachError::NoDevice)
+        ));
     });
 }
 

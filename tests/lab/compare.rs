@@ -8,8 +8,9 @@
 //! - how often and when the router asks for neighbours: the set of addresses asked for by broadcast or multicast is
 //!   compared, unicast probes are not;
 //! - multicast listener reports, IGMP and router solicitations, which the router sends by timers of its own;
-//! - where a test says so (`redirects_timed`), how many ICMP redirects there are and which packets they quote, since the
-//!   kernel spaces them by the clock: the set of (far end, receiver) is compared.
+//! - where a test says so (`redirects_timed`), how many ICMP redirects there are, to whom, and which packets they quote, since
+//!   the kernel spaces them by the clock, per source and per destination: that there are any is compared, per far end and
+//!   family. (The scenario `redirects` sends few enough for an exact comparison.)
 
 use super::packet::proto;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,8 +23,8 @@ pub enum Seen {
     Frame(Vec<u8>),
     /// A question for a neighbour.
     Asks(IpAddr),
-    /// A redirect to this host, where redirects are timed.
-    Redirects(IpAddr),
+    /// A redirect, of IPv4 or not, where redirects are timed.
+    Redirects { ipv4: bool },
     /// Timer noise.
     Noise,
 }
@@ -33,7 +34,7 @@ pub enum Seen {
 pub struct Rules {
     /// The router's own addresses.
     pub own: HashSet<IpAddr>,
-    /// Redirects are compared as a set.
+    /// How many redirects there are is free.
     pub redirects_timed: bool,
 }
 
@@ -91,9 +92,7 @@ impl Rules {
             return Some(Seen::Noise);
         }
         if self.redirects_timed && protocol == proto::ICMP && frame.get(34)? == &5 {
-            return Some(Seen::Redirects(
-                Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(30..34)?).ok()?).into(),
-            ));
+            return Some(Seen::Redirects { ipv4: true });
         }
         let mut frame = frame.to_vec();
         frame[18..20].fill(0);
@@ -120,9 +119,7 @@ impl Rules {
                     let target = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(62..78)?).ok()?);
                     Some(question(frame, target.into()))
                 }
-                137 if self.redirects_timed => Some(Seen::Redirects(
-                    Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(38..54)?).ok()?).into(),
-                )),
+                137 if self.redirects_timed => Some(Seen::Redirects { ipv4: false }),
                 _ => None,
             },
             _ => None,

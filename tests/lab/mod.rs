@@ -21,11 +21,13 @@
 pub mod bypath;
 pub mod compare;
 pub mod namespace;
+pub mod neighbor;
 pub mod packet;
 pub mod plan;
 pub mod report;
 pub mod respond;
 pub mod router;
+pub mod setup;
 pub mod sys;
 pub mod twin;
 pub mod wire;

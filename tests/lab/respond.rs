@@ -4,7 +4,8 @@
 //! else. It stops when it is dropped.
 
 use super::namespace::Namespace;
-use super::packet::{self, Mac};
+use super::neighbor;
+use super::packet::Mac;
 use super::sys::{PacketSocket, wait_readable};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -76,13 +77,13 @@ fn answer(frame: &[u8], known: &HashMap<IpAddr, Mac>) -> Option<Vec<u8>> {
             let asker_address = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(28..32)?).ok()?);
             let target = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(38..42)?).ok()?);
             let mac = *known.get(&target.into())?;
-            Some(packet::arp_reply(mac, target, asker, asker_address))
+            Some(neighbor::arp_reply(mac, target, asker, asker_address))
         }
         [0x86, 0xdd] if frame.get(20)? == &58 && frame.get(54)? == &135 => {
             let asker_address = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(22..38)?).ok()?);
             let target = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(62..78)?).ok()?);
             let mac = *known.get(&target.into())?;
-            Some(packet::neighbor_advertisement(mac, target, asker, asker_address))
+            Some(neighbor::neighbor_advertisement(mac, target, asker, asker_address))
         }
         _ => None,
     }

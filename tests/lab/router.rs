@@ -7,6 +7,10 @@
 use super::namespace::Namespace;
 use super::packet::{self, text};
 use super::wire::Wire;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What ethtool switches off on every interface of a lab.
 pub const OFFLOADS_OFF: &str = "rx off tx off sg off tso off gso off gro off rxvlan off txvlan off";
@@ -86,6 +90,42 @@ impl Lab {
         for port in 0..self.wires.len() {
             self.router.run(&format!("ethtool -K d{port} {OFFLOADS_OFF}"));
         }
+    }
+
+    /// The router's own addresses.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let text = self.router.run("ip -o addr show");
+        let mut words = text.split_whitespace().peekable();
+        let mut own = Vec::new();
+        while let Some(word) = words.next() {
+            if matches!(word, "inet" | "inet6") {
+                let address = words
+                    .peek()
+                    .and_then(|address| address.split('/').next())
+                    .expect("an address");
+                own.push(address.parse().expect("an address"));
+            }
+        }
+        own
+    }
+
+    /// Applies a configuration and waits until it is in force. The kernel makes an IPv6 address usable from a work queue, a
+    /// little after the command has returned: its entry in the table `local` tells.
+    pub fn apply(&self, commands: &[String]) {
+        self.router.apply(commands);
+        let until = Instant::now() + IN_FORCE_WITHIN;
+        while Instant::now() < until {
+            let local = self.router.run("ip -6 -o route show table local");
+            let in_force = |address: &IpAddr| {
+                let entry = format!("local {address} ");
+                address.is_ipv4() || local.lines().any(|line| line.starts_with(&entry))
+            };
+            if self.own_addresses().iter().all(in_force) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("an IPv6 address is not in force after {IN_FORCE_WITHIN:?}");
     }
 
     /// Takes what has arrived at all far ends.

@@ -18,7 +18,8 @@ use super::compare::{Rules, Seen};
 use super::namespace::Namespace;
 use super::packet::Mac;
 use super::report;
-use super::router::{Lab, Layout};
+use super::router::Lab;
+pub use super::setup::{Mode, Outcome, Setup, Share};
 use super::sys;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -35,86 +36,6 @@ const CHANGE_IN_FORCE: Duration = Duration::from_millis(150);
 /// Pause for each frame of a window that the kernel answered with nothing, so that windows of such frames do not pile up.
 const SILENT_PAUSE: Duration = Duration::from_micros(20);
 
-/// Which second lab a twin has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// With bypath.
-    Bypath,
-    /// A second kernel, to judge the harness; by `BYPATH_TWIN=kernel` only.
-    Kernel,
-}
-
-impl Mode {
-    /// What the environment says.
-    pub fn from_env() -> Self {
-        match std::env::var("BYPATH_TWIN").as_deref() {
-            Err(std::env::VarError::NotPresent) | Ok("" | "bypath") => Mode::Bypath,
-            Ok("kernel") => Mode::Kernel,
-            other => panic!("BYPATH_TWIN is `bypath` (default) or `kernel`, not {other:?}"),
-        }
-    }
-}
-
-/// How much of what was injected bypath must have forwarded.
-#[derive(Clone, Copy, Debug)]
-pub enum Share {
-    /// At least this part, 0.0 to 1.0.
-    AtLeast(f64),
-    /// Nothing at all: something that is not carried stands in the path of every frame.
-    Nothing,
-}
-
-/// What a twin is made of.
-pub struct Setup {
-    /// Names the test in output and file names.
-    pub name: String,
-    /// The links.
-    pub layout: Layout,
-    /// The router's configuration (`Namespace::apply`).
-    pub config: Vec<String>,
-    /// Extra arguments of `bypath run`.
-    pub arguments: Vec<String>,
-    /// Redirects are compared as a set.
-    pub redirects_timed: bool,
-    /// Frames of one flow must come in the kernel's order.
-    pub ordered: bool,
-    /// What replays this run, for the report.
-    pub seed: Option<u64>,
-}
-
-impl Setup {
-    /// A twin of `ports` ports with this configuration and nothing special.
-    pub fn new(name: &str, ports: usize, config: Vec<String>) -> Self {
-        Setup {
-            name: name.into(),
-            layout: Layout::ports(ports),
-            config,
-            arguments: Vec::new(),
-            redirects_timed: false,
-            ordered: false,
-            seed: None,
-        }
-    }
-}
-
-/// What came of a twin without a divergence.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Frames injected into each lab.
-    pub injected: u64,
-    /// Frames that each lab sent to its far ends (noise aside).
-    pub sent: u64,
-    /// bypath's counters; zeros without bypath.
-    pub totals: Totals,
-}
-
-impl Outcome {
-    /// Forwarded over injected.
-    pub fn share(&self) -> f64 {
-        self.totals.forwarded as f64 / self.injected.max(1) as f64
-    }
-}
-
 /// One lab, and how much of its captures has been counted.
 struct Side {
     lab: Lab,
@@ -125,7 +46,7 @@ struct Side {
 impl Side {
     fn new(setup: &Setup) -> Self {
         let lab = Lab::new(&setup.layout);
-        lab.router.apply(&setup.config);
+        lab.apply(&setup.config);
         let ports = setup.layout.ports;
         Side {
             lab,
@@ -144,22 +65,6 @@ impl Side {
                 .count();
             *counted = wire.captured.len();
         }
-    }
-
-    fn own_addresses(&self) -> Vec<IpAddr> {
-        let text = self.lab.router.run("ip -o addr show");
-        let mut words = text.split_whitespace().peekable();
-        let mut own = Vec::new();
-        while let Some(word) = words.next() {
-            if matches!(word, "inet" | "inet6") {
-                let address = words
-                    .peek()
-                    .and_then(|address| address.split('/').next())
-                    .expect("an address");
-                own.push(address.parse().expect("an address"));
-            }
-        }
-        own
     }
 }
 
@@ -186,8 +91,10 @@ impl Twin {
             tested.lab.switch_offloads_off();
             bypath
         });
+        let added = setup.config.iter().filter_map(|line| added_address(line));
+        let own = kernel.lab.own_addresses().into_iter().chain(added).collect();
         let rules = Rules {
-            own: kernel.own_addresses().into_iter().collect(),
+            own,
             redirects_timed: setup.redirects_timed,
         };
         Twin {
@@ -268,9 +175,9 @@ impl Twin {
     pub fn change(&mut self, commands: &[&str]) {
         self.settle();
         let commands: Vec<String> = commands.iter().map(|command| command.to_string()).collect();
-        self.kernel.lab.router.apply(&commands);
-        self.tested.lab.router.apply(&commands);
-        self.rules.own.extend(self.kernel.own_addresses());
+        self.kernel.lab.apply(&commands);
+        self.tested.lab.apply(&commands);
+        self.rules.own.extend(self.kernel.lab.own_addresses());
         self.changes.extend(commands);
         std::thread::sleep(CHANGE_IN_FORCE);
     }
@@ -426,4 +333,10 @@ impl Twin {
             self.changes.join("\n  "),
         );
     }
+}
+
+/// The address that a configuration line adds, though a later one may take it away again.
+fn added_address(line: &str) -> Option<IpAddr> {
+    let (_, rest) = line.split_once(" addr add ")?;
+    rest.split(['/', ' ']).next()?.parse().ok()
 }

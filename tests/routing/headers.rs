@@ -170,30 +170,30 @@ fn ipv4_header_checksums() {
 #[test]
 fn lengths_and_versions() {
     let mut twin = twin("lengths_and_versions");
-    let faults: Vec<Box<dyn Fn(&mut Packet)>> = vec![
-        Box::new(|packet| packet.length_fault = 1),
-        Box::new(|packet| packet.length_fault = 1000),
-        Box::new(|packet| packet.length_fault = -1),
-        Box::new(|packet| packet.length_fault = -20),
-        Box::new(|packet| packet.length_fault = -28),
-        Box::new(|packet| packet.length_fault = -60),
-        Box::new(|packet| packet.length_fault = -48),
-        Box::new(|packet| packet.cut = 1),
-        Box::new(|packet| packet.cut = 30),
-        Box::new(|packet| packet.cut = 45),
-        Box::new(|packet| packet.cut = 60),
-        Box::new(|packet| packet.cut = 2000),
-        Box::new(|packet| packet.first_byte = Some(0x44)),
-        Box::new(|packet| packet.first_byte = Some(0x46)),
-        Box::new(|packet| packet.first_byte = Some(0x4f)),
-        Box::new(|packet| packet.first_byte = Some(0x40)),
-        Box::new(|packet| packet.first_byte = Some(0x55)),
-        Box::new(|packet| packet.first_byte = Some(0x65)),
-        Box::new(|packet| packet.first_byte = Some(0x05)),
-        Box::new(|packet| packet.first_byte = Some(0x50)),
+    let faults: [fn(&mut Packet); 20] = [
+        |packet| packet.length_fault = 1,
+        |packet| packet.length_fault = 1000,
+        |packet| packet.length_fault = -1,
+        |packet| packet.length_fault = -20,
+        |packet| packet.length_fault = -28,
+        |packet| packet.length_fault = -60,
+        |packet| packet.length_fault = -48,
+        |packet| packet.cut = 1,
+        |packet| packet.cut = 30,
+        |packet| packet.cut = 45,
+        |packet| packet.cut = 60,
+        |packet| packet.cut = 2000,
+        |packet| packet.first_byte = Some(0x44),
+        |packet| packet.first_byte = Some(0x46),
+        |packet| packet.first_byte = Some(0x4f),
+        |packet| packet.first_byte = Some(0x40),
+        |packet| packet.first_byte = Some(0x55),
+        |packet| packet.first_byte = Some(0x65),
+        |packet| packet.first_byte = Some(0x05),
+        |packet| packet.first_byte = Some(0x50),
     ];
     for (src, dst) in plan::pairs(0, 1, 1) {
-        for fault in &faults {
+        for fault in faults {
             let packets = [
                 udp(src, dst, (1, 2), 40),
                 tcp(src, dst, (1, 2), 2, 20),

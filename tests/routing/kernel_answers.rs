@@ -1,6 +1,7 @@
 //! What only the kernel answers: local delivery, neighbours that are to be resolved, redirects, garbage.
 
-use crate::lab::packet::{arp_request, ip, neighbor_mac, neighbor_solicitation, ping, raw, tcp, udp, wire_mac};
+use crate::lab::neighbor::{arp_request, neighbor_solicitation};
+use crate::lab::packet::{ip, neighbor_mac, ping, raw, tcp, text, udp, wire_mac};
 use crate::lab::plan;
 use crate::lab::twin::{Setup, Share, Twin};
 use std::net::IpAddr;
@@ -131,47 +132,32 @@ fn neighbours_that_do_not_answer() {
 /// since the kernel spaces its redirects by time.
 #[test]
 fn redirects() {
-    let more = [
+    let hosts = || (10..40u16).map(|host| (host, [ip(&format!("10.0.0.{host}")), ip(&format!("fd00::{host:x}"))]));
+    // The sources are known, so that a redirect needs no question.
+    let known = hosts().flat_map(|(host, addresses)| {
+        let mac = text(neighbor_mac(0, host as u8));
+        addresses.map(|address| format!("ip neigh replace {address} lladdr {mac} dev d0 nud permanent"))
+    });
+    let routes = [
         "ip route add 10.50.0.0/16 via 10.0.0.3",
-        "ip route add fd00:50::/32 via fd00:0:0:0::3",
-    ];
-    let mut twin = Twin::start(Setup::new("redirects", 2, plan::config_with(2, &more)));
-    for host in 10..40u16 {
-        let (src4, src6) = (ip(&format!("10.0.0.{host}")), ip(&format!("fd00::{host:x}")));
-        for (src, net, onlink) in [(src4, "10.50.0.1", "10.0.0.4"), (src6, "fd00:50::1", "fd00::4")] {
-            let via = if src.is_ipv4() {
-                format!("ip neigh replace {src}")
-            } else {
-                format!("ip neigh replace {src}")
-            };
-            let line = format!("{via} lladdr 02:00:00:00:77:{host:02} dev d0 nud permanent");
-            if host == 10 {
-                // The sources are known, so that a redirect needs no question.
-                twin.change(
-                    &(10..40)
-                        .map(|h| {
-                            line.replace(&src.to_string(), &sibling(src, h))
-                                .replace(":77:10", &format!(":77:{h}"))
-                        })
-                        .collect::<Vec<_>>()
-                        .iter()
-                        .map(String::as_str)
-                        .collect::<Vec<_>>(),
-                );
-            }
-            let dst = ip(if host % 2 == 0 { net } else { onlink });
-            twin.send(0, [udp(src, dst, (host, 2), 20)]);
-        }
+        "ip route add fd00:50::/32 via fd00::3",
+    ]
+    .map(String::from);
+    let config = plan::config(2).into_iter().chain(routes).chain(known).collect();
+    let mut twin = Twin::start(Setup::new("redirects", 2, config));
+    for (host, [src4, src6]) in hosts() {
+        let by_route = host % 2 == 0;
+        let (dst4, dst6) = if by_route {
+            ("10.50.0.1", "fd00:50::1")
+        } else {
+            ("10.0.0.4", "fd00::4")
+        };
+        twin.send(
+            0,
+            [udp(src4, ip(dst4), (host, 2), 20), udp(src6, ip(dst6), (host, 2), 20)],
+        );
     }
     twin.finish(Share::AtLeast(0.0));
-}
-
-fn sibling(address: IpAddr, host: u16) -> String {
-    if address.is_ipv4() {
-        format!("10.0.0.{host}")
-    } else {
-        format!("fd00::{host:x}")
-    }
 }
 
 /// The same with redirects switched off: plain forwarding.

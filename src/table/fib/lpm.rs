@@ -9,15 +9,20 @@
 //!            `- children by octet, a bitmap
 //! ```
 //!
-//! A lookup takes the longest match of every node on its way as it descends, and never goes back. At 1,000,000 IPv4 routes
-//! it passes three nodes, of which the first two stay in the caches; a lone prefix, however long, is reached in one step
-//! from where it parts from the others, so IPv6 costs about the same. Memory is about 16 bytes a route plus 192 a node.
+//! A lookup goes down as far as the table knows the address, and back up to the first node with a prefix of it. Of
+//! 1,000,000 IPv4 routes it passes three nodes, of which the first two stay in the caches; a lone prefix, however long, is
+//! reached in one step from where it parts from the others, and so is a group of them, which keeps IPv6 short. Memory is
+//! some 30 bytes a route in a full IPv4 table and 120 in an IPv6 one. No number of routes is
+//! refused: the kernel's own table bounds it.
 //!
-//! A linear search over sorted prefixes is the specification (see the tests).
+//! A linear search over all prefixes is the specification (see the tests).
 
-use super::node::{Child, Key, Node, behind, head, longest, prefix_of};
-use crate::packet::Addr;
+use super::node::{Child, Key, Node, behind, head, longest, octet, prefix_of};
+use crate::packet::{Addr, BURST};
 use std::sync::Arc;
+
+/// From how many prefixes on a table is too large to stay in the second-level cache, and [`Lpm::warm`] is worth its while.
+const WARM_LEN_MIN: usize = 20_000;
 
 /// A table from prefix to `T`. `clone` shares everything.
 #[derive(Clone, Debug)]
@@ -64,32 +69,82 @@ impl<T: Clone> Lpm<T> {
     /// The longest prefix that `addr` has: its length in bits, and its value.
     #[inline]
     pub fn lookup(&self, addr: Addr) -> Option<(u8, &T)> {
-        let key = addr << self.shift;
+        // The most nodes on a path: one per octet.
+        if self.shift == 0 {
+            self.descend::<16>(addr)
+        } else {
+            self.descend::<4>(addr << self.shift)
+        }
+    }
+
+    /// Goes down as far as the table knows the octets of `key`; then back up, to the first node with a prefix of it. Most
+    /// searches end at the bottom, so the nodes above are not asked for their prefixes before that.
+    #[inline]
+    fn descend<const NODES: usize>(&self, key: Key) -> Option<(u8, &T)> {
         let octets = key.to_be_bytes();
-        let mut node = &*self.root;
-        let mut depth = 0;
-        let mut best = Best {
-            node,
-            depth: 0,
-            slot: 0,
-        };
+        let mut path = [(&*self.root, 0); NODES];
+        let mut last = 0;
+        let (mut node, mut depth) = path[0];
         loop {
-            let octet = octets[usize::from(depth & 15)];
-            let slot = longest(node.prefixes.bits(), octet);
-            if slot != 0 {
-                best = Best { node, depth, slot };
-            }
-            match node.children.get(octet) {
+            match node.children.get(octets[usize::from(depth & 15)]) {
                 Some(Child::Node(below, child)) => {
                     if *below != depth + 1 && head(key, 8 * below) != child.path {
-                        return best.found();
+                        break;
                     }
                     (node, depth) = (child, *below);
+                    last += 1;
+                    path[last & (NODES - 1)] = (node, depth);
                 }
                 Some(Child::Fringe(value)) => return Some((8 * depth + 8, value)),
                 Some(Child::Leaf(leaf)) if head(key, leaf.len) == leaf.key => return Some((leaf.len, &leaf.value)),
-                Some(Child::Leaf(_)) | None => return best.found(),
+                Some(Child::Leaf(_)) | None => break,
             }
+        }
+        loop {
+            let (node, depth) = path[last & (NODES - 1)];
+            let slot = longest(node.prefixes.bits(), octets[usize::from(depth & 15)]);
+            if slot != 0 {
+                let len = 8 * depth + (7 - slot.leading_zeros() as u8);
+                return Some((len, node.prefixes.get(slot)?));
+            }
+            last = last.checked_sub(1)?;
+        }
+    }
+
+    /// Brings what lookups of a burst's addresses will read into the caches. One lookup in a large table waits for memory
+    /// at every node; here the addresses go down side by side, a level at a time, so that they wait together. That halves
+    /// the time of random destinations in a full IPv6 table, and costs some 30 ns an address where the nodes were in the
+    /// caches already. Small tables are, and are left alone.
+    pub fn warm(&self, burst: &[Addr]) {
+        if self.len >= WARM_LEN_MIN {
+            self.descend_together(burst);
+        }
+    }
+
+    fn descend_together(&self, burst: &[Addr]) {
+        for burst in burst.chunks(BURST) {
+            let mut walks = [(&*self.root, 0, 0); BURST];
+            for (walk, addr) in walks.iter_mut().zip(burst) {
+                walk.2 = addr << self.shift;
+            }
+            let (mut going, mut seen) = (burst.len(), 0);
+            while going > 0 {
+                let mut still = 0;
+                for at in 0..going {
+                    let (node, depth, key) = walks[at];
+                    match node.children.get(octet(key, depth)) {
+                        Some(Child::Node(below, child)) => {
+                            walks[still] = (child, *below, key);
+                            still += 1;
+                        }
+                        Some(Child::Leaf(leaf)) => seen ^= leaf.len,
+                        Some(Child::Fringe(_)) | None => seen ^= longest(node.prefixes.bits(), octet(key, depth)),
+                    }
+                }
+                going = still;
+            }
+            // It is not used, but must be read.
+            std::hint::black_box(seen);
         }
     }
 
@@ -127,21 +182,6 @@ impl<T: Clone> Lpm<T> {
     fn key(&self, addr: Addr, len: u8) -> Key {
         assert!(len <= 128 - self.shift, "a prefix is not longer than an address");
         head(addr << self.shift, len)
-    }
-}
-
-/// The longest match so far: a slot of the prefixes of a node, 0 for none. Its value is not touched before it is needed.
-struct Best<'a, T> {
-    node: &'a Node<T>,
-    depth: u8,
-    slot: u8,
-}
-
-impl<'a, T> Best<'a, T> {
-    #[inline]
-    fn found(self) -> Option<(u8, &'a T)> {
-        let len = 8 * self.depth + (7 - (self.slot | 1).leading_zeros() as u8);
-        Some((len, self.node.prefixes.get(self.slot)?))
     }
 }
 

@@ -122,7 +122,7 @@ impl Fib {
             at += 1;
             // The default rules select everything: then this is all there is to ask of them.
             if !rule.is_for_all() {
-                if !self.matches(rule, key) {
+                if self.matches(rule, key) == rule.invert {
                     continue;
                 }
                 if let Some(why) = &rule.left {
@@ -143,6 +143,11 @@ impl Fib {
         Found::Nothing
     }
 
+    /// Brings what lookups of a burst's destinations will read into the caches; see [`Lpm::warm`].
+    pub fn warm(&self, burst: &[Addr]) {
+        self.tables.iter().for_each(|(_, table)| table.warm(burst));
+    }
+
     /// The route that a rule finds in its table, if it does not send the search on to the next rule.
     #[inline]
     fn lookup_table(&self, table: usize, dst: Addr, suppress_prefix_len: i16) -> Option<(u8, &Arc<Route>)> {
@@ -160,7 +165,7 @@ impl Fib {
         Some((len, route))
     }
 
-    /// Whether the selectors of `rule` that are carried match (fib_rule_match, fib4_rule_match, fib6_rule_match).
+    /// Whether the selectors of `rule` that are carried match, inverted or not (fib_rule_match, fib4_rule_match, fib6_rule_match).
     fn matches(&self, rule: &Rule, key: &FibKey) -> bool {
         // Of IPv4's TOS the kernel compares the three bits that RFC 791's precedence left (INET_DSCP_LEGACY_TOS_MASK); of
         // IPv6's traffic class the whole DSCP. Neither compares ECN.

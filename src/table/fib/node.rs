@@ -195,7 +195,8 @@ impl<T: Clone> Child<T> {
 }
 
 /// Octet number `depth` of `key`.
-fn octet(key: Key, depth: u8) -> u8 {
+#[inline]
+pub(super) fn octet(key: Key, depth: u8) -> u8 {
     key.to_be_bytes()[usize::from(depth & 15)]
 }
 
@@ -235,15 +236,12 @@ pub(super) fn prefix_of(path: Key, depth: u8, slot: u8) -> (Key, u8) {
 #[inline]
 pub(super) fn longest(prefixes: &[u64; 4], octet: u8) -> u8 {
     let (seventh, sixth) = (octet >> 1, octet >> 2);
-    let upper = if octet < 128 { prefixes[2] } else { prefixes[3] };
-    if upper >> (seventh & 63) & 1 != 0 {
-        return 128 | seventh;
-    }
-    if prefixes[1] >> sixth & 1 != 0 {
-        return 64 | sixth;
-    }
+    // Without branches: which lengths there are is as good as random. The longer a candidate, the higher its slot.
+    let in_7 = (prefixes[usize::from(2 | octet >> 7)] >> (seventh & 63) & 1) as u8 * (128 | seventh);
+    let in_6 = (prefixes[1] >> sixth & 1) as u8 * (64 | sixth);
     // Bit 0 is no slot and never set: with it no match yields 0.
-    63 - (prefixes[0] & CANDIDATES[usize::from(octet >> 3)] | 1).leading_zeros() as u8
+    let in_0_to_5 = 63 - (prefixes[0] & CANDIDATES[usize::from(octet >> 3)] | 1).leading_zeros() as u8;
+    in_7.max(in_6).max(in_0_to_5)
 }
 
 /// The slots of lengths 0-5 whose prefixes an octet has, by its first 5 bits.

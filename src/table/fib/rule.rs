@@ -50,12 +50,14 @@ pub struct Rule {
     pub iif: Option<IfaceIndex>,
     /// TOS or traffic class must be equal, in the bits that the kernel compares for the family; 0: any.
     pub tos: u8,
+    /// `not`: the rule is for what the selectors above do not match.
+    pub invert: bool,
     /// What happens on a match.
     pub action: Action,
     /// `suppress_prefixlength`: a route found whose prefix is not longer than this does not count; -1 for none.
     pub suppress_prefix_len: i16,
-    /// Has a selector or action that is not carried; what matches the selectors above then goes to the kernel. (A rule that
-    /// is inverted, `not`, must come with selectors that match everything.)
+    /// Has a selector or action that is not carried; what matches the selectors above then goes to the kernel. Of an
+    /// inverted rule nothing can be said then, so it must come with selectors that match everything, and not inverted.
     pub left: Left,
 }
 
@@ -68,6 +70,7 @@ impl Rule {
             to: Prefix::ALL,
             iif: None,
             tos: 0,
+            invert: false,
             action: Action::Lookup(table),
             suppress_prefix_len: -1,
             left: None,
@@ -77,6 +80,6 @@ impl Rule {
     /// Whether it matches every packet, and is carried.
     #[inline]
     pub(super) fn is_for_all(&self) -> bool {
-        self.from.len | self.to.len | self.tos == 0 && self.iif.is_none() && self.left.is_none()
+        self.from.len | self.to.len | self.tos == 0 && self.iif.is_none() && !self.invert && self.left.is_none()
     }
 }

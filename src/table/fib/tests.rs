@@ -301,13 +301,15 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let iif = prop::option::weighted(0.2, (0u16..3).prop_map(IfaceIndex));
     let tos = prop_oneof![3 => Just(0u8), 1 => Just(8u8)];
     let left = prop::option::weighted(0.1, Just(Arc::from(LEFT)));
-    (prefix(), prefix(), iif, tos, action, -1i16..33, left).prop_map(
-        |(from, to, iif, tos, action, suppress_prefix_len, left)| Rule {
+    let invert = prop::bool::weighted(0.2);
+    (prefix(), prefix(), iif, tos, invert, action, -1i16..33, left).prop_map(
+        |(from, to, iif, tos, invert, action, suppress_prefix_len, left)| Rule {
             pref: 0,
             from,
             to,
             iif,
             tos,
+            invert,
             action,
             suppress_prefix_len,
             left,
@@ -325,7 +327,7 @@ fn aloud(fib: &Fib, key: &FibKey, at: usize) -> String {
         && inside(rule.to, key.dst)
         && rule.iif.is_none_or(|iif| Some(iif) == key.iif)
         && (rule.tos == 0 || rule.tos == key.tos & 0x1c);
-    if !selected {
+    if selected == rule.invert {
         return aloud(fib, key, at + 1);
     }
     if rule.left.is_some() {

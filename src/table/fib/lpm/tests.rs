@@ -78,6 +78,9 @@ fn assert_same(bits: u8, table: &Lpm<u32>, naive: &Naive, probes: &[Addr]) {
     for addr in probes.iter().copied().chain(ends) {
         assert_eq!(table.lookup(addr), naive.lookup(bits, addr), "{addr:x}");
     }
+    // It answers nothing; but it must end, whatever the addresses and however many.
+    table.descend_together(probes);
+    table.descend_together(&probes.repeat(7));
     assert_shape(0, &table.root, true);
 }
 

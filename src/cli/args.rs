@@ -1,0 +1,281 @@
+//! The raw flags, by clap. Nothing is checked here but that a value can be read; what values mean together is
+//! `control::config`'s to judge, so that every way to start an instance is judged alike.
+//!
+//! The comments on commands and flags below are the help that an operator reads.
+
+use crate::control::api::Show;
+use crate::control::config::{Attach, Mode, Poll, RunConfig, parse_cpus};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
+
+const EXAMPLES: &str = "\
+Examples:
+  bypath doctor eth0 eth1        what of the hardware, the kernel and this user is in the way
+  bypath check eth0 eth1         what of the configuration would stay in the kernel
+  bypath run eth0 eth1           forward between eth0 and eth1 until Ctrl-C
+  bypath show totals             where every frame went
+  bypath trace --dst 10.1.0.0/16 --count 3";
+
+/// Forwards for Linux over AF_XDP, with the kernel's own configuration
+///
+/// bypath carries the packets that this box forwards, faster than the kernel and just as the kernel would. It takes routes
+/// and neighbours from the running kernel, and hands back to it every packet that it does not fully understand. Stop it,
+/// or kill it, and the kernel forwards as before.
+#[derive(Debug, Parser)]
+#[command(name = "bypath", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Wire(Wire),
+    Show(ShowArgs),
+    Trace(Trace),
+    Check(Check),
+    Doctor(Doctor),
+}
+
+/// Whether `name` is a subcommand.
+pub fn is_command(name: &str) -> bool {
+    Args::command().find_subcommand(name).is_some()
+}
+
+/// Forward between ports as the kernel is configured to
+///
+/// Runs in the foreground; prints `bypath: ready` when all ports forward. SIGINT or SIGTERM end it with a summary; the
+/// kernel then forwards by itself again. Needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bypath run eth0 eth1
+  bypath run eth0 eth1 --workers 2 --cpus 2-3 --metrics 127.0.0.1:9100
+  ip netns exec router bypath run d0 d1 --attach generic")]
+pub struct Run {
+    /// Interfaces to serve
+    #[arg(value_name = "PORT", required = true)]
+    pub ports: Vec<String>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Join two ports: frames of A leave on B and back
+///
+/// Frames pass untouched, but for checksums that the sender left to its network card. Needs no kernel configuration.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  bypath wire eth0 eth1")]
+pub struct Wire {
+    /// One end
+    pub a: String,
+    /// The other end
+    pub b: String,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Options {
+    /// How many workers (threads that forward)
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// CPUs to pin them to, in order, such as 2,4-5
+    #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
+    pub cpus: Option<Cpus>,
+    /// How AF_XDP moves packets
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// Where the XDP program runs
+    #[arg(long, value_enum, default_value_t)]
+    pub attach: Attach,
+    /// How a worker waits for packets
+    #[arg(long, value_enum, default_value_t)]
+    pub poll: Poll,
+    /// Name the control socket @bypath.NAME instead of @bypath
+    #[arg(long, value_name = "NAME")]
+    pub control: Option<String>,
+    /// Serve Prometheus metrics at http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Options {
+    /// The request for `ports` with these options, not validated yet.
+    pub fn config(self, ports: Vec<String>, wire: bool) -> RunConfig {
+        let Options {
+            workers,
+            cpus,
+            mode,
+            attach,
+            poll,
+            control,
+            metrics,
+        } = self;
+        let cpus = cpus.map(|cpus| cpus.0).unwrap_or_default();
+        RunConfig {
+            ports,
+            workers,
+            cpus,
+            mode,
+            attach,
+            poll,
+            control,
+            metrics,
+            wire,
+        }
+    }
+}
+
+/// Show what a running bypath counts and knows
+///
+/// With --json, `totals` is one object and everything else an array of objects.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bypath show totals
+  bypath show latency --json
+  bypath show routes | grep left")]
+pub struct ShowArgs {
+    /// What to show
+    #[arg(value_enum)]
+    pub what: What,
+    /// For scripts: JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Ask the instance that was started with --control NAME
+    #[arg(long, value_name = "NAME")]
+    pub control: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum What {
+    /// Where every frame went
+    Totals,
+    /// Interfaces and their queues
+    Ports,
+    /// Threads, their CPUs and frames
+    Workers,
+    /// Where frames are lost, the kernel's rings included
+    Drops,
+    /// Routes as mirrored from the kernel
+    Routes,
+    /// Resolved neighbours as mirrored from the kernel
+    Neighbors,
+    /// Time from arrival to transmit, per egress port
+    Latency,
+}
+
+impl From<What> for Show {
+    fn from(what: What) -> Self {
+        match what {
+            What::Totals => Show::Totals,
+            What::Ports => Show::Ports,
+            What::Workers => Show::Workers,
+            What::Drops => Show::Drops,
+            What::Routes => Show::Routes,
+            What::Neighbors => Show::Neighbors,
+            What::Latency => Show::Latency,
+        }
+    }
+}
+
+/// Print the way of packets through a running bypath, one line per box
+///
+/// Shows what each box looked up, what it rewrote, and the verdict with its reason. All conditions given must hold.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bypath trace --count 1
+  bypath trace --port eth0 --proto tcp --dst 10.1.0.0/16
+  bypath trace --src 2001:db8::1 --json")]
+pub struct Trace {
+    /// Only packets that arrive on this port
+    #[arg(long)]
+    pub port: Option<String>,
+    /// Only this protocol: tcp, udp, icmp, icmpv6, sctp, gre, esp or a number
+    #[arg(long, value_parser = super::trace::parse_proto)]
+    pub proto: Option<u8>,
+    /// Only from this address or prefix
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = super::trace::parse_prefix)]
+    pub src: Option<(IpAddr, u8)>,
+    /// Only to this address or prefix
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = super::trace::parse_prefix)]
+    pub dst: Option<(IpAddr, u8)>,
+    /// End after N packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// For scripts: one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+    /// Ask the instance that was started with --control NAME
+    #[arg(long, value_name = "NAME")]
+    pub control: Option<String>,
+}
+
+/// Tell what of these ports' traffic would stay in the kernel, and why
+///
+/// Needs no running instance and changes nothing. Exits with 0 when all is carried, with 3 when something stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  bypath check eth0 eth1 && bypath run eth0 eth1")]
+pub struct Check {
+    /// Interfaces that `bypath run` would serve
+    #[arg(value_name = "PORT", required = true)]
+    pub ports: Vec<String>,
+    /// For scripts: a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Tell what of hardware, kernel and permissions is in the way, and how to mend it
+///
+/// Needs no running instance and changes nothing. Exits with 1 when something would stop `bypath run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  bypath doctor eth0 eth1")]
+pub struct Doctor {
+    /// Interfaces that `bypath run` would serve
+    #[arg(value_name = "PORT", required = true)]
+    pub ports: Vec<String>,
+}
+
+/// A list of CPUs that was read; clap would take a bare `Vec` for a repeated flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpus(pub Vec<usize>);
+
+impl Cpus {
+    fn parse(list: &str) -> Result<Self, String> {
+        parse_cpus(list).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_contract_reaches_the_config() {
+        let line = "bypath run a b --workers 2 --cpus 0,2-3 --mode copy --attach generic --poll spin --control x \
+                    --metrics 127.0.0.1:9100";
+        let Command::Run(Run { ports, options }) = Args::try_parse_from(line.split_whitespace()).unwrap().command
+        else {
+            panic!("not run");
+        };
+        let wanted = RunConfig {
+            ports: vec!["a".into(), "b".into()],
+            workers: Some(2),
+            cpus: vec![0, 2, 3],
+            mode: Mode::Copy,
+            attach: Attach::Generic,
+            poll: Poll::Spin,
+            control: Some("x".into()),
+            metrics: Some(([127, 0, 0, 1], 9100).into()),
+            wire: false,
+        };
+        assert_eq!(options.config(ports, false), wanted);
+    }
+}

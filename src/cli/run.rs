@@ -1,0 +1,19 @@
+//! `bypath run PORT PORT...`: the flags become one validated config, and control takes over until a signal.
+
+use super::args::Run;
+use super::output::Outcome;
+use crate::control::{self, RunConfig, caps};
+use std::process::ExitCode;
+
+/// Runs an instance in the foreground.
+pub fn run(args: Run) -> Outcome {
+    start(args.options.config(args.ports, false))
+}
+
+/// Judges the config before the machine, so that a typing error is not hidden behind a missing capability.
+pub fn start(config: RunConfig) -> Outcome {
+    config.validate()?;
+    caps::require()?;
+    control::run(config)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,86 @@
+//! `bypath show WHAT`: one request to the instance, printed as text for a person or JSON for a script.
+//!
+//! Both come from the same typed rows. Routes and neighbours may be millions, so they are printed as they come; the small
+//! tables are collected first, to line up.
+
+mod text;
+
+use super::args::{ShowArgs, What};
+use super::output::{Failure, Outcome};
+use crate::control::api::{Client, Rows};
+use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, Worker};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+
+/// Asks and prints.
+pub fn show(args: &ShowArgs) -> Outcome {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match args.what {
+        What::Totals => totals(args, &mut out),
+        What::Ports => collected::<Port>(args, &mut out, text::ports),
+        What::Workers => collected::<Worker>(args, &mut out, text::workers),
+        What::Drops => collected::<DropRow>(args, &mut out, text::drops),
+        What::Latency => collected::<Latency>(args, &mut out, text::latency),
+        What::Routes => streamed::<Route>(args, &mut out, text::route),
+        What::Neighbors => streamed::<Neighbor>(args, &mut out, text::neighbor),
+    }?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask<T: DeserializeOwned>(args: &ShowArgs) -> Result<Rows<T>, Failure> {
+    Ok(Client::connect(args.control.as_deref())?.show(args.what.into())?)
+}
+
+fn totals(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let rows: Vec<Totals> = ask(args)?.collect::<Result<_, _>>()?;
+    for totals in &rows {
+        if args.json {
+            serde_json::to_writer(&mut *out, totals)?;
+            writeln!(out)?;
+        } else {
+            write!(out, "{}", text::totals(totals))?;
+        }
+    }
+    Ok(())
+}
+
+fn collected<T: DeserializeOwned + Serialize>(
+    args: &ShowArgs,
+    out: &mut impl Write,
+    text: impl Fn(&[T]) -> String,
+) -> Result<(), Failure> {
+    let rows: Vec<T> = ask(args)?.collect::<Result<_, _>>()?;
+    if args.json {
+        serde_json::to_writer(&mut *out, &rows)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", text(&rows))?;
+    }
+    Ok(())
+}
+
+/// A JSON array, or lines, without ever holding all rows.
+fn streamed<T: DeserializeOwned + Serialize>(
+    args: &ShowArgs,
+    out: &mut impl Write,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    let mut open = "[";
+    for row in ask(args)? {
+        let row: T = row?;
+        if args.json {
+            write!(out, "{open}")?;
+            serde_json::to_writer(&mut *out, &row)?;
+            open = ",\n ";
+        } else {
+            writeln!(out, "{}", text(&row))?;
+        }
+    }
+    if args.json {
+        writeln!(out, "{}]", if open == "[" { "[" } else { "" })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What steer decides about a frame, one word each: counters, `bypath show` and docs use it. The other copy of the table is
+//! `enum decision` in `bpf/steer.h`, in the same order, which is that of the checks; a test compares them. The rows differ
+//! from the reasons of a punt: what is counted here as passed never was bypath's, and is no part of `received`.
+
+macro_rules! decisions {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
+        /// What steer did with a frame; `enum decision` in `bpf/steer.h`. Only `Redirect` brings it to a worker.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Decision { $($(#[$doc])* $variant,)* }
+
+        impl Decision {
+            /// Every decision, in the order of its counter.
+            pub const ALL: &'static [Decision] = &[$(Decision::$variant,)*];
+
+            /// The one word for it in counters and docs.
+            pub const fn word(self) -> &'static str {
+                match self { $(Decision::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+decisions! {
+    /// Into the AF_XDP ring of this port and queue.
+    Redirect = "redirect",
+    /// Punted by us, back on a port in generic mode.
+    Reinjected = "reinjected",
+    /// Shorter than its headers, or than its IP header says.
+    Truncated = "truncated",
+    /// To a multicast or broadcast MAC.
+    Group = "group",
+    /// To a MAC that is not the port's.
+    ForeignMac = "foreign_mac",
+    /// 802.1Q or 802.1ad.
+    Vlan = "vlan",
+    /// Neither IPv4 nor IPv6.
+    NotIp = "not_ip",
+    /// This family on this port is left to the kernel.
+    FamilyLeft = "family_left",
+    /// IP version or lengths that contradict each other.
+    Malformed = "malformed",
+    /// IPv4 options.
+    Options = "options",
+    /// IPv6 extension headers.
+    Extension = "extension",
+    /// TTL or hop limit used up.
+    Ttl = "ttl",
+    /// A source or destination that no forwarded packet has.
+    Martian = "martian",
+    /// To the box itself, or a broadcast address of its.
+    Local = "local",
+    /// [`Steer::leave`](super::steer::Steer::leave) left this pair of addresses to the kernel.
+    Left = "left",
+    /// No AF_XDP socket on this queue.
+    NoSocket = "no_socket",
+    /// The worker's heartbeat is too old.
+    Stalled = "stalled",
+}
+
+/// Frames per decision on one port, all CPUs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecisionCounts(pub(super) [u64; Decision::ALL.len()]);
+
+impl DecisionCounts {
+    /// Frames that met this decision.
+    pub fn of(&self, decision: Decision) -> u64 {
+        self.0[decision as usize]
+    }
+
+    /// Every decision with its frames.
+    pub fn iter(&self) -> impl Iterator<Item = (Decision, u64)> + '_ {
+        Decision::ALL.iter().map(|&decision| (decision, self.of(decision)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::STAMP_MAGIC;
+
+    /// `bpf/steer.h` is the other copy of the table.
+    #[test]
+    fn decisions_are_those_of_the_program() {
+        let header = include_str!("../../bpf/steer.h");
+        let list = header
+            .split("enum decision {")
+            .nth(1)
+            .unwrap()
+            .split("DECISIONS,")
+            .next()
+            .unwrap();
+        let words: Vec<String> = list
+            .lines()
+            .filter_map(|line| line.split(',').next())
+            .map(|w| w.trim().to_lowercase())
+            .collect();
+        let words: Vec<&str> = words
+            .iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
+        assert_eq!(words, Decision::ALL.iter().map(|d| d.word()).collect::<Vec<_>>());
+        assert!(header.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
+    }
+}

@@ -1,0 +1,249 @@
+//! From what mirror knows to the [`Snapshot`]: only the parts that changed are built anew, the others are shared with the
+//! snapshot before. What sysctls mean together (`all` and the link's own) is decided here, as the macros of
+//! include/linux/inetdevice.h and the code of net/ipv6/ip6_output.c have it.
+
+use super::link::Link;
+use super::resolve::Policy;
+use super::state::State;
+use crate::packet::{Addr, Family};
+use crate::table::fib::{Fib, Route};
+use crate::table::iface::{Iface, IfaceFamily, Left, RpFilter};
+use std::sync::Arc;
+
+/// The longest IPv4 packet (IP_MAX_MTU).
+const IP_MAX_MTU: u32 = 0xffff;
+const TABLE_LOCAL: u32 = 255;
+
+/// Parts of the snapshot that are older than what is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stale {
+    pub ifaces: bool,
+    pub routes: bool,
+    pub rules: bool,
+    pub neighbors: bool,
+    pub addresses: bool,
+    pub choice: bool,
+}
+
+impl Stale {
+    fn any(&self) -> bool {
+        self.ifaces || self.routes || self.rules || self.neighbors || self.addresses || self.choice
+    }
+}
+
+impl State {
+    /// Brings the snapshot up to date.
+    pub(super) fn publish(&mut self) {
+        let stale = std::mem::take(&mut self.stale);
+        if !stale.any() {
+            return;
+        }
+        self.snapshot.generation += 1;
+        self.snapshot.multipath_epoch += u64::from(stale.choice);
+        let globals = self.sysctls.globals;
+        self.snapshot.multipath_policy = [globals.hash_policy as u8, globals.hash_policy6 as u8];
+        if stale.ifaces {
+            self.publish_ifaces();
+        }
+        self.snapshot.exceptions_v6 = Arc::clone(&self.exceptions.addrs);
+        if stale.rules || stale.routes {
+            for family in Family::ALL {
+                self.snapshot.fib[family as usize] = self.fib(family, stale.rules);
+            }
+        }
+        if stale.neighbors {
+            self.snapshot.neighbors = self.neighbors.clone();
+        }
+        if stale.addresses {
+            self.snapshot.own_v4 = self.world.addresses.own_v4();
+        }
+        self.snapshot.full_source_check |= self.custom_rules || self.routes[Family::V4 as usize].full_source_check;
+    }
+
+    fn fib(&mut self, family: Family, new_rules: bool) -> Fib {
+        let routes = &mut self.routes[family as usize];
+        let rules = if new_rules {
+            Arc::new(self.rules[family as usize].compile(&self.world.links, |number| routes.table(number)))
+        } else {
+            Arc::clone(&self.snapshot.fib[family as usize].rules)
+        };
+        Fib {
+            family,
+            rules,
+            tables: routes.tables.clone(),
+            loopback: self.world.links.index(1),
+        }
+    }
+
+    fn publish_ifaces(&mut self) {
+        let mut ifaces = vec![Iface::default(); self.world.links.places];
+        let mut ports = Vec::new();
+        for link in self.world.links.iter() {
+            let Some(index) = link.index else { continue };
+            let Some(iface) = ifaces.get_mut(usize::from(index.0)) else {
+                continue;
+            };
+            let port = self.ports.get(&link.info.ifindex).copied();
+            if let Some(port) = port {
+                let at = usize::from(port.0);
+                ports.resize(ports.len().max(at + 1), None);
+                ports[at] = Some(index);
+            }
+            *iface = Iface {
+                ifindex: link.info.ifindex,
+                name: Arc::clone(&link.info.name),
+                mac: link.info.mac,
+                mtu: [link.info.mtu.min(IP_MAX_MTU), link.conf6.map_or(0, |conf| conf.mtu)],
+                up: link.info.is_up(),
+                port,
+                family: [self.family4(link), self.family6(link)],
+            };
+        }
+        self.snapshot.ifaces = Arc::new(ifaces);
+        self.snapshot.ports = Arc::new(ports);
+    }
+
+    fn family4(&self, link: &Link) -> IfaceFamily {
+        let Some(conf) = link.conf4 else {
+            return self.without_family(link, Family::V4);
+        };
+        let all = &self.sysctls.globals;
+        let rp_filter = match all.rp_filter.max(conf.rp_filter) {
+            0 => RpFilter::Off,
+            1 => RpFilter::Strict,
+            _ => RpFilter::Loose,
+        };
+        let (left, left_egress) = self.left(link, Family::V4);
+        IfaceFamily {
+            forwarding: conf.forwarding,
+            rp_filter,
+            accept_local: all.accept_local != 0 || conf.accept_local,
+            redirects: all.send_redirects != 0 || conf.send_redirects,
+            left,
+            left_egress,
+        }
+    }
+
+    fn family6(&self, link: &Link) -> IfaceFamily {
+        let Some(conf) = link.conf6 else {
+            return self.without_family(link, Family::V6);
+        };
+        let all = &self.sysctls.globals;
+        let (left, left_egress) = self.left(link, Family::V6);
+        // ip6_forward asks pneigh only by the switch of `all`.
+        let left = left.or_else(|| (all.proxy_ndp != 0).then(|| "proxy_ndp".into()));
+        IfaceFamily {
+            forwarding: (all.forwarding6 != 0 || conf.force_forwarding) && !conf.disable_ipv6,
+            rp_filter: RpFilter::Off,
+            accept_local: false,
+            redirects: true,
+            left,
+            left_egress,
+        }
+    }
+
+    fn without_family(&self, link: &Link, family: Family) -> IfaceFamily {
+        let (left, left_egress) = self.left(link, family);
+        let left_egress = left_egress.or_else(|| Some("the family is off on this link".into()));
+        IfaceFamily {
+            left,
+            left_egress,
+            ..IfaceFamily::default()
+        }
+    }
+
+    /// What stands in the path of `link`.
+    fn left(&self, link: &Link, family: Family) -> (Left, Left) {
+        let found = self
+            .findings
+            .get(&link.info.ifindex)
+            .map(|found| &found.family[family as usize]);
+        let (ingress, egress) = found.cloned().unwrap_or_default();
+        let member = || {
+            let master = self.world.links.get(link.info.master)?;
+            Some(format!("member of {}", master.info.name).into())
+        };
+        (ingress.or_else(member), egress.or_else(member))
+    }
+
+    /// What sysctls mean for the routes of `family`.
+    pub(super) fn policy(&self, family: Family) -> Policy {
+        let all = &self.sysctls.globals;
+        let redirected = self.world.links.iter().filter(|link| match family {
+            Family::V4 => link.conf4.is_some_and(|conf| {
+                let (all, own) = (all.accept_redirects != 0, conf.accept_redirects);
+                if conf.forwarding { all && own } else { all || own }
+            }),
+            Family::V6 => link.conf6.is_some_and(|conf| conf.accept_redirects && !conf.forwarding),
+        });
+        let forwards = |link: &Link| match family {
+            Family::V4 => self
+                .world
+                .links
+                .iter()
+                .any(|link| link.conf4.is_some_and(|conf| conf.forwarding)),
+            Family::V6 => all.forwarding6 != 0 || link.conf6.is_some_and(|conf| conf.force_forwarding),
+        };
+        let forced = self
+            .world
+            .links
+            .iter()
+            .any(|link| link.conf6.is_some_and(|conf| conf.force_forwarding));
+        Policy {
+            use_pmtu: family == Family::V4 && all.use_pmtu != 0,
+            use_neigh: family == Family::V4 && all.use_neigh != 0,
+            reachability: family == Family::V6 && all.forwarding6 == 0 && forced,
+            redirected: redirected
+                .filter(|link| forwards(link))
+                .map(|link| link.info.ifindex)
+                .collect(),
+        }
+    }
+
+    pub(super) fn not_carried(&self, max: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut more = 0usize;
+        let mut add = |line: String| if lines.len() < max { lines.push(line) } else { more += 1 };
+        for family in Family::ALL {
+            let word = ["IPv4", "IPv6"][family as usize];
+            for rule in self.snapshot.fib[family as usize].rules.iter() {
+                if let Some(why) = &rule.left {
+                    add(format!("{word} {why}"));
+                }
+            }
+            for (number, table) in &self.routes[family as usize].tables {
+                for (addr, len, route) in table.iter().filter(|(addr, _, _)| !is_never_forwarded(family, *addr)) {
+                    if let Route { left: Some(why), .. } = &**route {
+                        let prefix = prefix(family, addr, len);
+                        add(format!("{word} route {prefix} table {}: {why}", table_name(*number)));
+                    }
+                }
+            }
+        }
+        if more > 0 {
+            lines.push(format!("... and {more} more"));
+        }
+        lines
+    }
+}
+
+/// Link-local and multicast: no packet to them is forwarded, so that it does not matter what their routes are.
+fn is_never_forwarded(family: Family, addr: Addr) -> bool {
+    family == Family::V6 && (addr >> 118 == 0x3fa || addr >> 120 == 0xff)
+}
+
+fn prefix(family: Family, addr: Addr, len: u8) -> String {
+    match family {
+        Family::V4 => format!("{}/{len}", std::net::Ipv4Addr::from_bits(addr as u32)),
+        Family::V6 => format!("{}/{len}", std::net::Ipv6Addr::from_bits(addr)),
+    }
+}
+
+fn table_name(number: u32) -> String {
+    match number {
+        253 => "default".into(),
+        254 => "main".into(),
+        TABLE_LOCAL => "local".into(),
+        other => other.to_string(),
+    }
+}

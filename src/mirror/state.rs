@@ -1,0 +1,228 @@
+//! All that is known, and how one notification changes it. As the notifiers of net/ipv4/fib_frontend.c (fib_netdev_event,
+//! fib_inetaddr_event) have it, a link or an address may change routes without a word: that wants them read anew.
+
+use super::exceptions::Exceptions;
+use super::fibs::{Routes, World};
+use super::link::LinkChange;
+use super::netlink::{self, Channel, Message};
+use super::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use super::rule::Rules;
+use super::sysctl::{Netconf, RTM_DELNETCONF, RTM_NEWNETCONF, Sysctls};
+use super::{Changed, Findings, MirrorError, neighbor, publish};
+use crate::packet::{Addr, Family, PortIndex};
+use crate::table::Snapshot;
+use crate::table::neighbor::Neighbors;
+use std::collections::HashMap;
+
+/// All that is known. Apart from the event socket, so that events can go into it while they are read.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) requests: Channel,
+    pub(super) world: World,
+    pub(super) neighbors: Neighbors,
+    pub(super) routes: [Routes; 2],
+    pub(super) rules: [Rules; 2],
+    pub(super) custom_rules: bool,
+    pub(super) sysctls: Sysctls,
+    pub(super) exceptions: Exceptions,
+    pub(super) ports: HashMap<u32, PortIndex>,
+    pub(super) findings: Findings,
+    pub(super) wanted: Wanted,
+    pub(super) changed: Changed,
+    pub(super) stale: publish::Stale,
+    pub(super) snapshot: Snapshot,
+}
+
+/// Small things to be read anew at the end of a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) rules: [bool; 2],
+    pub(super) nexthops: bool,
+    pub(super) links: bool,
+    pub(super) all: bool,
+}
+
+impl State {
+    /// Nothing is known yet, and everything wanted.
+    pub(super) fn new() -> Result<Self, MirrorError> {
+        Ok(State {
+            requests: Channel::for_requests()?,
+            world: World::default(),
+            neighbors: Neighbors::default(),
+            routes: [Routes::new(Family::V4)?, Routes::new(Family::V6)?],
+            rules: [Rules::default(), Rules::default()],
+            custom_rules: false,
+            sysctls: Sysctls::open(),
+            exceptions: Exceptions::open(),
+            ports: HashMap::new(),
+            findings: Findings::new(),
+            wanted: Wanted {
+                all: true,
+                ..Wanted::default()
+            },
+            changed: Changed::default(),
+            stale: publish::Stale::default(),
+            snapshot: Snapshot::default(),
+        })
+    }
+
+    /// Takes in one notification.
+    pub(super) fn event(&mut self, message: Message<'_>) {
+        match message.kind {
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                self.routes
+                    .iter_mut()
+                    .for_each(|routes| routes.event(message, &self.world));
+            }
+            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+                let changed = neighbor::apply(&mut self.neighbors, &self.world.links, message);
+                self.changed.neighbors |= changed;
+                self.stale.neighbors |= changed;
+            }
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let change = self.world.links.apply(message);
+                self.link_changed(change);
+            }
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+                let changed = self.world.addresses.apply(message);
+                changed.into_iter().for_each(|addr| self.address_changed(addr));
+            }
+            libc::RTM_NEWRULE | libc::RTM_DELRULE => {
+                let family = message.payload.first().and_then(|&af| netlink::family(af));
+                family
+                    .into_iter()
+                    .for_each(|family| self.wanted.rules[family as usize] = true);
+            }
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => self.nexthop_event(message),
+            RTM_NEWNETCONF | RTM_DELNETCONF => self.netconf_event(message),
+            _ => {}
+        }
+    }
+
+    pub(super) fn address_changed(&mut self, addr: Addr) {
+        self.changed.addresses = true;
+        self.stale.addresses = true;
+        let routes = &mut self.routes[Family::V4 as usize];
+        routes.select_of_router(addr, &self.world);
+        routes.reread.want();
+    }
+
+    pub(super) fn link_changed(&mut self, change: LinkChange) {
+        self.changed.links |= change.any;
+        self.stale.ifaces |= change.any;
+        self.stale.rules |= change.named;
+        if let Some(gone) = change.gone {
+            let changed = neighbor::forget(&mut self.neighbors, gone);
+            self.changed.neighbors |= changed;
+            self.stale.neighbors |= changed;
+        }
+        if change.state {
+            self.stale.choice = true;
+            self.wanted.nexthops = true;
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        if let Some(ifindex) = change.new {
+            self.routes
+                .iter_mut()
+                .for_each(|routes| routes.link_came(ifindex, &self.world));
+        }
+    }
+
+    fn nexthop_event(&mut self, message: Message<'_>) {
+        let Some(id) = self.world.nexthops.apply(message) else {
+            return;
+        };
+        self.stale.choice = true;
+        let ids = self.world.nexthops.touched_by(id);
+        for routes in &mut self.routes {
+            routes.select_of_nexthops(&ids, &self.world);
+            if message.kind == RTM_DELNEXTHOP {
+                routes.reread.want();
+            }
+        }
+        self.wanted.nexthops |= message.kind == RTM_DELNEXTHOP;
+    }
+
+    fn netconf_event(&mut self, message: Message<'_>) {
+        let Some(netconf) = Netconf::parse(message) else { return };
+        if let Some(link) = netconf.ifindex.and_then(|ifindex| self.world.links.get_mut(ifindex)) {
+            self.wanted.links |= !netconf.apply(link);
+        }
+        if netconf.is_all {
+            self.poll_sysctls();
+        }
+        if netconf.linkdown {
+            self.stale.choice = true;
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        self.changed.links = true;
+        self.stale.ifaces = true;
+    }
+
+    pub(super) fn overrun(&mut self) {
+        self.wanted.all = true;
+        self.changed.overrun = true;
+        self.routes.iter_mut().for_each(|routes| routes.reread.restart());
+    }
+
+    pub(super) fn poll_sysctls(&mut self) -> bool {
+        let choice = self.sysctls.globals.choice();
+        let linkdown = (
+            self.sysctls.globals.ignore_linkdown,
+            self.sysctls.globals.ignore_linkdown6,
+        );
+        let mut changed = self.sysctls.poll();
+        // A dump that fails is tried again with the next count that differs; events go on meanwhile.
+        let exceptions = self.exceptions.poll(&mut self.requests).unwrap_or_default();
+        self.stale.routes |= exceptions;
+        self.changed.routes |= exceptions;
+        for ifindex in self.sysctls.watched() {
+            if let Some(link) = self.world.links.get_mut(ifindex) {
+                changed |= self.sysctls.poll_link(link);
+            }
+        }
+        if linkdown
+            != (
+                self.sysctls.globals.ignore_linkdown,
+                self.sysctls.globals.ignore_linkdown6,
+            )
+        {
+            self.routes.iter_mut().for_each(|routes| routes.reread.want());
+        }
+        self.stale.choice |= choice != self.sysctls.globals.choice();
+        self.stale.ifaces |= changed;
+        self.changed.links |= changed;
+        if changed {
+            self.settle_policy();
+        }
+        changed | exceptions
+    }
+
+    /// Has routes resolved anew where sysctls or links changed what they mean.
+    pub(super) fn settle_policy(&mut self) {
+        if !self.stale.ifaces {
+            return;
+        }
+        for family in Family::ALL {
+            let policy = self.policy(family);
+            self.routes[family as usize].set_policy(policy, &self.world);
+        }
+    }
+
+    /// Goes on with reading the routes of `family` anew; `drained`: the event socket was just seen empty.
+    pub(super) fn reread(&mut self, family: Family, drained: bool) -> Result<(), MirrorError> {
+        let routes = &mut self.routes[family as usize];
+        if drained {
+            routes.reread_finish(&self.world);
+        }
+        routes.reread_step(drained)?;
+        let change = std::mem::take(&mut routes.change);
+        self.changed.routes |= change.tables;
+        self.stale.routes |= change.tables;
+        self.stale.choice |= change.choice;
+        if self.routes.iter().all(|routes| routes.reread.is_settled()) {
+            self.world.links.release();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! What a twin is made of, and what comes of it.
+
+use super::bypath::Totals;
+use super::router::Layout;
+
+/// Which second lab a twin has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// With bypath.
+    Bypath,
+    /// A second kernel, to judge the harness; by `BYPATH_TWIN=kernel` only.
+    Kernel,
+}
+
+impl Mode {
+    /// What the environment says.
+    pub fn from_env() -> Self {
+        match std::env::var("BYPATH_TWIN").as_deref() {
+            Err(std::env::VarError::NotPresent) | Ok("" | "bypath") => Mode::Bypath,
+            Ok("kernel") => Mode::Kernel,
+            other => panic!("BYPATH_TWIN is `bypath` (default) or `kernel`, not {other:?}"),
+        }
+    }
+}
+
+/// How much of what was injected bypath must have forwarded.
+#[derive(Clone, Copy, Debug)]
+pub enum Share {
+    /// At least this part, 0.0 to 1.0.
+    AtLeast(f64),
+    /// Nothing at all: something that is not carried stands in the path of every frame.
+    Nothing,
+}
+
+/// What a twin is made of.
+pub struct Setup {
+    /// Names the test in output and file names.
+    pub name: String,
+    /// The links.
+    pub layout: Layout,
+    /// The router's configuration (`Namespace::apply`).
+    pub config: Vec<String>,
+    /// Extra arguments of `bypath run`.
+    pub arguments: Vec<String>,
+    /// How many redirects there are is free (`compare`).
+    pub redirects_timed: bool,
+    /// Frames of one flow must come in the kernel's order.
+    pub ordered: bool,
+    /// What replays this run, for the report.
+    pub seed: Option<u64>,
+}
+
+impl Setup {
+    /// A twin of `ports` ports with this configuration and nothing special.
+    pub fn new(name: &str, ports: usize, config: Vec<String>) -> Self {
+        Setup {
+            name: name.into(),
+            layout: Layout::ports(ports),
+            config,
+            arguments: Vec::new(),
+            redirects_timed: false,
+            ordered: false,
+            seed: None,
+        }
+    }
+}
+
+/// What came of a twin without a divergence.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Frames injected into each lab.
+    pub injected: u64,
+    /// Frames that each lab sent to its far ends (noise aside).
+    pub sent: u64,
+    /// bypath's counters; zeros without bypath.
+    pub totals: Totals,
+}
+
+impl Outcome {
+    /// Forwarded over injected.
+    pub fn share(&self) -> f64 {
+        self.totals.forwarded as f64 / self.injected.max(1) as f64
+    }
+}
