@@ -21,7 +21,7 @@ readonly SINK_PORT=9
 log() { echo "$*" >&2; }
 
 mac_of() { # namespace's process, interface
-	nsenter -t "$1" -n ip -o link show dev "$2" | sed -E 's/.*link\/ether ([^ ]*).*/\1/'
+	nsenter -t "$1" -n ip -o link show dev "$2" 2>/dev/null | sed -E 's/.*link\/ether ([^ ]*).*/\1/'
 }
 
 client() { nsenter -t "$client" -n "$@"; }
@@ -67,7 +67,7 @@ flood() {
 		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }
 
-# Of flood's line, one number.
+# Of a JSON line, the number of a name.
 field() { # name, line
 	sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<<"$2"
 }
@@ -75,6 +75,7 @@ field() { # name, line
 # The forwarder of a case in the background, in $forwarder when it is ready; the kernel is always ready.
 start() {
 	forwarder=''
+	: >"$dir/out"
 	local options=(--workers 1 --cpus "$cpu")
 	[[ ! $poll ]] || options+=(--poll "$poll")
 	case $1 in
@@ -103,6 +104,7 @@ stop() {
 	kill -TERM "$forwarder"
 	wait "$forwarder" || die "the forwarder ended with $?: $(tail -n 3 "$dir/out")"
 	forwarder=''
+	sleep 0.1 # the kernel lets go of an AF_XDP queue some time after its socket is closed
 }
 
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
