@@ -1,6 +1,7 @@
 //! The walk in memory: nanoseconds per packet for parse, route, rewrite, and allocations per packet (none, or it says so and
 //! fails). `walk` is the boxes alone; `turn` is a whole worker between two in-memory ports, with their copies.
 
+mod cpu_time;
 #[path = "../tests/box/mod.rs"]
 mod lab;
 
@@ -8,8 +9,9 @@ use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
 use bypath::stage::routing::{Flows, QUESTIONS_MAX};
 use bypath::table::oracle::Answers;
-use bypath::worker::pipeline::{Unobserved, walk};
+use bypath::worker::pipeline::{Here, Unobserved, walk};
 use bypath::worker::{Limits, Shared, Worker};
+use cpu_time::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -61,7 +63,7 @@ fn frames(family: Family, routes: u32) -> (Vec<Frame>, Vec<Vec<u8>>) {
     (frames, packets)
 }
 
-fn bench_walk(c: &mut Criterion) {
+fn bench_walk(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("walk");
     group
         .throughput(Throughput::Elements((FRAMES * WALKS) as u64))
@@ -84,13 +86,14 @@ fn bench_walk(c: &mut Criterion) {
                         .zip(&packets)
                         .for_each(|(frame, packet)| frame.fill(packet));
                     let before = ALLOCATIONS.load(Ordering::Relaxed);
+                    let here = Here::new(PortIndex(0), &snapshot);
                     for _ in 0..WALKS {
                         for frame in &mut frames {
                             let mut flows = Flows {
                                 answers: &mut answers,
                                 questions: &mut questions,
                             };
-                            let verdict = walk(frame, PortIndex(0), &snapshot, &mut flows, &mut Unobserved);
+                            let verdict = walk(frame, &here, &mut flows, &mut Unobserved);
                             assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
                         }
                     }
@@ -103,7 +106,7 @@ fn bench_walk(c: &mut Criterion) {
     group.finish();
 }
 
-fn bench_turn(c: &mut Criterion) {
+fn bench_turn(c: &mut Criterion<CpuTime>) {
     let limits = Limits::new(1, 1024);
     let (shared, _punt, _oracle) = Shared::new(limits, lab::snapshot(1_000, lab::FAR)).expect("eventfd");
     let slab = MemPool::new(1024, 2048, 256).take_all();
@@ -131,5 +134,9 @@ fn bench_turn(c: &mut Criterion) {
     println!("turn: {allocated} allocations, {} packets sent", far.sent_count());
 }
 
-criterion_group!(benches, bench_walk, bench_turn);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = bench_walk, bench_turn
+}
 criterion_main!(benches);

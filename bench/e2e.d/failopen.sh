@@ -57,7 +57,7 @@ fail() { # event; leaves JSON members in $result
 	result="\"gap_ms\":$gap,\"offered\":$(field offered "$line"),\"lost\":$lost,\"after\":\"$verdict\""
 }
 
-event_killed() { kill -KILL "$forwarder"; }
+event_killed() { kill -KILL "$forwarder" && wait "$forwarder" 2>/dev/null || true; }
 event_stopped() { kill -STOP "$forwarder"; }
 event_resumed() { kill -STOP "$forwarder"; sleep 2; kill -CONT "$forwarder"; }
 event_worker() {

@@ -40,6 +40,9 @@ use std::time::{Duration, Instant};
 /// How often what gives no event is read again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// The least time between two snapshots: a storm of route changes is published in batches.
+const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+
 /// How long the rings may take to run empty at the end.
 const DRAIN: Duration = Duration::from_millis(50);
 
@@ -61,6 +64,8 @@ pub struct Instance {
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<IpAddr>,
+    /// The mirror has more to take in at once.
+    more: bool,
     _api: ServerHandle,
     _metrics: Option<MetricsHandle>,
 }
@@ -139,6 +144,7 @@ impl Instance {
             stop,
             retired: Vec::new(),
             local: Vec::new(),
+            more: false,
             _api: api,
             _metrics: metrics,
         })
@@ -155,7 +161,7 @@ impl Instance {
         self.look();
         self.publish();
         let mut ready = false;
-        let mut looked = Instant::now();
+        let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
         loop {
             if !ready && self.ports.waiting().next().is_none() {
                 ready = true;
@@ -168,7 +174,12 @@ impl Instance {
                 .into_iter()
                 .chain(self.guard.fds())
                 .chain([signal.fd()]);
-            wait(fds, LOOK_EVERY.as_millis() as u32);
+            let timeout = match (self.more, stale) {
+                (true, _) => Duration::ZERO,
+                (false, true) => PUBLISH_EVERY,
+                (false, false) => LOOK_EVERY,
+            };
+            wait(fds, timeout.as_millis() as u32);
             if signal.came() {
                 return Ok(());
             }
@@ -178,14 +189,15 @@ impl Instance {
                         .into(),
                 ));
             }
-            let mut changed = self.follow()?;
+            stale |= self.follow()?;
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
-                changed |= self.mirror.poll_sysctls();
-                changed |= self.look();
+                stale |= self.mirror.poll_sysctls();
+                stale |= self.look();
             }
-            if changed {
+            if stale && published.elapsed() >= PUBLISH_EVERY {
                 self.publish();
+                (stale, published) = (false, Instant::now());
             }
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         }
@@ -194,6 +206,7 @@ impl Instance {
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
+        self.more = changed.more;
         let ports_changed = changed.links && self.reconcile(false)?;
         Ok(ports_changed || changed.any())
     }
@@ -203,6 +216,8 @@ impl Instance {
         let named = |name: &str| links.iter().find(|link| &*link.name == name);
         let changed = self.ports.reconcile(named, starting)?;
         if changed {
+            // A worker answers after a turn, so after it filled the rings of what it was given: before steer redirects there.
+            self.running.reports();
             let open: Vec<_> = self.ports.open().collect();
             for link in &links {
                 let port = open
@@ -256,18 +271,14 @@ impl Instance {
         }
         // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
         let before = self.shared.snapshot.load_full();
-        self.tell_steer(|port| {
+        self.ports.steer(|port| {
             carry(&snapshot, port)
                 .zip(carry(&before, port))
                 .map(|(new, old)| both(new, old))
         });
         self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
         self.steer.set_generation(snapshot.generation);
-        self.tell_steer(|port| carry(&snapshot, port));
-    }
-
-    fn tell_steer(&self, carry: impl Fn(PortIndex) -> Option<Carry>) {
-        self.ports.steer(carry);
+        self.ports.steer(|port| carry(&snapshot, port));
     }
 
     /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.

@@ -40,6 +40,8 @@ struct Open {
     workers: Vec<usize>,
     /// Keeps steer on the link.
     attached: AttachedLink,
+    /// What steer was told about it last.
+    told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
     _promiscuous: Option<Promiscuous>,
 }
@@ -253,6 +255,7 @@ impl Ports {
             first_slot,
             workers,
             attached,
+            told: None,
             _promiscuous: promiscuous,
         });
         Ok(())
@@ -366,8 +369,9 @@ impl Ports {
 
     /// Closes everything: steer lets go first, on all ports, so that what is still in the rings can be carried on.
     pub fn let_go(&mut self) {
-        for port in &self.ports {
-            if let Some(open) = &port.open {
+        for port in &mut self.ports {
+            if let Some(open) = &mut port.open {
+                open.told = None;
                 let _ = self.steer.remove_port(open.ifindex);
             }
         }
@@ -379,26 +383,27 @@ impl Ports {
     }
 
     /// Tells steer about every open port. `carry` says for each what may go to the worker: IPv4, IPv6.
-    pub fn steer(&self, carry: impl Fn(PortIndex) -> Option<([u8; 6], [bool; 2])>) {
-        for port in &self.ports {
-            let Some(open) = &port.open else { continue };
+    pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<([u8; 6], [bool; 2])>) {
+        for port in &mut self.ports {
+            let Some(open) = &mut port.open else { continue };
             let (mac, [carry_v4, carry_v6]) = carry(port.index).unwrap_or_default();
-            let told = self.steer.set_port(
-                open.ifindex,
-                &SteerPort {
-                    mac,
-                    index: port.index.0,
-                    first_slot: open.first_slot,
-                    queues: open.workers.len() as u16,
-                    carry_v4,
-                    carry_v6,
-                    wire: self.wire,
-                    stamp_all: false,
-                    generic: open.attached.mode == AttachedMode::Generic,
-                },
-            );
-            if let Err(error) = told {
-                eprintln!("bypath: port {}: {error}", port.name);
+            let row = SteerPort {
+                mac,
+                index: port.index.0,
+                first_slot: open.first_slot,
+                queues: open.workers.len() as u16,
+                carry_v4,
+                carry_v6,
+                wire: self.wire,
+                stamp_all: false,
+                generic: open.attached.mode == AttachedMode::Generic,
+            };
+            if open.told == Some(row) {
+                continue;
+            }
+            match self.steer.set_port(open.ifindex, &row) {
+                Ok(()) => open.told = Some(row),
+                Err(error) => eprintln!("bypath: port {}: {error}", port.name),
             }
         }
     }

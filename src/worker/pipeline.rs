@@ -9,6 +9,7 @@ use crate::stage::routing::{Flows, Way};
 use crate::stage::{forward, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
 use crate::table::fib::Gateway;
+use crate::table::iface::{Iface, IfaceIndex};
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -74,30 +75,41 @@ impl Observer for Unobserved {
     fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
 }
 
-/// Walks one frame that arrived on `port` to its verdict. Only a frame that will be forwarded is rewritten.
+/// Where a burst arrived, looked up once for all of it.
+#[derive(Clone, Copy)]
+pub struct Here<'a> {
+    /// The port of arrival.
+    pub port: PortIndex,
+    /// The configuration that the burst walks by.
+    pub snapshot: &'a Snapshot,
+    /// The link that the port is, unless it just went away.
+    pub link: Option<(IfaceIndex, &'a Iface)>,
+}
+
+impl<'a> Here<'a> {
+    /// `port` as it is in `snapshot`.
+    pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
+        Self {
+            port,
+            snapshot,
+            link: snapshot.port(port),
+        }
+    }
+}
+
+/// Walks one frame of a burst to its verdict. Only a frame that will be forwarded is rewritten.
 #[inline]
-pub fn walk<O: Observer>(
-    frame: &mut Frame,
-    port: PortIndex,
-    snapshot: &Snapshot,
-    flows: &mut Flows<'_>,
-    seen: &mut O,
-) -> Verdict {
-    match boxes(frame, port, snapshot, flows, seen) {
+pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'_>, seen: &mut O) -> Verdict {
+    match boxes(frame, here, flows, seen) {
         Continue(egress) => Verdict::Forward(egress),
         Break(verdict) => verdict,
     }
 }
 
 #[inline]
-fn boxes<O: Observer>(
-    frame: &mut Frame,
-    port: PortIndex,
-    snapshot: &Snapshot,
-    flows: &mut Flows<'_>,
-    seen: &mut O,
-) -> Step<PortIndex> {
-    let Some((iif, iface)) = snapshot.port(port) else {
+fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'_>, seen: &mut O) -> Step<PortIndex> {
+    let Here { port, snapshot, link } = *here;
+    let Some((iif, iface)) = link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
 

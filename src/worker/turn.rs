@@ -9,7 +9,7 @@
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::pipeline::{Unobserved, walk, wire};
+use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
 use super::{Latency, QueueReport, Report};
@@ -149,8 +149,10 @@ impl<Q: Queue> Worker<Q> {
         if received > 0 {
             self.report.received += received as u64;
             self.report.port(port).received += received as u64;
+            let snapshot = Arc::clone(&self.snapshot);
+            let here = Here::new(port, &snapshot);
             for frame in burst.drain(..) {
-                self.carry(frame, port);
+                self.carry(frame, &here);
             }
             self.ask();
             self.flush(clock);
@@ -161,9 +163,10 @@ impl<Q: Queue> Worker<Q> {
 
     /// Walks one frame and puts it where its verdict says.
     #[inline]
-    fn carry(&mut self, mut frame: Frame, port: PortIndex) {
+    fn carry(&mut self, mut frame: Frame, here: &Here<'_>) {
+        let port = here.port;
         let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
-        match self.verdict(&mut frame, port) {
+        match self.verdict(&mut frame, here) {
             Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
             Verdict::Punt(reason) => self.punt(frame, port, reason),
             Verdict::Drop(reason) => self.lose(frame, port, reason),
@@ -171,22 +174,23 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[inline]
-    fn verdict(&mut self, frame: &mut Frame, port: PortIndex) -> Verdict {
-        if let Some(peer) = self.peers[usize::from(port.0)] {
-            return wire(frame, port, peer);
+    fn verdict(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
+        if let Some(peer) = self.peers[usize::from(here.port.0)] {
+            return wire(frame, here.port, peer);
         }
         if self.tracer.is_some() {
-            return self.traced(frame, port);
+            return self.traced(frame, here);
         }
         let mut flows = Flows {
             answers: &mut self.answers,
             questions: &mut self.questions,
         };
-        walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved)
+        walk(frame, here, &mut flows, &mut Unobserved)
     }
 
     #[cold]
-    fn traced(&mut self, frame: &mut Frame, port: PortIndex) -> Verdict {
+    fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
+        let port = here.port;
         let mut flows = Flows {
             answers: &mut self.answers,
             questions: &mut self.questions,
@@ -197,11 +201,11 @@ impl<Q: Queue> Worker<Q> {
         };
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
-                let verdict = walk(frame, port, &self.snapshot, &mut flows, &mut tracer);
+                let verdict = walk(frame, here, &mut flows, &mut tracer);
                 self.tracer = tracer.end(port, verdict).then_some(tracer);
                 verdict
             }
-            None => walk(frame, port, &self.snapshot, &mut flows, &mut Unobserved),
+            None => walk(frame, here, &mut flows, &mut Unobserved),
         }
     }
 
@@ -340,6 +344,11 @@ impl<Q: Queue> Worker<Q> {
             }
         }
         true
+    }
+
+    /// The frames that are still in the worker's own hands, after its end: for the frame audit.
+    pub fn into_frames(self) -> impl Iterator<Item = Frame> {
+        self.free.into_iter().chain(self.done).chain(self.burst)
     }
 
     /// The worker's number.

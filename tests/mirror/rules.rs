@@ -52,7 +52,9 @@ fn rules_are_followed_as_far_as_they_are_carried() {
         assert_eq!(mirror.not_carried(9), ["IPv4 rule 8: ipproto"]);
         ip("rule del pref 8");
         ip("rule add pref 8 not from 10.0.0.0/24 lookup 100");
-        assert_eq!(to(&mut mirror), "left: rule 8: not");
+        assert_eq!(to(&mut mirror), "via 10.0.1.9 dev d1");
+        assert_eq!(look_up(&mut mirror, a, b, "d1"), "via 10.0.1.8 dev d1");
+        assert_eq!(look_up(&mut mirror, "10.9.9.9", b, "d1"), "via 10.0.1.9 dev d1");
         ip("rule del pref 8");
         ip("rule del pref 10");
         ip("rule add pref 9 lookup 100 suppress_prefixlength 24");
