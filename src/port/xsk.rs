@@ -441,7 +441,11 @@ impl Queue for XskQueue {
         let mut counters = self.counters;
         if let Ok(kernel) = self.rings.rx.fd().xdp_statistics() {
             // Copying, the kernel counts a frame that found no buffer in both (__xsk_rcv, xp_alloc).
-            let without_buffer = if self.zero_copy { 0 } else { kernel.rx_fill_ring_empty_descs() };
+            let without_buffer = if self.zero_copy {
+                0
+            } else {
+                kernel.rx_fill_ring_empty_descs()
+            };
             counters.xsk_rx_dropped = kernel.rx_dropped().saturating_sub(without_buffer);
             counters.xsk_rx_ring_full = kernel.rx_ring_full();
             counters.xsk_fill_empty = kernel.rx_fill_ring_empty_descs();
