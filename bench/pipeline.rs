@@ -7,8 +7,7 @@ mod lab;
 
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
-use bypath::stage::routing::{Flows, QUESTIONS_MAX};
-use bypath::table::oracle::Answers;
+use bypath::stage::routing::Flows;
 use bypath::worker::pipeline::{Here, Unobserved, walk};
 use bypath::worker::{Limits, Shared, Worker};
 use cpu_time::CpuTime;
@@ -76,8 +75,7 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
             // The gateway answers with the address of d0, so that a rewritten frame may walk again.
             let snapshot = lab::snapshot(routes, lab::mac(0));
             let (mut frames, packets) = frames(family, routes);
-            let mut answers = Answers::new(1024);
-            let mut questions = Vec::with_capacity(QUESTIONS_MAX);
+            let mut flows = Flows::new(1024);
             let mut allocated = 0;
             group.bench_function(format!("{name}/{routes}"), |b| {
                 b.iter(|| {
@@ -89,10 +87,6 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
                     let here = Here::new(PortIndex(0), &snapshot);
                     for _ in 0..WALKS {
                         for frame in &mut frames {
-                            let mut flows = Flows {
-                                answers: &mut answers,
-                                questions: &mut questions,
-                            };
                             let verdict = walk(frame, &here, &mut flows, &mut Unobserved);
                             assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
                         }

@@ -233,6 +233,9 @@ static __always_inline enum decision classify(struct xdp_md *ctx, const struct p
 
 	if ((void *)(eth + 1) > end)
 		return TRUNCATED;
+	/* In generic mode a frame comes as the peer's segmentation offload left it, up to 64 KiB: no socket has room. */
+	if ((port->flags & PORT_GENERIC) && port->len_max && bpf_xdp_get_buff_len(ctx) > port->len_max)
+		return MERGED;
 	if (eth->h_dest[0] & 1)
 		return GROUP;
 	if (!same_mac(eth->h_dest, port->mac))

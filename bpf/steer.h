@@ -27,6 +27,7 @@ enum decision {
 	REDIRECT,    /* into the AF_XDP ring of this port and queue */
 	REINJECTED,  /* punted by bypath, back on a port in generic mode: cookie cut off */
 	TRUNCATED,   /* shorter than its headers, or than its IP header says */
+	MERGED,      /* longer than the MTU, on a port in generic mode: segments that offload has merged */
 	GROUP,       /* to a multicast or broadcast MAC */
 	FOREIGN_MAC, /* to a MAC that is not the port's */
 	VLAN,        /* 802.1Q or 802.1ad */
@@ -51,7 +52,7 @@ struct port {
 	__u16 index;      /* < MAX_PORTS: which counters in stats are its */
 	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
 	__u16 queues;
-	__u16 pad;
+	__u16 len_max; /* longest frame that the worker gets, in generic mode; 0: no limit */
 };
 
 #define PORT_CARRY_V4 1  /* IPv4 that arrives here may go to the worker */

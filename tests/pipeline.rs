@@ -11,9 +11,13 @@
 #[path = "box/mod.rs"]
 mod lab;
 
-use bypath::packet::{BURST, DropReason, Family, Frame, PortIndex, PuntReason};
+use bypath::packet::{BURST, DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
 use bypath::port::{Fault, MemConfig, MemPool, MemPort, MemQueue, audit, mem_port};
+use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
+use bypath::table::fib::{Gateway, TABLE_MAIN};
+use bypath::table::iface::IfaceIndex;
+use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
 use bypath::worker::{Command, Limits, Report, Shared, Worker};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
@@ -192,6 +196,89 @@ fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
     );
     println!("{received} received, {forwarded} forwarded, {punted} punted, {dropped} dropped");
     bench.assert_audit();
+}
+
+/// Watches, so that nothing is taken from the cache.
+struct Watching;
+
+impl Observer for Watching {
+    const ON: bool = true;
+
+    fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
+
+#[test]
+fn the_cached_walk_is_the_full_walk() {
+    let seed = env("BYPATH_SEED", 1);
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut pool = MemPool::new(2, 2048, 256);
+    let (mut cached, mut full) = (pool.take(1).remove(0), pool.take(1).remove(0));
+    let mut flows = Flows::new(64);
+    let mut snapshot = lab::snapshot(50, lab::FAR);
+    let mut forwarded = 0;
+    for _ in 0..200_000 {
+        if rng.random_ratio(1, 500) {
+            change(&mut rng, &mut snapshot);
+        }
+        let family = if rng.random() { Family::V4 } else { Family::V6 };
+        let dst = match rng.random_range(0..10) {
+            0 => lab::own(family),
+            1 => lab::gateway(family) + rng.random_range(0..4),
+            n => lab::destination_net(family, rng.random_range(0..60)).0 | n,
+        };
+        let mut packet = lab::udp(family, dst, rng.random_range(0..1400));
+        let hops = if family == Family::V4 { 22 } else { 21 };
+        if rng.random_ratio(1, 10) {
+            packet[hops] = rng.random_range(0..3);
+        }
+        cached.fill(&packet);
+        full.fill(&packet);
+        let port = PortIndex(rng.random_range(0..2));
+        let here = Here::new(port, &snapshot);
+        let by_cache = walk(&mut cached, &here, &mut flows, &mut Unobserved);
+        let by_tables = walk(&mut full, &here, &mut Flows::new(4), &mut Watching);
+        assert_eq!(
+            (by_cache, cached.bytes()),
+            (by_tables, full.bytes()),
+            "generation {}",
+            snapshot.generation
+        );
+        forwarded += u32::from(matches!(by_cache, Verdict::Forward(_)));
+    }
+    assert!(forwarded > 20_000, "{forwarded} forwarded");
+}
+
+/// Changes something that a way out depends on, and raises the generation as mirror does.
+fn change(rng: &mut ChaCha8Rng, snapshot: &mut Snapshot) {
+    snapshot.generation += 1;
+    let family = if rng.random() { Family::V4 } else { Family::V6 };
+    let (net, len) = lab::destination_net(family, rng.random_range(0..60));
+    let iface = rng.random_range(0..2);
+    match rng.random_range(0..5) {
+        1 if rng.random_ratio(1, 4) => drop(snapshot.neighbors.remove(IfaceIndex(1), family, lab::gateway(family))),
+        0 | 1 => snapshot.neighbors.insert(
+            IfaceIndex(1),
+            family,
+            lab::gateway(family),
+            [2, 0, 0, 0, 2, rng.random()],
+        ),
+        2 => {
+            let main = snapshot.fib[family as usize].table(TABLE_MAIN);
+            let route = lab::route(iface, Gateway::Via(family, lab::gateway(family)));
+            snapshot.fib[family as usize].tables[main].1.insert(net, len, route);
+        }
+        3 => {
+            let main = snapshot.fib[family as usize].table(TABLE_MAIN);
+            snapshot.fib[family as usize].tables[main].1.remove(net, len);
+        }
+        _ => {
+            let iface = &mut Arc::make_mut(&mut snapshot.ifaces)[usize::from(iface)];
+            iface.mtu = [rng.random_range(1000..1500); 2];
+            iface.up = rng.random_ratio(9, 10);
+            iface.family[0].redirects = rng.random();
+        }
+    }
 }
 
 #[test]

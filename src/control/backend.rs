@@ -54,22 +54,34 @@ pub struct Running<Q> {
     pub cpus: Vec<Option<usize>>,
     /// Final counts of queues that were closed with their port, by port.
     pub closed: Arc<Mutex<Vec<crate::worker::QueueReport>>>,
+    /// The last report of each worker.
+    pub last: Mutex<Vec<Option<Report>>>,
 }
 
 impl<Q: Send + 'static> Running<Q> {
-    /// Asks every worker for its report; those that do not answer in time are missing.
+    /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
+    /// runs backwards and a stalled worker is still in the list.
     pub fn reports(&self) -> Vec<Report> {
         let deadline = Instant::now() + PATIENCE;
         let asked: Vec<_> = (0..self.shared.limits.workers)
-            .filter_map(|worker| {
+            .map(|worker| {
                 let (reply, answer) = bounded(1);
                 self.shared.tell(worker, Command::Report(reply)).then_some(answer)
             })
             .collect();
-        asked
-            .iter()
-            .filter_map(|answer| answer.recv_deadline(deadline).ok())
-            .collect()
+        let answers = asked
+            .into_iter()
+            .map(|answer| answer.and_then(|answer| answer.recv_deadline(deadline).ok()));
+        let answers: Vec<Option<Report>> = answers.collect();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.resize_with(answers.len(), || None);
+        for (worker, (last, answer)) in last.iter_mut().zip(answers).enumerate() {
+            match answer {
+                Some(answer) => *last = Some(answer),
+                None => drop(last.get_or_insert_with(|| Report::new(worker))),
+            }
+        }
+        last.iter().flatten().cloned().collect()
     }
 
     /// Where all frames went, from `reports`.
@@ -95,6 +107,19 @@ impl<Q: Send + 'static> Running<Q> {
             dropped: report::dropped(&dropped),
             held: in_punt + in_handoff + sum(|r| r.pending),
         }
+    }
+
+    /// The queues of a worker, as `port:queue`. One that stalls and was never asked before is known by its transmit rings.
+    fn queues_of(&self, report: &Report) -> Vec<String> {
+        if report.turns > 0 {
+            let reported = report.queues.iter();
+            return reported
+                .map(|queue| format!("{}:{}", self.name_of(queue.port), queue.queue))
+                .collect();
+        }
+        let facts = self.facts().into_iter();
+        let owned = facts.filter(|facts| self.shared.owner(PortIndex(facts.index)) == Some(report.worker));
+        owned.map(|facts| format!("{}:0", facts.port.port)).collect()
     }
 
     fn facts(&self) -> Vec<PortFacts> {
@@ -145,11 +170,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             Worker {
                 worker: report.worker,
                 cpu: self.cpus.get(report.worker).copied().flatten(),
-                queues: report
-                    .queues
-                    .iter()
-                    .map(|q| format!("{}:{}", self.name_of(q.port), q.queue))
-                    .collect(),
+                queues: self.queues_of(report),
                 heartbeat_age_ms: now_ns.saturating_sub(alive_ns) / 1_000_000,
                 generation,
                 totals: Totals {

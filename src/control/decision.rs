@@ -28,6 +28,8 @@ decisions! {
     Reinjected = "reinjected",
     /// Shorter than its headers, or than its IP header says.
     Truncated = "truncated",
+    /// Longer than the MTU, on a port in generic mode: segments that offload has merged.
+    Merged = "merged",
     /// To a multicast or broadcast MAC.
     Group = "group",
     /// To a MAC that is not the port's.

@@ -14,7 +14,7 @@ use super::backend::Running;
 use super::config::{Mode, Poll, RunConfig};
 use super::dealing::{Rings, slab_frames, workers_for};
 use super::metrics::{self, MetricsHandle};
-use super::ports::Ports;
+use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
 use super::punting::{self, PuntCounts, Sink};
 use super::steer::{HEARTBEAT_LIMIT, Steer};
@@ -25,15 +25,15 @@ use crate::mirror::{LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, Umem, UmemConfig};
-use crate::port::wait::wait;
+use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
 use crate::table::fib::{RouteKind, TABLE_LOCAL};
 use crate::worker::{self, Command, Limits, Report, Shared, Worker};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ pub struct Instance {
     local: Vec<IpAddr>,
     /// The mirror has more to take in at once.
     more: bool,
+    /// Workers that gave no sign of life in time, when last looked.
+    stalled: Vec<usize>,
     _api: ServerHandle,
     _metrics: Option<MetricsHandle>,
 }
@@ -109,6 +111,7 @@ impl Instance {
             }),
             cpus: plan.cpus.clone(),
             closed: ports.closed(),
+            last: Mutex::default(),
         });
         let api = api::serve(running.clone(), config.control.as_deref())?;
         let metrics = config
@@ -145,6 +148,7 @@ impl Instance {
             retired: Vec::new(),
             local: Vec::new(),
             more: false,
+            stalled: Vec::new(),
             _api: api,
             _metrics: metrics,
         })
@@ -189,6 +193,7 @@ impl Instance {
                         .into(),
                 ));
             }
+            self.watch_workers();
             stale |= self.follow()?;
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
@@ -261,14 +266,41 @@ impl Instance {
         }
         // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
         let before = self.shared.snapshot.load_full();
-        self.ports.steer(|port| {
+        self.tell_steer(|port| {
             carry(&snapshot, port)
                 .zip(carry(&before, port))
                 .map(|(new, old)| both(new, old))
         });
         self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
         self.steer.set_generation(snapshot.generation);
-        self.ports.steer(|port| carry(&snapshot, port));
+        self.tell_steer(|port| carry(&snapshot, port));
+    }
+
+    fn tell_steer(&mut self, carry: impl Fn(PortIndex) -> Option<Carry>) {
+        if self.stalled.is_empty() {
+            self.ports.steer(carry);
+        }
+    }
+
+    /// Leaves everything to the kernel while a worker stalls. Steer sees by itself that the worker of a queue is stalled, but
+    /// not that the frame's egress belongs to one; a live worker would hand frames over to nobody.
+    fn watch_workers(&mut self) {
+        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        if stalled == self.stalled {
+            return;
+        }
+        for worker in stalled.iter().filter(|worker| !self.stalled.contains(worker)) {
+            eprintln!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
+        }
+        for worker in self.stalled.iter().filter(|worker| !stalled.contains(worker)) {
+            eprintln!("bypath: worker {worker} goes on");
+        }
+        self.stalled = stalled;
+        if !self.stalled.is_empty() {
+            return self.ports.let_go();
+        }
+        let snapshot = self.shared.snapshot.load_full();
+        self.tell_steer(|port| carry(&snapshot, port));
     }
 
     /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.
@@ -287,7 +319,14 @@ impl Instance {
         self.stop.store(true, Ordering::Release);
         self.shared.punt_waker.unpark();
         self.shared.oracle_waker.unpark();
-        for thread in self.workers.drain(..).chain(self.helpers.drain(..)) {
+        // A worker that did not answer is stalled: it ends with the process.
+        let answered = |worker: &usize| reports.iter().any(|report| report.worker == *worker);
+        let workers = self
+            .workers
+            .drain(..)
+            .enumerate()
+            .filter(|(worker, _)| answered(worker));
+        for thread in workers.map(|(_, thread)| thread).chain(self.helpers.drain(..)) {
             let _ = thread.join();
         }
         let totals = if reports.len() == self.shared.limits.workers {
@@ -299,17 +338,19 @@ impl Instance {
     }
 }
 
-/// A port's Ethernet address and what of it may go to the worker: IPv4, IPv6.
-type Carry = ([u8; 6], [bool; 2]);
-
 fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
     let (_, iface) = snapshot.port(port)?;
     let of = |family: Family| iface.family(family).forwarding && iface.family(family).left.is_none();
-    Some((iface.mac, Family::ALL.map(of)))
+    Some(Carry {
+        mac: iface.mac,
+        family: Family::ALL.map(of),
+        mtu: iface.mtu[Family::V4 as usize],
+    })
 }
 
-fn both((mac, new): Carry, (_, old): Carry) -> Carry {
-    (mac, [new[0] && old[0], new[1] && old[1]])
+fn both(new: Carry, old: Carry) -> Carry {
+    let family = [0, 1].map(|family| new.family[family] && old.family[family]);
+    Carry { family, ..new }
 }
 
 /// The box's own and broadcast addresses: the host routes of the local tables.

@@ -34,6 +34,20 @@ pub const SLOTS_MAX: usize = 2048;
 /// How long a worker may take to give a queue back.
 const GIVE_BACK: Duration = Duration::from_secs(2);
 
+/// In front of what the MTU counts.
+const ETHERNET_HEADER_BYTES: u32 = 14;
+
+/// What of a port's traffic may go to the worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carry {
+    /// The port's Ethernet address.
+    pub mac: [u8; 6],
+    /// IPv4, IPv6.
+    pub family: [bool; 2],
+    /// The port's MTU in bytes.
+    pub mtu: u32,
+}
+
 /// A port that forwards.
 struct Open {
     ifindex: u32,
@@ -368,7 +382,7 @@ impl Ports {
         self.take_back(sockets);
     }
 
-    /// Closes everything: steer lets go first, on all ports, so that what is still in the rings can be carried on.
+    /// Has steer leave all ports to the kernel; what is in the rings is still carried on.
     pub fn let_go(&mut self) {
         for port in &mut self.ports {
             if let Some(open) = &mut port.open {
@@ -383,11 +397,15 @@ impl Ports {
         (0..self.ports.len()).for_each(|n| self.close(n));
     }
 
-    /// Tells steer about every open port. `carry` says for each what may go to the worker: IPv4, IPv6.
-    pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<([u8; 6], [bool; 2])>) {
+    /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.
+    pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<Carry>) {
         for port in &mut self.ports {
             let Some(open) = &mut port.open else { continue };
-            let (mac, [carry_v4, carry_v6]) = carry(port.index).unwrap_or_default();
+            let Carry {
+                mac,
+                family: [carry_v4, carry_v6],
+                mtu,
+            } = carry(port.index).unwrap_or_default();
             let row = SteerPort {
                 mac,
                 index: port.index.0,
@@ -398,6 +416,7 @@ impl Ports {
                 wire: self.wire,
                 stamp_all: false,
                 generic: open.attached.mode == AttachedMode::Generic,
+                len_max: u16::try_from(mtu + ETHERNET_HEADER_BYTES).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
                 continue;

@@ -55,6 +55,8 @@ pub struct SteerPort {
     pub stamp_all: bool,
     /// It is attached in generic mode, so that punted frames come by again.
     pub generic: bool,
+    /// The longest frame in bytes that goes to the worker while `generic`; 0 is no limit.
+    pub len_max: u16,
 }
 
 /// What steer did with one frame, in a trial.
@@ -156,7 +158,7 @@ impl Steer {
             index: port.index,
             first_slot: port.first_slot,
             queues: port.queues,
-            pad: 0,
+            len_max: port.len_max,
         };
         self.ports
             .update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY)

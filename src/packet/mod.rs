@@ -16,7 +16,7 @@ pub use verdict::{DropReason, PuntReason, Step, Verdict};
 pub const BURST: usize = 64;
 
 /// A port's number inside this process: dense, stable while the port lives, reused after it is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u16);
 
 /// The most ports one process serves. Sizes the per-port counters and the slots of the XSK map.

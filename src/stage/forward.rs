@@ -3,38 +3,45 @@
 //! punted: the kernel sends the ICMP error, fragments, or says nothing, as configured.
 
 use super::routing::Way;
-use crate::packet::{Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{Family, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
+use crate::table::destination::Out;
 use crate::table::iface::{Iface, IfaceIndex};
 use std::ops::ControlFlow::Continue;
 
-/// Checks `packet`, which came in by `iif`, against the way out; answers with the egress link and the port that it is.
+/// The egress link and the port that it is, if packets of `family` may leave there.
 #[inline]
-pub fn check<'a>(
-    packet: &Parsed,
-    (iif, iface): (IfaceIndex, &Iface),
-    way: &Way,
-    snapshot: &'a Snapshot,
-) -> Step<(&'a Iface, PortIndex)> {
+pub fn egress<'a>(family: Family, way: &Way, snapshot: &'a Snapshot) -> Step<(&'a Iface, PortIndex)> {
+    let Some((egress, port)) = snapshot
+        .iface(way.nexthop.iface)
+        .and_then(|egress| Some((egress, egress.port?)))
+    else {
+        return Verdict::punt(PuntReason::EgressNotPort);
+    };
+    if egress.family(family).left_egress.is_some() || !egress.up {
+        return Verdict::punt(PuntReason::LeftEgress);
+    }
+    Continue((egress, port))
+}
+
+/// The longest packet that fits: the link's MTU, or the route's where it is lower.
+#[inline]
+pub fn mtu(family: Family, way: &Way, egress: &Iface) -> u32 {
+    let link = egress.mtu[family as usize];
+    if way.mtu != 0 { way.mtu.min(link) } else { link }
+}
+
+/// Checks `packet`, which came in by `iif`, against its way out.
+#[inline]
+pub fn check(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out) -> Step<()> {
     if packet.ttl <= 1 {
         return Verdict::punt(PuntReason::TtlExceeded);
     }
-    let Some(egress) = snapshot.iface(way.nexthop.iface) else {
-        return Verdict::punt(PuntReason::EgressNotPort);
-    };
-    let Some(port) = egress.port else {
-        return Verdict::punt(PuntReason::EgressNotPort);
-    };
-    if egress.family(packet.family).left_egress.is_some() || !egress.up {
-        return Verdict::punt(PuntReason::LeftEgress);
-    }
-    if way.nexthop.iface == iif && iface.family(packet.family).redirects {
+    if out.iface == iif && iface.family(packet.family).redirects {
         return Verdict::punt(PuntReason::Redirect);
     }
-    let link_mtu = egress.mtu[packet.family as usize];
-    let mtu = if way.mtu != 0 { way.mtu.min(link_mtu) } else { link_mtu };
-    if u32::from(packet.l3_len()) > mtu {
+    if u32::from(packet.l3_len()) > out.mtu {
         return Verdict::punt(PuntReason::MtuExceeded);
     }
-    Continue((egress, port))
+    Continue(())
 }

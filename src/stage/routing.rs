@@ -5,12 +5,14 @@
 //! is punted, so that the kernel answers, logs and counts as it always does.
 //!
 //! ```text
-//!  left? forwarding? martian? -> rules, LPM -> unicast? -> source validation -> one nexthop: Way
-//!                                                                         \-> several: what the kernel chose (oracle)
+//!  admit:  left? forwarding? options? martian? source validation
+//!  route:  rules, LPM -> unicast? -> one nexthop: Way
+//!                               \-> several: what the kernel chose (oracle)
 //! ```
 
 use crate::packet::{Addr, Family, Flags, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
+use crate::table::destination::Destinations;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
 use crate::table::oracle::{Answer, Answers, Asked, Question};
@@ -27,28 +29,38 @@ pub struct Way {
     pub mtu: u32,
     /// The prefix length that matched, for the trace.
     pub prefix_len: u8,
+    /// The route has no other nexthop: it is for every flow to this destination.
+    pub only: bool,
 }
 
-/// What the kernel said about flows that have several ways out, and what it is still to be asked.
-pub struct Flows<'a> {
-    /// Its answers so far.
-    pub answers: &'a mut Answers,
+/// What a worker remembers of flows, its own and bounded.
+#[derive(Debug)]
+pub struct Flows {
+    /// What the kernel said about flows that have several ways out.
+    pub answers: Answers,
+    /// Ways out of the destinations seen last.
+    pub destinations: Destinations,
     /// Questions for control, asked after the burst; what does not fit is asked with a later packet.
-    pub questions: &'a mut Vec<Asked>,
+    pub questions: Vec<Asked>,
+}
+
+impl Flows {
+    /// Nothing is known; room for the answers on `answers_max` flows.
+    pub fn new(answers_max: usize) -> Self {
+        Self {
+            answers: Answers::new(answers_max),
+            destinations: Destinations::new(),
+            questions: Vec::with_capacity(QUESTIONS_MAX),
+        }
+    }
 }
 
 /// The most questions that one burst puts; the capacity of [`Flows::questions`].
 pub const QUESTIONS_MAX: usize = crate::packet::BURST;
 
-/// Finds the way out for `packet` (whose bytes are `bytes`), which came in by `iface`.
+/// Whether `packet`, which came in by `iface`, may be forwarded at all: what does not depend on where it goes.
 #[inline]
-pub fn route(
-    packet: &Parsed,
-    bytes: &[u8],
-    (iif, iface): (IfaceIndex, &Iface),
-    snapshot: &Snapshot,
-    flows: &mut Flows<'_>,
-) -> Step<Way> {
+pub fn admit(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot: &Snapshot) -> Step<()> {
     let here = iface.family(packet.family);
     if here.left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
@@ -69,7 +81,15 @@ pub fn route(
     if martian {
         return Verdict::punt(PuntReason::Martian);
     }
+    match packet.family {
+        Family::V4 => validate_source(packet, (iif, iface), snapshot),
+        Family::V6 => Continue(()),
+    }
+}
 
+/// Finds the way out for `packet` (whose bytes are `bytes`), which came in by `iif`.
+#[inline]
+pub fn route(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, snapshot: &Snapshot, flows: &mut Flows) -> Step<Way> {
     let key = FibKey {
         src: packet.src,
         dst: packet.dst,
@@ -92,9 +112,6 @@ pub fn route(
     if route.left.is_some() || excepted {
         return Verdict::punt(PuntReason::RouteNotCarried);
     }
-    if packet.family == Family::V4 {
-        validate_source(packet, (iif, iface), snapshot)?;
-    }
     let nexthop = match *route.nexthops {
         [one] => one,
         [] => return Verdict::punt(PuntReason::Unreachable),
@@ -104,6 +121,7 @@ pub fn route(
         nexthop,
         mtu: route.mtu,
         prefix_len,
+        only: route.nexthops.len() == 1,
     })
 }
 
@@ -145,7 +163,7 @@ fn ask(
     iif: IfaceIndex,
     route: &Arc<Route>,
     snapshot: &Snapshot,
-    flows: &mut Flows<'_>,
+    flows: &mut Flows,
 ) -> Step<Nexthop> {
     let Some(question) = question(packet, bytes, iif, snapshot.multipath_policy[packet.family as usize]) else {
         return Verdict::punt(PuntReason::RouteNotCarried);

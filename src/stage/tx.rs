@@ -2,17 +2,18 @@
 //! packet goes, as the kernel trims it (pskb_trim_rcsum in ip_rcv_core). From here the frame goes to the egress port's ring.
 
 use crate::packet::{Family, Frame, Parsed};
-use crate::wire::{Mac, ether, ipv4, ipv6};
+use crate::table::destination::Out;
+use crate::wire::{ether, ipv4, ipv6};
 
 /// Rewrites `frame` for its next hop. The lengths were checked when it was parsed, so no view can refuse it.
 #[inline]
-pub fn rewrite(frame: &mut Frame, packet: &Parsed, from: &Mac, to: &Mac) {
+pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
     frame.truncate(usize::from(packet.end));
     let Ok(mut ethernet) = ether::Packet::new_checked(frame.bytes_mut()) else {
         return;
     };
-    ethernet.set_dst(to);
-    ethernet.set_src(from);
+    ethernet.set_dst(&out.to);
+    ethernet.set_src(&out.from);
     match packet.family {
         Family::V4 => {
             if let Ok(mut ip) = ipv4::Packet::new_checked(ethernet.payload_mut()) {

@@ -5,7 +5,7 @@ use crate::packet::{Family, PortIndex};
 use std::sync::Arc;
 
 /// A link's place in [`Snapshot::ifaces`](super::Snapshot::ifaces). Stable while the link lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IfaceIndex(pub u16);
 
 /// Why something is left to the kernel, in words for an operator: "nft table inet fw, chain forward: base chain".

@@ -5,6 +5,7 @@
 //! bursts. Big tables inside it share structure with their predecessors, so that a changed route costs its path, not the
 //! table.
 
+pub mod destination;
 pub mod fib;
 pub mod iface;
 pub mod neighbor;

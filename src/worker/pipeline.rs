@@ -4,10 +4,11 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
-use crate::packet::{Frame, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::routing::{Flows, Way};
 use crate::stage::{forward, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
+use crate::table::destination::Out;
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
 use std::fmt;
@@ -63,6 +64,9 @@ impl Stage {
 
 /// Who watches a packet's walk.
 pub trait Observer {
+    /// Whether anybody watches.
+    const ON: bool;
+
     /// The packet passed `stage`, and this is what happened there.
     fn see(&mut self, stage: Stage, what: impl FnOnce() -> String);
 }
@@ -71,6 +75,8 @@ pub trait Observer {
 pub struct Unobserved;
 
 impl Observer for Unobserved {
+    const ON: bool = false;
+
     #[inline(always)]
     fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
 }
@@ -84,6 +90,8 @@ pub struct Here<'a> {
     pub snapshot: &'a Snapshot,
     /// The link that the port is, unless it just went away.
     pub link: Option<(IfaceIndex, &'a Iface)>,
+    /// Whether routing looks at nothing but the destination, by family.
+    pub by_destination: [bool; 2],
 }
 
 impl<'a> Here<'a> {
@@ -93,13 +101,14 @@ impl<'a> Here<'a> {
             port,
             snapshot,
             link: snapshot.port(port),
+            by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
         }
     }
 }
 
 /// Walks one frame of a burst to its verdict. Only a frame that will be forwarded is rewritten.
 #[inline]
-pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'_>, seen: &mut O) -> Verdict {
+pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Verdict {
     match boxes(frame, here, flows, seen) {
         Continue(egress) => Verdict::Forward(egress),
         Break(verdict) => verdict,
@@ -107,8 +116,10 @@ pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'
 }
 
 #[inline]
-fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'_>, seen: &mut O) -> Step<PortIndex> {
-    let Here { port, snapshot, link } = *here;
+fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
+    let Here {
+        port, snapshot, link, ..
+    } = *here;
     let Some((iif, iface)) = link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
@@ -120,30 +131,60 @@ fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows<'_>,
         format!("in by {}, {packet}{note}", iface.name)
     });
 
-    let way = routing::route(&packet, frame.bytes(), (iif, iface), snapshot, flows)?;
-    seen.see(Stage::Routing, || {
-        format!("prefix /{} {}", way.prefix_len, Out(&way, snapshot))
-    });
-
-    let (egress, port) = forward::check(&packet, (iif, iface), &way, snapshot)?;
-    seen.see(Stage::Forward, || {
-        format!("out by {}, {} bytes fit", egress.name, packet.l3_len())
-    });
-
-    let mac = neighbor::resolve(&packet, &way, snapshot)?;
-    seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&mac)));
-
-    tx::rewrite(frame, &packet, &egress.mac, &mac);
+    routing::admit(&packet, (iif, iface), snapshot)?;
+    let out = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
+    forward::check(&packet, (iif, iface), &out)?;
+    tx::rewrite(frame, &packet, &out);
     seen.see(Stage::Tx, || {
-        format!(
-            "{} > {}, ttl {} -> {}",
-            Mac(&egress.mac),
-            Mac(&mac),
-            packet.ttl,
-            packet.ttl - 1
-        )
+        let (from, to) = (Mac(&out.from), Mac(&out.to));
+        format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
     });
-    Continue(port)
+    Continue(out.port)
+}
+
+/// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
+/// destination decides. A packet that is watched walks them all.
+#[inline]
+fn way_out<O: Observer>(
+    packet: &Parsed,
+    bytes: &[u8],
+    iif: IfaceIndex,
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<Out> {
+    let (snapshot, family) = (here.snapshot, packet.family);
+    let by_destination = here.by_destination[family as usize];
+    if by_destination
+        && !O::ON
+        && let Some(&out) = flows.destinations.get(snapshot.generation, family, packet.dst)
+    {
+        return Continue(out);
+    }
+
+    let way = routing::route(packet, bytes, iif, snapshot, flows)?;
+    seen.see(Stage::Routing, || {
+        format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
+    });
+
+    let (egress, port) = forward::egress(family, &way, snapshot)?;
+    let mtu = forward::mtu(family, &way, egress);
+    seen.see(Stage::Forward, || format!("out by {}, mtu {mtu}", egress.name));
+
+    let to = neighbor::resolve(packet, &way, snapshot)?;
+    seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&to)));
+
+    let out = Out {
+        iface: way.nexthop.iface,
+        port,
+        mtu,
+        from: egress.mac,
+        to,
+    };
+    if by_destination && way.only {
+        flows.destinations.insert(snapshot.generation, family, packet.dst, out);
+    }
+    Continue(out)
 }
 
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
@@ -157,11 +198,11 @@ pub fn wire(frame: &mut Frame, port: PortIndex, peer: PortIndex) -> Verdict {
 }
 
 /// A way out in the words of `ip route`.
-struct Out<'a>(&'a Way, &'a Snapshot);
+struct Show<'a>(&'a Way, &'a Snapshot);
 
-impl fmt::Display for Out<'_> {
+impl fmt::Display for Show<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Out(way, snapshot) = self;
+        let Show(way, snapshot) = self;
         if let Gateway::Via(family, addr) = way.nexthop.gateway {
             write!(f, "via {} ", family.show(addr))?;
         }

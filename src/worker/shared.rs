@@ -177,6 +177,17 @@ impl<Q> Shared<Q> {
         }
     }
 
+    /// The workers whose last turn was more than `limit_ns` before `now_ns`. One that has not started yet is not among them.
+    pub fn stalled(&self, now_ns: u64, limit_ns: u64) -> Vec<usize> {
+        let age = |alive_ns: &AtomicU64| match alive_ns.load(Ordering::Relaxed) {
+            0 => 0,
+            last => now_ns.saturating_sub(last),
+        };
+        (0..self.limits.workers)
+            .filter(|&worker| age(&self.alive_ns[worker]) > limit_ns)
+            .collect()
+    }
+
     /// Puts a command into `worker`'s mailbox and wakes it; false if the mailbox is full.
     pub fn tell(&self, worker: usize, command: Command<Q>) -> bool {
         let fits = self.mailbox[worker].push(command).is_ok();

@@ -122,6 +122,8 @@ impl Tracer {
 }
 
 impl Observer for Tracer {
+    const ON: bool = true;
+
     fn see(&mut self, stage: Stage, what: impl FnOnce() -> String) {
         self.boxes.push((stage, what()));
     }

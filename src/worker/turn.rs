@@ -15,10 +15,9 @@ use super::trace::Tracer;
 use super::{Latency, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
-use crate::stage::routing::{Flows, QUESTIONS_MAX};
+use crate::stage::routing::Flows;
 use crate::stage::rx;
 use crate::table::Snapshot;
-use crate::table::oracle::{Answers, Asked};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
@@ -50,8 +49,7 @@ pub struct Worker<Q> {
     free: Vec<Frame>,
     burst: Vec<Frame>,
     done: Vec<Frame>,
-    answers: Answers,
-    questions: Vec<Asked>,
+    flows: Flows,
     latency: Vec<Option<Box<Latency>>>,
     tracer: Option<Tracer>,
     report: Report,
@@ -74,8 +72,7 @@ impl<Q: Queue> Worker<Q> {
             free: slab,
             burst: Vec::with_capacity(BURST),
             done: Vec::with_capacity(shared.limits.slab_frames as usize),
-            answers: Answers::new(ANSWERS_MAX),
-            questions: Vec::with_capacity(QUESTIONS_MAX),
+            flows: Flows::new(ANSWERS_MAX),
             latency: (0..PORTS_MAX).map(|_| None).collect(),
             tracer: None,
             report: Report::new(index),
@@ -92,7 +89,9 @@ impl<Q: Queue> Worker<Q> {
         }
         while let Some(asked) = shared.answers[self.index].pop() {
             if let Some(answer) = asked.answer {
-                self.answers.insert(asked.question, asked.route, asked.epoch, answer);
+                self.flows
+                    .answers
+                    .insert(asked.question, asked.route, asked.epoch, answer);
             }
         }
         while let Some(frame) = shared.home[self.index].pop() {
@@ -181,31 +180,23 @@ impl<Q: Queue> Worker<Q> {
         if self.tracer.is_some() {
             return self.traced(frame, here);
         }
-        let mut flows = Flows {
-            answers: &mut self.answers,
-            questions: &mut self.questions,
-        };
-        walk(frame, here, &mut flows, &mut Unobserved)
+        walk(frame, here, &mut self.flows, &mut Unobserved)
     }
 
     #[cold]
     fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
         let port = here.port;
-        let mut flows = Flows {
-            answers: &mut self.answers,
-            questions: &mut self.questions,
-        };
         let parsed = match rx::parse_any(frame, port) {
             Continue(parsed) => Some(parsed),
             Break(_) => None,
         };
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
-                let verdict = walk(frame, here, &mut flows, &mut tracer);
+                let verdict = walk(frame, here, &mut self.flows, &mut tracer);
                 self.tracer = tracer.end(port, verdict).then_some(tracer);
                 verdict
             }
-            None => walk(frame, here, &mut flows, &mut Unobserved),
+            None => walk(frame, here, &mut self.flows, &mut Unobserved),
         }
     }
 
@@ -268,10 +259,10 @@ impl<Q: Queue> Worker<Q> {
     /// Puts this burst's questions to the oracle; those that find no room are asked with a later packet of their flow.
     #[inline]
     fn ask(&mut self) {
-        if self.questions.is_empty() {
+        if self.flows.questions.is_empty() {
             return;
         }
-        for mut asked in self.questions.drain(..) {
+        for mut asked in self.flows.questions.drain(..) {
             asked.worker = self.index;
             let _ = self.shared.questions.push(asked);
         }

@@ -61,6 +61,7 @@ impl Totals {
 pub struct Bypath {
     namespace: Namespace,
     pid: u32,
+    ready: Receiver<()>,
     exited: Receiver<ExitStatus>,
     output: Arc<Mutex<String>>,
     thread: Option<JoinHandle<()>>,
@@ -71,8 +72,16 @@ impl Bypath {
     /// Runs `bypath run PORTS ARGUMENTS` in `namespace` and waits for `bypath: ready`. Panics with its output when that does
     /// not come.
     pub fn start(namespace: &Namespace, ports: &[String], arguments: &[String]) -> Self {
+        let words = [&["run".to_owned()], ports, arguments].concat();
+        let bypath = Self::launch(namespace, &words);
+        bypath.wait_ready();
+        bypath
+    }
+
+    /// Runs `bypath WORDS` in `namespace` and waits for nothing.
+    pub fn launch(namespace: &Namespace, words: &[String]) -> Self {
         let mut command = Command::new(BINARY);
-        command.arg("run").args(ports).args(arguments);
+        command.args(words);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -95,22 +104,54 @@ impl Bypath {
             }
         });
         let pid = started.recv().expect("bypath was started");
-        let bypath = Bypath {
+        Bypath {
             namespace: namespace.share(),
             pid,
+            ready,
             exited,
             output,
             thread: Some(thread),
             running: true,
-        };
-        if ready.recv_timeout(READY_WITHIN).is_err() {
-            panic!(
-                "`bypath run {}` did not get ready; it said:\n{}",
-                ports.join(" "),
-                bypath.said()
-            );
         }
-        bypath
+    }
+
+    /// Waits for `bypath: ready`. Panics with its output when that does not come.
+    pub fn wait_ready(&self) {
+        if self.ready.recv_timeout(READY_WITHIN).is_err() {
+            panic!("bypath did not get ready; it said:\n{}", self.said());
+        }
+    }
+
+    /// Whether it has said `bypath: ready` since this was last asked.
+    pub fn is_ready(&self) -> bool {
+        self.ready.try_recv().is_ok()
+    }
+
+    /// Waits until it has written `words`. Panics with its output when that does not come.
+    pub fn wait_said(&self, words: &str) {
+        let until = Instant::now() + STOP_WITHIN;
+        while !self.said().contains(words) {
+            assert!(
+                Instant::now() < until,
+                "bypath did not say `{words}` but:\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, number: i32) {
+        sys::signal(self.pid, number).expect("signal bypath");
+    }
+
+    /// Waits for its end, within a bound; how it ended and what it said.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let Ok(status) = self.exited.recv_timeout(STOP_WITHIN) else {
+            panic!("bypath did not end; it said:\n{}", self.said());
+        };
+        self.running = false;
+        (status, self.said())
     }
 
     /// What it has written so far, both streams.

@@ -50,6 +50,43 @@ pub fn signal(pid: u32, number: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(pid as libc::pid_t, number) }).map(drop)
 }
 
+/// A thread of another process, stopped by ptrace until this is dropped. Stays on the thread that made it, as ptrace wants.
+pub struct StoppedThread {
+    tid: libc::pid_t,
+    _same_thread: std::marker::PhantomData<*const ()>,
+}
+
+impl StoppedThread {
+    /// Stops it; its process and the other threads run on.
+    pub fn stop(tid: i32) -> io::Result<Self> {
+        let none = std::ptr::null_mut::<c_void>();
+        // SAFETY: SEIZE and INTERRUPT use no memory of ours; a thread that is not there is an error.
+        ptrace(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, none, none) })?;
+        let stopped = StoppedThread {
+            tid,
+            _same_thread: std::marker::PhantomData,
+        };
+        // SAFETY: as above.
+        ptrace(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none) })?;
+        let mut status = 0;
+        // SAFETY: `status` lives through the call.
+        check(unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) })?;
+        Ok(stopped)
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<c_void>();
+        // SAFETY: DETACH uses no memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) };
+    }
+}
+
+fn ptrace(result: libc::c_long) -> io::Result<()> {
+    check(result as c_int).map(drop)
+}
+
 /// Has the calling process killed when the thread that forked it ends. For `pre_exec`.
 pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved; async-signal-safe.

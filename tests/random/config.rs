@@ -106,10 +106,7 @@ impl Network {
                     ));
                 }
             }
-            // A question that nobody answers stays one question.
-            for family in ["ipv4", "ipv6"] {
-                lines.push(format!("sysctl net.{family}.neigh.d{port}.retrans_time_ms=600000"));
-            }
+            lines.extend(unanswered(port));
         }
         lines
     }
@@ -118,7 +115,9 @@ impl Network {
         let mut set = |name: String, value: u32| self.base.push(format!("sysctl {name}={value}"));
         set("net.ipv4.fib_multipath_hash_policy".into(), random.random_range(0..=1));
         set("net.ipv6.fib_multipath_hash_policy".into(), random.random_range(0..=1));
-        set("net.ipv4.ip_forward_use_pmtu".into(), random.random_range(0..=1));
+        // With it on, IPv4 is the kernel's.
+        let use_pmtu = !self.can_be_carried && random.random_bool(0.3);
+        set("net.ipv4.ip_forward_use_pmtu".into(), use_pmtu.into());
         let redirects = random.random_bool(0.5);
         set("net.ipv4.conf.all.send_redirects".into(), redirects.into());
         for port in 0..self.ports {
@@ -341,6 +340,19 @@ impl Network {
             }
         }
     }
+}
+
+/// A question that nobody answers stays one question, and one packet at most waits for its answer: what waits is charged to
+/// the socket of the router's ICMP, which the kernel has once per processor and for all namespaces, so that a few hundred
+/// waiting answers keep each later one from being sent, on that processor.
+pub fn unanswered(port: usize) -> impl Iterator<Item = String> {
+    ["ipv4", "ipv6"].into_iter().flat_map(move |family| {
+        let base = format!("sysctl net.{family}.neigh.d{port}");
+        [
+            format!("{base}.retrans_time_ms=600000"),
+            format!("{base}.unres_qlen_bytes=1"),
+        ]
+    })
 }
 
 struct Target {

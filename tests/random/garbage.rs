@@ -4,7 +4,7 @@
 //! injected in one order. What the kernel does by the clock is kept out: no entry is asked for twice or grows stale, and
 //! addresses on the links are drawn from few, since all namespaces of a machine share one bounded neighbour table.
 
-use super::config::pick;
+use super::config::{pick, unanswered};
 use crate::lab::neighbor;
 use crate::lab::packet::{self, Packet, fix_ipv4_sum, ip, ping, raw, tcp, udp};
 use crate::lab::plan;
@@ -14,10 +14,7 @@ use std::net::IpAddr;
 
 /// The plan for two ports, with time standing still.
 pub fn config() -> Vec<String> {
-    let calm = (0..2).flat_map(|port| {
-        ["ipv4", "ipv6"].map(|family| format!("sysctl net.{family}.neigh.d{port}.retrans_time_ms=600000"))
-    });
-    plan::config(2).into_iter().chain(calm).collect()
+    plan::config(2).into_iter().chain((0..2).flat_map(unanswered)).collect()
 }
 
 /// One frame that arrives on `port`.

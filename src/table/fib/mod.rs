@@ -114,6 +114,11 @@ impl Fib {
             })
     }
 
+    /// Whether nothing but the destination decides: every rule is for all packets, and carried.
+    pub fn is_by_destination(&self) -> bool {
+        self.rules.iter().all(Rule::is_for_all)
+    }
+
     /// What the kernel would find for `key` (fib_rules_lookup). Bounded by the number of rules: a goto only goes forward.
     #[inline]
     pub fn lookup(&self, key: &FibKey) -> Found<'_> {

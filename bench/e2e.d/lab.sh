@@ -1,0 +1,135 @@
+# The lab of bench/e2e: three network namespaces, and how to start a forwarder, send through it and count behind it.
+#
+#     client                        router (this script's own)                      server
+#   +--------+                +------------------------------------+              +----------------+
+#   |     c0 |== veth pair ===| d0 10.1.0.1/24     10.2.0.1/24  d1 |= veth pair ==| s0             |
+#   | flood  |                |     kernel | run | wire | bare     |              | nft: count,drop|
+#   +--------+                +------------------------------------+              +----------------+
+#     10.1.0.2                                                                       10.2.0.2
+#
+# A veth pair has no wire and no interrupt: what flood sends is received by d0 in softirq on the core that sends. An AF_XDP
+# forwarder then works on its own core, and so does s0's receive side. The kernel, when it forwards, does so in that same
+# softirq, on the sender's core. Hence CPU time per packet over all cores is given beside frames per second.
+#
+# d0 has GRO on, so that it runs NAPI: frames that XDP redirects into a veth arrive only there. s0 has none: the frames that
+# arrive there, by AF_XDP transmit or from the kernel, are skbs. Other offloads are as they come. Frames are counted and
+# dropped at s0's ingress, the earliest place behind the driver.
+
+readonly BIN=${CARGO_TARGET_DIR:-$HERE/../target}/release
+readonly SINK_PORT=9
+
+log() { echo "$*" >&2; }
+
+mac_of() { # namespace's process, interface
+	nsenter -t "$1" -n ip -o link show dev "$2" 2>/dev/null | sed -E 's/.*link\/ether ([^ ]*).*/\1/'
+}
+
+client() { nsenter -t "$client" -n "$@"; }
+server() { nsenter -t "$server" -n "$@"; }
+
+lab_up() {
+	mount -t sysfs sysfs /sys
+	dir=$(mktemp -d -t bypath-e2e.XXXXXX)
+	trap 'rm -rf "$dir"' EXIT
+	unshare --net sleep infinity &
+	client=$!
+	unshare --net sleep infinity &
+	server=$!
+	sleep 0.2
+	ip link set lo up
+	ip link add d0 type veth peer name c0 netns "$client"
+	ip link add d1 type veth peer name s0 netns "$server"
+	ip addr add 10.1.0.1/24 dev d0
+	ip addr add 10.2.0.1/24 dev d1
+	ip link set d0 up
+	ip link set d1 up
+	ethtool -K d0 gro on
+	client ip link set c0 up
+	server ip link set s0 up
+	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
+	ip neigh replace 10.1.0.2 lladdr "$(mac_of "$client" c0)" dev d0 nud permanent
+	ip neigh replace 10.2.0.2 lladdr "$(mac_of "$server" s0)" dev d1 nud permanent
+	server nft -f - <<-END
+		table netdev sink { chain in {
+			type filter hook ingress device s0 priority 0;
+			udp dport $SINK_PORT counter drop;
+		}; }
+	END
+}
+
+delivered() {
+	server nft list table netdev sink | sed -nE 's/.*packets ([0-9]+).*/\1/p'
+}
+
+# Prints flood's JSON line. Arguments: seconds, further options.
+flood() {
+	client "$BIN/examples/flood" c0 --dst-mac "$(mac_of $$ d0)" --src 10.1.0.2 --dst 10.2.0.2 --dport $SINK_PORT \
+		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
+}
+
+# Of a JSON line, the number of a name.
+field() { # name, line
+	sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<<"$2"
+}
+
+# The forwarder of a case in the background, in $forwarder when it is ready; the kernel is always ready.
+start() {
+	forwarder=''
+	: >"$dir/out"
+	local options=(--workers 1 --cpus "$cpu")
+	[[ ! $poll ]] || options+=(--poll "$poll")
+	case $1 in
+	kernel) return ;;
+	run) "$BIN/bypath" run d0 d1 "${options[@]}" >"$dir/out" 2>&1 & ;;
+	wire) "$BIN/bypath" wire d0 d1 "${options[@]}" >"$dir/out" 2>&1 & ;;
+	bare) "$BIN/examples/bare_forwarder" d0 d1 --cpu "$cpu" >"$dir/out" 2>&1 & ;;
+	*) die "no such case: $1" ;;
+	esac
+	forwarder=$!
+	wait_ready "$1"
+}
+
+wait_ready() {
+	for _ in {1..100}; do
+		! grep -q ': ready$' "$dir/out" || return 0
+		kill -0 "$forwarder" 2>/dev/null || break
+		sleep 0.1
+	done
+	cat "$dir/out" >&2
+	die "$1 did not get ready"
+}
+
+stop() {
+	[[ $forwarder ]] || return 0
+	kill -TERM "$forwarder"
+	wait "$forwarder" || die "the forwarder ended with $?: $(tail -n 3 "$dir/out")"
+	forwarder=''
+	sleep 0.1 # the kernel lets go of an AF_XDP queue some time after its socket is closed
+}
+
+calc() { awk "BEGIN { printf \"$1\", $2 }"; }
+
+median() {
+	printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
+join() { local IFS=$1; shift; echo "$*"; }
+
+# Where numbers come from.
+provenance() {
+	local commit
+	commit=$(cd "$HERE/.." && git describe --always --dirty 2>/dev/null || echo unknown)
+	echo "\"machine\":\"$(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores\"," \
+		"\"kernel\":\"$(uname -r)\",\"driver\":\"veth, copy mode\",\"commit\":\"$commit\"," \
+		"\"load\":\"$(cut -d' ' -f1-3 /proc/loadavg)\",\"command\":\"$COMMAND\""
+}
+
+headline() {
+	provenance | tr -d '"' | sed 's/, *\([a-z]*:\)/\n\1/g; s/:/: /g'
+	awk '$1 > 0.5 { print "NOTE: this machine has other work (load " $1 "), so the numbers are noisy" }' /proc/loadavg
+	echo
+}
+
+keep() { # JSON members
+	[[ ! $json ]] || echo "{\"bench\":\"e2e $what\",$(provenance),$1}" >"$json"
+}

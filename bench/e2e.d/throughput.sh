@@ -1,0 +1,63 @@
+# Frames per second of one forwarding core: each round measures every case once, so that what disturbs the machine disturbs
+# all of them. A measurement: start the forwarder, a third of a second of traffic, then the counter behind it around an
+# unpaced flood. More is offered than anyone forwards; what is over is dropped where it arrives.
+#
+# CPU per packet is the non-idle time of all cores (/proc/stat: user, nice, system, irq, softirq) between start and end of
+# the flood, divided by the frames delivered. Source and sink are in it, for all cases alike, and so is all other work on
+# the machine; a forwarder that polls has a whole core in it however little it does.
+
+readonly WARM_SECONDS=0.3
+
+throughput() {
+	: "${seconds:=2}" "${cases:=kernel,run,wire,bare}"
+	declare -gA mpps=() cost=()
+	local round name
+	for ((round = 1; round <= rounds; round++)); do
+		for name in ${cases//,/ }; do
+			measure "$name"
+		done
+		log "round $round of $rounds: $(for name in ${cases//,/ }; do echo -n "$name ${mpps[$name]##* }  "; done)Mpps"
+	done
+	headline
+	table
+	keep "$(members)"
+}
+
+measure() {
+	start "$1"
+	flood $WARM_SECONDS >/dev/null
+	local before line after
+	before=$(delivered)
+	line=$(flood "$seconds")
+	sleep 0.1
+	after=$(delivered)
+	stop
+	local frames=$((after - before))
+	((frames > 0)) || die "$1 delivered nothing: $(cat "$dir/out")"
+	mpps[$1]+=" $(calc %.3f "$frames / $(field seconds "$line") / 1e6")"
+	cost[$1]+=" $(calc %.0f "$(field cpu_seconds "$line") * 1e9 / $frames")"
+}
+
+table() {
+	local name middle format='%-8s %8s %16s %9s %10s %14s\n'
+	printf "$format" case Mpps 'least - most' 'of bare' 'of kernel' 'CPU ns/packet'
+	for name in ${cases//,/ }; do
+		middle=$(median ${mpps[$name]})
+		printf "$format" "$name" "$(calc %.3f "$middle")" \
+			"$(printf '%s\n' ${mpps[$name]} | sort -g | sed -n '1p;$p' | paste -sd- | sed 's/-/ - /')" \
+			"$(ratio "$middle" bare)" "$(ratio "$middle" kernel)" "$(calc %.0f "$(median ${cost[$name]})")"
+	done
+}
+
+ratio() { # of, case
+	[[ ${mpps[$2]-} ]] && calc %.2f "$1 / $(median ${mpps[$2]})" || echo -
+}
+
+members() {
+	local name parts=()
+	for name in ${cases//,/ }; do
+		parts+=("\"$name\":{\"mpps\":[$(join , ${mpps[$name]})],\"mpps_median\":$(median ${mpps[$name]}),$(
+		)\"cpu_ns_per_packet\":[$(join , ${cost[$name]})],\"cpu_ns_per_packet_median\":$(median ${cost[$name]})}")
+	done
+	echo "\"rounds\":$rounds,\"seconds\":$seconds,\"size\":$size,\"flows\":$flows,\"cases\":{$(join , "${parts[@]}")}"
+}

@@ -1,0 +1,29 @@
+//! The binary through its life, with real hosts at its ports: start and end, crash, stall, ports that come and go, several
+//! workers, wire, real traffic, changes of configuration under traffic, traces.
+//!
+//! Each test has network namespaces of its own (`instance/net.rs`) and bounds all that it waits for. What is measured
+//! (gaps, latencies of a change) is printed; run with `--nocapture` to read it. `BYPATH_SCALE=1` adds a million routes.
+//! Needs root, and ip, nft, iperf3, curl, python3, ping, capsh, bpftool.
+
+mod lab;
+
+#[path = "instance/life.rs"]
+mod life;
+#[path = "instance/live.rs"]
+mod live;
+#[path = "instance/net.rs"]
+mod net;
+#[path = "instance/ports.rs"]
+mod ports;
+#[path = "instance/refused.rs"]
+mod refused;
+#[path = "instance/show.rs"]
+mod show;
+#[path = "instance/stream.rs"]
+mod stream;
+#[path = "instance/traffic.rs"]
+mod traffic;
+#[path = "instance/wire.rs"]
+mod wire;
+#[path = "instance/workers.rs"]
+mod workers;

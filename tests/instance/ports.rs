@@ -1,0 +1,215 @@
+//! Ports that are down, come, go, and change under traffic; the other ports notice nothing.
+
+use crate::lab::bypath::Bypath;
+use crate::net::Net;
+use crate::stream::{Flow, Stream};
+use std::time::{Duration, Instant};
+
+/// A packet every millisecond between hosts 0 and 1.
+fn stream(net: &Net) -> Stream {
+    Stream::start(&net.hosts[0], &net.hosts[1], "10.0.1.2", Duration::from_millis(1))
+}
+
+fn assert_undisturbed(flow: &Flow) {
+    assert_eq!((flow.lost(), flow.doubled()), (0, 0), "{}", flow.said());
+}
+
+/// Waits until pings from host 0 to `address` go through bypath; at most five seconds.
+#[track_caller]
+fn assert_carried(net: &Net, bypath: &Bypath, port: usize) {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let before = received(net, port);
+        let answered = net.ping(0, &format!("10.0.{port}.2"), 4);
+        std::thread::sleep(Duration::from_millis(50));
+        let after = received(net, port);
+        if answered == 4 && after >= before + 4 {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "d{port} carries nothing: {answered} of 4 answered, {} frames; it said:\n{}",
+            after - before,
+            bypath.said()
+        );
+    }
+}
+
+/// Frames that bypath has received on the sockets of port `port`.
+fn received(net: &Net, port: usize) -> u64 {
+    let ports = net.show("ports");
+    let queues = ports[port]["queues"].as_array().expect("queues");
+    queues.iter().map(|queue| queue["rx"].as_u64().expect("a count")).sum()
+}
+
+#[test]
+fn a_port_that_is_down_at_the_start_is_waited_for() {
+    let net = Net::new(2);
+    net.router.run("ip link set d1 down");
+    let bypath = Bypath::launch(&net.router, &["run".into(), "d0".into(), "d1".into()]);
+    bypath.wait_said("port d1 waits, it is down: `ip link set d1 up`");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!bypath.is_ready(), "ready with a port down");
+    assert_eq!(net.show("ports")[1]["state"], "down");
+    net.router.run("ip link set d1 up");
+    bypath.wait_ready();
+    // The kernel has taken the port's addresses for a moment; neighbours are asked anew.
+    net.ping_until(0, "10.0.1.2");
+    assert_carried(&net, &bypath, 1);
+    bypath.stop();
+}
+
+#[test]
+fn a_port_without_carrier_at_the_start_is_waited_for() {
+    let net = Net::new(2);
+    net.hosts[1].run("ip link set e0 down");
+    let bypath = Bypath::launch(&net.router, &["run".into(), "d0".into(), "d1".into()]);
+    bypath.wait_said("port d1 waits, it has no carrier");
+    assert!(!bypath.is_ready());
+    net.hosts[1].run("ip link set e0 up");
+    net.hosts[1].run("ip route replace default via 10.0.1.1");
+    bypath.wait_ready();
+    assert_carried(&net, &bypath, 1);
+    bypath.stop();
+}
+
+#[test]
+fn a_port_that_is_deleted_and_made_again() {
+    delete_and_make_again(Net::new(3), "--workers 1");
+}
+
+#[test]
+fn a_port_of_another_worker_is_deleted_and_made_again() {
+    // Frames for it are on their way from one worker to the other when it goes.
+    delete_and_make_again(Net::new(3), "--workers 2");
+    delete_and_make_again(Net::with_queues(3, 2), "--workers 2");
+}
+
+fn delete_and_make_again(mut net: Net, arguments: &str) {
+    let bypath = net.bypath(arguments);
+    assert_carried(&net, &bypath, 2);
+    let others = stream(&net);
+    for (round, mac) in ["", "address 02:00:00:00:77:01"].into_iter().enumerate() {
+        let flood = Stream::start(&net.hosts[0], &net.hosts[2], "10.0.2.2", Duration::from_micros(200));
+        std::thread::sleep(Duration::from_millis(300));
+        net.router.run("ip link del d2");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(net.show("ports")[2]["state"], "gone", "round {round}");
+        drop(flood.end());
+        net.plug(2, mac);
+        assert_carried(&net, &bypath, 2);
+    }
+    assert_undisturbed(&others.end());
+    net.assert_audit(&bypath);
+    bypath.stop();
+    net.assert_nothing_left();
+}
+
+#[test]
+fn the_first_port_is_deleted_and_made_again() {
+    // The pool of frames lives on the first socket.
+    let mut net = Net::new(3);
+    let bypath = Bypath::start(&net.router, &["d2".into(), "d0".into(), "d1".into()], &[]);
+    let others = stream(&net);
+    for _ in 0..2 {
+        net.router.run("ip link del d2");
+        std::thread::sleep(Duration::from_millis(300));
+        net.plug(2, "");
+        let until = Instant::now() + Duration::from_secs(5);
+        while net.show("ports")[0]["state"] != "up" {
+            assert!(Instant::now() < until, "d2 is not taken up again:\n{}", bypath.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(net.ping(0, "10.0.2.2", 5), 5);
+    }
+    assert_undisturbed(&others.end());
+    net.assert_audit(&bypath);
+    bypath.stop();
+}
+
+#[test]
+fn a_port_goes_down_and_up() {
+    let net = Net::new(3);
+    let bypath = net.bypath("");
+    assert_carried(&net, &bypath, 2);
+    let others = stream(&net);
+    for _ in 0..2 {
+        net.router.run("ip link set d2 down");
+        bypath.wait_said("port d2 waits");
+        let (_, said) = (net.ping(0, "10.0.2.2", 1), bypath.said());
+        assert!(!said.contains("panicked"), "{said}");
+        net.router.run("ip link set d2 up");
+        assert_carried(&net, &bypath, 2);
+    }
+    assert_undisturbed(&others.end());
+    net.assert_audit(&bypath);
+    bypath.stop();
+}
+
+#[test]
+fn a_port_is_renamed_and_named_back() {
+    let net = Net::new(3);
+    let bypath = net.bypath("");
+    let others = stream(&net);
+    net.router.run("ip link set d2 name other");
+    bypath.wait_said("port d2 waits, it is gone");
+    // Under its new name it is the kernel's.
+    net.ping_until(0, "10.0.2.2");
+    assert_eq!(net.ping(0, "10.0.2.2", 3), 3);
+    net.router.run("ip link set other name d2");
+    bypath.wait_said("port d2 forwards");
+    assert_carried(&net, &bypath, 2);
+    assert_undisturbed(&others.end());
+    net.assert_audit(&bypath);
+    bypath.stop();
+}
+
+#[test]
+fn the_mac_of_a_port_changes() {
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    assert_carried(&net, &bypath, 1);
+    net.router.run("ip link set d0 address 02:00:00:00:88:01");
+    net.hosts[0].run("ip neigh flush dev e0");
+    net.ping_until(0, "10.0.1.2");
+    let before = received(&net, 0);
+    assert_eq!(net.ping(0, "10.0.1.2", 10), 10);
+    std::thread::sleep(Duration::from_millis(100));
+    let frames = received(&net, 0) - before;
+    assert!(
+        frames >= 10,
+        "traffic to the new MAC is not carried: {frames} of 10 frames"
+    );
+    // And the host sees the new source address.
+    let neighbor = net.hosts[0].run("ip neigh show 10.0.0.1");
+    assert!(neighbor.contains("02:00:00:00:88:01"), "{neighbor}");
+    bypath.stop();
+}
+
+#[test]
+fn the_mtu_of_a_port_changes() {
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    assert_carried(&net, &bypath, 1);
+    net.router.run("ip link set d1 mtu 1200");
+    let large = |bytes: u32| {
+        let output = net.hosts[0].output(&format!("ping -n -c 1 -W 1 -M do -s {bytes} 10.0.1.2"), "");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    let said = large(1300);
+    assert!(
+        said.contains("mtu = 1200") || said.contains("mtu=1200"),
+        "no answer on the MTU: {said}"
+    );
+    let said = large(1100);
+    assert!(said.contains(" 1 received"), "{said}");
+    net.router.run("ip link set d1 mtu 1500");
+    net.hosts[0].run("ip route flush cache");
+    std::thread::sleep(Duration::from_millis(100));
+    let said = large(1400);
+    assert!(said.contains(" 1 received"), "{said}");
+    assert_carried(&net, &bypath, 1);
+    net.assert_audit(&bypath);
+    bypath.stop();
+}

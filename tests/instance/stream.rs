@@ -1,0 +1,113 @@
+//! A paced UDP stream between two hosts that knows which of its packets arrived, and when.
+
+use crate::lab::namespace::Namespace;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long after the last packet arrivals are waited for.
+const TAIL: Duration = Duration::from_millis(400);
+
+/// A running stream.
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Vec<Instant>>,
+    receiver: JoinHandle<Vec<(u64, Instant)>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Flow {
+    /// When each packet was sent.
+    pub sent: Vec<Instant>,
+    /// Packets that arrived, by number, and when.
+    pub arrived: Vec<(u64, Instant)>,
+}
+
+impl Stream {
+    /// Sends one packet each `every` from one host to UDP 7000 of `address`, which the other has.
+    pub fn start(from: &Namespace, to: &Namespace, address: &str, every: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        let target: std::net::SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), 7000).into();
+        let input = to.enter(|| UdpSocket::bind(target)).expect("bind the receiver");
+        let output = from.enter(|| UdpSocket::bind(any)).expect("bind the sender");
+        input.set_read_timeout(Some(TAIL)).expect("timeout");
+        let stopped = stop.clone();
+        let sender = std::thread::spawn(move || {
+            let mut sent = Vec::new();
+            let mut next = Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                let mut packet = [0; 64];
+                packet[..8].copy_from_slice(&(sent.len() as u64).to_be_bytes());
+                sent.push(Instant::now());
+                // An error (no route at the moment) is a packet that does not arrive.
+                let _ = output.send_to(&packet, target);
+                next += every;
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            sent
+        });
+        let stopped = stop.clone();
+        let receiver = std::thread::spawn(move || {
+            let mut arrived = Vec::new();
+            let mut packet = [0; 64];
+            loop {
+                match input.recv(&mut packet) {
+                    Ok(_) => {
+                        let number = u64::from_be_bytes(packet[..8].try_into().expect("8 bytes"));
+                        arrived.push((number, Instant::now()));
+                    }
+                    Err(_) if stopped.load(Ordering::Relaxed) => return arrived,
+                    Err(_) => {}
+                }
+            }
+        });
+        Stream { stop, sender, receiver }
+    }
+
+    /// Ends it and waits for what is on the way.
+    pub fn end(self) -> Flow {
+        self.stop.store(true, Ordering::Relaxed);
+        Flow {
+            sent: self.sender.join().expect("sender"),
+            arrived: self.receiver.join().expect("receiver"),
+        }
+    }
+}
+
+impl Flow {
+    /// Packets that did not arrive.
+    pub fn lost(&self) -> usize {
+        let mut numbers: Vec<u64> = self.arrived.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.sent.len() - numbers.len()
+    }
+
+    /// Packets that arrived more than once.
+    pub fn doubled(&self) -> usize {
+        self.arrived.len() + self.lost() - self.sent.len()
+    }
+
+    /// The longest time without an arrival, from the first packet to the last.
+    pub fn outage(&self) -> Duration {
+        let edges = [self.sent.first(), self.sent.last()].into_iter().flatten().copied();
+        let mut times: Vec<Instant> = self.arrived.iter().map(|(_, at)| *at).chain(edges).collect();
+        times.sort_unstable();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    /// In words, for the output of a test.
+    pub fn said(&self) -> String {
+        format!(
+            "{} sent, {} lost, longest time without an arrival {:.1?}",
+            self.sent.len(),
+            self.lost(),
+            self.outage()
+        )
+    }
+}
