@@ -30,6 +30,8 @@ pub mod metrics;
 #[cfg(feature = "xdp")]
 mod oracle;
 #[cfg(feature = "xdp")]
+mod plan;
+#[cfg(feature = "xdp")]
 mod ports;
 pub mod probe;
 #[cfg(feature = "xdp")]

@@ -34,7 +34,7 @@ fn it_starts_and_ends_again_and_again() {
         let flow = stream(&net, 0, 1);
         std::thread::sleep(Duration::from_millis(500));
         let flow = flow.end();
-        assert_eq!(flow.lost(), 0, "{}", flow.said());
+        flow.assert_whole(&net);
         let totals = net.assert_audit(&bypath);
         assert!(totals.forwarded >= flow.sent.len() as u64, "{totals:?}");
         bypath.signal(signal);

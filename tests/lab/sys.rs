@@ -100,6 +100,22 @@ pub fn before_exec(command: &mut std::process::Command, hook: fn() -> io::Result
     unsafe { command.pre_exec(hook) };
 }
 
+/// Gives a socket a receive buffer of 64 MiB, so that a reader that the machine keeps waiting loses nothing.
+pub fn enlarge_receive_buffer(socket: &impl AsRawFd) -> io::Result<()> {
+    let bytes = RECEIVE_BUFFER_BYTES;
+    // SAFETY: the value lives through the call and the length is its own.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
 /// Waits until one of the sockets has something to read, or `timeout` is over.
 pub fn wait_readable(fds: &[RawFd], timeout: Duration) {
     let mut polls: Vec<libc::pollfd> = fds
