@@ -302,18 +302,25 @@ impl Instance {
         self.ports.let_go();
         thread::sleep(DRAIN);
         let totals = self.running.totals();
-        self.ports.close_all();
-        let reports: Vec<Report> = (0..self.shared.limits.workers)
-            .filter_map(|worker| {
-                let (reply, last) = bounded(1);
-                self.shared.tell(worker, Command::Stop(reply));
-                last.recv_timeout(FAREWELL).ok().map(|(report, _)| report)
-            })
-            .collect();
+        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        self.ports.close_all(&stalled);
+        let mut reports: Vec<Report> = Vec::new();
+        for (index, thread) in self.workers.drain(..).enumerate() {
+            let (reply, last) = bounded(1);
+            self.shared.tell(index, Command::Stop(reply));
+            match last.recv_timeout(FAREWELL) {
+                Ok((report, _)) => {
+                    reports.push(report);
+                    let _ = thread.join();
+                }
+                // It is not waited for: it ends with the process.
+                Err(_) => eprintln!("bypath: worker {index} does not end; what it holds is lost"),
+            }
+        }
         self.stop.store(true, Ordering::Release);
         self.shared.punt_waker.unpark();
         self.shared.oracle_waker.unpark();
-        for thread in self.workers.drain(..).chain(self.helpers.drain(..)) {
+        for thread in self.helpers.drain(..) {
             let _ = thread.join();
         }
         let totals = if reports.len() == self.shared.limits.workers {

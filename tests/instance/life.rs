@@ -146,6 +146,24 @@ fn one_stalled_worker_leaves_the_traffic_to_the_kernel_and_is_named() {
     bypath.stop();
 }
 
+#[test]
+fn an_end_with_a_stalled_worker() {
+    let net = Net::new(2);
+    let bypath = net.bypath("--workers 2");
+    net.ping_until(0, "10.0.1.2");
+    let stopped = StoppedThread::stop(thread_of(&bypath, "bypath-worker1")).expect("stop a thread");
+    std::thread::sleep(Duration::from_millis(1000));
+    bypath.signal(libc::SIGTERM);
+    bypath.wait_said("bypath: ended, ");
+    std::thread::sleep(Duration::from_millis(300));
+    drop(stopped);
+    let (status, said) = bypath.ended();
+    assert!(status.success(), "{status}:\n{said}");
+    assert!(said.contains("worker 1 does not end"), "{said}");
+    net.assert_nothing_left();
+    assert_eq!(net.ping(0, "10.0.1.2", 3), 3);
+}
+
 fn thread_of(bypath: &Bypath, name: &str) -> i32 {
     let tasks = format!("/proc/{}/task", bypath.pid());
     let mut ids = std::fs::read_dir(&tasks).expect("tasks").flatten();

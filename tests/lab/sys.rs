@@ -79,7 +79,12 @@ impl Drop for StoppedThread {
     fn drop(&mut self) {
         let none = std::ptr::null_mut::<c_void>();
         // SAFETY: DETACH uses no memory of ours.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) };
+        let detached = ptrace(unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) });
+        if detached.is_err() {
+            // It died while it was stopped: its process is not gone before its tracer has seen that.
+            // SAFETY: no status is asked for.
+            unsafe { libc::waitpid(self.tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+        }
     }
 }
 
