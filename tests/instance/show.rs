@@ -103,7 +103,7 @@ fn show_answers_under_load() {
     // One frame in 64 is stamped.
     assert!(count >= 10 && (1_000..1_000_000_000).contains(&median_ns), "{latency}");
     let flow = flow.end();
-    assert_eq!(flow.lost(), 0, "{}", flow.said());
+    flow.assert_whole(&net);
     net.assert_audit(&bypath);
     bypath.stop();
 }
