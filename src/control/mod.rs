@@ -32,6 +32,8 @@ mod obstacles;
 #[cfg(feature = "xdp")]
 mod oracle;
 #[cfg(feature = "xdp")]
+mod plan;
+#[cfg(feature = "xdp")]
 mod ports;
 #[cfg(feature = "xdp")]
 pub mod punt;
