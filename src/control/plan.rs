@@ -1,25 +1,30 @@
-//! What an instance is made of, from what the operator asked for and what the ports have: workers, CPUs, rings, frames.
+//! What a start decides before it opens anything: workers, their CPUs, and the packet memory.
 //!
-//! Computed once, before anything is opened. A port that comes back with more queues than it had lives within the plan: its
-//! frames come from the same slabs.
+//! From the ports that are there at the start and their queues; a port that comes later takes what is left. The memory is
+//! fixed then: a slab per worker, sized so that all rings of its queues and its queues to other threads can be full.
 
-use super::Error;
 use super::config::{self, Mode, RunConfig};
 use super::dealing::{Rings, slab_frames, workers_for};
+use super::error::Error;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
 use crate::worker::Limits;
 
 /// How many workers, where, and with how much memory.
-pub(super) struct Plan {
-    pub(super) limits: Limits,
-    pub(super) rings: Rings,
-    frame_size: u32,
-    pub(super) cpus: Vec<Option<usize>>,
+pub struct Plan {
+    /// Workers, and the lengths of their queues.
+    pub limits: Limits,
+    /// Lengths of the rings of each queue.
+    pub rings: Rings,
+    /// Bytes.
+    pub frame_size: u32,
+    /// Where each worker is pinned, if it is.
+    pub cpus: Vec<Option<usize>>,
 }
 
 impl Plan {
-    pub(super) fn new(config: &RunConfig) -> Result<Self, Error> {
+    /// For the ports of `config`, as far as they are there.
+    pub fn new(config: &RunConfig) -> Result<Self, Error> {
         let links: Vec<Link> = config.ports.iter().filter_map(|name| Link::query(name).ok()).collect();
         let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
         let most = links.iter().map(queues_of).max().unwrap_or(1);
@@ -55,7 +60,8 @@ impl Plan {
         })
     }
 
-    pub(super) fn umem(&self, mode: Mode) -> UmemConfig {
+    /// The packet memory of all workers.
+    pub fn umem(&self, mode: Mode) -> UmemConfig {
         UmemConfig {
             workers: self.limits.workers as u16,
             frames_per_worker: self.limits.slab_frames,
