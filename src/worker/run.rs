@@ -38,7 +38,7 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
     let mut idle = 0u32;
     let mut turns = 0u32;
     loop {
-        if turns % HEARTBEAT_TURNS == 0 || idle > 0 {
+        if turns.is_multiple_of(HEARTBEAT_TURNS) || idle > 0 {
             let now_ns = monotonic_ns();
             heartbeat.store(beat(now_ns), Ordering::Relaxed);
             shared.alive_ns[index].store(now_ns, Ordering::Relaxed);
