@@ -1,4 +1,7 @@
 //! Ports that are down, come, go, and change under traffic; the other ports notice nothing.
+//!
+//! A port counts as carried when pings are answered and its sockets have received them. Afterwards every frame must be in its
+//! pool or in a ring again, those that were in the rings of a deleted port too.
 
 use crate::lab::bypath::Bypath;
 use crate::net::Net;

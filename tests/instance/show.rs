@@ -1,4 +1,7 @@
 //! What a running instance says of itself: traces, and `show` under load.
+//!
+//! JSON is what scripts rely on, so it is what is judged; of the text only that there is some. A trace must end by itself
+//! after its count.
 
 use crate::lab::bypath::BINARY;
 use crate::net::Net;

@@ -1,4 +1,7 @@
 //! A paced UDP stream between two hosts that knows which of its packets arrived, and when.
+//!
+//! A packet is its number and padding, 64 bytes. Sender and receiver are threads of the test; the receiver has a large buffer,
+//! so that a loss is one of the way and not of the test.
 
 use crate::lab::namespace::Namespace;
 use crate::lab::sys;
