@@ -28,11 +28,10 @@ impl Plan {
         let links: Vec<Link> = config.ports.iter().filter_map(|name| Link::query(name).ok()).collect();
         let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
         let most = links.iter().map(queues_of).max().unwrap_or(1);
-        let available = config::available_cpus();
-        let cpus = if config.cpus.is_empty() {
-            available
-        } else {
-            config.cpus.clone()
+        // Unless told, from the last CPU down: the first ones tend to have the interrupts and everybody else's work.
+        let cpus = match config.cpus.as_slice() {
+            [] => config::available_cpus().into_iter().rev().collect(),
+            named => named.to_vec(),
         };
         let asked = config
             .workers
