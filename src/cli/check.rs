@@ -1,4 +1,7 @@
 //! `bypath check PORT...`: what of these ports' traffic would stay in the kernel, and why. Works without an instance.
+//!
+//! Only prints: control's survey asks and judges. One line per reason, so that an operator with a million routes reads a
+//! page; the exit code is for scripts.
 
 use super::args::Check;
 use super::output::{Outcome, table};

@@ -11,25 +11,24 @@
 
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
-use super::config::{Mode, Poll, RunConfig};
-use super::dealing::{Rings, slab_frames, workers_for};
+use super::config::{Poll, RunConfig};
 use super::metrics::{self, MetricsHandle};
+use super::plan::Plan;
 use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
 use super::punting::{self, PuntCounts, Sink};
 use super::steer::{HEARTBEAT_LIMIT, Steer};
-use super::{Error, caps, config, obstacles, oracle, signals};
+use super::{Error, caps, obstacles, oracle, signals};
 use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
 use crate::mirror::{LinkInfo, Mirror};
 use crate::packet::{Addr, Family, PortIndex};
-use crate::port::link::{Link, XdpFeatures, frame_size};
-use crate::port::umem::{self, Umem, UmemConfig};
+use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
 use crate::table::fib::{RouteKind, TABLE_LOCAL};
-use crate::worker::{self, Command, Limits, Report, Shared, Worker};
+use crate::worker::{self, Command, Report, Shared, Worker};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -308,25 +307,25 @@ impl Instance {
         self.ports.let_go();
         thread::sleep(DRAIN);
         let totals = self.running.totals();
-        self.ports.close_all();
-        let reports: Vec<Report> = (0..self.shared.limits.workers)
-            .filter_map(|worker| {
-                let (reply, last) = bounded(1);
-                self.shared.tell(worker, Command::Stop(reply));
-                last.recv_timeout(FAREWELL).ok().map(|(report, _)| report)
-            })
-            .collect();
+        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        self.ports.close_all(&stalled);
+        let mut reports: Vec<Report> = Vec::new();
+        for (index, thread) in self.workers.drain(..).enumerate() {
+            let (reply, last) = bounded(1);
+            self.shared.tell(index, Command::Stop(reply));
+            match last.recv_timeout(FAREWELL) {
+                Ok((report, _)) => {
+                    reports.push(report);
+                    let _ = thread.join();
+                }
+                // It is not waited for: it ends with the process.
+                Err(_) => eprintln!("bypath: worker {index} does not end; what it holds is lost"),
+            }
+        }
         self.stop.store(true, Ordering::Release);
         self.shared.punt_waker.unpark();
         self.shared.oracle_waker.unpark();
-        // A worker that did not answer is stalled: it ends with the process.
-        let answered = |worker: &usize| reports.iter().any(|report| report.worker == *worker);
-        let workers = self
-            .workers
-            .drain(..)
-            .enumerate()
-            .filter(|(worker, _)| answered(worker));
-        for thread in workers.map(|(_, thread)| thread).chain(self.helpers.drain(..)) {
+        for thread in self.helpers.drain(..) {
             let _ = thread.join();
         }
         let totals = if reports.len() == self.shared.limits.workers {
@@ -366,68 +365,6 @@ fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
         }
     }
     addresses
-}
-
-/// How many workers, where, and with how much memory.
-struct Plan {
-    limits: Limits,
-    rings: Rings,
-    frame_size: u32,
-    cpus: Vec<Option<usize>>,
-}
-
-impl Plan {
-    fn new(config: &RunConfig) -> Result<Self, Error> {
-        let links: Vec<Link> = config.ports.iter().filter_map(|name| Link::query(name).ok()).collect();
-        let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
-        let most = links.iter().map(queues_of).max().unwrap_or(1);
-        let available = config::available_cpus();
-        let cpus = if config.cpus.is_empty() {
-            available
-        } else {
-            config.cpus.clone()
-        };
-        let asked = config
-            .workers
-            .or((!config.cpus.is_empty()).then_some(config.cpus.len()));
-        let workers = asked.unwrap_or_else(|| workers_for(most, cpus.len()));
-        let pairs: usize = links
-            .iter()
-            .map(|link| queues_of(link) as usize)
-            .sum::<usize>()
-            .max(config.ports.len());
-        let rings = Rings::for_queues(pairs);
-        let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
-        let mut limits = Limits::new(workers, 0);
-        limits.slab_frames = slab_frames(each, rings, limits.handoffs + limits.punts);
-        let zero_copy =
-            config.mode != Mode::Copy && links.iter().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
-        let pins = (0..workers)
-            .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
-            .collect();
-        Ok(Self {
-            limits,
-            rings,
-            frame_size: frame_size(zero_copy),
-            cpus: pins,
-        })
-    }
-
-    fn umem(&self, mode: Mode) -> UmemConfig {
-        UmemConfig {
-            workers: self.limits.workers as u16,
-            frames_per_worker: self.limits.slab_frames,
-            frame_size: self.frame_size,
-            fill_size: self.rings.rx,
-            completion_size: self.rings.tx,
-            mode: match mode {
-                Mode::Auto => umem::Mode::Auto,
-                Mode::Zerocopy => umem::Mode::ZeroCopy,
-                Mode::Copy => umem::Mode::Copy,
-            },
-            ..UmemConfig::default()
-        }
-    }
 }
 
 fn spawn<T: Send + 'static>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {

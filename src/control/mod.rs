@@ -32,6 +32,8 @@ mod obstacles;
 #[cfg(feature = "xdp")]
 mod oracle;
 #[cfg(feature = "xdp")]
+mod plan;
+#[cfg(feature = "xdp")]
 mod ports;
 #[cfg(feature = "xdp")]
 pub mod punt;
@@ -53,7 +55,14 @@ pub use error::Error;
 /// # Errors
 /// Whatever stops the start, with its remedy; a worker that died.
 #[cfg(feature = "xdp")]
-pub fn run(config: RunConfig) -> Result<(), Error> {
+pub fn run(mut config: RunConfig) -> Result<(), Error> {
+    config.validate()?;
+    // Links are told by their own names, never by alternative ones.
+    for port in &mut config.ports {
+        if let Ok(link) = crate::port::link::Link::query(port) {
+            *port = link.name;
+        }
+    }
     let mut instance = instance::Instance::start(&config)?;
     let served = instance.serve();
     instance.end();

@@ -168,7 +168,7 @@ impl Ports {
             let link = links(&self.ports[n].name);
             let gone = |open: &Open| link.is_none_or(|link| link.ifindex != open.ifindex);
             if self.ports[n].open.as_ref().is_some_and(gone) {
-                self.close(n);
+                self.close(n, &[]);
                 changed = true;
             }
             let waits = match link {
@@ -250,7 +250,7 @@ impl Ports {
         let (promiscuous, attached) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.give_up(link.ifindex, first_slot, sockets);
+                self.give_up(link.ifindex, first_slot, queues, sockets);
                 return Err(error);
             }
         };
@@ -327,8 +327,8 @@ impl Ports {
     }
 
     /// Undoes an opening that failed half way.
-    fn give_up(&mut self, ifindex: u32, first_slot: u16, sockets: Vec<XskQueue>) {
-        self.free_slots(first_slot, sockets.len().max(1));
+    fn give_up(&mut self, ifindex: u32, first_slot: u16, queues: u32, sockets: Vec<XskQueue>) {
+        self.free_slots(first_slot, queues as usize);
         let _ = self.steer.remove_port(ifindex);
         self.take_back(sockets);
     }
@@ -349,7 +349,8 @@ impl Ports {
         frames.into_iter().for_each(|frame| self.shared.send_home(frame));
     }
 
-    fn close(&mut self, n: usize) {
+    /// Closes port `n`. The workers that are `gone` are not waited for; what they hold is lost.
+    fn close(&mut self, n: usize, gone: &[usize]) {
         let Some(open) = self.ports[n].open.take() else {
             return;
         };
@@ -364,7 +365,12 @@ impl Ports {
         for worker in asked {
             let (reply, given_back) = bounded(SLOTS_MAX);
             self.shared.tell(worker, Command::Close(index, reply));
-            while let Ok(socket) = given_back.recv_timeout(GIVE_BACK) {
+            let patience = if gone.contains(&worker) {
+                Duration::ZERO
+            } else {
+                GIVE_BACK
+            };
+            while let Ok(socket) = given_back.recv_timeout(patience) {
                 sockets.push(socket);
             }
         }
@@ -392,9 +398,10 @@ impl Ports {
         }
     }
 
-    /// After [`let_go`](Self::let_go) and when the rings are empty: detaches and closes.
-    pub fn close_all(&mut self) {
-        (0..self.ports.len()).for_each(|n| self.close(n));
+    /// After [`let_go`](Self::let_go) and when the rings are empty: detaches and closes, at the end of the process. `stalled`
+    /// workers are not waited for.
+    pub fn close_all(&mut self, stalled: &[usize]) {
+        (0..self.ports.len()).for_each(|n| self.close(n, stalled));
     }
 
     /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.

@@ -9,7 +9,7 @@
 //!
 //! Layer 5. The event socket is subscribed before anything is dumped, so that no change falls between; an overrun
 //! (ENOBUFS) leads to reading everything again. Small tables (links, addresses, rules, nexthops, neighbours) are read at
-//! once; routes in bounded steps while events go on (see [`reread`]).
+//! once; routes in bounded steps while events go on (see `reread`).
 //!
 //! Never in doubt: what is not understood sets `left` on the route, rule or interface that it touches, and
 //! [`Mirror::not_carried`] names it.

@@ -1,5 +1,5 @@
-//! From what mirror knows to the [`Snapshot`]: only the parts that changed are built anew, the others are shared with the
-//! snapshot before. What sysctls mean together (`all` and the link's own) is decided here, as the macros of
+//! From what mirror knows to the [`Snapshot`](crate::table::Snapshot): only the parts that changed are built anew, the others
+//! are shared with the snapshot before. What sysctls mean together (`all` and the link's own) is decided here, as the macros of
 //! include/linux/inetdevice.h and the code of net/ipv6/ip6_output.c have it.
 
 use super::link::Link;

@@ -39,7 +39,7 @@ impl MemPool {
         Self { frames, count }
     }
 
-    /// How many frames the pool was made with, for [`super::audit`].
+    /// How many frames the pool was made with, for [`super::audit()`].
     pub fn count(&self) -> u32 {
         self.count
     }

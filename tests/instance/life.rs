@@ -1,4 +1,7 @@
 //! Start, end, crash, stall: the kernel forwards again within a second, whatever happens to bypath.
+//!
+//! The gap is the longest time without an arrival of a stream of one packet a millisecond. A whole process is stalled by
+//! SIGSTOP, a single worker by ptrace. 750 ms of a gap are the heartbeat's limit.
 
 use crate::lab::bypath::Bypath;
 use crate::lab::sys::StoppedThread;
@@ -34,7 +37,7 @@ fn it_starts_and_ends_again_and_again() {
         let flow = stream(&net, 0, 1);
         std::thread::sleep(Duration::from_millis(500));
         let flow = flow.end();
-        assert_eq!(flow.lost(), 0, "{}", flow.said());
+        flow.assert_whole(&net);
         let totals = net.assert_audit(&bypath);
         assert!(totals.forwarded >= flow.sent.len() as u64, "{totals:?}");
         bypath.signal(signal);
@@ -144,6 +147,24 @@ fn one_stalled_worker_leaves_the_traffic_to_the_kernel_and_is_named() {
     }
     net.assert_audit(&bypath);
     bypath.stop();
+}
+
+#[test]
+fn an_end_with_a_stalled_worker() {
+    let net = Net::new(2);
+    let bypath = net.bypath("--workers 2");
+    net.ping_until(0, "10.0.1.2");
+    let stopped = StoppedThread::stop(thread_of(&bypath, "bypath-worker1")).expect("stop a thread");
+    std::thread::sleep(Duration::from_millis(1000));
+    bypath.signal(libc::SIGTERM);
+    bypath.wait_said("bypath: ended, ");
+    std::thread::sleep(Duration::from_millis(300));
+    drop(stopped);
+    let (status, said) = bypath.ended();
+    assert!(status.success(), "{status}:\n{said}");
+    assert!(said.contains("worker 1 does not end"), "{said}");
+    net.assert_nothing_left();
+    assert_eq!(net.ping(0, "10.0.1.2", 3), 3);
 }
 
 fn thread_of(bypath: &Bypath, name: &str) -> i32 {

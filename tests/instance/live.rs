@@ -1,4 +1,7 @@
 //! Changes of the kernel's configuration under traffic, and how soon they are in force.
+//!
+//! A latency counts from the return of `ip` or `nft` to the first packet that takes the new way, or to the last that takes
+//! the old; 0 is a change that was in force before the command had returned. The bound is 100 ms.
 
 use crate::net::Net;
 use crate::stream::Stream;
@@ -118,7 +121,7 @@ fn fifty_thousand_route_changes_disturb_nobody() {
     let took = since.elapsed();
     let flow = flow.end();
     println!("{changes} route changes in {took:.1?}: {}", flow.said());
-    assert_eq!((flow.lost(), flow.doubled()), (0, 0), "{}", flow.said());
+    flow.assert_whole(&net);
     // The mirror is right afterwards.
     std::thread::sleep(Duration::from_millis(500));
     let routes = net.show("routes");
@@ -152,6 +155,6 @@ fn a_million_routes_are_loaded_under_traffic() {
     net.ping_until(0, "20.15.66.63");
     let flow = flow.end();
     println!("while they were loaded: {}", flow.said());
-    assert_eq!((flow.lost(), flow.doubled()), (0, 0), "{}", flow.said());
+    flow.assert_whole(&net);
     bypath.stop();
 }

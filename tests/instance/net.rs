@@ -85,6 +85,17 @@ impl Net {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("show {what} --json: {error}: {text}"))
     }
 
+    /// Frames that the receive rings had no room for.
+    pub fn starved(&self) -> u64 {
+        let drops = self.show("drops");
+        let rows = drops.as_array().expect("a list").iter();
+        let here = rows.filter(|row| {
+            let is = |key: &str, starts: &str| row[key].as_str().is_some_and(|value| value.starts_with(starts));
+            is("place", "d") && (is("reason", "rx_") || is("reason", "fill_"))
+        });
+        here.map(|row| row["frames"].as_u64().expect("a count")).sum()
+    }
+
     /// Pings from host `from`; how many of `count` were answered.
     pub fn ping(&self, from: usize, address: &str, count: u32) -> u32 {
         let output = self.hosts[from].output(&format!("ping -n -c {count} -i 0.05 -W 1 {address}"), "");

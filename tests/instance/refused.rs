@@ -1,4 +1,7 @@
 //! What an operator can get wrong at the start: one line that says what, where, and what to do, and exit code 1.
+//!
+//! Where the words are ours alone the whole line is compared, since scripts and people rely on it; where the kernel or the
+//! link adds some, the words that name the place and the remedy.
 
 use crate::lab::bypath::BINARY;
 use crate::net::Net;

@@ -1,4 +1,7 @@
 //! Everyday traffic, with offloads on at the ends as they come.
+//!
+//! TCP with partial checksums and segmentation, a file byte for byte, what the router answers itself, cold neighbours,
+//! broadcasts: with bypath running nobody may notice it.
 
 use crate::net::{Net, Server};
 use std::time::Duration;

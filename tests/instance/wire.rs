@@ -1,4 +1,7 @@
 //! `bypath wire d0 d1`: whatever comes in on one end leaves on the other, untouched.
+//!
+//! Hosts at the ends find themselves on one network; frames that no router would forward are injected and compared byte
+//! for byte, in both directions.
 
 use crate::lab::bypath::Bypath;
 use crate::lab::router::{Lab, Layout};

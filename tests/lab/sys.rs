@@ -79,7 +79,12 @@ impl Drop for StoppedThread {
     fn drop(&mut self) {
         let none = std::ptr::null_mut::<c_void>();
         // SAFETY: DETACH uses no memory of ours.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) };
+        let detached = ptrace(unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) });
+        if detached.is_err() {
+            // It died while it was stopped: its process is not gone before its tracer has seen that.
+            // SAFETY: no status is asked for.
+            unsafe { libc::waitpid(self.tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+        }
     }
 }
 
@@ -98,6 +103,22 @@ pub fn before_exec(command: &mut std::process::Command, hook: fn() -> io::Result
     use std::os::unix::process::CommandExt;
     // SAFETY: the hooks used here make one system call each and touch no memory of the parent.
     unsafe { command.pre_exec(hook) };
+}
+
+/// Gives a socket a receive buffer of 64 MiB, so that a reader that the machine keeps waiting loses nothing.
+pub fn enlarge_receive_buffer(socket: &impl AsRawFd) -> io::Result<()> {
+    let bytes = RECEIVE_BUFFER_BYTES;
+    // SAFETY: the value lives through the call and the length is its own.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
 }
 
 /// Waits until one of the sockets has something to read, or `timeout` is over.
