@@ -132,19 +132,38 @@ fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, see
     });
 
     routing::admit(&packet, (iif, iface), snapshot)?;
-    let out = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
-    forward::check(&packet, (iif, iface), &out)?;
-    tx::rewrite(frame, &packet, &out);
-    seen.see(Stage::Tx, || {
-        let (from, to) = (Mac(&out.from), Mac(&out.to));
-        format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
-    });
-    Continue(out.port)
+    let leave = |frame: &mut Frame, out: &Out, seen: &mut O| {
+        forward::check(&packet, (iif, iface), out)?;
+        tx::rewrite(frame, &packet, out);
+        seen.see(Stage::Tx, || {
+            let (from, to) = (Mac(&out.from), Mac(&out.to));
+            format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
+        });
+        Continue(out.port)
+    };
+    // What is known is read where it lies: a copy would be waited for.
+    match known(&packet, here, flows) {
+        Some(out) if !O::ON => leave(frame, out, seen),
+        _ => {
+            let out = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
+            leave(frame, &out, seen)
+        }
+    }
+}
+
+/// The way out of an earlier packet to the same destination, where nothing but the destination decides.
+#[inline]
+fn known<'a>(packet: &Parsed, here: &Here<'_>, flows: &'a Flows) -> Option<&'a Out> {
+    let family = packet.family;
+    if !here.by_destination[family as usize] {
+        return None;
+    }
+    flows.destinations.get(here.snapshot.generation, family, packet.dst)
 }
 
 /// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
 /// destination decides. A packet that is watched walks them all.
-#[inline]
+#[inline(never)]
 fn way_out<O: Observer>(
     packet: &Parsed,
     bytes: &[u8],
@@ -154,14 +173,6 @@ fn way_out<O: Observer>(
     seen: &mut O,
 ) -> Step<Out> {
     let (snapshot, family) = (here.snapshot, packet.family);
-    let by_destination = here.by_destination[family as usize];
-    if by_destination
-        && !O::ON
-        && let Some(&out) = flows.destinations.get(snapshot.generation, family, packet.dst)
-    {
-        return Continue(out);
-    }
-
     let way = routing::route(packet, bytes, iif, snapshot, flows)?;
     seen.see(Stage::Routing, || {
         format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
@@ -181,7 +192,7 @@ fn way_out<O: Observer>(
         from: egress.mac,
         to,
     };
-    if by_destination && way.only {
+    if here.by_destination[family as usize] && way.only {
         flows.destinations.insert(snapshot.generation, family, packet.dst, out);
     }
     Continue(out)
