@@ -154,6 +154,13 @@ impl<Q> Shared<Q> {
         (id.0 / self.limits.slab_frames) as usize % self.limits.workers
     }
 
+    /// Whether that is `worker`. Without the divisions, which every forwarded frame would wait for.
+    #[inline]
+    pub fn is_home(&self, id: FrameId, worker: usize) -> bool {
+        let slab = self.limits.slab_frames;
+        id.0.wrapping_sub(worker as u32 * slab) < slab || self.home_of(id) == worker
+    }
+
     /// Sends a frame home. Room is made for every frame of a slab, so none is ever lost here.
     #[inline]
     pub fn send_home(&self, frame: Frame) {

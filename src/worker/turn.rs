@@ -135,7 +135,7 @@ impl<Q: Queue> Worker<Q> {
         let owned = &mut self.queues[place];
         owned.queue.complete(&mut self.done);
         while let Some(frame) = self.done.pop() {
-            if self.shared.home_of(frame.id()) == self.index {
+            if self.shared.is_home(frame.id(), self.index) {
                 self.free.push(frame)
             } else {
                 self.shared.send_home(frame)
