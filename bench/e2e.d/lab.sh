@@ -107,7 +107,7 @@ stop() {
 	kill -TERM "$forwarder"
 	wait "$forwarder" || die "the forwarder ended with $?: $(tail -n 3 "$dir/out")"
 	forwarder=''
-	sleep 0.1 # the kernel lets go of an AF_XDP queue some time after its socket is closed
+	sleep 0.5 # the kernel lets go of an AF_XDP queue, its memory and programs some time after the end
 }
 
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }

@@ -1,5 +1,5 @@
 # Frames per second of one forwarding core: each round measures every case once, so that what disturbs the machine disturbs
-# all of them. Given are medians over the rounds; of the ratios too, each taken within its round. A measurement: start the forwarder, a third of a second of traffic, then the counter behind it around an
+# all of them; every other round in reverse order, since a case may feel who ran before it. Given are medians over the rounds; of the ratios too, each taken within its round. A measurement: start the forwarder, a third of a second of traffic, then the counter behind it around an
 # unpaced flood. More is offered than anyone forwards; what is over is dropped where it arrives.
 #
 # CPU per packet is the non-idle time of all cores (/proc/stat: user, nice, system, irq, softirq) between start and end of
@@ -11,11 +11,12 @@ readonly WARM_SECONDS=0.3
 throughput() {
 	: "${seconds:=2}" "${cases:=kernel,run,wire,bare}"
 	declare -gA mpps=() cost=()
-	local round name
+	local round name order=${cases//,/ }
 	for ((round = 1; round <= rounds; round++)); do
-		for name in ${cases//,/ }; do
+		for name in $order; do
 			measure "$name"
 		done
+		order=$(tr ' ' '\n' <<<"$order" | tac | paste -sd' ')
 		log "round $round of $rounds: $(for name in ${cases//,/ }; do echo -n "$name ${mpps[$name]##* }  "; done)Mpps"
 	done
 	headline
