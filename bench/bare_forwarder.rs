@@ -180,6 +180,11 @@ fn forward(
     if n == 0 {
         return 0;
     }
+    // Together they wait for the other core's cache less than the kernel's copy would, one after the other.
+    for desc in &descs[..n] {
+        // SAFETY: as above; nothing is read.
+        prefetch(unsafe { umem.data(desc) }.contents().as_ptr());
+    }
     if dst.is_some() || src.is_some() {
         for desc in &mut descs[..n] {
             // SAFETY: the frame was received, so the kernel has no part in it now.
@@ -205,6 +210,19 @@ fn forward(
     }
     totals.kicks += to.kick();
     n
+}
+
+/// Brings a line into the first-level cache, where there is an instruction for it.
+#[inline]
+fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, valid for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 fn attach(name: &str, queue: u32, fd: RawFd) -> Result<(bare::BareSkel<'static>, libbpf_rs::Link), Box<dyn Error>> {

@@ -27,9 +27,10 @@ failopen() {
 }
 
 fail() { # event; leaves JSON members in $result
-	local before after at line gap lost verdict=clean
+	local before after at line gap got lost verdict=clean
 	before=$(state)
 	start run
+	[[ $(state) != "$before" ]] || die "the look for leftovers does not even see a running bypath"
 	nsenter -t "$server" -n tcpdump -i s0 -n -s 64 -B 65536 -w "$dir/pcap" --immediate-mode udp dst port $SINK_PORT 2>"$dir/tcpdump" &
 	local capture=$!
 	sleep 0.5

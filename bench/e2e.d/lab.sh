@@ -5,7 +5,7 @@
 #   |     c0 |== veth pair ===| d0 10.1.0.1/24     10.2.0.1/24  d1 |= veth pair ==| s0             |
 #   | flood  |                |     kernel | run | wire | bare     |              | nft: count,drop|
 #   +--------+                +------------------------------------+              +----------------+
-#     10.1.0.2                                                                       10.2.0.2
+#     10.1.0.2                         10.64.0.0/10 via 10.2.0.2                     10.2.0.2
 #
 # A veth pair has no wire and no interrupt: what flood sends is received by d0 in softirq on the core that sends. An AF_XDP
 # forwarder then works on its own core, and so does s0's receive side. The kernel, when it forwards, does so in that same
@@ -49,6 +49,7 @@ lab_up() {
 	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
 	ip neigh replace 10.1.0.2 lladdr "$(mac_of "$client" c0)" dev d0 nud permanent
 	ip neigh replace 10.2.0.2 lladdr "$(mac_of "$server" s0)" dev d1 nud permanent
+	ip route add 10.64.0.0/10 via 10.2.0.2
 	server nft -f - <<-END
 		table netdev sink { chain in {
 			type filter hook ingress device s0 priority 0;
@@ -63,7 +64,9 @@ delivered() {
 
 # Prints flood's JSON line. Arguments: seconds, further options.
 flood() {
-	client "$BIN/examples/flood" c0 --dst-mac "$(mac_of $$ d0)" --src 10.1.0.2 --dst 10.2.0.2 --dport $SINK_PORT \
+	local dst=10.2.0.2
+	((dsts == 1)) || dst=10.64.0.0
+	client "$BIN/examples/flood" c0 --dst-mac "$(mac_of $$ d0)" --src 10.1.0.2 --dst $dst --dsts "$dsts" --dport $SINK_PORT \
 		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }
 

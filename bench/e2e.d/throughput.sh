@@ -1,5 +1,5 @@
 # Frames per second of one forwarding core: each round measures every case once, so that what disturbs the machine disturbs
-# all of them. A measurement: start the forwarder, a third of a second of traffic, then the counter behind it around an
+# all of them. Given are medians over the rounds; of the ratios too, each taken within its round. A measurement: start the forwarder, a third of a second of traffic, then the counter behind it around an
 # unpaced flood. More is offered than anyone forwards; what is over is dropped where it arrives.
 #
 # CPU per packet is the non-idle time of all cores (/proc/stat: user, nice, system, irq, softirq) between start and end of
@@ -45,19 +45,29 @@ table() {
 		middle=$(median ${mpps[$name]})
 		printf "$format" "$name" "$(calc %.3f "$middle")" \
 			"$(printf '%s\n' ${mpps[$name]} | sort -g | sed -n '1p;$p' | paste -sd- | sed 's/-/ - /')" \
-			"$(ratio "$middle" bare)" "$(ratio "$middle" kernel)" "$(calc %.0f "$(median ${cost[$name]})")"
+			"$(ratio "$name" bare)" "$(ratio "$name" kernel)" "$(calc %.0f "$(median ${cost[$name]})")"
 	done
 }
 
-ratio() { # of, case
-	[[ ${mpps[$2]-} ]] && calc %.2f "$1 / $(median ${mpps[$2]})" || echo -
+ratio() { # of a case to another, the median over the rounds
+	local of=(${mpps[$1]}) to=(${mpps[$2]-}) ratios=() n
+	((${#to[@]})) || { echo - && return; }
+	for n in "${!of[@]}"; do
+		ratios+=("$(calc %.4f "${of[n]} / ${to[n]}")")
+	done
+	calc %.2f "$(median "${ratios[@]}")"
 }
 
 members() {
-	local name parts=()
+	local name of to ratio parts=()
 	for name in ${cases//,/ }; do
-		parts+=("\"$name\":{\"mpps\":[$(join , ${mpps[$name]})],\"mpps_median\":$(median ${mpps[$name]}),$(
-		)\"cpu_ns_per_packet\":[$(join , ${cost[$name]})],\"cpu_ns_per_packet_median\":$(median ${cost[$name]})}")
+		of="\"mpps\":[$(join , ${mpps[$name]})],\"mpps_median\":$(median ${mpps[$name]})"
+		for to in bare kernel; do
+			ratio=$(ratio "$name" $to)
+			of+=",\"of_$to\":${ratio/#-/null}"
+		done
+		of+=",\"cpu_ns_per_packet\":[$(join , ${cost[$name]})],\"cpu_ns_per_packet_median\":$(median ${cost[$name]})"
+		parts+=("\"$name\":{$of}")
 	done
-	echo "\"rounds\":$rounds,\"seconds\":$seconds,\"size\":$size,\"flows\":$flows,\"cases\":{$(join , "${parts[@]}")}"
+	echo "\"rounds\":$rounds,\"seconds\":$seconds,\"size\":$size,\"flows\":$flows,\"dsts\":$dsts,\"cases\":{$(join , "${parts[@]}")}"
 }
