@@ -367,11 +367,16 @@ fn tcx_programs() {
     });
 }
 
-/// Ignored by default: without the kernel's list of hooks the program is seen from every namespace, so this disturbs other
-/// tests that run beside it.
+/// Without the kernel's list of hooks the program is seen from every namespace, and disturbs the tests that run beside it: so
+/// it runs by itself, when asked to.
 #[test]
-#[ignore = "disturbs the tests beside it"]
 fn bpf_netfilter_program() {
+    if std::env::var_os("BYPATH_ALONE").is_none() {
+        println!(
+            "SKIPPED bpf_netfilter_program: `BYPATH_ALONE=1 cargo test --test guard bpf_netfilter` runs it by itself"
+        );
+        return;
+    }
     isolated("bpf_netfilter_program", || {
         ports();
         let mut guard = Guard::open().expect("guard");

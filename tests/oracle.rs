@@ -281,12 +281,12 @@ fn what_is_the_kernels_own() {
                 Answer::Kernel,
             ),
             (
-                "ICMP",
+                "ICMP, asked as an echo",
                 Question {
                     proto: 1,
-                    ..to(v4(198, 18, 0, 1))
+                    ..to(v4(203, 0, 113, 65))
                 },
-                Answer::Kernel,
+                via_d2,
             ),
             (
                 "a protocol that cannot be asked",
