@@ -172,7 +172,7 @@ fn templates() -> Vec<Vec<u8>> {
 #[test]
 fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
     let (frames, seed) = (env("BYPATH_FUZZ_FRAMES", 10_000_000), env("BYPATH_SEED", 1));
-    println!("{frames} frames, seed {seed}");
+    println!("seed {seed}, {frames} frames");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut bench = Bench::new(lab::snapshot(1_000, lab::FAR), &[]);
     bench.ports.iter().for_each(MemPort::discard_sent);
@@ -194,7 +194,7 @@ fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
         forwarded > received / 10 && punted > received / 10,
         "{forwarded} forwarded, {punted} punted"
     );
-    println!("{received} received, {forwarded} forwarded, {punted} punted, {dropped} dropped");
+    println!("fuzz {received} received, {forwarded} forwarded, {punted} punted, {dropped} dropped");
     bench.assert_audit();
 }
 

@@ -1,13 +1,14 @@
 //! routing: is this a packet that the box may forward, and which way out?
 //!
 //! The order of net/ipv4/route.c (ip_route_input_slow) and net/ipv6/ip6_output.c (ip6_forward): addresses that no forwarded
-//! packet may have, the route to the destination, then source validation. Whatever does not end in one plain unicast route
-//! is punted, so that the kernel answers, logs and counts as it always does.
+//! packet may have, the route to the destination and one of its nexthops, then source validation. Whatever does not end in
+//! one plain unicast route is punted, so that the kernel answers, logs and counts as it always does.
 //!
 //! ```text
-//!  admit:  left? forwarding? options? martian? source validation
-//!  route:  rules, LPM -> unicast? -> one nexthop: Way
-//!                               \-> several: what the kernel chose (oracle)
+//!  admit:     left? forwarding? options? martian?
+//!  route:     rules, LPM -> unicast? -> one nexthop: Way
+//!                                  \-> several: what the kernel chose (oracle)
+//!  validate:  the way back, by the link that the packet leaves by
 //! ```
 
 use crate::packet::{Addr, Family, Flags, Parsed, PuntReason, Step, Verdict};
@@ -60,7 +61,7 @@ pub const QUESTIONS_MAX: usize = crate::packet::BURST;
 
 /// Whether `packet`, which came in by `iface`, may be forwarded at all: what does not depend on where it goes.
 #[inline]
-pub fn admit(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot: &Snapshot) -> Step<()> {
+pub fn admit(packet: &Parsed, iface: &Iface) -> Step<()> {
     let here = iface.family(packet.family);
     if here.left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
@@ -81,10 +82,7 @@ pub fn admit(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot: &Sna
     if martian {
         return Verdict::punt(PuntReason::Martian);
     }
-    match packet.family {
-        Family::V4 => validate_source(packet, (iif, iface), snapshot),
-        Family::V6 => Continue(()),
-    }
+    Continue(())
 }
 
 /// Finds the way out for `packet` (whose bytes are `bytes`), which came in by `iif`.
@@ -125,9 +123,13 @@ pub fn route(packet: &Parsed, bytes: &[u8], iif: IfaceIndex, snapshot: &Snapshot
     })
 }
 
-/// Source validation, RFC 3704, as fib_validate_source of net/ipv4/fib_frontend.c.
+/// Source validation (IPv4), RFC 3704, as fib_validate_source of net/ipv4/fib_frontend.c. The way back is looked up as if
+/// the packet came in by `oif`, the link that it leaves by, so that rules with an `iif` select it by that.
 #[inline]
-fn validate_source(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot: &Snapshot) -> Step<()> {
+pub fn validate(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), oif: IfaceIndex, snapshot: &Snapshot) -> Step<()> {
+    if packet.family == Family::V6 {
+        return Continue(());
+    }
     let here = iface.family(Family::V4);
     if here.rp_filter == RpFilter::Off && !snapshot.full_source_check {
         if !here.accept_local && snapshot.own_v4.contains(&packet.src) {
@@ -138,7 +140,7 @@ fn validate_source(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot
     let key = FibKey {
         src: packet.dst,
         dst: packet.src,
-        iif: None,
+        iif: Some(oif),
         tos: packet.tos,
     };
     match snapshot.fib(Family::V4).lookup(&key) {
@@ -150,7 +152,9 @@ fn validate_source(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), snapshot
                 Verdict::punt(PuntReason::RpFilter)
             }
         }
+        // No way back is an error only where it is asked for, and a refusing route is no way.
         Found::Nothing | Found::Refused if here.rp_filter == RpFilter::Off => Continue(()),
+        Found::Route(_, back) if back.kind == RouteKind::Refused && here.rp_filter == RpFilter::Off => Continue(()),
         _ => Verdict::punt(PuntReason::RpFilter),
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! An entry holds while the generation is the one it was made in, so any change of configuration ends all of them at once.
 //! Only what follows from destination and configuration alone is in it; whoever asks has seen to it that no rule looks at
-//! anything else. Bounded: [`PLACES`] places of one cache line, one place per destination, the last one stays. Destinations
+//! anything else. Bounded: 4096 places of one cache line, one place per destination, the last one stays. Destinations
 //! chosen to collide cost the full walk, no more.
 
 use super::iface::IfaceIndex;

@@ -131,8 +131,9 @@ fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, see
         format!("in by {}, {packet}{note}", iface.name)
     });
 
-    routing::admit(&packet, (iif, iface), snapshot)?;
+    routing::admit(&packet, iface)?;
     let leave = |frame: &mut Frame, out: &Out, seen: &mut O| {
+        routing::validate(&packet, (iif, iface), out.iface, snapshot)?;
         forward::check(&packet, (iif, iface), out)?;
         tx::rewrite(frame, &packet, out);
         seen.see(Stage::Tx, || {

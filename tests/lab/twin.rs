@@ -13,7 +13,7 @@
 //! The forwarded share is bypath's count of forwarded packets over the frames that were *injected*, not over those that it
 //! received: what its XDP program left to the kernel counts as not forwarded too.
 
-use super::bypath::{Bypath, Totals};
+use super::bypath::{BINARY, Bypath, Totals};
 use super::compare::{Rules, Seen};
 use super::namespace::Namespace;
 use super::packet::Mac;
@@ -220,6 +220,9 @@ impl Twin {
         self.settle();
         let totals = self.bypath.as_ref().map(Bypath::totals_at_rest);
         if let Some(bypath) = self.bypath.take() {
+            if let Ok(p) = std::env::var("DBGSAID") {
+                std::fs::write(p, bypath.said()).unwrap();
+            }
             bypath.stop();
         }
         self.fail_if_different();
@@ -251,13 +254,14 @@ impl Twin {
             }
             Share::AtLeast(least) => assert!(
                 outcome.share() >= least,
-                "{name}: forwarded {} of {} ({:.1} %), wanted {:.1} %; received {}, punted: {}",
+                "{name}: forwarded {} of {} ({:.1} %), wanted {:.1} %; received {}, punted: {}\n{}",
                 totals.forwarded,
                 outcome.injected,
                 outcome.share() * 100.0,
                 least * 100.0,
                 totals.received,
                 Totals::list(&totals.punted),
+                self.stays(),
             ),
         }
         println!(
@@ -266,6 +270,13 @@ impl Twin {
             outcome.share() * 100.0,
             Totals::list(&totals.punted)
         );
+    }
+
+    /// What bypath says that it leaves to the kernel.
+    fn stays(&self) -> String {
+        let ports: String = (0..self.setup.layout.ports).map(|port| format!(" d{port}")).collect();
+        let output = self.tested_router().output(&format!("{BINARY} check{ports}"), "");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Panics with a report when the captures differ, or when the harness itself lost a frame.

@@ -174,3 +174,27 @@ fn loose_with_default() {
         0.4,
     );
 }
+
+/// The way back is looked up as if the packet came in where it leaves, so that a rule for that link refuses it; and a refused
+/// source counts only where the port validates sources.
+#[test]
+fn rules_by_the_link_that_it_leaves_by() {
+    for (mode, least) in [("0", 0.8), ("1", 0.2), ("2", 0.2)] {
+        let sysctl = format!("sysctl net.ipv4.conf.all.rp_filter={mode}");
+        let more = [
+            "ip rule add to 10.100.0.0/28 iif d1 unreachable pref 500",
+            "ip rule add to 10.102.0.0/28 iif d0 blackhole pref 501",
+            "ip route add prohibit 10.100.0.64/28",
+            &sysctl,
+        ];
+        let name = format!("rp_filter_{mode}_rules_by_link");
+        let mut twin = Twin::start(Setup::new(&name, 3, plan::config_with(3, &more)));
+        for host in [1, 5, 65, 200] {
+            for (from, to) in [(0, 1), (0, 2), (2, 0), (2, 1)] {
+                let (src, dst) = (plan::behind4(from, host), plan::behind4(to, 200));
+                twin.send(from, (0..6).map(|at| udp(src, dst, (at, 2), 20)));
+            }
+        }
+        twin.finish(Share::AtLeast(least));
+    }
+}

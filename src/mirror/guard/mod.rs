@@ -39,7 +39,7 @@ use std::os::fd::{AsRawFd, RawFd};
 /// NFNLGRP_NFTABLES: every change of a ruleset.
 const GROUP_NFTABLES: u32 = 7;
 /// XFRMNLGRP_POLICY: every change of a policy.
-const GROUP_XFRM_POLICY: u32 = 5;
+const GROUP_XFRM_POLICY: u32 = 4;
 /// RTNLGRP_TC: every change of a qdisc, class or filter.
 const GROUP_TC: u32 = 4;
 

@@ -389,3 +389,52 @@ fn word(nfproto: u8) -> &'static str {
         _ => "of an unknown family",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::nlattr::HEADER_LEN;
+    use super::super::link::LinkFacts;
+    use super::*;
+
+    /// What nf_ct_netns_get does for a bridge rule; few kernels at hand have nf_conntrack_bridge.
+    #[test]
+    fn a_bridge_rule_that_tracks_touches_both_families() {
+        let mut ruleset = Ruleset::default();
+        ruleset.track(NFPROTO_BRIDGE, "a rule".to_owned());
+        ruleset.track(NFPROTO_ARP, "no IP".to_owned());
+        assert_eq!(ruleset.tracking.len(), 1);
+        assert_eq!(ruleset.tracking[0].families, Family::ALL);
+    }
+
+    /// Device prefixes, which kernels since 6.17 report, match by their beginning.
+    #[test]
+    fn device_prefixes() {
+        let list = Request::new(0, 0, &[])
+            .attr_str(1, "d1")
+            .attr_str(2, "eth")
+            .finish(0)
+            .split_off(HEADER_LEN);
+        let hook = Request::new(0, 0, &[])
+            .attr_str(3, "d1")
+            .attr(4, &list)
+            .finish(0)
+            .split_off(HEADER_LEN);
+        let chain = BaseChain {
+            family: NFPROTO_NETDEV,
+            hook: 0,
+            devices: devices(&Attrs(&hook)),
+            text: "c".into(),
+        };
+        let link = |ifindex, name: &str| LinkFacts {
+            ifindex,
+            name: name.into(),
+            is_port: true,
+            ..LinkFacts::default()
+        };
+        let mut found = Collector::new(&[link(1, "d1"), link(2, "eth7"), link(3, "d11"), link(4, "et")]);
+        on_devices(&mut found, &chain, Way::Ingress);
+        let mut left: Vec<_> = found.finish().by_iface.into_keys().collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 2]);
+    }
+}
