@@ -34,6 +34,9 @@ const volatile __u64 cookie[COOKIE_LEN / 8] = {};
 /* Set by control at any time, through the mapped .bss. */
 volatile __u64 generation = 0;
 volatile __u64 pass_used = 0;
+/* A bit per hash of the box's addresses: an address whose bit is clear is none of them, and no table is asked. */
+volatile __u64 local_bits_v4 = 0;
+volatile __u64 local_bits_v6 = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -41,6 +44,14 @@ struct {
 	__type(key, __u32); /* ifindex */
 	__type(value, struct port);
 } ports SEC(".maps");
+
+/* The same for small ifindexes, which nearly all are: an array is a load, a hash is a call. No queues: not here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NEAR_PORTS);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct port);
+} near_ports SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -138,6 +149,17 @@ static __always_inline int martian_v4(__u32 src, __u32 dst)
 	return (d >> 24) == 0 || (d >> 24) == 127 || (d >> 28) == 14 || d == 0xffffffff;
 }
 
+/* Control sets the bits by the same hash. */
+static __always_inline int may_be_local(__u64 bits, __u32 address)
+{
+	return (bits >> ((address * 0x9e3779b1u) >> 26)) & 1;
+}
+
+static __always_inline __u32 folded_v6(const struct in6_addr *a)
+{
+	return a->s6_addr32[0] ^ a->s6_addr32[1] ^ a->s6_addr32[2] ^ a->s6_addr32[3];
+}
+
 static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end, const struct port *port)
 {
 	struct pass_key key = { .ifindex = ctx->ingress_ifindex, .family = 4 };
@@ -162,7 +184,7 @@ static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, 
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 4);
 	__builtin_memcpy(key.dst, &ip->daddr, 4);
-	if (bpf_map_lookup_elem(&local_v4, key.dst))
+	if (may_be_local(local_bits_v4, ip->daddr) && bpf_map_lookup_elem(&local_v4, key.dst))
 		return LOCAL;
 	return is_left(&key) ? LEFT : REDIRECT;
 }
@@ -220,7 +242,7 @@ static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 16);
 	__builtin_memcpy(key.dst, &ip->daddr, 16);
-	if (bpf_map_lookup_elem(&local_v6, key.dst))
+	if (may_be_local(local_bits_v6, folded_v6(&ip->daddr)) && bpf_map_lookup_elem(&local_v6, key.dst))
 		return LOCAL;
 	return is_left(&key) ? LEFT : REDIRECT;
 }
@@ -303,7 +325,9 @@ int steer(struct xdp_md *ctx)
 	struct port *port;
 	__u64 before;
 
-	port = bpf_map_lookup_elem(&ports, &ifindex);
+	port = bpf_map_lookup_elem(&near_ports, &ifindex);
+	if (!port || !port->queues)
+		port = bpf_map_lookup_elem(&ports, &ifindex);
 	if (!port)
 		return XDP_PASS;
 	if ((port->flags & PORT_GENERIC) && cut_cookie(ctx))

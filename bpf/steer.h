@@ -16,6 +16,7 @@
  * address too; a full pass map forgets its oldest entry, whose traffic is then redirected and punted again.
  */
 #define MAX_PORTS 256
+#define NEAR_PORTS 4096
 #define MAX_SLOTS 2048
 #define MAX_WORKERS 512
 #define MAX_LOCAL_V4 65536

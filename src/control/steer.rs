@@ -75,6 +75,7 @@ pub struct Trial {
 pub struct Steer {
     program: OwnedFd,
     ports: MapHandle,
+    near_ports: MapHandle,
     xsks: MapHandle,
     slot_worker: MapHandle,
     local_v4: MapHandle,
@@ -116,6 +117,7 @@ impl Steer {
                 .try_clone_to_owned()
                 .map_err(|e| load(e.into()))?,
             ports: MapHandle::try_from(&maps.ports).map_err(load)?,
+            near_ports: MapHandle::try_from(&maps.near_ports).map_err(load)?,
             xsks: MapHandle::try_from(&maps.xsks).map_err(load)?,
             slot_worker: MapHandle::try_from(&maps.slot_worker).map_err(load)?,
             local_v4: MapHandle::try_from(&maps.local_v4).map_err(load)?,
@@ -162,11 +164,22 @@ impl Steer {
         };
         self.ports
             .update(&ifindex.to_ne_bytes(), bytes(&record), MapFlags::ANY)
-            .map_err(on_map("ports"))
+            .map_err(on_map("ports"))?;
+        self.set_near(ifindex, &record)
+    }
+
+    fn set_near(&self, ifindex: u32, record: &types::port) -> Result<(), BpfError> {
+        if ifindex >= self.near_ports.max_entries() {
+            return Ok(());
+        }
+        self.near_ports
+            .update(&ifindex.to_ne_bytes(), bytes(record), MapFlags::ANY)
+            .map_err(on_map("near_ports"))
     }
 
     /// Forgets a port: its frames pass.
     pub fn remove_port(&self, ifindex: u32) -> Result<(), BpfError> {
+        self.set_near(ifindex, &types::port::default())?;
         delete(&self.ports, "ports", &ifindex.to_ne_bytes())
     }
 
@@ -197,6 +210,8 @@ impl Steer {
     pub fn set_local(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), BpfError> {
         let wanted: HashSet<IpAddr> = addresses.into_iter().collect();
         let mut known = self.local.lock().unwrap_or_else(|e| e.into_inner());
+        // Bits come before their addresses and go after them.
+        self.set_local_bits(wanted.union(&known));
         for address in &wanted {
             if !known.contains(address) {
                 let (map, name, octets) = self.local_map(address);
@@ -208,8 +223,32 @@ impl Steer {
             let (map, name, octets) = self.local_map(address);
             delete(map, name, &octets)?;
         }
+        self.set_local_bits(wanted.iter());
         *known = wanted;
         Ok(())
+    }
+
+    fn set_local_bits<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) {
+        let mut bits = [0u64; 2];
+        for address in addresses {
+            let (family, folded) = match address {
+                IpAddr::V4(v4) => (0, u32::from_ne_bytes(v4.octets())),
+                IpAddr::V6(v6) => {
+                    let words = v6.octets();
+                    let words = words.chunks_exact(4).filter_map(|word| word.first_chunk());
+                    (1, words.fold(0, |folded, word| folded ^ u32::from_ne_bytes(*word)))
+                }
+            };
+            // As may_be_local in steer.bpf.c.
+            bits[family] |= 1 << (folded.wrapping_mul(0x9e37_79b1) >> 26);
+        }
+        let places = [
+            offset_of!(types::bss, local_bits_v4),
+            offset_of!(types::bss, local_bits_v6),
+        ];
+        for (place, bits) in places.into_iter().zip(bits) {
+            self.global(place).store(bits, Ordering::Release);
+        }
     }
 
     fn local_map(&self, address: &IpAddr) -> (&MapHandle, &'static str, Vec<u8>) {
