@@ -1,7 +1,7 @@
 //! The twin over seeded random configurations and packets, and over garbage.
 //!
 //! Each configuration has 2 to 4 ports, overlapping routes of every kind in several tables, rules and sysctls, and changes
-//! once in the middle. Most packets are transit that can be carried (the kernel itself is asked which flows are, with
+//! three times on the way (routes, objects, neighbours, addresses, rules, sysctls, links). Most packets are transit that can be carried (the kernel itself is asked which flows are, with
 //! `ip route get`); the others are mutated, or go where there is no way. One seed makes all of it.
 //!
 //! | variable | default | what |
@@ -14,6 +14,8 @@
 
 mod lab;
 
+#[path = "random/change.rs"]
+mod change;
 #[path = "random/config.rs"]
 mod config;
 #[path = "random/garbage.rs"]
@@ -27,7 +29,14 @@ use lab::twin::{Mode, Setup, Share, Twin};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+/// One twin at a time: all namespaces share the kernel's neighbour table and the socket of its ICMP.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The packets of a configuration come in so many parts, with a change between two.
+const ROUNDS: usize = 4;
 
 /// What at least must be forwarded of a configuration that can be carried.
 const SHARE_LEAST: f64 = 0.7;
@@ -50,6 +59,7 @@ fn first_seed() -> u64 {
 
 #[test]
 fn random_configurations() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let configs = number("BYPATH_TWIN_CONFIGS", 50);
     let packets = number("BYPATH_TWIN_PACKETS", 200_000).div_ceil(configs);
     let seed = first_seed();
@@ -105,16 +115,17 @@ fn run(seed: u64, packets: usize) -> Sums {
     };
     setup.redirects_timed = true;
     setup.seed = Some(seed);
+    setup.arguments = arguments(seed);
     let mut twin = Twin::start(setup);
     let mut transit = 0;
-    // Half before and half after a change of routes.
-    for half in 0..2 {
-        if half == 1 {
-            let change = network.change(&mut random);
+    let mut changes = change::Changes::default();
+    for round in 0..ROUNDS {
+        if round > 0 {
+            let change = changes.draw(&mut random, &network);
             twin.change(&change.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let flows = traffic::Flows::ask(&mut random, &network, &twin);
-        let mut left = packets / 2;
+        let mut left = packets / ROUNDS;
         while left > 0 {
             let port = random.random_range(0..network.ports);
             let (frames, carried) = flows.burst(&mut random, port, left.min(64));
@@ -137,9 +148,20 @@ fn run(seed: u64, packets: usize) -> Sums {
     }
 }
 
+/// Most seeds run with one worker in the native hook, some with two, and a few in the generic hook.
+fn arguments(seed: u64) -> Vec<String> {
+    let text = match seed % 8 {
+        1 | 5 => "--workers 2",
+        3 => "--attach generic",
+        _ => "",
+    };
+    text.split_whitespace().map(str::to_string).collect()
+}
+
 /// Fuzzed frames: none may bring bypath down, and each must have the kernel's outcome.
 #[test]
 fn garbage_frames() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (seed, count) = (first_seed(), number("BYPATH_TWIN_GARBAGE", 100_000) as usize);
     println!("garbage: {count} frames, BYPATH_TWIN_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -148,10 +170,23 @@ fn garbage_frames() {
     setup.seed = Some(seed);
     let mut twin = Twin::start(setup);
     let since = Instant::now();
-    for _ in 0..count.div_ceil(64) {
+    let mut left = count;
+    while left > 0 {
         let port = random.random_range(0..2);
-        let frames: Vec<_> = (0..64).map(|_| garbage::frame(&mut random, port)).collect();
+        // Neighbour messages overtake what is punted, and then change what the kernel does with it: they come alone.
+        let alone = random.random_bool(0.05);
+        let frames = match alone {
+            true => garbage::neighbour_messages(&mut random, port),
+            false => (0..64).map(|_| garbage::frame(&mut random, port)).collect(),
+        };
+        left = left.saturating_sub(frames.len());
+        if alone {
+            twin.settle();
+        }
         twin.inject(port, &frames);
+        if alone {
+            twin.settle();
+        }
     }
     let outcome = twin.finish(Share::AtLeast(0.0));
     println!(

@@ -12,9 +12,11 @@
 //! A notification may be older or newer than what the dump says of its prefix; since all that happened before the dump's end
 //! is in the log by then, replaying it leaves the shadow as the kernel is. What can be lost is an entry that the dump jumped
 //! over because its neighbourhood changed meanwhile (fib_trie resumes by count within a leaf, fib6_walk by count within the
-//! table). So where something changed nearby, nothing is taken away, and another read follows.
+//! table). So where something changed nearby, nothing is taken away, and another read follows, a little later. It is not
+//! waited for when a new event asks for a read: a link that went down and came up again within milliseconds leaves doubt
+//! about the first read, and only the second one tells that its nexthops are alive.
 //!
-//! Bounds: [`STEP_DATAGRAMS`] per step; the log by [`LOG_MAX`]; reads take at most half of the time.
+//! Bounds: [`STEP_DATAGRAMS`] per step; the log by [`LOG_MAX`]; reads take at most half of the time, a fifth for doubt.
 
 use super::fibs::{Routes, Update, World, to_update};
 use super::netlink::{Channel, Progress, af};
@@ -30,13 +32,18 @@ use std::time::{Duration, Instant};
 const STEP_DATAGRAMS: usize = 32;
 /// The longest log; a read that gets more notifications starts over.
 const LOG_MAX: usize = 2_000_000;
+/// The least pause before a read for doubt.
+const DOUBT_PAUSE: Duration = Duration::from_millis(30);
 
 /// The state of reading anew.
 #[derive(Debug)]
 pub struct Reread {
     channel: Channel,
     wanted: bool,
+    /// When the next one may start.
     not_before: Instant,
+    /// When it may start if an event wants it.
+    event_not_before: Instant,
     running: Option<Running>,
     completed: u64,
 }
@@ -57,6 +64,7 @@ impl Reread {
             channel,
             wanted: true,
             not_before: Instant::now(),
+            event_not_before: Instant::now(),
             running: None,
             completed: 0,
         })
@@ -65,6 +73,7 @@ impl Reread {
     /// Another one is needed; one that is going on does not count.
     pub fn want(&mut self) {
         self.wanted = true;
+        self.not_before = self.not_before.min(self.event_not_before);
     }
 
     /// Notifications were lost: what is going on is worthless.
@@ -190,13 +199,16 @@ impl Routes {
         }
         self.reread.completed += 1;
         let took = started.elapsed();
-        let pause = if doubt {
-            (4 * took).max(Duration::from_secs(1))
-        } else {
-            took
-        };
-        self.reread.wanted |= doubt;
-        self.reread.not_before = Instant::now() + pause;
+        let now = Instant::now();
+        self.reread.event_not_before = now + took;
+        self.reread.not_before = now + took;
+        if doubt {
+            // What came while this one was going on may not wait: it was wanted before the doubt.
+            if !self.reread.wanted {
+                self.reread.not_before = now + (4 * took).max(DOUBT_PAUSE);
+            }
+            self.reread.wanted = true;
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use super::report;
 use super::router::Lab;
 pub use super::setup::{Mode, Outcome, Setup, Share};
 use super::sys;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -307,6 +308,41 @@ impl Twin {
         }
     }
 
+    /// Where the two kernels themselves are configured differently, which no bypath can make good.
+    fn configurations_differ(&self) -> String {
+        const SHOWN: [&str; 6] = [
+            "ip -o -4 route show table all",
+            "ip -o -6 route show table all",
+            "ip -o nexthop",
+            "ip -4 rule",
+            "ip -6 rule",
+            "ip -o neigh show nud all",
+        ];
+        let differs = |command: &&str| {
+            let lines = |side: &Side| -> BTreeSet<String> {
+                let output = side.lab.router.run(command);
+                output
+                    .lines()
+                    .filter(|line| !line.contains("bypath"))
+                    .map(str::to_string)
+                    .collect()
+            };
+            let (kernel, tested) = (lines(&self.kernel), lines(&self.tested));
+            let only = |one: &BTreeSet<String>, other: &BTreeSet<String>, who: &str| -> String {
+                one.difference(other)
+                    .map(|line| format!("  only in the {who} lab: {line}\n"))
+                    .collect()
+            };
+            let text = only(&kernel, &tested, "kernel's") + &only(&tested, &kernel, "tested");
+            if text.is_empty() {
+                text
+            } else {
+                format!("`{command}` differs:\n{text}")
+            }
+        };
+        SHOWN.iter().map(differs).collect()
+    }
+
     fn report(&self, differences: &[super::compare::Difference]) -> ! {
         let Setup { name, seed, config, .. } = &self.setup;
         let captures = |side: &Side, which: &str| {
@@ -331,6 +367,7 @@ impl Twin {
             Some(bypath) => (format!("{:?}", bypath.totals()), bypath.said()),
             None => ("not running".into(), String::new()),
         };
+        let said = format!("{said}{}", self.configurations_differ());
         panic!(
             "twin {name}: {count} divergences after {} packets\n{replay}{}captures: {} {}\nbypath: {totals}\n{said}\
              configuration ({} lines, all in {}):\n  {}\nchanges:\n  {}",

@@ -22,7 +22,8 @@ pub struct Network {
     pub can_be_carried: bool,
     /// Every prefix that has a route, to draw addresses from.
     pub prefixes: Vec<(IpAddr, u8)>,
-    base: Vec<String>,
+    pub(super) base: Vec<String>,
+    pub(super) nexthops: Vec<String>,
     routes: Vec<String>,
     rules: Vec<String>,
 }
@@ -59,6 +60,7 @@ impl Network {
             can_be_carried: !random.random_bool(0.1),
             prefixes: Vec::new(),
             base: Vec::new(),
+            nexthops: Vec::new(),
             routes: Vec::new(),
             rules: Vec::new(),
         };
@@ -73,31 +75,20 @@ impl Network {
 
     /// As commands, in order.
     pub fn commands(&self) -> Vec<String> {
-        [&self.base[..], &self.routes[..], &self.rules[..]].concat()
-    }
-
-    /// Adds, replaces and removes some routes.
-    pub fn change(&self, random: &mut ChaCha8Rng) -> Vec<String> {
-        let count = random.random_range(1..=12);
-        (0..count).map(|_| self.one_change(random)).collect()
-    }
-
-    fn one_change(&self, random: &mut ChaCha8Rng) -> String {
-        let (address, length) = *pick(random, &self.prefixes);
-        let route = self.target(random, address.is_ipv4(), None);
-        // `replace` also makes what is not there, so that no step can fail.
-        format!(
-            "ip route replace {}{address}/{length} metric 50 {}",
-            route.kind, route.rest
-        )
+        [&self.base[..], &self.nexthops[..], &self.routes[..], &self.rules[..]].concat()
     }
 
     fn links(&self) -> Vec<String> {
+        (0..self.ports).flat_map(|port| self.link(port)).collect()
+    }
+
+    /// Addresses and neighbours of a port.
+    pub(super) fn link(&self, port: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        for port in 0..self.ports {
-            lines.push(format!("ip addr add 10.200.{port}.1/24 dev d{port}"));
-            lines.push(format!("ip addr add fd01:0:0:{port}::1/64 dev d{port} nodad"));
-            lines.push(format!("ip addr add fe80::{port}:1/64 dev d{port} nodad"));
+        {
+            lines.push(format!("ip addr replace 10.200.{port}.1/24 dev d{port}"));
+            lines.push(format!("ip addr replace fd01:0:0:{port}::1/64 dev d{port} nodad"));
+            lines.push(format!("ip addr replace fe80::{port}:1/64 dev d{port} nodad"));
             for host in 2..=5u8 {
                 let mac = text(neighbor_mac(port, host - 2));
                 for address in [format!("10.200.{port}.{host}"), format!("fd01:0:0:{port}::{host}")] {
@@ -120,10 +111,14 @@ impl Network {
         set("net.ipv4.ip_forward_use_pmtu".into(), use_pmtu.into());
         let redirects = random.random_bool(0.5);
         set("net.ipv4.conf.all.send_redirects".into(), redirects.into());
+        // Where a port accepts redirects, which it does while it does not forward, the routes by it are the kernel's.
+        set("net.ipv4.conf.all.accept_redirects".into(), 0);
         for port in 0..self.ports {
             let strictness = *pick(random, &[0, 0, 2, 1]);
             set(format!("net.ipv4.conf.d{port}.rp_filter"), strictness);
             set(format!("net.ipv4.conf.d{port}.send_redirects"), redirects.into());
+            set(format!("net.ipv4.conf.d{port}.accept_redirects"), 0);
+            set(format!("net.ipv6.conf.d{port}.accept_redirects"), 0);
         }
         // Now and then a port that does not forward one family; not the first, so that something is left.
         if random.random_bool(0.1) {
@@ -139,12 +134,12 @@ impl Network {
         for (first, four) in [(10, true), (20, false)] {
             for id in (first..first + 3).chain(first + 6..first + 9) {
                 let (gateway, port) = self.gateway(random, four);
-                self.base
-                    .push(format!("ip nexthop add id {id} via {gateway} dev d{port}"));
+                self.nexthops
+                    .push(format!("ip nexthop replace id {id} via {gateway} dev d{port}"));
             }
             let weight = random.random_range(1..=5);
-            self.base.push(format!(
-                "ip nexthop add id {} group {first},{weight}/{}/{}",
+            self.nexthops.push(format!(
+                "ip nexthop replace id {} group {first},{weight}/{}/{}",
                 first + 5,
                 first + 1,
                 first + 2
@@ -257,7 +252,7 @@ impl Network {
     }
 
     /// What a rule looks at: a narrow source, a destination, a port of arrival.
-    fn selector(&self, random: &mut ChaCha8Rng, four: bool) -> String {
+    pub(super) fn selector(&self, random: &mut ChaCha8Rng, four: bool) -> String {
         let of_family: Vec<_> = self
             .prefixes
             .iter()
@@ -279,7 +274,7 @@ impl Network {
         }
     }
 
-    fn gateway(&self, random: &mut ChaCha8Rng, four: bool) -> (String, usize) {
+    pub(super) fn gateway(&self, random: &mut ChaCha8Rng, four: bool) -> (String, usize) {
         let (port, host) = (random.random_range(0..self.ports), random.random_range(GATEWAYS));
         let address = if four {
             format!("10.200.{port}.{host}")
@@ -290,7 +285,7 @@ impl Network {
     }
 
     /// Where a route leads: mostly a gateway.
-    fn target(&self, random: &mut ChaCha8Rng, four: bool, table: Option<u32>) -> Target {
+    pub(super) fn target(&self, random: &mut ChaCha8Rng, four: bool, table: Option<u32>) -> Target {
         let objects = if four { 10 } else { 20 };
         let plain = |rest: String| Target { kind: "", rest };
         match random.random_range(0..100) {
@@ -355,9 +350,12 @@ pub fn unanswered(port: usize) -> impl Iterator<Item = String> {
     })
 }
 
-struct Target {
-    kind: &'static str,
-    rest: String,
+/// A route without its prefix.
+pub struct Target {
+    /// Its type with a space behind, nothing for unicast.
+    pub kind: &'static str,
+    /// What stands behind prefix and metric.
+    pub rest: String,
 }
 
 /// IPv6 refuses a route that names one nexthop twice.

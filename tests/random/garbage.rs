@@ -10,6 +10,7 @@ use crate::lab::packet::{self, Packet, fix_ipv4_sum, ip, ping, raw, tcp, udp};
 use crate::lab::plan;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The plan for two ports, with time standing still.
@@ -21,8 +22,7 @@ pub fn config() -> Vec<String> {
 pub fn frame(random: &mut ChaCha8Rng, port: usize) -> Vec<u8> {
     match random.random_range(0..10) {
         0 => noise(random, port),
-        1 => neighbour_message(random, port),
-        2..4 => header_noise(random, port),
+        1..3 => header_noise(random, port),
         _ => damaged(random, port),
     }
 }
@@ -113,8 +113,15 @@ fn on_link(random: &mut ChaCha8Rng, four: bool) -> IpAddr {
     })
 }
 
-/// ARP and neighbour messages, right or damaged outside their addresses.
-fn neighbour_message(random: &mut ChaCha8Rng, port: usize) -> Vec<u8> {
+/// Neighbour messages that arrive on `port`, each sender's first alone: of two within a tick of its clock the kernel takes
+/// the first, of two further apart the second.
+pub fn neighbour_messages(random: &mut ChaCha8Rng, port: usize) -> Vec<Vec<u8>> {
+    let drawn: BTreeMap<IpAddr, Vec<u8>> = (0..64).map(|_| neighbour_message(random, port)).collect();
+    drawn.into_values().collect()
+}
+
+/// ARP and neighbour messages for the router, right or damaged outside their addresses.
+fn neighbour_message(random: &mut ChaCha8Rng, port: usize) -> (IpAddr, Vec<u8>) {
     let mac = packet::neighbor_mac(port, random.random_range(0..8));
     let four = random.random_bool(0.5);
     let (sender, target) = (on_link(random, four), on_link(random, four));
@@ -130,7 +137,13 @@ fn neighbour_message(random: &mut ChaCha8Rng, port: usize) -> Vec<u8> {
         },
         (IpAddr::V6(sender), IpAddr::V6(target)) => match random.random_bool(0.5) {
             true => neighbor::neighbor_solicitation(mac, sender, target),
-            false => neighbor::neighbor_advertisement(mac, sender, packet::router_mac(port), target),
+            // To another host it would be transit, which is no matter of neighbours here.
+            false => {
+                let IpAddr::V6(own) = plan::own(port)[1] else {
+                    unreachable!("IPv6 is second")
+                };
+                neighbor::neighbor_advertisement(mac, sender, packet::router_mac(port), own)
+            }
         },
         _ => unreachable!("one family"),
     };
@@ -138,5 +151,5 @@ fn neighbour_message(random: &mut ChaCha8Rng, port: usize) -> Vec<u8> {
         let at = random.random_range(12..22);
         frame[at] = random.random();
     }
-    frame
+    (sender, frame)
 }

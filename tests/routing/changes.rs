@@ -208,3 +208,25 @@ fn of_links() {
     stream(&mut twin);
     twin.finish(Share::AtLeast(0.3));
 }
+
+/// Links that go down and come up again at once: an IPv6 multipath route keeps its way through them and only marks it dead
+/// meanwhile, without a word.
+#[test]
+fn of_links_that_flap() {
+    let mut twin = twin("changes_of_links_that_flap", 3);
+    let multipath = [
+        "ip route replace 10.50.0.0/16 nexthop via 10.0.1.2 nexthop via 10.0.2.2",
+        "ip route replace fd00:50::/32 nexthop via fd00:0:0:1::2 nexthop via fd00:0:0:2::2",
+    ];
+    twin.change(&multipath);
+    stream(&mut twin);
+    for port in [1, 2, 1] {
+        let mut flap = vec![format!("ip link set d{port} down"), format!("ip link set d{port} up")];
+        flap.extend(plan::addresses(port).into_iter().filter(|line| line.contains("::")));
+        flap.extend(plan::neighbours(port));
+        twin.change(&flap.iter().map(String::as_str).collect::<Vec<_>>());
+        stream(&mut twin);
+    }
+    // IPv4 loses the routes, and each flow of IPv6 is asked about after each flap, several packets of it at a time.
+    twin.finish(Share::AtLeast(0.15));
+}
