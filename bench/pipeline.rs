@@ -76,25 +76,30 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
             let snapshot = lab::snapshot(routes, lab::mac(0));
             let (mut frames, packets) = frames(family, routes);
             let mut flows = Flows::new(1024);
-            let mut allocated = 0;
-            group.bench_function(format!("{name}/{routes}"), |b| {
-                b.iter(|| {
-                    frames
-                        .iter_mut()
-                        .zip(&packets)
-                        .for_each(|(frame, packet)| frame.fill(packet));
-                    let before = ALLOCATIONS.load(Ordering::Relaxed);
-                    let here = Here::new(PortIndex(0), &snapshot);
-                    for _ in 0..WALKS {
-                        for frame in &mut frames {
-                            let verdict = walk(frame, &here, &mut flows, &mut Unobserved);
-                            assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
+            // `known`: the worker has seen the destinations in this generation. `new`: it has not, everything is looked up.
+            for known in [true, false] {
+                let mut allocated = 0;
+                let group_name = format!("{name}/{routes}/{}", if known { "known" } else { "new" });
+                group.bench_function(group_name, |b| {
+                    b.iter(|| {
+                        frames
+                            .iter_mut()
+                            .zip(&packets)
+                            .for_each(|(frame, packet)| frame.fill(packet));
+                        let before = ALLOCATIONS.load(Ordering::Relaxed);
+                        let mut here = Here::new(PortIndex(0), &snapshot);
+                        here.by_destination = [known; 2];
+                        for _ in 0..WALKS {
+                            for frame in &mut frames {
+                                let verdict = walk(frame, &here, &mut flows, &mut Unobserved);
+                                assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
+                            }
                         }
-                    }
-                    allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+                        allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+                    });
                 });
-            });
-            assert_eq!(allocated, 0, "the walk allocated");
+                assert_eq!(allocated, 0, "the walk allocated");
+            }
         }
     }
     group.finish();
