@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | BYPATH_TWIN_CONFIGS | 50 | configurations |
 //! | BYPATH_TWIN_PACKETS | 200000 | packets over all configurations |
-//! | BYPATH_TWIN_SEED | random | the seed of the first configuration; the others follow. Printed; replays with CONFIGS=1 |
+//! | BYPATH_TWIN_SEED | 1 | the seed of the first configuration; the others follow. Printed; replays with CONFIGS=1 |
 //! | BYPATH_TWIN_GARBAGE | 100000 | fuzzed frames |
 //! | BYPATH_TWIN | bypath | `kernel` compares two kernels, to judge the harness (see `lab`) |
 
@@ -38,8 +38,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// The packets of a configuration come in so many parts, with a change between two.
 const ROUNDS: usize = 4;
 
-/// What at least must be forwarded of a configuration that can be carried.
+/// What at least must be forwarded of the packets of all configurations that can be carried, ...
 const SHARE_LEAST: f64 = 0.7;
+
+/// ... and of each of them: one with several nexthops everywhere has the kernel asked for many of its few packets.
+const SHARE_OF_ONE_LEAST: f64 = 0.5;
 
 fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
@@ -50,11 +53,12 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
+/// The same seeds every time, so that a failure is a change's; another base by the environment hunts further.
+const SEED: u64 = 1;
+
+/// The seed of the first configuration.
 fn first_seed() -> u64 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |time| time.as_nanos() as u64);
-    number("BYPATH_TWIN_SEED", now % 1_000_000_000)
+    number("BYPATH_TWIN_SEED", SEED)
 }
 
 #[test]
@@ -83,6 +87,16 @@ fn random_configurations() {
         Totals::list(&all.punted),
         all.injected as f64 / seconds,
     );
+    let share = all.carriable_forwarded as f64 / all.carriable as f64;
+    println!(
+        "random: {:.1} % forwarded of configurations that can be carried",
+        share * 100.0
+    );
+    let of_kernel = Mode::from_env() == Mode::Kernel || all.carriable == 0;
+    assert!(
+        of_kernel || share >= SHARE_LEAST,
+        "{share:.3} forwarded, {SHARE_LEAST} wanted"
+    );
 }
 
 #[derive(Default)]
@@ -90,6 +104,10 @@ struct Sums {
     injected: u64,
     transit: u64,
     forwarded: u64,
+    /// Packets of configurations that can be carried.
+    carriable: u64,
+    /// ... of which forwarded.
+    carriable_forwarded: u64,
     punted: BTreeMap<String, u64>,
 }
 
@@ -98,6 +116,8 @@ impl Sums {
         self.injected += other.injected;
         self.transit += other.transit;
         self.forwarded += other.forwarded;
+        self.carriable += other.carriable;
+        self.carriable_forwarded += other.carriable_forwarded;
         for (reason, count) in &other.punted {
             *self.punted.entry(reason.clone()).or_default() += count;
         }
@@ -113,7 +133,7 @@ fn run(seed: u64, packets: usize) -> Sums {
         mtu: network.mtu.clone(),
         ..Layout::ports(network.ports)
     };
-    setup.redirects_timed = true;
+    setup.clock_free = true;
     setup.seed = Some(seed);
     setup.arguments = arguments(seed);
     let mut twin = Twin::start(setup);
@@ -135,15 +155,19 @@ fn run(seed: u64, packets: usize) -> Sums {
         }
     }
     let share = if network.can_be_carried {
-        Share::AtLeast(SHARE_LEAST)
+        Share::AtLeast(SHARE_OF_ONE_LEAST)
     } else {
         Share::AtLeast(0.0)
     };
     let outcome = twin.finish(share);
+    let (injected, forwarded) = (outcome.injected, outcome.totals.forwarded);
+    let of_carriable = |count| if network.can_be_carried { count } else { 0 };
     Sums {
-        injected: outcome.injected,
+        injected,
         transit,
-        forwarded: outcome.totals.forwarded,
+        forwarded,
+        carriable: of_carriable(injected),
+        carriable_forwarded: of_carriable(forwarded),
         punted: outcome.totals.punted,
     }
 }
@@ -166,7 +190,7 @@ fn garbage_frames() {
     println!("garbage: {count} frames, BYPATH_TWIN_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut setup = Setup::new(&format!("garbage-{seed}"), 2, garbage::config());
-    setup.redirects_timed = true;
+    setup.clock_free = true;
     setup.seed = Some(seed);
     let mut twin = Twin::start(setup);
     let since = Instant::now();

@@ -8,9 +8,11 @@
 //! - how often and when the router asks for neighbours: the set of addresses asked for by broadcast or multicast is
 //!   compared, unicast probes are not;
 //! - multicast listener reports, IGMP and router solicitations, which the router sends by timers of its own;
-//! - where a test says so (`redirects_timed`), how many ICMP redirects there are, to whom, and which packets they quote, since
+//! - where a test says so (`clock_free`), how many ICMP redirects there are, to whom, and which packets they quote, since
 //!   the kernel spaces them by the clock, per source and per destination: that there are any is compared, per far end and
-//!   family. (The scenario `redirects` sends few enough for an exact comparison.)
+//!   family. (The scenario `redirects` sends few enough for an exact comparison.) And which neighbours are asked for: a
+//!   neighbour's own message, which steer passes at once, may overtake the punted packet that would have had the kernel ask.
+//!   (The scenarios of neighbours compare that.)
 
 use super::packet::proto;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -35,7 +37,7 @@ pub struct Rules {
     /// The router's own addresses.
     pub own: HashSet<IpAddr>,
     /// How many redirects there are is free.
-    pub redirects_timed: bool,
+    pub clock_free: bool,
 }
 
 /// One far end's difference.
@@ -74,11 +76,20 @@ impl Rules {
         match frame.get(12..14)? {
             [0x08, 0x06] if frame.get(20..22)? == [0, 1] => {
                 let target = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(38..42)?).ok()?);
-                Some(question(frame, target.into()))
+                Some(self.question(frame, target.into()))
             }
             [0x08, 0x00] => self.classify_ipv4(frame),
             [0x86, 0xdd] => self.classify_ipv6(frame),
             _ => None,
+        }
+    }
+
+    /// A broadcast or multicast question is compared, a probe of one neighbour is not.
+    fn question(&self, frame: &[u8], target: IpAddr) -> Seen {
+        if frame[0] & 1 == 1 && !self.clock_free {
+            Seen::Asks(target)
+        } else {
+            Seen::Noise
         }
     }
 
@@ -91,7 +102,7 @@ impl Rules {
         if protocol == 2 {
             return Some(Seen::Noise);
         }
-        if self.redirects_timed && protocol == proto::ICMP && frame.get(34)? == &5 {
+        if self.clock_free && protocol == proto::ICMP && frame.get(34)? == &5 {
             return Some(Seen::Redirects { ipv4: true });
         }
         let mut frame = frame.to_vec();
@@ -117,9 +128,9 @@ impl Rules {
                 131..=133 | 143 => Some(Seen::Noise),
                 135 => {
                     let target = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(62..78)?).ok()?);
-                    Some(question(frame, target.into()))
+                    Some(self.question(frame, target.into()))
                 }
-                137 if self.redirects_timed => Some(Seen::Redirects { ipv4: false }),
+                137 if self.clock_free => Some(Seen::Redirects { ipv4: false }),
                 _ => None,
             },
             _ => None,
@@ -192,15 +203,6 @@ impl Rules {
 struct Sorted {
     frames: Vec<Vec<u8>>,
     sets: BTreeSet<Seen>,
-}
-
-/// A broadcast or multicast question is compared, a probe of one neighbour is not.
-fn question(frame: &[u8], target: IpAddr) -> Seen {
-    if frame[0] & 1 == 1 {
-        Seen::Asks(target)
-    } else {
-        Seen::Noise
-    }
 }
 
 /// Addresses, protocol and, where they are there, ports.

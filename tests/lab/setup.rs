@@ -42,8 +42,8 @@ pub struct Setup {
     pub config: Vec<String>,
     /// Extra arguments of `bypath run`.
     pub arguments: Vec<String>,
-    /// How many redirects there are is free (`compare`).
-    pub redirects_timed: bool,
+    /// What the clock decides is free: redirects, and questions for neighbours (`compare`).
+    pub clock_free: bool,
     /// Frames of one flow must come in the kernel's order.
     pub ordered: bool,
     /// What replays this run, for the report.
@@ -58,7 +58,7 @@ impl Setup {
             layout: Layout::ports(ports),
             config,
             arguments: Vec::new(),
-            redirects_timed: false,
+            clock_free: false,
             ordered: false,
             seed: None,
         }

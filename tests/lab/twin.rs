@@ -96,7 +96,7 @@ impl Twin {
         let own = kernel.lab.own_addresses().into_iter().chain(added).collect();
         let rules = Rules {
             own,
-            redirects_timed: setup.redirects_timed,
+            clock_free: setup.clock_free,
         };
         Twin {
             setup,

@@ -40,7 +40,7 @@ fn one_byte_one_copy_and_the_order_are_compared() {
 fn only_the_routers_own_identification_is_free() {
     let rules = Rules {
         own: [ip("10.0.0.1")].into(),
-        redirects_timed: false,
+        clock_free: false,
     };
     let frame = |src, id| {
         udp(ip(src), ip("10.0.0.9"), (1, 2), 10)
