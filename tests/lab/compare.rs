@@ -95,12 +95,14 @@ impl Rules {
 
     fn classify_ipv4(&self, frame: &[u8]) -> Option<Seen> {
         let src = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(26..30)?).ok()?);
-        if !self.own.contains(&src.into()) {
-            return None;
-        }
         let protocol = *frame.get(23)?;
-        if protocol == 2 {
+        // A bridge reports by IGMP before it has an address.
+        let is_own = self.own.contains(&src.into());
+        if protocol == 2 && (is_own || src.is_unspecified()) {
             return Some(Seen::Noise);
+        }
+        if !is_own {
+            return None;
         }
         if self.clock_free && protocol == proto::ICMP && frame.get(34)? == &5 {
             return Some(Seen::Redirects { ipv4: true });
