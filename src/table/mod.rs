@@ -5,8 +5,10 @@
 //! bursts. Big tables inside it share structure with their predecessors, so that a changed route costs its path, not the
 //! table.
 
+pub mod conntrack;
 pub mod destination;
 pub mod fib;
+pub mod filter;
 pub mod iface;
 pub mod neighbor;
 pub mod oracle;

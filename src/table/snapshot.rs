@@ -1,7 +1,9 @@
 //! The whole configuration of one moment, immutable. Mirror builds it, control publishes it, a worker picks it up between
 //! bursts; the one before is freed by control, never by a worker.
 
+use super::conntrack;
 use super::fib::Fib;
+use super::filter::Chain;
 use super::iface::{Iface, IfaceIndex};
 use super::neighbor::Neighbors;
 use crate::packet::{Addr, Family, PortIndex};
@@ -36,6 +38,10 @@ pub struct Snapshot {
     /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
     /// of an older epoch are asked for anew.
     pub multipath_epoch: u64,
+    /// How connections are tracked, and whether.
+    pub conntrack: Arc<conntrack::Config>,
+    /// The filter chains at the forward hook, by [`Family`], in the order of priority.
+    pub filter: [Arc<[Chain]>; 2],
 }
 
 impl Default for Snapshot {
@@ -52,6 +58,8 @@ impl Default for Snapshot {
             full_source_check: false,
             multipath_policy: [0; 2],
             multipath_epoch: 0,
+            conntrack: Arc::default(),
+            filter: [Arc::default(), Arc::default()],
         }
     }
 }

@@ -1,0 +1,50 @@
+//! A connection as plain data: what is inserted, shown, and exchanged with the kernel.
+
+use super::{ProtoState, Status, Ticks, Tuple};
+
+/// Packets and bytes of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+/// What is ours to say about a connection beside the kernel's [`Status`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(pub u16);
+
+impl Marks {
+    /// The kernel tracks it: its packets are the kernel's, until it is adopted.
+    pub const KERNEL: u16 = 1 << 0;
+    /// The kernel's table has a copy of it.
+    pub const EXPORTED: u16 = 1 << 1;
+
+    /// Whether any of `bits` is set.
+    #[inline]
+    pub const fn any(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+}
+
+/// See the file's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The tuple of the first packet.
+    pub original: Tuple,
+    /// That of its answer: the inverse unless there is NAT.
+    pub reply: Tuple,
+    /// The kernel's bits.
+    pub status: Status,
+    /// Ours.
+    pub marks: Marks,
+    /// When it ends.
+    pub deadline: Ticks,
+    /// `ct mark`.
+    pub mark: u32,
+    /// The protocol's state; see `tracker`.
+    pub proto: ProtoState,
+    /// By [`Direction`](super::Direction); zero where they are not counted.
+    pub counters: [Counter; 2],
+}
