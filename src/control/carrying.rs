@@ -51,7 +51,6 @@ pub fn both(new: Carry, old: Carry) -> Carry {
     let tracked = [0, 1].map(|family| new.tracked[family] || old.tracked[family]);
     Carry { family, tracked, ..new }
 }
-}
 
 /// The box's own and broadcast addresses: the host routes of the local tables.
 pub fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
