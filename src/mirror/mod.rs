@@ -17,6 +17,7 @@
 
 mod address;
 mod conntrack;
+pub mod ctnetlink;
 mod dumps;
 mod exceptions;
 mod fibs;
