@@ -27,6 +27,7 @@ mod icmp_errors;
 mod kernel_answers;
 #[path = "conntrack/lines.rs"]
 mod lines;
+#[allow(dead_code, reason = "shared with the tests of an instance")]
 #[path = "instance/net.rs"]
 mod net;
 #[path = "conntrack/protocols.rs"]
