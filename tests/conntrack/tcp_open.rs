@@ -165,14 +165,14 @@ fn simultaneous_open() {
 fn old_syn_ack() {
     let mut twin = Twin::start(Setup::tracked("old_syn_ack", 2, STRICT));
     let steps = [
-        c(SYN, 0, 0).mss().scale(8).says("SYN_SENT UNREPLIED"),
+        c(SYN, 0, 0).window(65_535).mss().scale(8).says("SYN_SENT UNREPLIED"),
         s(SYN | ACK, 145_824_453, 643_160_523)
             .mss()
             .lost()
             .says("SYN_SENT UNREPLIED"),
-        c(SYN, 0, 0).mss().scale(8).passes(),
+        c(SYN, 0, 0).window(65_535).mss().scale(8).passes(),
         s(SYN | ACK, 145_758_918, 1).mss().passes(),
-        c(ACK, 1, 145_758_919).passes(),
+        c(ACK, 1, 145_758_919).says("ESTABLISHED ASSURED"),
         c(ACK | PSH, 1, 145_758_919).data(1).passes(),
     ];
     play(&mut twin, "not of this SYN", steps);
