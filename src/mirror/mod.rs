@@ -16,6 +16,7 @@
 
 mod address;
 mod dumps;
+pub mod ctnetlink;
 mod exceptions;
 mod fibs;
 pub mod guard;
