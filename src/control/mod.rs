@@ -17,6 +17,7 @@ mod backend;
 pub mod bpf;
 pub mod caps;
 pub mod config;
+pub mod connections;
 pub mod dealing;
 #[cfg(feature = "xdp")]
 pub mod decision;
