@@ -16,6 +16,8 @@ mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
 pub mod caps;
+#[cfg(feature = "xdp")]
+mod carrying;
 pub mod config;
 pub mod connections;
 pub mod dealing;
@@ -23,6 +25,8 @@ pub mod dealing;
 pub mod decision;
 pub mod describe;
 mod error;
+#[cfg(feature = "xdp")]
+pub mod exchange;
 #[cfg(feature = "xdp")]
 mod instance;
 #[cfg(feature = "xdp")]

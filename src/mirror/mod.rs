@@ -17,8 +17,9 @@
 
 mod address;
 mod conntrack;
-mod dumps;
 pub mod ctnetlink;
+pub mod ctnetlink;
+mod dumps;
 mod exceptions;
 mod fibs;
 pub mod guard;

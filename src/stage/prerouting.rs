@@ -156,8 +156,12 @@ fn advance(
     direction: Direction,
     tracking: &Tracking<'_>,
 ) -> Step<Advanced> {
-    if connection.marks().any(Marks::KERNEL) {
-        connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+    let marks = connection.marks();
+    if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
+        // It is in use; what the kernel told of its end, if anything, is later.
+        if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
+            connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+        }
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let status = connection.status();
@@ -312,7 +316,8 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
             false => Verdict::punt(PuntReason::KernelConnection),
         };
     };
-    if connection.marks().any(Marks::KERNEL) {
+    let marks = connection.marks();
+    if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     if !tracker::error_agrees(packet, &connection.tuple(direction)) {
@@ -350,6 +355,16 @@ fn fragment<'a>(
         kernel_owned(&key.tuple, tracking);
     }
     Verdict::punt(PuntReason::Fragment)
+}
+
+/// A packet of the kernel's connection got through: from now on it is ours.
+#[inline]
+pub fn adopt(tracked: &Tracked<'_>) {
+    if let Of::Connection(connection, _) = &tracked.of
+        && connection.marks().any(Marks::KERNEL)
+    {
+        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
+    }
 }
 
 /// A packet ends in a punt: the kernel has to know its connection first. One of ours is exported (`leaving` names it), and

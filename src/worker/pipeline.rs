@@ -318,6 +318,7 @@ fn decided<O: Observer>(
     if postrouting::confirm(tracked, tracking)? == Confirmed::Clash {
         return Continue(None);
     }
+    prerouting::adopt(tracked);
     if constant {
         flow::keep(tracked, iif, &out, generation, &mut flows.ways);
     }

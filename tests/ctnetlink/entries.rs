@@ -126,7 +126,10 @@ fn assert_equal(told: &[Entry], meant: &[Record]) {
     let (told, meant) = (by_tuple(told.to_vec()), by_tuple(meant));
     assert_eq!(told.len(), meant.len());
     for (told, meant) in told.iter().zip(&meant) {
-        let (deadline, lost) = (told.record.deadline, told.record.deadline.wrapping_sub(meant.record.deadline));
+        let (deadline, lost) = (
+            told.record.deadline,
+            told.record.deadline.wrapping_sub(meant.record.deadline),
+        );
         assert!(lost.wrapping_neg() <= 200, "{told:?}");
         let meant = Record {
             deadline,

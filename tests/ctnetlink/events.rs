@@ -51,15 +51,23 @@ fn events_say_who_did_it() {
     let none = |place: usize, errno: i32| panic!("{place} was refused: {errno}");
 
     let mut record = record(1000);
-    ctnetlink.create(std::slice::from_ref(&record), NOW, none).expect("create");
+    ctnetlink
+        .create(std::slice::from_ref(&record), NOW, none)
+        .expect("create");
     record.status = record.status | Status::SEEN_REPLY;
-    ctnetlink.update(std::slice::from_ref(&record), NOW, none).expect("update");
+    ctnetlink
+        .update(std::slice::from_ref(&record), NOW, none)
+        .expect("update");
     namespace.run("conntrack -U -s 10.0.0.1 -m 77");
     namespace.run("conntrack -D -s 10.0.0.1");
-    ctnetlink.create(std::slice::from_ref(&record), NOW, none).expect("create");
+    ctnetlink
+        .create(std::slice::from_ref(&record), NOW, none)
+        .expect("create");
     ctnetlink.delete(&[record.original], none).expect("delete");
     record.deadline = NOW + 100;
-    ctnetlink.create(std::slice::from_ref(&record), NOW, none).expect("create");
+    ctnetlink
+        .create(std::slice::from_ref(&record), NOW, none)
+        .expect("create");
 
     let (heard, overrun) = hear(&mut events);
     assert!(!overrun);

@@ -29,7 +29,10 @@ fn net(nat: &str) -> Net {
         ("net.ipv6.conf.default.accept_dad", "0"),
     ]);
     for (port, host) in hosts.iter().enumerate() {
-        router.run(&format!("ip link add name d{port} type veth peer name e0 netns {}", host.path()));
+        router.run(&format!(
+            "ip link add name d{port} type veth peer name e0 netns {}",
+            host.path()
+        ));
         router.run_with(
             "ip -batch -",
             &format!("link set d{port} up\naddr add 10.0.{port}.1/24 dev d{port}\naddr add fd00:{port}::1/64 dev d{port} nodad\n"),
@@ -113,7 +116,9 @@ const SHORT: Duration = Duration::from_millis(300);
 
 fn tcp_goes_on(family: Family, nat: &str, rules: &str) {
     let net = net(rules);
-    let listener = net.hosts[1].enter(|| TcpListener::bind(any(family, 7000))).expect("listen");
+    let listener = net.hosts[1]
+        .enter(|| TcpListener::bind(any(family, 7000)))
+        .expect("listen");
     let mut client = net.hosts[0]
         .enter(|| TcpStream::connect_timeout(&server(family, nat), LONG))
         .expect("connect");
@@ -138,9 +143,17 @@ fn tcp_goes_on(family: Family, nat: &str, rules: &str) {
             false => (&mut served, &mut client),
         };
         assert!(!says(first, second, b"lost", SHORT), "an unknown connection passes");
-        assert_eq!(dump(&mut ctnetlink).iter().filter(|e| e.record.original.proto == 6).count(), 0);
+        assert_eq!(
+            dump(&mut ctnetlink)
+                .iter()
+                .filter(|e| e.record.original.proto == 6)
+                .count(),
+            0
+        );
         ctnetlink
-            .create(std::slice::from_ref(&record), NOW, |_, errno| panic!("refused: {errno}"))
+            .create(std::slice::from_ref(&record), NOW, |_, errno| {
+                panic!("refused: {errno}")
+            })
             .expect("create");
         // The word that was lost is sent again.
         second.set_read_timeout(Some(LONG)).expect("timeout");
@@ -173,7 +186,9 @@ fn answers_to_udp_come_back_by_an_entered_connection() {
             println!("{family:?}, NAT: {nat}");
             let net = net(rules);
             let socket = |host: usize, port| {
-                let socket = net.hosts[host].enter(|| UdpSocket::bind(any(family, port))).expect("bind");
+                let socket = net.hosts[host]
+                    .enter(|| UdpSocket::bind(any(family, port)))
+                    .expect("bind");
                 socket.set_read_timeout(Some(LONG)).expect("timeout");
                 socket
             };
@@ -188,11 +203,16 @@ fn answers_to_udp_come_back_by_an_entered_connection() {
             ctnetlink.flush(None).expect("flush");
             served.send_to(b"early", peer).expect("send");
             client.set_read_timeout(Some(SHORT)).expect("timeout");
-            assert!(client.recv(&mut buf).is_err(), "an answer to an unknown connection passes");
+            assert!(
+                client.recv(&mut buf).is_err(),
+                "an answer to an unknown connection passes"
+            );
             client.set_read_timeout(Some(LONG)).expect("timeout");
             ctnetlink.flush(None).expect("flush");
             ctnetlink
-                .create(std::slice::from_ref(&record), NOW, |_, errno| panic!("refused: {errno}"))
+                .create(std::slice::from_ref(&record), NOW, |_, errno| {
+                    panic!("refused: {errno}")
+                })
                 .expect("create");
             served.send_to(b"answer", peer).expect("send");
             assert_eq!(client.recv(&mut buf).expect("the answer"), 6);

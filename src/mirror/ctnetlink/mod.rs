@@ -110,12 +110,7 @@ impl Ctnetlink {
     ///
     /// # Errors
     /// Of the socket.
-    pub fn get(
-        &mut self,
-        tuples: &[Tuple],
-        now: Ticks,
-        mut each: impl FnMut(usize, Option<Entry>),
-    ) -> io::Result<()> {
+    pub fn get(&mut self, tuples: &[Tuple], now: Ticks, mut each: impl FnMut(usize, Option<Entry>)) -> io::Result<()> {
         for (round, tuples) in tuples.chunks(BATCH).enumerate() {
             let requests = tuples.iter().map(request::get).collect();
             self.sock()?.batch(requests, |place, answer| {

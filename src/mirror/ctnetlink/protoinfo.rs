@@ -9,6 +9,7 @@
 use super::super::nlattr::{Attrs, Request, get_be32};
 use super::attr::{cta, protoinfo as at};
 use crate::table::conntrack::ProtoState;
+use crate::table::conntrack::tracker::tcp;
 use crate::wire::Protocol;
 
 /// TCP_CONNTRACK_ESTABLISHED
@@ -94,52 +95,20 @@ impl Protoinfo {
         }
     }
 
-    /// As the table keeps it.
+    /// As the table keeps it. Of SCTP nothing is kept: its connections are the kernel's.
     pub fn to_state(self) -> ProtoState {
-        seam::to_state(self)
+        match self {
+            Protoinfo::Tcp { state, wscale, flags } => tcp::imported(state, wscale, flags),
+            Protoinfo::Sctp { .. } => ProtoState::default(),
+        }
     }
 
     /// From what the table keeps of a connection of `protocol`.
     pub fn of_state(protocol: u8, state: &ProtoState) -> Option<Self> {
-        match Protocol(protocol) {
-            Protocol::TCP | Protocol::SCTP => seam::of_state(protocol, state),
-            _ => None,
+        if Protocol(protocol) != Protocol::TCP {
+            return None;
         }
-    }
-}
-
-/// Where the trackers' own layout of a state is met.
-mod seam {
-    use super::{ProtoState, Protoinfo, Protocol};
-
-    pub fn to_state(told: Protoinfo) -> ProtoState {
-        let mut proto = ProtoState::default();
-        match told {
-            Protoinfo::Tcp { state, wscale, flags } => {
-                proto[0] = u64::from(u32::from_be_bytes([wscale[0], wscale[1], flags[0], flags[1]])) << 8;
-                proto[0] |= u64::from(state);
-                proto[1] = proto[0] >> 32;
-                proto[0] &= 0xffff_ffff;
-            }
-            Protoinfo::Sctp { state, vtag } => {
-                proto[0] = u64::from(state);
-                proto[1] = u64::from(vtag[0]) << 32 | u64::from(vtag[1]);
-            }
-        }
-        proto
-    }
-
-    pub fn of_state(protocol: u8, proto: &ProtoState) -> Option<Protoinfo> {
-        let state = proto[0] as u8;
-        if protocol == Protocol::SCTP.0 {
-            let vtag = [(proto[1] >> 32) as u32, proto[1] as u32];
-            return Some(Protoinfo::Sctp { state, vtag });
-        }
-        let [w0, w1, f0, f1] = (((proto[1] & 0xff) << 24 | (proto[0] >> 8) & 0xff_ffff) as u32).to_be_bytes();
-        Some(Protoinfo::Tcp {
-            state,
-            wscale: [w0, w1],
-            flags: [f0, f1],
-        })
+        let (state, wscale, flags) = tcp::exported(state);
+        Some(Protoinfo::Tcp { state, wscale, flags })
     }
 }

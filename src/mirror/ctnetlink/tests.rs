@@ -94,7 +94,9 @@ fn nat_of(record: &Record) -> Vec<(u16, Vec<u8>, Option<Vec<u8>>)> {
     let message = Messages(&bytes).next().unwrap();
     let told = entry(&message, NOW).unwrap().record;
     assert_eq!(Some(told.reply), record.original.invert(), "untranslated");
-    let nats = message.attrs(4).filter(|(kind, _)| [cta::NAT_SRC, cta::NAT_DST].contains(kind));
+    let nats = message
+        .attrs(4)
+        .filter(|(kind, _)| [cta::NAT_SRC, cta::NAT_DST].contains(kind));
     nats.map(|(kind, payload)| {
         let attrs = Attrs(payload);
         let least = attrs.find(nat::V4_IP[0]).unwrap();

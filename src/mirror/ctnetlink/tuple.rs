@@ -13,14 +13,14 @@ use crate::wire::Protocol;
 /// What stands in the places of the two ports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ports {
-    Ports,
+    Two,
     Icmp(&'static [u16; 3]),
     None,
 }
 
 fn ports(protocol: u8) -> Ports {
     match Protocol(protocol) {
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::GRE => Ports::Ports,
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::GRE => Ports::Two,
         Protocol::ICMP => Ports::Icmp(&proto::ICMP),
         Protocol::ICMPV6 => Ports::Icmp(&proto::ICMPV6),
         _ => Ports::None,
@@ -29,7 +29,7 @@ fn ports(protocol: u8) -> Ports {
 
 /// Whether the ports of such a tuple are ports, or the keys of GRE, which NAT treats alike.
 pub fn has_ports(protocol: u8) -> bool {
-    ports(protocol) == Ports::Ports
+    ports(protocol) == Ports::Two
 }
 
 /// Adds `tuple` as the attribute `kind`. Its zone is not part of it.
@@ -44,14 +44,16 @@ pub fn put(request: Request, kind: u16, tuple: &Tuple) -> Request {
             r.attr(src, &tuple.src.to_be_bytes()[width..])
                 .attr(dst, &tuple.dst.to_be_bytes()[width..])
         })
-        .nest(cta_tuple::PROTO, |r| put_ports(r.attr(proto::NUM, &[tuple.proto]), tuple))
+        .nest(cta_tuple::PROTO, |r| {
+            put_ports(r.attr(proto::NUM, &[tuple.proto]), tuple)
+        })
     })
 }
 
 fn put_ports(request: Request, tuple: &Tuple) -> Request {
     let [high, low] = tuple.dport.to_be_bytes();
     match ports(tuple.proto) {
-        Ports::Ports => request
+        Ports::Two => request
             .attr(proto::SRC_PORT, &tuple.sport.to_be_bytes())
             .attr(proto::DST_PORT, &tuple.dport.to_be_bytes()),
         Ports::Icmp([id, kind, code]) => request
@@ -86,7 +88,7 @@ pub fn get(payload: &[u8]) -> Option<Told> {
     let protocol = *transport.find(proto::NUM)?.first()?;
     let be16 = |kind| get_be16(transport.find(kind)?);
     let (sport, dport) = match ports(protocol) {
-        Ports::Ports => (be16(proto::SRC_PORT)?, be16(proto::DST_PORT)?),
+        Ports::Two => (be16(proto::SRC_PORT)?, be16(proto::DST_PORT)?),
         Ports::Icmp([id, kind, code]) => {
             let byte = |kind| transport.find(kind)?.first().copied();
             (be16(*id)?, u16::from_be_bytes([byte(*kind)?, byte(*code)?]))

@@ -182,7 +182,7 @@ fn judge(family: Family, functions: &[(Function, &str)]) -> Verdict {
     let tracked = functions.iter().any(|(f, _)| f.name == LOOKS_UP[family as usize]);
     let tracks = |f: &Function| LOOKS_UP.contains(&&*f.name) || TRACKING.contains(&&*f.name);
     let is_nat = |f: &Function| f.name.starts_with(NAT);
-    let others = functions.iter().filter(|(f, _)| !(tracked && tracks(f)) && !is_nat(f));
+    let others = functions.iter().filter(|(f, _)| !(is_nat(f) || tracked && tracks(f)));
     Verdict {
         tracked,
         nat: functions.iter().any(|(f, _)| is_nat(f)),

@@ -15,8 +15,10 @@
 //! goes round in bounded pieces, an insertion replaces what stands in its way. Ended entries come back by epochs.
 
 mod bucket;
+mod connection;
 mod entry;
 mod epoch;
+mod evict;
 mod hash;
 mod life;
 mod log;
@@ -24,12 +26,13 @@ mod memory;
 mod slab;
 mod sync;
 
+pub use connection::Connection;
 pub use entry::Version;
 pub use epoch::{Guard, Handle};
 pub use hash::TupleHash;
 pub use log::{Event, Log};
 
-use super::{Counter, Direction, Marks, ProtoState, Record, Status, Ticks, Tuple};
+use super::{Direction, Marks, Record, Ticks, Tuple};
 use bucket::{Buckets, ENTRIES_MAX};
 use crossbeam::utils::CachePadded;
 use entry::{Entry, Key};
@@ -43,7 +46,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::{Ordering, fence};
 
 /// Entries that an insertion into a full table looks at, to end one.
-pub const EVICTION_MAX: u32 = if cfg!(loom) { 4 } else { 128 };
+pub const EVICTION_MAX: u32 = if cfg!(loom) { 4 } else { 256 };
 
 /// Slots per connection, in fifths: two are taken.
 const SLOTS_FIFTHS: u64 = 14;
@@ -57,7 +60,8 @@ pub struct Table {
     seed: Seed,
     connections_max: u32,
     len: CachePadded<AtomicU32>,
-    cursor: CachePadded<AtomicU32>,
+    swept: CachePadded<AtomicU32>,
+    evicted: CachePadded<AtomicU32>,
     stats: Stats,
     /// What happened.
     pub log: Log,
@@ -99,14 +103,6 @@ pub enum Refused {
     Full,
 }
 
-/// A connection that was found: it stays what it is while the guard lives, though it may end.
-#[derive(Clone, Copy)]
-pub struct Connection<'g> {
-    index: u32,
-    entry: &'g Entry,
-    slab: &'g Slab,
-}
-
 impl Table {
     /// Room for `connections_max` connections, at least one and at most 268 million. The memory is taken as they come.
     pub fn new(connections_max: u32) -> Table {
@@ -119,7 +115,8 @@ impl Table {
             seed: Seed::random(),
             connections_max,
             len: CachePadded::default(),
-            cursor: CachePadded::default(),
+            swept: CachePadded::default(),
+            evicted: CachePadded::default(),
             stats: Stats::default(),
             log: Log::new(),
         }
@@ -350,73 +347,6 @@ impl Table {
         true
     }
 
-    /// Ends one of the next connections of the slab, to make room: one that is over, else one that was never answered, else
-    /// one that is not assured.
-    fn evict(&self, now: Ticks, guard: &Guard<'_>) -> bool {
-        let used = self.slab.used();
-        if used == 0 {
-            return false;
-        }
-        let start = self.cursor.fetch_add(EVICTION_MAX, Relaxed);
-        let candidates = (0..EVICTION_MAX.min(used)).map(|n| start.wrapping_add(n) % used);
-        self.evict_of(candidates, now, guard)
-    }
-
-    /// The same among those whose slots stand where one of `hash` could.
-    fn make_room(&self, hash: TupleHash, now: Ticks, guard: &Guard<'_>) -> bool {
-        let mut candidates = [u32::MAX; 64];
-        let mut len = 0;
-        self.buckets.neighborhood(hash, |index| {
-            if let Some(place) = candidates.get_mut(len) {
-                *place = index;
-                len += 1;
-            }
-            None::<()>
-        });
-        self.evict_of(candidates.into_iter().take(len), now, guard)
-    }
-
-    fn evict_of(&self, candidates: impl Iterator<Item = u32>, now: Ticks, guard: &Guard<'_>) -> bool {
-        let mut best: Option<(u8, u32, Life)> = None;
-        for index in candidates {
-            let Some(life) = self.slab.entries.get(index as usize).map(Entry::life) else {
-                continue;
-            };
-            if !life.is_live() {
-                continue;
-            }
-            let worth = match life.status() {
-                _ if life.is_expired(now) => 0,
-                status if status.any(Status::ASSURED) => continue,
-                status if !status.any(Status::SEEN_REPLY) => 1,
-                _ => 2,
-            };
-            if best.is_none_or(|(least, ..)| worth < least) {
-                best = Some((worth, index, life));
-            }
-            if worth <= 1 && self.end_best(&mut best, guard) {
-                return true;
-            }
-        }
-        self.end_best(&mut best, guard)
-    }
-
-    fn end_best(&self, best: &mut Option<(u8, u32, Life)>, guard: &Guard<'_>) -> bool {
-        let Some((worth, index, life)) = best.take() else {
-            return false;
-        };
-        let ended = self.end(index, life, guard);
-        if ended {
-            let count = if worth == 0 {
-                &self.stats.expired
-            } else {
-                &self.stats.early_dropped
-            };
-            count.fetch_add(1, Relaxed);
-        }
-        ended
-    }
-
     /// Ends what is over among the next `entries_max` entries of a round over all; how many.
     pub fn sweep(&self, now: Ticks, entries_max: u32, guard: &Guard<'_>) -> u32 {
         let used = self.slab.used();
@@ -424,7 +354,7 @@ impl Table {
             return 0;
         }
         let piece = entries_max.min(used);
-        let start = self.cursor.fetch_add(piece, Relaxed);
+        let start = self.swept.fetch_add(piece, Relaxed);
         let mut ended = 0;
         for n in 0..piece {
             let index = start.wrapping_add(n) % used;
@@ -482,139 +412,6 @@ impl Table {
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Table({} of {} connections)", self.len(), self.connections_max)
-    }
-}
-
-impl Connection<'_> {
-    /// Its number: stable while it lives.
-    pub fn index(&self) -> u32 {
-        self.index
-    }
-
-    /// Its tuple of a direction.
-    pub fn tuple(&self, direction: Direction) -> Tuple {
-        self.entry.tuple(direction, || self.slab.annex(self.index))
-    }
-
-    /// All of it, as plain data.
-    pub fn record(&self) -> Record {
-        let life = self.entry.life();
-        Record {
-            original: self.tuple(Direction::Original),
-            reply: self.tuple(Direction::Reply),
-            status: life.status(),
-            marks: life.marks(),
-            deadline: life.deadline(),
-            mark: self.mark(),
-            proto: self.proto().1,
-            counters: self.counters(),
-        }
-    }
-
-    /// The kernel's bits.
-    #[inline]
-    pub fn status(&self) -> Status {
-        self.entry.life().status()
-    }
-
-    /// Ours.
-    #[inline]
-    pub fn marks(&self) -> Marks {
-        self.entry.life().marks()
-    }
-
-    /// When it ends.
-    #[inline]
-    pub fn deadline(&self) -> Ticks {
-        self.entry.life().deadline()
-    }
-
-    /// Sets status bits; says what they were.
-    pub fn set_status(&self, bits: Status) -> Status {
-        self.entry.set_bits(Life::of_status(bits)).status()
-    }
-
-    /// Sets marks; says what they were.
-    pub fn set_marks(&self, bits: u16) -> Marks {
-        self.entry.set_bits(Life::of_marks(bits)).marks()
-    }
-
-    /// Clears marks; says what they were.
-    pub fn clear_marks(&self, bits: u16) -> Marks {
-        self.entry.clear_bits(Life::of_marks(bits)).marks()
-    }
-
-    /// It ends at `deadline`; false if it ended already.
-    #[inline]
-    pub fn refresh(&self, deadline: Ticks) -> bool {
-        let mut life = self.entry.life();
-        loop {
-            if !life.is_live() {
-                return false;
-            }
-            if life.deadline() == deadline {
-                return true;
-            }
-            match self.entry.change_life(life, life.until(deadline)) {
-                Ok(()) => return true,
-                Err(now) => life = now,
-            }
-        }
-    }
-
-    /// `ct mark`.
-    pub fn mark(&self) -> u32 {
-        self.entry.mark()
-    }
-
-    /// Sets it.
-    pub fn set_mark(&self, mark: u32) {
-        self.entry.set_mark(mark);
-    }
-
-    /// The protocol's state, and which version of it that is.
-    #[inline]
-    pub fn proto(&self) -> (Version, ProtoState) {
-        self.entry.proto()
-    }
-
-    /// Keeps what was computed from `version`; false if somebody was quicker: compute again.
-    #[inline]
-    pub fn commit(&self, version: Version, state: &ProtoState) -> bool {
-        self.entry.commit(version, state)
-    }
-
-    /// Counts a packet of `bytes`.
-    #[inline]
-    pub fn count(&self, direction: Direction, bytes: u32) {
-        self.slab.cold[self.index as usize].count(direction, bytes);
-    }
-
-    /// By direction.
-    pub fn counters(&self) -> [Counter; 2] {
-        self.slab.cold[self.index as usize].counters()
-    }
-
-    /// What the flow stage keeps for a direction; 0 at first.
-    #[inline]
-    pub fn decision(&self, direction: Direction) -> u64 {
-        self.entry.decision(direction)
-    }
-
-    /// Sets it.
-    #[inline]
-    pub fn set_decision(&self, direction: Direction, decision: u64) {
-        self.entry.set_decision(direction, decision);
-    }
-
-    /// When the kernel's copy of it expires, 0 if there never was one.
-    pub fn kernel_deadline(&self) -> Ticks {
-        self.slab.cold[self.index as usize].kernel_deadline()
-    }
-
-    /// Sets it.
-    pub fn set_kernel_deadline(&self, deadline: Ticks) {
-        self.slab.cold[self.index as usize].set_kernel_deadline(deadline);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::packet::Family;
+use crate::table::conntrack::{ProtoState, Status};
 
 #[cfg(loom)]
 mod interleavings;

@@ -1,5 +1,6 @@
 //! Millions of seeded operations, and a HashMap that must agree after each: inserts with NAT and without, clashes, lookups of
 //! either tuple, ends, refreshes, expiry by sweeps. `BYPATH_SEED` for another seed.
+//! The table is small, so that it is full at times, lines spill, and annexes run out.
 
 use super::*;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
