@@ -18,6 +18,7 @@
 mod address;
 mod conntrack;
 pub mod ctnetlink;
+pub mod ctnetlink;
 mod dumps;
 mod exceptions;
 mod fibs;
