@@ -6,7 +6,7 @@
 //! ether -> vlan -> arp
 //!       \      \-> ipv4 -> icmp            new_checked   the only way in: lengths are judged here, once
 //!        \-------> ipv6 -> icmpv6          getters       one per field, in the order of the header
-//!                      \-> tcp, udp        setters       what a forwarder rewrites, and nothing else
+//!                      \-> tcp, udp, sctp  setters       what a forwarder rewrites, and nothing else
 //!                                          payload       what this header carries, by its own length
 //! ```
 //!
@@ -66,6 +66,7 @@ pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;

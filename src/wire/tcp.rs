@@ -39,8 +39,52 @@ impl Flags {
     }
 }
 
+/// The kind of an option. IANA, "TCP Parameters".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OptionKind(pub u8);
+
+#[allow(missing_docs)] // the names are IANA's
+impl OptionKind {
+    pub const END: Self = Self(0);
+    pub const NOP: Self = Self(1);
+    pub const MSS: Self = Self(2);
+    pub const WINDOW_SCALE: Self = Self(3);
+    pub const SACK_PERMITTED: Self = Self(4);
+    pub const SACK: Self = Self(5);
+    pub const TIMESTAMP: Self = Self(8);
+}
+
 view! {
     /// A TCP segment.
+}
+
+/// An iterator over options: their kinds, and their data behind kind and length. NOPs are stepped over. It ends at the end
+/// of options, at a length below 2, and at an option that is cut; so it makes at most 20 steps.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (OptionKind, &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match *self.rest {
+                [kind, ref behind @ ..] if OptionKind(kind) == OptionKind::NOP => self.rest = behind,
+                [kind, len, ..] if OptionKind(kind) != OptionKind::END && len >= 2 => {
+                    let (option, behind) = self.rest.split_at_checked(len.into())?;
+                    self.rest = behind;
+                    return Some((OptionKind(kind), &option[2..]));
+                }
+                _ => {
+                    self.rest = &[];
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 #[inline]
@@ -117,6 +161,12 @@ impl<T: AsRef<[u8]>> Packet<T> {
         &self.bytes()[HEADER_LEN..self.header_len()]
     }
 
+    /// The options one by one; see [`Options`].
+    #[inline]
+    pub fn each_option(&self) -> Options<'_> {
+        Options { rest: self.options() }
+    }
+
     /// The data.
     #[inline]
     pub fn payload(&self) -> &[u8] {
@@ -169,5 +219,37 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let from = self.header_len();
         &mut self.bytes_mut()[from..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(bytes: &[u8]) -> Vec<(u8, &[u8])> {
+        let all = Options { rest: bytes };
+        all.map(|(kind, data)| (kind.0, data)).collect()
+    }
+
+    #[test]
+    fn options_end_where_they_are_malformed() {
+        assert_eq!(
+            options(&[2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 0, 9, 9]),
+            [(2, &[5, 180][..]), (3, &[7]), (4, &[])]
+        );
+        let none: [(u8, &[u8]); 0] = [];
+        assert_eq!(options(&[]), none);
+        assert_eq!(options(&[1, 1, 1]), none);
+        assert_eq!(options(&[3]), none, "no length");
+        assert_eq!(options(&[1, 3, 1, 4, 2]), none, "a length of 1");
+        assert_eq!(options(&[3, 0, 4, 2]), none, "a length of 0");
+        assert_eq!(options(&[4, 2, 5, 10, 0, 0]), [(4, &[][..])], "the second is cut");
+    }
+
+    #[test]
+    fn a_malformed_option_ends_it_for_good() {
+        let mut options = Options { rest: &[5, 10, 0] };
+        assert_eq!(options.next(), None);
+        assert_eq!(options.next(), None);
     }
 }
