@@ -1,5 +1,6 @@
 //! The walk in memory: nanoseconds per packet for parse, route, rewrite, and allocations per packet (none, or it says so and
-//! fails). `walk` is the boxes alone; `turn` is a whole worker between two in-memory ports, with their copies.
+//! fails). `walk` is the boxes alone; `tracked` is the same for packets of established connections, in random order and in
+//! bursts as a worker takes them; `turn` is a whole worker between two in-memory ports, with their copies.
 
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
@@ -7,15 +8,21 @@ mod lab;
 
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
+use bypath::stage::prerouting::Tracking;
 use bypath::stage::routing::Flows;
-use bypath::worker::pipeline::{Here, Unobserved, walk};
+use bypath::table::conntrack::table::Table;
+use bypath::table::conntrack::{Config, Status};
+use bypath::worker::pipeline::{Here, Unobserved, look_ahead, prefetch, walk, walk_on};
 use bypath::worker::{Limits, Shared, Worker};
 use cpu_time::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rand::seq::SliceRandom;
+use rand::{SeedableRng, rngs::ChaCha8Rng};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts what is allocated, so that "no allocation per packet" is measured and not believed.
 struct Counting;
@@ -75,7 +82,7 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
             // The gateway answers with the address of d0, so that a rewritten frame may walk again.
             let snapshot = lab::snapshot(routes, lab::mac(0));
             let (mut frames, packets) = frames(family, routes);
-            let mut flows = Flows::new(1024);
+            let mut flows = Flows::new(0, 1024);
             // `known`: the worker has seen the destinations in this generation. `new`: it has not, everything is looked up.
             for known in [true, false] {
                 let mut allocated = 0;
@@ -103,6 +110,88 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
         }
     }
     group.finish();
+}
+
+/// The time of the walk alone: the packets of a burst are filled in between. By the clock on the wall, since the thread's
+/// CPU time costs a system call each time it is read.
+fn bench_tracked(c: &mut Criterion<CpuTime>) {
+    let mut group = c.benchmark_group("tracked");
+    group.throughput(Throughput::Elements(BURST as u64)).sample_size(20);
+    for flows in [1_000usize, 1_000_000] {
+        let mut snapshot = lab::snapshot(1_000, lab::FAR);
+        snapshot.conntrack = Arc::new(Config {
+            tracked: [true; 2],
+            alone: [true; 2],
+            ..Config::default()
+        });
+        let table = Table::new(flows as u32 * 5 / 4);
+        let handle = table.register();
+        let mut packets: Vec<[u8; 60]> = (0..flows).map(connection).collect();
+        packets.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
+        let mut state = Flows::new(0, 4);
+        let mut frames = MemPool::new(BURST as u32, 2048, 256).take_all();
+        let (mut ahead, mut at) = (Vec::with_capacity(BURST), 0);
+        let mut burst = || {
+            for frame in &mut frames {
+                frame.fill(&packets[at]);
+                at = (at + 1) % flows;
+            }
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let start = Instant::now();
+            let guard = handle.pin();
+            let here = Here {
+                tracking: Some(Tracking {
+                    table: &table,
+                    guard: &guard,
+                    config: &snapshot.conntrack,
+                    now: 1000,
+                }),
+                ..Here::new(PortIndex(0), &snapshot)
+            };
+            ahead.extend(frames.iter_mut().map(|frame| look_ahead(frame, &here)));
+            ahead.iter().for_each(|ahead| prefetch(ahead, &here));
+            for (frame, ahead) in frames.iter_mut().zip(&ahead) {
+                let verdict = walk_on(frame, ahead, &here, &mut state);
+                assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
+            }
+            ahead.clear();
+            let time = start.elapsed();
+            (time, ALLOCATIONS.load(Ordering::Relaxed) - before)
+        };
+        // Every connection is begun, answered, and has its decision.
+        (0..flows.div_ceil(BURST)).for_each(|_| drop(burst()));
+        let guard = handle.pin();
+        for connection in table.iter(&guard) {
+            connection.set_status(Status::SEEN_REPLY | Status::ASSURED);
+        }
+        drop(guard);
+        (0..flows.div_ceil(BURST)).for_each(|_| drop(burst()));
+        let mut allocated = 0;
+        group.bench_function(format!("ipv4/{flows}"), |b| {
+            b.iter_custom(|times| {
+                (0..times).fold(Duration::ZERO, |sum, _| {
+                    let (time, allocations) = burst();
+                    allocated += allocations;
+                    sum + time
+                })
+            });
+        });
+        assert_eq!(allocated, 0, "the walk allocated");
+    }
+    group.finish();
+}
+
+/// A packet of the `n`-th connection: another source port, and another source address every 50,000.
+fn connection(n: usize) -> [u8; 60] {
+    use etherparse::PacketBuilder;
+    let (sport, host) = (1024 + (n % 50_000) as u16, (n / 50_000) as u8);
+    let dst = lab::gateway(Family::V4) as u32;
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(0))
+        .ipv4([10, 0, 0, 10 + host], dst.to_be_bytes(), 64)
+        .udp(sport, 9);
+    let mut bytes = Vec::with_capacity(60);
+    builder.write(&mut bytes, &[0x5a; 18]).expect("writing to a vector");
+    bytes.try_into().expect("60 bytes")
 }
 
 fn bench_turn(c: &mut Criterion<CpuTime>) {
@@ -136,6 +225,6 @@ fn bench_turn(c: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = bench_walk, bench_turn
+    targets = bench_walk, bench_tracked, bench_turn
 }
 criterion_main!(benches);

@@ -214,7 +214,7 @@ fn the_cached_walk_is_the_full_walk() {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut pool = MemPool::new(2, 2048, 256);
     let (mut cached, mut full) = (pool.take(1).remove(0), pool.take(1).remove(0));
-    let mut flows = Flows::new(64);
+    let mut flows = Flows::new(0, 64);
     let mut snapshot = lab::snapshot(50, lab::FAR);
     let mut forwarded = 0;
     for _ in 0..200_000 {
@@ -237,7 +237,7 @@ fn the_cached_walk_is_the_full_walk() {
         let port = PortIndex(rng.random_range(0..2));
         let here = Here::new(port, &snapshot);
         let by_cache = walk(&mut cached, &here, &mut flows, &mut Unobserved);
-        let by_tables = walk(&mut full, &here, &mut Flows::new(4), &mut Watching);
+        let by_tables = walk(&mut full, &here, &mut Flows::new(0, 4), &mut Watching);
         assert_eq!(
             (by_cache, cached.bytes()),
             (by_tables, full.bytes()),

@@ -56,6 +56,19 @@ lab_up() {
 			udp dport $SINK_PORT counter drop;
 		}; }
 	END
+	[[ ! $conntrack ]] || track
+}
+
+# A stateful filter in the router: the kernel tracks connections from here on.
+track() {
+	nft -f - <<-END
+		table inet fw { chain forward {
+			type filter hook forward priority 0; policy drop;
+			ct state invalid drop
+			ct state established,related accept
+			iifname "d0" accept
+		}; }
+	END
 }
 
 delivered() {

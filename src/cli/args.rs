@@ -34,6 +34,7 @@ pub enum Command {
     Wire(Wire),
     Show(ShowArgs),
     Trace(Trace),
+    Conntrack(Conntrack),
     Check(Check),
     Doctor(Doctor),
 }
@@ -134,6 +135,7 @@ impl Options {
 #[command(after_help = "Examples:
   bypath show totals
   bypath show latency --json
+  bypath show conntrack -p tcp --state ESTABLISHED
   bypath show routes | grep left")]
 pub struct ShowArgs {
     /// What to show
@@ -145,9 +147,54 @@ pub struct ShowArgs {
     /// Ask the instance that was started with --control NAME
     #[arg(long, value_name = "NAME")]
     pub control: Option<String>,
+    #[command(flatten)]
+    pub select: Select,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+/// Which connections.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Connections")]
+pub struct Select {
+    /// Only IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6')]
+    pub ipv6: bool,
+    /// Only of this protocol: tcp, udp, icmp, icmpv6, sctp, gre, esp or a number
+    #[arg(short, long, value_parser = super::trace::parse_proto)]
+    pub proto: Option<u8>,
+    /// Only from this address or prefix, as the first packet was
+    #[arg(short, long, value_name = "ADDR[/LEN]", value_parser = super::trace::parse_prefix)]
+    pub src: Option<(IpAddr, u8)>,
+    /// Only to this address or prefix
+    #[arg(short, long, value_name = "ADDR[/LEN]", value_parser = super::trace::parse_prefix)]
+    pub dst: Option<(IpAddr, u8)>,
+    /// Only from this port
+    #[arg(long, value_name = "PORT", visible_alias = "orig-port-src")]
+    pub sport: Option<u16>,
+    /// Only to this port
+    #[arg(long, value_name = "PORT", visible_alias = "orig-port-dst")]
+    pub dport: Option<u16>,
+    /// Only in this state, such as ESTABLISHED
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only with this mark
+    #[arg(short, long, value_name = "MARK[/MASK]", value_parser = super::conntrack::parse_mark)]
+    pub mark: Option<(u32, u32)>,
+    /// Only how many there are
+    #[arg(long)]
+    pub count: bool,
+}
+
+impl Select {
+    /// Whether no condition is given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
     /// Where every frame went
     Totals,
@@ -161,13 +208,17 @@ pub enum What {
     Routes,
     /// Resolved neighbours as mirrored from the kernel
     Neighbors,
+    /// Connections, in the lines of `conntrack -L`
+    Conntrack,
     /// Time from arrival to transmit, per egress port
     Latency,
 }
 
-impl From<What> for Show {
-    fn from(what: What) -> Self {
-        match what {
+impl What {
+    /// The table that it is; connections are asked for in another way.
+    pub fn table(self) -> Option<Show> {
+        Some(match self {
+            What::Conntrack => return None,
             What::Totals => Show::Totals,
             What::Ports => Show::Ports,
             What::Workers => Show::Workers,
@@ -175,8 +226,37 @@ impl From<What> for Show {
             What::Routes => Show::Routes,
             What::Neighbors => Show::Neighbors,
             What::Latency => Show::Latency,
-        }
+        })
     }
+}
+
+/// Delete connections, or watch them come and go
+///
+/// Both tables are meant, that of bypath and the kernel's copies.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bypath conntrack flush
+  bypath conntrack delete -p tcp -s 10.0.0.0/24
+  bypath conntrack events -p udp --json")]
+pub struct Conntrack {
+    #[command(subcommand)]
+    pub command: ConntrackCommand,
+    /// For scripts: one JSON object per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Ask the instance that was started with --control NAME
+    #[arg(long, value_name = "NAME", global = true)]
+    pub control: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConntrackCommand {
+    /// Delete all connections
+    Flush,
+    /// Delete the connections that all conditions hold for
+    Delete(Select),
+    /// Print connections as they begin, change and end, in the lines of `conntrack -E`, until Ctrl-C
+    Events(Select),
 }
 
 /// Print the way of packets through a running bypath, one line per box

@@ -12,6 +12,7 @@
 
 mod args;
 mod check;
+mod conntrack;
 mod doctor;
 mod output;
 mod run;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Wire(args) => wire::wire(args),
         Command::Show(args) => show::show(&args),
         Command::Trace(args) => trace::trace(args),
+        Command::Conntrack(args) => conntrack::conntrack(&args),
         Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };

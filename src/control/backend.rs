@@ -3,12 +3,15 @@
 //! stalled one costs its client [`PATIENCE`], never the traffic.
 
 use super::api::{Backend, TraceFilter};
+use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
 use super::punting::PuntCounts;
 use super::report::{
     self, DropRow, Frames, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
 };
 use crate::packet::{DropReason, Family, PortIndex, PuntReason, Verdict};
 use crate::table::Snapshot;
+use crate::table::conntrack::table::{Connection, Guard};
+use crate::table::conntrack::{Marks, is_past, ticks};
 use crate::table::fib::{self, Gateway, RouteKind};
 use crate::worker::pipeline::{Mac, Stage};
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
@@ -56,7 +59,12 @@ pub struct Running<Q> {
     pub closed: Arc<Mutex<Vec<crate::worker::QueueReport>>>,
     /// The last report of each worker.
     pub last: Mutex<Vec<Option<Report>>>,
+    /// Who wants to hear of connections.
+    pub subscribers: Arc<Subscribers>,
 }
+
+/// Connections that are looked at between two moments in which deleted ones can be reclaimed.
+const WALK_PIECE: u32 = 4096;
 
 impl<Q: Send + 'static> Running<Q> {
     /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
@@ -106,6 +114,26 @@ impl<Q: Send + 'static> Running<Q> {
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
             held: in_punt + in_handoff + sum(|r| r.pending),
+        }
+    }
+
+    /// Shows every connection to `each` until it breaks, those of one moment at most in pieces.
+    fn walk_connections(&self, mut each: impl FnMut(Connection<'_>, &Guard) -> ControlFlow<()>) {
+        let table = &self.shared.conntrack;
+        let handle = table.register();
+        let mut from = 0;
+        loop {
+            let guard = handle.pin();
+            let mut more = ControlFlow::Continue(());
+            let next = table.walk(from, WALK_PIECE, &guard, |connection| {
+                if more.is_continue() {
+                    more = each(connection, &guard);
+                }
+            });
+            match next {
+                Some(next) if more.is_continue() => from = next,
+                _ => return,
+            }
         }
     }
 
@@ -269,6 +297,41 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         }
     }
 
+    fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
+        let acct = self.shared.snapshot.load().conntrack.acct;
+        let now = ticks(crate::port::wait::monotonic_ns());
+        self.walk_connections(|connection, _| {
+            let record = connection.record();
+            if !is_past(record.deadline, now) && filter.holds(&record) {
+                return each(ConnectionRow::new(&record, now, acct));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    fn delete_connections(&self, filter: &ConnectionFilter) -> u64 {
+        let now = ticks(crate::port::wait::monotonic_ns());
+        let mut deleted = 0;
+        self.walk_connections(|connection, guard| {
+            let record = connection.record();
+            if !is_past(record.deadline, now) && filter.holds(&record) {
+                // What the kernel has of it goes too: the exchange deletes there what was exported.
+                if record.marks.any(Marks::KERNEL) {
+                    connection.set_marks(Marks::EXPORTED);
+                }
+                deleted += u64::from(self.shared.conntrack.remove(connection, guard));
+            }
+            ControlFlow::Continue(())
+        });
+        deleted
+    }
+
+    fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow> {
+        let events = self.subscribers.subscribe(filter);
+        self.shared.conntrack.log.watch(true);
+        events
+    }
+
     fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
         let names: BTreeMap<u16, String> = self.facts().into_iter().map(|f| (f.index, f.port.port)).collect();
         let port = match &filter.port {
@@ -382,7 +445,7 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     let (verdict, reason, ended_in) = match watched.verdict {
         Verdict::Forward(port) => ("forward", name(port), None),
         Verdict::Punt(reason) => ("punt", reason.word().to_owned(), Some(ends_in(reason))),
-        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(Stage::Rx)),
+        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(lost_in(reason))),
     };
     // The box that ended the walk said nothing before: it gets its line here.
     if let Some(stage) = ended_in
@@ -400,6 +463,15 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     }
 }
 
+/// The box that loses packets for `reason`.
+fn lost_in(reason: DropReason) -> Stage {
+    match reason {
+        DropReason::Filter => Stage::Forward,
+        DropReason::ConntrackFull | DropReason::ConntrackBusy => Stage::Postrouting,
+        _ => Stage::Rx,
+    }
+}
+
 /// The box that ends walks with `reason`.
 fn ends_in(reason: PuntReason) -> Stage {
     use PuntReason::*;
@@ -409,5 +481,6 @@ fn ends_in(reason: PuntReason) -> Stage {
         | RouteNotCarried | OracleAsked => Stage::Routing,
         TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress => Stage::Forward,
         NeighborUnresolved => Stage::Neighbor,
+        Fragment | KernelConnection => Stage::Prerouting,
     }
 }

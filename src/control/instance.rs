@@ -11,7 +11,9 @@
 
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
+use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_addresses};
 use super::config::{Poll, RunConfig};
+use super::exchange::{Exchange, Exporter};
 use super::metrics::{self, MetricsHandle};
 use super::plan::Plan;
 use super::ports::{Carry, Ports};
@@ -27,7 +29,7 @@ use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
-use crate::table::fib::{RouteKind, TABLE_LOCAL};
+use crate::table::conntrack::Tuple;
 use crate::worker::{self, Command, Report, Shared, Worker};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
@@ -45,6 +47,9 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 /// How long the rings may take to run empty at the end.
 const DRAIN: Duration = Duration::from_millis(50);
 
+/// How long connections may be exported before a family is left to the kernel, at most: most of them were before.
+const EXPORT: Duration = Duration::from_millis(300);
+
 /// How long a worker may take to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -60,6 +65,7 @@ pub struct Instance {
     running: Arc<Running<XskQueue>>,
     workers: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
+    exchange: Arc<Exchange>,
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<IpAddr>,
@@ -87,12 +93,7 @@ impl Instance {
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
 
-        let (shared, punt_parker, oracle_parker) =
-            Shared::new(plan.limits, Snapshot::default()).map_err(|source| Error::System {
-                what: "cannot make eventfds for the workers".into(),
-                source,
-                remedy: "raise the limit of open files (ulimit -n)".into(),
-            })?;
+        let (shared, punt_parker, oracle_parker) = Shared::new(plan.limits, Snapshot::default()).map_err(no_eventfd)?;
         let shared = Arc::new(shared);
         let ports = Ports::new(config, steer.clone(), shared.clone(), umem, plan.rings);
         let counts = Arc::new(PuntCounts::default());
@@ -111,7 +112,10 @@ impl Instance {
             cpus: plan.cpus.clone(),
             closed: ports.closed(),
             last: Mutex::default(),
+            subscribers: Arc::default(),
         });
+        let exchange = Exchange::new(shared.conntrack.clone(), running.subscribers.clone()).map_err(no_eventfd)?;
+        let exchange = Arc::new(exchange);
         let api = api::serve(running.clone(), config.control.as_deref())?;
         let metrics = config
             .metrics
@@ -130,8 +134,11 @@ impl Instance {
             steer: steer.clone(),
             shared: shared.clone(),
             generic: ports.generic(),
+            exporter: exchange.exporter().ok(),
         };
-        let helpers = spawn_helpers(&shared, sink, counts, oracle, (punt_parker, oracle_parker), &stop)?;
+        let mut helpers = spawn_helpers(&shared, sink, counts, oracle, (punt_parker, oracle_parker), &stop)?;
+        let of_exchange = exchange.clone();
+        helpers.push(spawn("bypath-exchange".into(), move || of_exchange.run())?);
         Ok(Self {
             wire: config.wire,
             mirror,
@@ -143,6 +150,7 @@ impl Instance {
             running,
             workers,
             helpers,
+            exchange,
             stop,
             retired: Vec::new(),
             local: Vec::new(),
@@ -212,6 +220,10 @@ impl Instance {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
         self.more = changed.more;
         let ports_changed = changed.links && self.reconcile(false)?;
+        if ports_changed {
+            // A new port must not be published before what stands in its path is known.
+            self.look();
+        }
         Ok(ports_changed || changed.any())
     }
 
@@ -255,16 +267,28 @@ impl Instance {
 
     /// Gives the current configuration to steer and to the workers.
     fn publish(&mut self) {
-        let snapshot = Arc::new(self.mirror.snapshot());
+        let mut snapshot = self.mirror.snapshot();
         let local = local_addresses(&snapshot);
         if local != self.local {
+            self.exchange
+                .set_local(local.iter().map(|&ip| Family::of(ip)).collect());
             if let Err(error) = self.steer.set_local(local.iter().copied()) {
                 eprintln!("bypath: local addresses: {error}");
             }
             self.local = local;
         }
+        if let Err(error) = self.exchange.follow(&snapshot) {
+            leave_tracked(
+                &mut snapshot,
+                &format!("the kernel's connections cannot be read: {error}"),
+            );
+        }
+        let snapshot = Arc::new(snapshot);
         // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
         let before = self.shared.snapshot.load_full();
+        if lets_go_of_connections(&before, &snapshot) {
+            self.exchange.export_all(EXPORT);
+        }
         self.tell_steer(|port| {
             carry(&snapshot, port)
                 .zip(carry(&before, port))
@@ -304,8 +328,11 @@ impl Instance {
 
     /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.
     pub fn end(mut self) {
+        self.exchange.export_all(FAREWELL);
         self.ports.let_go();
         thread::sleep(DRAIN);
+        // What began while the others were exported.
+        self.exchange.export_all(EXPORT);
         let totals = self.running.totals();
         let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
         self.ports.close_all(&stalled);
@@ -325,6 +352,7 @@ impl Instance {
         self.stop.store(true, Ordering::Release);
         self.shared.punt_waker.unpark();
         self.shared.oracle_waker.unpark();
+        self.exchange.stop();
         for thread in self.helpers.drain(..) {
             let _ = thread.join();
         }
@@ -337,34 +365,12 @@ impl Instance {
     }
 }
 
-fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
-    let (_, iface) = snapshot.port(port)?;
-    let of = |family: Family| iface.family(family).forwarding && iface.family(family).left.is_none();
-    Some(Carry {
-        mac: iface.mac,
-        family: Family::ALL.map(of),
-        mtu: iface.mtu[Family::V4 as usize],
-    })
-}
-
-fn both(new: Carry, old: Carry) -> Carry {
-    let family = [0, 1].map(|family| new.family[family] && old.family[family]);
-    Carry { family, ..new }
-}
-
-/// The box's own and broadcast addresses: the host routes of the local tables.
-fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    for family in Family::ALL {
-        let fib = snapshot.fib(family);
-        for (_, table) in fib.tables.iter().filter(|(number, _)| *number == TABLE_LOCAL) {
-            let hosts = table.iter().filter(|(_, len, route)| {
-                *len == family.bits() && matches!(route.kind, RouteKind::Local | RouteKind::Broadcast)
-            });
-            addresses.extend(hosts.map(|(addr, _, _)| family.show(addr)));
-        }
+fn no_eventfd(source: std::io::Error) -> Error {
+    Error::System {
+        what: "cannot make an eventfd".into(),
+        source,
+        remedy: "raise the limit of open files (ulimit -n)".into(),
     }
-    addresses
 }
 
 fn spawn<T: Send + 'static>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
@@ -432,9 +438,16 @@ struct DeviceSink {
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
     generic: Arc<[AtomicBool]>,
+    exporter: Option<Exporter>,
 }
 
 impl Sink for DeviceSink {
+    fn export(&mut self, original: &Tuple) {
+        if let Some(exporter) = &mut self.exporter {
+            exporter.export(original);
+        }
+    }
+
     fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool {
         let snapshot = self.shared.snapshot.load();
         let Some((_, iface)) = snapshot.port(port) else {

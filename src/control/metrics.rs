@@ -318,12 +318,21 @@ fn latency(text: &mut String, ports: &[Latency]) {
 mod tests {
     use super::*;
     use crate::control::api::TraceFilter;
+    use crate::control::connections::{ConnectionFilter, ConnectionRow};
     use crate::control::report::{self, DropRow, Neighbor, Route, TracePacket};
+    use crossbeam::channel::Receiver;
     use std::ops::ControlFlow;
 
     struct Fake;
 
     impl Backend for Fake {
+        fn connections(&self, _: &ConnectionFilter, _: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {}
+        fn delete_connections(&self, _: &ConnectionFilter) -> u64 {
+            0
+        }
+        fn connection_events(&self, _: &ConnectionFilter) -> Receiver<ConnectionRow> {
+            crossbeam::channel::bounded(1).1
+        }
         fn totals(&self) -> Totals {
             Totals {
                 received: 5,

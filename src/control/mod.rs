@@ -16,12 +16,17 @@ mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
 pub mod caps;
+#[cfg(feature = "xdp")]
+mod carrying;
 pub mod config;
+pub mod connections;
 pub mod dealing;
 #[cfg(feature = "xdp")]
 pub mod decision;
 pub mod describe;
 mod error;
+#[cfg(feature = "xdp")]
+pub mod exchange;
 #[cfg(feature = "xdp")]
 mod instance;
 #[cfg(feature = "xdp")]

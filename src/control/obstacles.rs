@@ -4,7 +4,7 @@
 //! of all links go one way, the findings by link the other. Both are of the calling thread's network namespace.
 
 use crate::mirror::guard::{self, FamilyFinding, Guard, LinkFacts};
-use crate::mirror::{LinkFindings, LinkInfo, Mirror};
+use crate::mirror::{self, LinkFindings, LinkInfo, Mirror};
 
 /// Looks what stands in the path, the links of `ports` (kernel numbers) being ports of this process.
 pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Findings {
@@ -21,7 +21,11 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
         let family = both.clone().map(|found| (found.ingress, found.egress));
         (ifindex, LinkFindings { family })
     };
-    mirror.set_findings(findings.by_iface.iter().map(of_link).collect());
+    mirror.set_findings(mirror::Findings {
+        links: findings.by_iface.iter().map(of_link).collect(),
+        tracked: findings.tracked,
+        filter: findings.filter.clone(),
+    });
 }
 
 fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {

@@ -45,6 +45,7 @@ impl Plan {
         let rings = Rings::for_queues(pairs);
         let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
         let mut limits = Limits::new(workers, 0);
+        limits.connections = if config.wire { 1 } else { connections_max() };
         limits.slab_frames = slab_frames(each, rings, limits.handoffs + limits.punts);
         let zero_copy =
             config.mode != Mode::Copy && links.iter().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
@@ -75,4 +76,16 @@ impl Plan {
             ..UmemConfig::default()
         }
     }
+}
+
+/// The most connections that the table has room for, whatever the kernel says: 3 GiB.
+const CONNECTIONS_MAX: u32 = 1 << 24;
+
+/// As many connections as the kernel would track. Their memory is taken as they come.
+fn connections_max() -> u32 {
+    const DEFAULT: u32 = 1 << 18;
+    let sysctl = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").ok();
+    let kernels = sysctl.and_then(|text| text.trim().parse().ok());
+    // 0 is the kernel's word for no limit.
+    kernels.filter(|&max| max > 0).unwrap_or(DEFAULT).min(CONNECTIONS_MAX)
 }

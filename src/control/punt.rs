@@ -26,8 +26,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// The device's name.
-pub const PUNT_DEVICE: &str = "bypath0";
+pub use crate::mirror::PUNT_DEVICE;
 
 /// `PUNT_PROBE` in `bpf/punt.h`: the ifindex of no port.
 const PROBE: u32 = 0xffff_ffff;

@@ -8,6 +8,7 @@
 
 use crate::packet::{Addr, Family, Frame, PortIndex, PuntReason};
 use crate::stage::rx;
+use crate::table::conntrack::Tuple;
 use crate::worker::{Punted, Shared};
 use crossbeam::sync::Parker;
 use hashbrown::HashMap;
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 /// Where punted frames go. The punt device is one; tests have their own.
 pub trait Sink: Send {
+    /// Makes the kernel know the connection of ours with this original tuple.
+    fn export(&mut self, original: &Tuple);
+
     /// Hands `frame` to the kernel as if it had just arrived on `port`; false if the kernel refused it.
     fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool;
 
@@ -75,7 +79,16 @@ fn of_the_pair(reason: PuntReason) -> bool {
 pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: &Arc<PuntCounts>, stop: &AtomicBool) {
     let mut repeats = Repeats::default();
     loop {
-        while let Some(Punted { frame, port, reason }) = shared.punts.pop() {
+        while let Some(Punted {
+            frame,
+            port,
+            reason,
+            leaving,
+        }) = shared.punts.pop()
+        {
+            if let Some(original) = leaving {
+                sink.export(&original);
+            }
             if sink.punt(port, frame.bytes()) {
                 counts.written[reason as usize].fetch_add(1, Ordering::Relaxed);
             } else {
@@ -104,7 +117,12 @@ fn note<Q>(
     let Continue(packet) = rx::parse_any(frame, port) else {
         return;
     };
-    let generation = shared.snapshot.load().generation;
+    let snapshot = shared.snapshot.load();
+    // Between two addresses there may be connections that are ours.
+    if snapshot.conntrack.tracked[packet.family as usize] {
+        return;
+    }
+    let generation = snapshot.generation;
     if repeats.count(generation, port, packet.family, packet.src, packet.dst) {
         sink.leave(generation, port, packet.family, packet.src, packet.dst);
         counts.left.fetch_add(1, Ordering::Relaxed);

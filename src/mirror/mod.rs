@@ -4,7 +4,8 @@
 //! ```text
 //!  rtnetlink events -> link, address, neighbor, nexthop, rule, fibs \
 //!  dumps (reread)  ->                                                +-> Mirror -> Snapshot -> workers
-//!  /proc/sys/net   -> sysctl                                        /
+//!  /proc/sys/net   -> sysctl, conntrack                              |
+//!  guard, through control: what is left, tracked, filtered          /
 //! ```
 //!
 //! Layer 5. The event socket is subscribed before anything is dumped, so that no change falls between; an overrun
@@ -15,6 +16,8 @@
 //! [`Mirror::not_carried`] names it.
 
 mod address;
+mod conntrack;
+pub mod ctnetlink;
 mod dumps;
 mod exceptions;
 mod fibs;
@@ -42,16 +45,21 @@ pub use publish::is_never_forwarded;
 
 use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
+use crate::table::filter::Chain;
 use crate::table::iface::Left;
 use netlink::{Channel, EVENTS_BYTES};
 use state::State;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The most datagrams of events that one [`Mirror::process`] takes; about 5 ms.
 pub const EVENTS_MAX: usize = 2048;
+
+/// The device by which frames are punted: no link that forwards.
+pub const PUNT_DEVICE: &str = "bypath0";
 
 /// The longest time that reading everything at the start may take: 100 times that of a full Internet table.
 const OPEN_MAX: Duration = Duration::from_secs(300);
@@ -115,8 +123,16 @@ pub struct LinkFindings {
     pub family: [(Left, Left); 2],
 }
 
-/// Findings by ifindex.
-pub type Findings = HashMap<u32, LinkFindings>;
+/// What stands in the path, and what of it is carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What leaves traffic of a link, by ifindex.
+    pub links: HashMap<u32, LinkFindings>,
+    /// Whether the kernel tracks connections, by [`Family`].
+    pub tracked: [bool; 2],
+    /// The filter chains that are carried, by [`Family`].
+    pub filter: [Arc<[Chain]>; 2],
+}
 
 /// The kernel's configuration of one network namespace.
 #[derive(Debug)]
@@ -203,9 +219,10 @@ impl Mirror {
         self.poll_sysctls();
     }
 
-    /// Says what stands in the path of which link, instead of what was said before.
+    /// Says what stands in the path, instead of what was said before. All of it is in the next snapshot, or none.
     pub fn set_findings(&mut self, findings: Findings) {
         if self.state.findings != findings {
+            self.state.conntrack.watch(findings.tracked.contains(&true));
             self.state.findings = findings;
             self.state.stale.ifaces = true;
         }

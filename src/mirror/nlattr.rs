@@ -17,6 +17,8 @@
 pub const HEADER_LEN: usize = 16;
 /// The type bits of an attribute.
 const TYPE_MASK: u16 = 0x3fff;
+/// NLA_F_NESTED
+const NESTED: u16 = 0x8000;
 
 /// A message.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub seq: u32,
+    /// `nlmsg_pid`: the socket whose request this answers or tells of, 0 if none.
+    pub port: u32,
     /// What follows the header.
     pub payload: &'a [u8],
 }
@@ -59,6 +63,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: get_u16(&message[4..])?,
             flags: get_u16(&message[6..])?,
             seq: get_u32(&message[8..])?,
+            port: get_u32(&message[12..])?,
             payload,
         })
     }
@@ -97,9 +102,19 @@ pub fn get_u32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|b| u32::from_ne_bytes(*b))
 }
 
+/// The first two bytes, network order.
+pub fn get_be16(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().map(|b| u16::from_be_bytes(*b))
+}
+
 /// The first four bytes, network order.
 pub fn get_be32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|b| u32::from_be_bytes(*b))
+}
+
+/// The first eight bytes, network order.
+pub fn get_be64(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|b| u64::from_be_bytes(*b))
 }
 
 /// A string up to its NUL, or to the end.
@@ -147,6 +162,23 @@ impl Request {
         self.attr(kind, &bytes)
     }
 
+    /// Adds an attribute that holds those which `build` adds.
+    #[must_use]
+    pub fn nest(self, kind: u16, build: impl FnOnce(Self) -> Self) -> Self {
+        let start = self.0.len();
+        let mut nested = build(self.attr(kind | NESTED, &[]));
+        let len = (nested.0.len() - start) as u16;
+        nested.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+        nested
+    }
+
+    /// Asks the kernel to say that it has done it.
+    #[must_use]
+    pub fn acked(mut self) -> Self {
+        self.0[6] |= libc::NLM_F_ACK as u8;
+        self
+    }
+
     /// The bytes to send, with this sequence number.
     pub fn finish(mut self, seq: u32) -> Vec<u8> {
         let len = self.0.len() as u32;
@@ -177,6 +209,20 @@ mod tests {
         assert_eq!(attrs, [(5, &[9u8][..]), (6, &b"abc\0"[..])]);
         assert_eq!(get_str(attrs[1].1), "abc");
         assert!(messages.next().is_none());
+    }
+
+    #[test]
+    fn a_nest_holds_its_attributes_and_nothing_else() {
+        let bytes = Request::new(7, 0, &[0; 4])
+            .nest(1, |n| n.attr(2, &[1, 2, 3]).nest(3, |n| n))
+            .attr(4, &[])
+            .acked()
+            .finish(1);
+        let m = Messages(&bytes).next().unwrap();
+        assert_eq!(m.flags, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16);
+        let kinds = |attrs: Attrs| attrs.map(|(kind, _)| kind).collect::<Vec<_>>();
+        assert_eq!(kinds(m.attrs(4)), [1, 4]);
+        assert_eq!(kinds(Attrs(m.attrs(4).find(1).unwrap())), [2, 3]);
     }
 
     #[test]

@@ -99,6 +99,49 @@ impl NlSock {
         })
     }
 
+    /// Has the kernel do many things at once, in one `sendmsg`: it answers only what it refuses, and the last one. `refused`
+    /// gets the place of a request and the errno.
+    ///
+    /// # Errors
+    /// Of the socket: some of the requests may have been done.
+    pub fn change(&mut self, mut requests: Vec<Request>, mut refused: impl FnMut(usize, i32)) -> io::Result<()> {
+        let Some(last) = requests.pop() else {
+            return Ok(());
+        };
+        let first = self.seq.wrapping_add(1);
+        let last_seq = first.wrapping_add(requests.len() as u32);
+        self.seq = last_seq;
+        let mut bytes = Vec::with_capacity((requests.len() + 1) * 256);
+        for (place, request) in requests.into_iter().chain([last.acked()]).enumerate() {
+            bytes.extend_from_slice(&request.finish(first.wrapping_add(place as u32)));
+        }
+        self.run(&bytes, |m| {
+            let (place, errno) = (m.seq.wrapping_sub(first), m.errno());
+            if i32::from(m.kind) != libc::NLMSG_ERROR || place > last_seq.wrapping_sub(first) {
+                return false;
+            }
+            if errno != 0 {
+                refused(place as usize, errno);
+            }
+            m.seq == last_seq
+        })
+    }
+
+    /// The number by which the kernel knows the socket that the next request goes by (`nlmsg_pid` of what it gives rise to).
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), if a fresh socket is needed.
+    pub fn port(&mut self) -> io::Result<u32> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => open_socket(self.protocol, self.strict)?,
+        };
+        let mut address = SocketAddr::new(0, 0);
+        let named = socket.get_address(&mut address);
+        self.socket = Some(socket);
+        named.map(|()| address.port_number())
+    }
+
     /// Sends a request, and shows the messages of the answer until `each` says that it is complete, or the kernel does.
     fn exchange(&mut self, request: Request, mut each: impl FnMut(&Message) -> bool) -> io::Result<()> {
         self.seq = self.seq.wrapping_add(1);
@@ -151,6 +194,8 @@ fn open_socket(protocol: i32, strict: bool) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol as isize)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    // A refusal need not quote the request. Kernels before 4.2 cannot leave it out.
+    let _ = socket.set_cap_ack(true);
     if strict {
         socket.set_netlink_get_strict_chk(true)?;
     }

@@ -2,10 +2,12 @@
 //! are shared with the snapshot before. What sysctls mean together (`all` and the link's own) is decided here, as the macros of
 //! include/linux/inetdevice.h and the code of net/ipv6/ip6_output.c have it.
 
+use super::PUNT_DEVICE;
 use super::link::Link;
 use super::resolve::Policy;
 use super::state::State;
 use crate::packet::{Addr, Family};
+use crate::table::conntrack;
 use crate::table::fib::{Fib, Route};
 use crate::table::iface::{Iface, IfaceFamily, Left, RpFilter};
 use std::sync::Arc;
@@ -23,11 +25,13 @@ pub struct Stale {
     pub neighbors: bool,
     pub addresses: bool,
     pub choice: bool,
+    pub conntrack: bool,
 }
 
 impl Stale {
     fn any(&self) -> bool {
-        self.ifaces || self.routes || self.rules || self.neighbors || self.addresses || self.choice
+        let tables = self.ifaces || self.routes || self.rules || self.neighbors || self.addresses;
+        tables || self.choice || self.conntrack
     }
 }
 
@@ -44,6 +48,10 @@ impl State {
         self.snapshot.multipath_policy = [globals.hash_policy as u8, globals.hash_policy6 as u8];
         if stale.ifaces {
             self.publish_ifaces();
+            self.snapshot.filter.clone_from(&self.findings.filter);
+        }
+        if stale.ifaces || stale.conntrack {
+            self.publish_conntrack();
         }
         self.snapshot.exceptions_v6 = Arc::clone(&self.exceptions.addrs);
         if stale.rules || stale.routes {
@@ -103,6 +111,37 @@ impl State {
         self.snapshot.ports = Arc::new(ports);
     }
 
+    /// How connections are tracked; the one at hand is kept if nothing changed.
+    fn publish_conntrack(&mut self) {
+        let tracked = self.findings.tracked;
+        let alone = Family::ALL.map(|family| tracked[family as usize] && self.is_alone(family));
+        let config = conntrack::Config {
+            tracked,
+            alone,
+            ..self.conntrack.config.clone()
+        };
+        if *self.snapshot.conntrack != config {
+            self.snapshot.conntrack = Arc::new(config);
+        }
+    }
+
+    /// Whether every link that forwards `family` is a port, and none is left: links without carrier count, for it may come
+    /// back before that is heard of.
+    fn is_alone(&self, family: Family) -> bool {
+        self.world.links.iter().all(|link| {
+            let info = &link.info;
+            let is_other = info.flags & libc::IFF_LOOPBACK as u32 != 0 || *info.name == *PUNT_DEVICE;
+            if is_other || !info.is_admin_up() {
+                return true;
+            }
+            let iface = link.index.and_then(|index| self.snapshot.iface(index));
+            iface.is_some_and(|iface| {
+                let here = iface.family(family);
+                !here.forwarding || iface.port.is_some() && here.left.is_none()
+            })
+        })
+    }
+
     fn family4(&self, link: &Link) -> IfaceFamily {
         let Some(conf) = link.conf4 else {
             return self.without_family(link, Family::V4);
@@ -114,6 +153,7 @@ impl State {
             _ => RpFilter::Loose,
         };
         let (left, left_egress) = self.left(link, Family::V4);
+        let left_egress = self.left_to_replies(Family::V4, &left, left_egress);
         IfaceFamily {
             forwarding: conf.forwarding,
             rp_filter,
@@ -132,6 +172,7 @@ impl State {
         let (left, left_egress) = self.left(link, Family::V6);
         // ip6_forward asks pneigh only by the switch of `all`.
         let left = left.or_else(|| (all.proxy_ndp != 0).then(|| "proxy_ndp".into()));
+        let left_egress = self.left_to_replies(Family::V6, &left, left_egress);
         IfaceFamily {
             forwarding: (all.forwarding6 != 0 || conf.force_forwarding) && !conf.disable_ipv6,
             rp_filter: RpFilter::Off,
@@ -152,10 +193,21 @@ impl State {
         }
     }
 
+    /// Where connections are tracked, nothing may leave by a link whose arriving packets are the kernel's: it would meet the
+    /// replies of a connection that it does not know.
+    fn left_to_replies(&self, family: Family, left: &Left, left_egress: Left) -> Left {
+        let replies = |why: &Arc<str>| format!("replies would be the kernel's: {why}").into();
+        match left {
+            Some(why) if self.findings.tracked[family as usize] => left_egress.or_else(|| Some(replies(why))),
+            _ => left_egress,
+        }
+    }
+
     /// What stands in the path of `link`.
     fn left(&self, link: &Link, family: Family) -> (Left, Left) {
         let found = self
             .findings
+            .links
             .get(&link.info.ifindex)
             .map(|found| &found.family[family as usize]);
         let (ingress, egress) = found.cloned().unwrap_or_default();

@@ -4,6 +4,7 @@
 //! Nothing is published here: a change marks parts of the snapshot as stale, and `publish` builds those anew when it is
 //! asked to. Every table is bounded by what the kernel holds.
 
+use super::conntrack::Conntrack;
 use super::exceptions::Exceptions;
 use super::fibs::{Routes, World};
 use super::link::LinkChange;
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) rules: [Rules; 2],
     pub(super) custom_rules: bool,
     pub(super) sysctls: Sysctls,
+    pub(super) conntrack: Conntrack,
     pub(super) exceptions: Exceptions,
     pub(super) ports: HashMap<u32, PortIndex>,
     pub(super) findings: Findings,
@@ -56,9 +58,10 @@ impl State {
             rules: [Rules::default(), Rules::default()],
             custom_rules: false,
             sysctls: Sysctls::open(),
+            conntrack: Conntrack::default(),
             exceptions: Exceptions::open(),
             ports: HashMap::new(),
-            findings: Findings::new(),
+            findings: Findings::default(),
             wanted: Wanted {
                 all: true,
                 ..Wanted::default()
@@ -175,6 +178,8 @@ impl State {
             self.sysctls.globals.ignore_linkdown6,
         );
         let mut changed = self.sysctls.poll();
+        let tracking = self.conntrack.poll();
+        self.stale.conntrack |= tracking;
         // A dump that fails is tried again with the next count that differs; events go on meanwhile.
         let exceptions = self.exceptions.poll(&mut self.requests).unwrap_or_default();
         self.stale.routes |= exceptions;
@@ -198,7 +203,7 @@ impl State {
         if changed {
             self.settle_policy();
         }
-        changed | exceptions
+        changed | exceptions | tracking
     }
 
     /// Has routes resolved anew where sysctls or links changed what they mean.

@@ -21,18 +21,19 @@ const ALL: i32 = -1;
 
 /// One file. What cannot be read (an older kernel, no IPv6) is 0.
 #[derive(Debug)]
-struct Watched {
+pub(super) struct Watched {
     file: Option<File>,
 }
 
 impl Watched {
-    fn open(path: &str) -> Self {
+    /// Below /proc/sys/net.
+    pub(super) fn open(path: &str) -> Self {
         Self {
             file: File::open(format!("/proc/sys/net/{path}")).ok(),
         }
     }
 
-    fn read(&self) -> Option<u32> {
+    pub(super) fn read(&self) -> Option<u32> {
         let mut text = [0; 32];
         let len = self.file.as_ref()?.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(&text[..len]).ok()?;

@@ -96,12 +96,15 @@ reasons! {
         LeftEgress = "left_egress",
         /// The neighbour is not resolved; the kernel queues and resolves.
         NeighborUnresolved = "neighbor_unresolved",
+        /// A fragment, where connections are tracked: the kernel reassembles.
+        Fragment = "fragment",
+        /// Of a connection that the kernel tracks, or may: it decided about its first packets.
+        KernelConnection = "kernel_connection",
     }
 }
 
 reasons! {
-    /// Why a packet is lost here. All of them are overload or loss of a port: what the rules of the kernel drop, the
-    /// kernel drops, after a punt.
+    /// Why a packet is lost here: overload, loss of a port, or what the kernel would drop too.
     DropReason {
         /// The egress port's transmit ring stayed full.
         TxRingFull = "tx_ring_full",
@@ -115,5 +118,11 @@ reasons! {
         PortGone = "port_gone",
         /// It arrived in pieces (a frame larger than a buffer).
         Oversize = "oversize",
+        /// A rule of a filter chain, or its policy, says so.
+        Filter = "filter",
+        /// The connection table is full of connections that are worth more.
+        ConntrackFull = "conntrack_full",
+        /// Other workers changed the connection faster than this one could, or took its tuples.
+        ConntrackBusy = "conntrack_busy",
     }
 }

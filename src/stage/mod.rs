@@ -4,8 +4,11 @@
 //!
 //! No stage but [`tx`] changes the frame: whatever ends in a punt before it reaches the kernel whole and unmodified.
 
+pub mod flow;
 pub mod forward;
 pub mod neighbor;
+pub mod postrouting;
+pub mod prerouting;
 pub mod routing;
 pub mod rx;
 pub mod tx;

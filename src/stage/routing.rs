@@ -11,8 +11,10 @@
 //!  validate:  the way back, by the link that the packet leaves by
 //! ```
 
+use super::flow::Ways;
 use crate::packet::{Addr, Family, Flags, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
+use crate::table::conntrack::Tuple;
 use crate::table::destination::Destinations;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
@@ -43,15 +45,21 @@ pub struct Flows {
     pub destinations: Destinations,
     /// Questions for control, asked after the burst; what does not fit is asked with a later packet.
     pub questions: Vec<Asked>,
+    /// What the decisions of connections name.
+    pub ways: Ways,
+    /// The connection of ours whose packet was punted last: it must be exported before the kernel gets the packet.
+    pub leaving: Option<Tuple>,
 }
 
 impl Flows {
-    /// Nothing is known; room for the answers on `answers_max` flows.
-    pub fn new(answers_max: usize) -> Self {
+    /// Nothing is known to worker `worker`; room for the answers on `answers_max` flows.
+    pub fn new(worker: usize, answers_max: usize) -> Self {
         Self {
             answers: Answers::new(answers_max),
             destinations: Destinations::new(),
             questions: Vec::with_capacity(QUESTIONS_MAX),
+            ways: Ways::new(worker),
+            leaving: None,
         }
     }
 }

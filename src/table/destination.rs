@@ -18,7 +18,7 @@ use crate::wire::Mac;
 const PLACES: usize = 4096;
 
 /// A way out, all the way to the Ethernet header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Out {
     /// The link.
     pub iface: IfaceIndex,

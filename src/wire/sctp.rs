@@ -233,7 +233,10 @@ mod tests {
         bytes.extend([0, 3, 0, 4]);
         bytes.extend([6, 1, 0]);
         let packet = Packet::new_checked(&bytes[..]).unwrap();
-        let seen: Vec<_> = packet.chunks().map(|chunk| (chunk.kind.0, chunk.flags, chunk.len)).collect();
+        let seen: Vec<_> = packet
+            .chunks()
+            .map(|chunk| (chunk.kind.0, chunk.flags, chunk.len))
+            .collect();
         assert_eq!(seen, [(10, 0, 6), (0, 3, 4)]);
         bytes[HEADER_LEN + 3] = 0;
         let packet = Packet::new_checked(&bytes[..]).unwrap();

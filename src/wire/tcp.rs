@@ -65,6 +65,14 @@ pub struct Options<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Options<'a> {
+    /// Those of `bytes`, a header's option field.
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+}
+
 impl<'a> Iterator for Options<'a> {
     type Item = (OptionKind, &'a [u8]);
 

@@ -4,13 +4,16 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
-use crate::packet::{Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::stage::postrouting::{self, Confirmed};
+use crate::stage::prerouting::{self, Key, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::{forward, neighbor, routing, rx, tx};
-use crate::table::Snapshot;
+use crate::stage::{flow, forward, neighbor, routing, rx, tx};
+use crate::table::conntrack::CtState;
 use crate::table::destination::Out;
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
+use crate::table::{Snapshot, filter};
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -19,44 +22,68 @@ pub const WALK: &str = "\
 NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           | redirect into the AF_XDP ring of this (port, queue)
           v
-  rx        parse once, complete partial checksums
+  rx           parse once, complete partial checksums
           v
-  routing   martians, rules, longest prefix, source validation, ECMP as the kernel chose
+  prerouting   the connection: lookup, state machine; a new one stays with its packet
           v
-  forward   hop limit, redirects, MTU, what stands at the way out
+  flow         decided for an earlier packet of it? -> tx        (the cached walk)
           v
-  neighbor  the next hop's Ethernet address
+  routing      martians, rules, longest prefix, source validation, ECMP as the kernel chose
           v
-  tx        rewrite, egress port's ring -> NIC
+  forward      hop limit, redirects, MTU, what stands at the way out, filter chains
+          v
+  neighbor     the next hop's Ethernet address
+          v
+  postrouting  a new connection that survived enters the table
+          v
+  tx           rewrite, egress port's ring -> NIC
 
-  any box --punt (reason)--> bypath0 -> kernel, as if just arrived";
+  any box --punt (reason)--> its connection exported --> bypath0 -> kernel, as if just arrived";
 
 /// A box of the walk: its word in traces, counters and docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// stage/rx.rs
     Rx,
+    /// stage/prerouting.rs
+    Prerouting,
+    /// stage/flow.rs
+    Flow,
     /// stage/routing.rs
     Routing,
     /// stage/forward.rs
     Forward,
     /// stage/neighbor.rs
     Neighbor,
+    /// stage/postrouting.rs
+    Postrouting,
     /// stage/tx.rs
     Tx,
 }
 
 impl Stage {
     /// Every box, in order.
-    pub const ALL: [Stage; 5] = [Stage::Rx, Stage::Routing, Stage::Forward, Stage::Neighbor, Stage::Tx];
+    pub const ALL: [Stage; 8] = [
+        Stage::Rx,
+        Stage::Prerouting,
+        Stage::Flow,
+        Stage::Routing,
+        Stage::Forward,
+        Stage::Neighbor,
+        Stage::Postrouting,
+        Stage::Tx,
+    ];
 
     /// Its one word.
     pub const fn word(self) -> &'static str {
         match self {
             Stage::Rx => "rx",
+            Stage::Prerouting => "prerouting",
+            Stage::Flow => "flow",
             Stage::Routing => "routing",
             Stage::Forward => "forward",
             Stage::Neighbor => "neighbor",
+            Stage::Postrouting => "postrouting",
             Stage::Tx => "tx",
         }
     }
@@ -92,24 +119,43 @@ pub struct Here<'a> {
     pub link: Option<(IfaceIndex, &'a Iface)>,
     /// Whether routing looks at nothing but the destination, by family.
     pub by_destination: [bool; 2],
+    /// Whether routing looks at nothing that differs between packets of one connection, by family.
+    pub by_connection: [bool; 2],
+    /// The connections, if any family is tracked.
+    pub tracking: Option<Tracking<'a>>,
 }
 
 impl<'a> Here<'a> {
-    /// `port` as it is in `snapshot`.
+    /// `port` as it is in `snapshot`; nothing is tracked.
     pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
         Self {
             port,
             snapshot,
             link: snapshot.port(port),
             by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
+            by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
+            tracking: None,
         }
+    }
+
+    /// The connections, if `family` is tracked.
+    #[inline]
+    fn tracking(&self, family: Family) -> Option<&Tracking<'a>> {
+        self.tracking
+            .as_ref()
+            .filter(|tracking| tracking.config.tracked[family as usize])
     }
 }
 
 /// Walks one frame of a burst to its verdict. Only a frame that will be forwarded is rewritten.
 #[inline]
 pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Verdict {
-    match boxes(frame, here, flows, seen) {
+    verdict(boxes(frame, here, flows, seen))
+}
+
+#[inline]
+fn verdict(step: Step<PortIndex>) -> Verdict {
+    match step {
         Continue(egress) => Verdict::Forward(egress),
         Break(verdict) => verdict,
     }
@@ -117,39 +163,201 @@ pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, 
 
 #[inline]
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
-    let Here {
-        port, snapshot, link, ..
-    } = *here;
-    let Some((iif, iface)) = link else {
+    let (packet, link) = arrive(frame, here, seen)?;
+    match here.tracking(packet.family) {
+        None => untracked(frame, &packet, link, here, flows, seen),
+        Some(tracking) => {
+            let key = prerouting::key(&packet, frame.bytes(), tracking.table);
+            tracked(frame, &packet, key.as_ref(), here, flows, seen)
+        }
+    }
+}
+
+/// A packet of a burst of tracked traffic that was looked at ahead, so that what the table has of it is on its way into the
+/// caches while others walk.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    packet: Parsed,
+    key: Option<Key>,
+}
+
+/// Looks at `frame` ahead of its walk.
+#[inline]
+pub fn look_ahead(frame: &mut Frame, here: &Here<'_>) -> Step<Ahead> {
+    let (packet, _) = arrive(frame, here, &mut Unobserved)?;
+    let key = here
+        .tracking(packet.family)
+        .and_then(|tracking| prerouting::key(&packet, frame.bytes(), tracking.table));
+    Continue(Ahead { packet, key })
+}
+
+/// Brings in what the table has of the packet, when its bucket has come.
+#[inline]
+pub fn prefetch(ahead: &Step<Ahead>, here: &Here<'_>) {
+    if let (Continue(Ahead { key: Some(key), .. }), Some(tracking)) = (ahead, &here.tracking) {
+        tracking.table.prefetch_entry(key.hash);
+    }
+}
+
+/// [`walk`] for a frame that was looked at ahead.
+#[inline]
+pub fn walk_on(frame: &mut Frame, ahead: &Step<Ahead>, here: &Here<'_>, flows: &mut Flows) -> Verdict {
+    let Ahead { packet, key } = match ahead {
+        Continue(ahead) => ahead,
+        Break(verdict) => return *verdict,
+    };
+    verdict(match (here.tracking(packet.family), here.link) {
+        (Some(_), _) => tracked(frame, packet, key.as_ref(), here, flows, &mut Unobserved),
+        (None, Some(link)) => untracked(frame, packet, link, here, flows, &mut Unobserved),
+        (None, None) => Verdict::punt(PuntReason::LeftIngress),
+    })
+}
+
+/// rx, on a port that is not left.
+#[inline(always)]
+fn arrive<'a, O: Observer>(
+    frame: &mut Frame,
+    here: &Here<'a>,
+    seen: &mut O,
+) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
+    let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-
-    let packet = rx::parse(frame, port, &iface.mac)?;
+    let packet = rx::parse(frame, here.port, &iface.mac)?;
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
         format!("in by {}, {packet}{note}", iface.name)
     });
+    Continue((packet, (iif, iface)))
+}
 
-    routing::admit(&packet, iface)?;
-    let leave = |frame: &mut Frame, out: &Out, seen: &mut O| {
-        routing::validate(&packet, (iif, iface), out.iface, snapshot)?;
-        forward::check(&packet, (iif, iface), out)?;
-        tx::rewrite(frame, &packet, out);
-        seen.see(Stage::Tx, || {
-            let (from, to) = (Mac(&out.from), Mac(&out.to));
-            format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
-        });
-        Continue(out.port)
-    };
+/// The walk of a family that is not tracked.
+#[inline]
+fn untracked<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    (iif, iface): (IfaceIndex, &Iface),
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    let state = CtState::INVALID; // what a rule would read without a connection
+    routing::admit(packet, iface)?;
     // What is known is read where it lies: a copy would be waited for.
-    match known(&packet, here, flows) {
-        Some(out) if !O::ON => leave(frame, out, seen),
+    match known(packet, here, flows) {
+        Some(out) if !O::ON => {
+            leave(packet, (iif, iface), out, state, here, seen)?;
+            transmit(frame, packet, out, seen)
+        }
         _ => {
-            let out = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
-            leave(frame, &out, seen)
+            let (out, _) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
+            leave(packet, (iif, iface), &out, state, here, seen)?;
+            transmit(frame, packet, &out, seen)
         }
     }
+}
+
+/// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
+fn tracked<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    key: Option<&Key>,
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    let (Some(tracking), Some((_, iface))) = (here.tracking.as_ref(), here.link) else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    if iface.family(packet.family).left.is_some() {
+        return Verdict::punt(PuntReason::LeftIngress);
+    }
+    for _ in 0..2 {
+        let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.leaving)?;
+        seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
+        match decided(frame, packet, &tracked, tracking, here, flows, seen) {
+            Continue(Some(egress)) => return Continue(egress),
+            Continue(None) => {}
+            Break(verdict) => {
+                if matches!(verdict, Verdict::Punt(_)) {
+                    prerouting::leave(&tracked, tracking, &mut flows.leaving);
+                }
+                return Break(verdict);
+            }
+        }
+    }
+    Verdict::drop(DropReason::ConntrackBusy)
+}
+
+/// From flow on. Everything that may end in a punt comes before postrouting, so that nothing is committed that the kernel
+/// would have to be told of; `None` where another worker was first to commit.
+#[inline(always)]
+fn decided<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    tracked: &Tracked<'_>,
+    tracking: &Tracking<'_>,
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<Option<PortIndex>> {
+    let Some((iif, iface)) = here.link else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    let generation = here.snapshot.generation;
+    if let Some(out) = flow::current(packet, tracked, iif, generation, &flows.ways) {
+        if !O::ON {
+            return Continue(Some(transmit(frame, packet, out, seen)?));
+        }
+        seen.see(Stage::Flow, || format!("decided in generation {generation}"));
+    }
+    routing::admit(packet, iface)?;
+    let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
+    leave(packet, (iif, iface), &out, tracked.state, here, seen)?;
+    if postrouting::confirm(tracked, tracking)? == Confirmed::Clash {
+        return Continue(None);
+    }
+    prerouting::adopt(tracked);
+    if constant {
+        flow::keep(tracked, iif, &out, generation, &mut flows.ways);
+    }
+    Continue(Some(transmit(frame, packet, &out, seen)?))
+}
+
+/// Whether the packet may take its way out: source validation, forward's checks and filter.
+#[inline]
+fn leave<O: Observer>(
+    packet: &Parsed,
+    (iif, iface): (IfaceIndex, &Iface),
+    out: &Out,
+    state: CtState,
+    here: &Here<'_>,
+    seen: &mut O,
+) -> Step<()> {
+    let snapshot = here.snapshot;
+    routing::validate(packet, (iif, iface), out.iface, snapshot)?;
+    forward::check(packet, (iif, iface), out)?;
+    let chains = &*snapshot.filter[packet.family as usize];
+    if !chains.is_empty()
+        && let Some(egress) = snapshot.iface(out.iface)
+        && let Err(chain) = filter::run(chains, state, iface, egress)
+    {
+        seen.see(Stage::Forward, || format!("{} says drop", chain.name));
+        return Verdict::drop(DropReason::Filter);
+    }
+    Continue(())
+}
+
+/// tx.
+#[inline]
+fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Out, seen: &mut O) -> Step<PortIndex> {
+    tx::rewrite(frame, packet, out);
+    seen.see(Stage::Tx, || {
+        let (from, to) = (Mac(&out.from), Mac(&out.to));
+        format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
+    });
+    Continue(out.port)
 }
 
 /// The way out of an earlier packet to the same destination, where nothing but the destination decides.
@@ -163,7 +371,8 @@ fn known<'a>(packet: &Parsed, here: &Here<'_>, flows: &'a Flows) -> Option<&'a O
 }
 
 /// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
-/// destination decides. A packet that is watched walks them all.
+/// destination decides. A packet that is watched walks them all. Also says whether the way is the same for every packet of
+/// the connection.
 #[inline(never)]
 fn way_out<O: Observer>(
     packet: &Parsed,
@@ -172,8 +381,13 @@ fn way_out<O: Observer>(
     here: &Here<'_>,
     flows: &mut Flows,
     seen: &mut O,
-) -> Step<Out> {
+) -> Step<(Out, bool)> {
     let (snapshot, family) = (here.snapshot, packet.family);
+    if let Some(out) = known(packet, here, flows)
+        && !O::ON
+    {
+        return Continue((*out, true));
+    }
     let way = routing::route(packet, bytes, iif, snapshot, flows)?;
     seen.see(Stage::Routing, || {
         format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
@@ -196,7 +410,9 @@ fn way_out<O: Observer>(
     if here.by_destination[family as usize] && way.only {
         flows.destinations.insert(snapshot.generation, family, packet.dst, out);
     }
-    Continue(out)
+    // Several nexthops: IPv6 hashes the flow label, which a connection may change.
+    let constant = here.by_connection[family as usize] && (way.only || family == Family::V4);
+    Continue((out, constant))
 }
 
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial

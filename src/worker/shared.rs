@@ -14,6 +14,8 @@ use super::trace::Tracer;
 use crate::packet::{Frame, FrameId, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::wait::Waker;
 use crate::table::Snapshot;
+use crate::table::conntrack::Tuple;
+use crate::table::conntrack::table::Table;
 use crate::table::oracle::Asked;
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
@@ -21,6 +23,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// A frame on its way to the worker that owns its egress port.
@@ -45,6 +48,8 @@ pub struct Punted {
     pub port: PortIndex,
     /// Why.
     pub reason: PuntReason,
+    /// The connection that the kernel must know first, by its original tuple.
+    pub leaving: Option<Tuple>,
 }
 
 /// What control tells a worker, between bursts.
@@ -72,6 +77,8 @@ pub struct Limits {
     pub handoffs: usize,
     /// Frames on the way to the kernel; more are dropped, `punt_queue_full`.
     pub punts: usize,
+    /// Connections; what happens beyond is written at the table.
+    pub connections: u32,
 }
 
 impl Limits {
@@ -82,6 +89,7 @@ impl Limits {
             slab_frames,
             handoffs: 2048,
             punts: 1024,
+            connections: 1 << 16,
         }
     }
 }
@@ -92,6 +100,8 @@ pub struct Shared<Q> {
     pub limits: Limits,
     /// The current configuration.
     pub snapshot: ArcSwap<Snapshot>,
+    /// The connections.
+    pub conntrack: Arc<Table>,
     /// Frames to transmit, by worker.
     pub inbox: Vec<ArrayQueue<Handoff>>,
     /// Frames coming home, by worker; room for the whole slab, so a frame always finds home.
@@ -129,6 +139,7 @@ impl<Q> Shared<Q> {
         let shared = Self {
             limits,
             snapshot: ArcSwap::from_pointee(snapshot),
+            conntrack: Arc::new(Table::new(limits.connections)),
             inbox: per_worker.clone().map(|_| ArrayQueue::new(limits.handoffs)).collect(),
             home: per_worker
                 .clone()

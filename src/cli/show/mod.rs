@@ -5,7 +5,8 @@
 
 mod text;
 
-use super::args::{ShowArgs, What};
+use super::args::{Select, ShowArgs, What};
+use super::conntrack;
 use super::output::{Failure, Outcome};
 use crate::control::api::{Client, Rows};
 use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, Worker};
@@ -16,6 +17,11 @@ use std::process::ExitCode;
 
 /// Asks and prints.
 pub fn show(args: &ShowArgs) -> Outcome {
+    if args.what != What::Conntrack && args.select != Select::default() {
+        return Err(Failure::Error(
+            "the conditions -4 -6 -p -s -d --sport --dport --state --mark --count are for `show conntrack`: leave them out".into(),
+        ));
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     match args.what {
         What::Totals => totals(args, &mut out),
@@ -23,6 +29,7 @@ pub fn show(args: &ShowArgs) -> Outcome {
         What::Workers => collected::<Worker>(args, &mut out, text::workers),
         What::Drops => collected::<DropRow>(args, &mut out, text::drops),
         What::Latency => collected::<Latency>(args, &mut out, text::latency),
+        What::Conntrack => conntrack::show(args, &mut out),
         What::Routes => streamed::<Route>(args, &mut out, text::route),
         What::Neighbors => streamed::<Neighbor>(args, &mut out, text::neighbor),
     }?;
@@ -31,7 +38,11 @@ pub fn show(args: &ShowArgs) -> Outcome {
 }
 
 fn ask<T: DeserializeOwned>(args: &ShowArgs) -> Result<Rows<T>, Failure> {
-    Ok(Client::connect(args.control.as_deref())?.show(args.what.into())?)
+    let table = args
+        .what
+        .table()
+        .ok_or_else(|| Failure::Error("no such table".into()))?;
+    Ok(Client::connect(args.control.as_deref())?.show(table)?)
 }
 
 fn totals(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! Rows are typed and come one by one, so that a million routes are never held at once. A line is bounded, as the server is
 //! another process; every way in which it can fail is one error that names the socket.
 
-use super::{Line, Request, Show, TIMEOUT, TraceFilter, peer_trusted, socket_name};
+use super::{Connections, ConnectionsDo, Line, Request, Show, TIMEOUT, TraceFilter, peer_trusted, socket_name};
 use crate::control::Error;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -67,6 +67,19 @@ impl Client {
             .set_read_timeout(None)
             .map_err(|error| self.failed(&error))?;
         self.ask(&Request::Trace(filter))
+    }
+
+    /// Asks for connections; events never end.
+    ///
+    /// # Errors
+    /// [`Error::Control`] where the request cannot be sent.
+    pub fn connections<T: DeserializeOwned>(self, what: &Connections) -> Result<Rows<T>, Error> {
+        if what.what == ConnectionsDo::Events {
+            self.stream
+                .set_read_timeout(None)
+                .map_err(|error| self.failed(&error))?;
+        }
+        self.ask(&Request::Connections(what.clone()))
     }
 
     fn ask<T>(self, request: &Request) -> Result<Rows<T>, Error> {

@@ -22,6 +22,7 @@ pub use client::{Client, Rows};
 pub use server::{Backend, ServerHandle, serve};
 
 use super::Error;
+use super::connections::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -49,6 +50,33 @@ pub enum Request {
     Show(Show),
     /// Packets as they pass, until `count` or the client goes.
     Trace(TraceFilter),
+    /// Connections.
+    Connections(Connections),
+}
+
+/// What to do with which connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// What.
+    #[serde(rename = "do")]
+    pub what: ConnectionsDo,
+    /// Which.
+    #[serde(default)]
+    pub filter: ConnectionFilter,
+}
+
+/// See [`Connections`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionsDo {
+    /// Rows of `ConnectionRow`.
+    List,
+    /// One row of `ConnectionCount`.
+    Count,
+    /// Delete them: one row of `ConnectionCount`.
+    Delete,
+    /// Rows of `ConnectionRow` as they begin, change and end, until the client goes.
+    Events,
 }
 
 /// The tables there are; the rows are the structs of [`report`](super::report) of the same name.

@@ -3,8 +3,12 @@
 //! Nothing here touches a worker: a [`Backend`] answers from counters and snapshots that workers publish. Dropping the
 //! [`ServerHandle`] closes the socket and every client, and waits for their threads.
 
-use super::{CLIENTS_MAX, Line, REQUEST_MAX, Request, Show, TIMEOUT, TraceFilter, end_accept, peer_trusted};
+use super::{
+    CLIENTS_MAX, Connections, ConnectionsDo, Line, REQUEST_MAX, Request, Show, TIMEOUT, TraceFilter, end_accept,
+    peer_trusted,
+};
 use crate::control::Error;
+use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, TracePacket, Worker};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
@@ -37,6 +41,12 @@ pub trait Backend: Send + Sync + 'static {
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>);
     /// Calls `each` with every neighbour until it breaks.
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>);
+    /// Calls `each` with every connection that `filter` selects until it breaks.
+    fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>);
+    /// Deletes the connections that `filter` selects; how many.
+    fn delete_connections(&self, filter: &ConnectionFilter) -> u64;
+    /// Connections as they begin, change and end, from now on, in a bounded channel. It ends when the receiver is dropped.
+    fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow>;
     /// Starts a trace. It ends when the receiver is dropped; the channel must be bounded, and what it cannot take counted
     /// in [`TracePacket::lost`].
     ///
@@ -162,6 +172,10 @@ fn client(stream: &UnixStream, shared: &Shared, backend: &dyn Backend) -> io::Re
                 None
             }
         },
+        Ok(Request::Connections(what)) => {
+            connections(&mut answer, stream, &what, shared, backend)?;
+            None
+        }
     };
     answer.finish(error)
 }
@@ -204,6 +218,52 @@ fn show(answer: &mut Answer<'_>, what: Show, backend: &dyn Backend) -> io::Resul
         Show::Routes => answer.each(|each| backend.routes(each)),
         Show::Neighbors => answer.each(|each| backend.neighbors(each)),
     }
+}
+
+fn connections(
+    answer: &mut Answer<'_>,
+    stream: &UnixStream,
+    Connections { what, filter }: &Connections,
+    shared: &Shared,
+    backend: &dyn Backend,
+) -> io::Result<()> {
+    match what {
+        ConnectionsDo::List => answer.each(|each| backend.connections(filter, each)),
+        ConnectionsDo::Count => {
+            let mut connections = 0;
+            backend.connections(filter, &mut |_| {
+                connections += 1;
+                ControlFlow::Continue(())
+            });
+            answer.row(&ConnectionCount { connections })
+        }
+        ConnectionsDo::Delete => answer.row(&ConnectionCount {
+            connections: backend.delete_connections(filter),
+        }),
+        ConnectionsDo::Events => events(answer, stream, &backend.connection_events(filter), shared),
+    }
+}
+
+fn events(
+    answer: &mut Answer<'_>,
+    stream: &UnixStream,
+    events: &Receiver<ConnectionRow>,
+    shared: &Shared,
+) -> io::Result<()> {
+    while !shared.stop.load(Ordering::Acquire) {
+        match events.recv_timeout(TRACE_TICK) {
+            Ok(row) => {
+                answer.row(&row)?;
+                if events.is_empty() {
+                    answer.out.flush()?;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) if client_gone(stream)? => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Ok(())
 }
 
 fn trace(

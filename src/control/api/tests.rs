@@ -4,6 +4,7 @@
 //! The fake counts how far its routes were walked and keeps the sending end of its trace, so that a test sees both end.
 
 use super::*;
+use crate::control::connections::{ConnectionFilter, ConnectionRow};
 use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, TraceLine, TracePacket, Worker};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -23,6 +24,13 @@ struct Fake {
 }
 
 impl Backend for Fake {
+    fn connections(&self, _: &ConnectionFilter, _: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {}
+    fn delete_connections(&self, _: &ConnectionFilter) -> u64 {
+        0
+    }
+    fn connection_events(&self, _: &ConnectionFilter) -> Receiver<ConnectionRow> {
+        bounded(1).1
+    }
     fn totals(&self) -> Totals {
         Totals {
             received: 7,

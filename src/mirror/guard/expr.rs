@@ -1,11 +1,15 @@
-//! Does an nf_tables expression make the kernel track connections?
+//! Does an nf_tables expression make the kernel track connections, and is it tracking alone?
 //!
 //! The kernel tracks a family from the moment that any rule with such an expression exists, wherever it stands, in a chain
 //! that no packet reaches too: `nf_ct_netns_get` runs when the rule is made, and not when it matches. So a rule in an input
 //! chain changes what happens to forwarded packets (they are reassembled, tracked, perhaps dropped as invalid). `tproxy`
-//! and xt `socket` do not track but reassemble (`nf_defrag_ipv4_enable`), which is as bad.
+//! and xt `socket` do not track but reassemble (`nf_defrag_ipv4_enable`), which is not the same.
 //!
-//! Two lists of names that are known not to: anything else tracks, until somebody has read its `init` function.
+//! ```text
+//!  nothing   HARMLESS, HARMLESS_XT     the init function touches neither conntrack nor defragmentation
+//!  tracks    ct that reads, PLAIN_XT   connections are tracked, and nothing else happens to a forwarded packet
+//!  more      all others                NAT, helpers, marks that are set ...; unknown until somebody has read its init
+//! ```
 
 use super::super::nlattr::{Attrs, get_str};
 
@@ -122,56 +126,107 @@ const HARMLESS_XT: &[&str] = &[
     "udplite",
 ];
 
-const LIST_ELEM: u16 = 1;
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
+/// xt matches that read a connection, and only that: their checkentry function is `nf_ct_netns_get` (and accounting on).
+const PLAIN_XT: &[&str] = &["conntrack", "state", "connmark", "connbytes"];
+
+pub(super) const LIST_ELEM: u16 = 1;
+pub(super) const EXPR_NAME: u16 = 1;
+pub(super) const EXPR_DATA: u16 = 2;
+pub(super) const CT_DREG: u16 = 1;
+pub(super) const CT_SREG: u16 = 4;
 const XT_NAME: u16 = 1;
 const DYNSET_EXPR: u16 = 7;
 const DYNSET_EXPRESSIONS: u16 = 10;
 
-/// The first expression of a list (NFTA_LIST_ELEM of `nft_expr_attributes`) that tracks, in words.
-pub(super) fn tracking_in_list(list: &[u8]) -> Option<String> {
-    Attrs(list)
-        .filter(|(kind, _)| *kind == LIST_ELEM)
-        .find_map(|(_, expr)| tracking(expr))
+/// What an expression means for connections; its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tracks {
+    /// They are tracked.
+    Plainly(String),
+    /// Something happens to them that is not carried.
+    More(String),
 }
 
-/// Whether this expression (`nft_expr_attributes`) tracks; its name if so.
-pub(super) fn tracking(expr: &[u8]) -> Option<String> {
+impl Tracks {
+    /// Whether that is all, and the name.
+    pub(super) fn into_parts(self) -> (bool, String) {
+        match self {
+            Tracks::Plainly(name) => (true, name),
+            Tracks::More(name) => (false, name),
+        }
+    }
+}
+
+/// The expressions of a list (NFTA_LIST_ELEM of `nft_expr_attributes`).
+pub(super) fn list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    Attrs(list).filter(|(kind, _)| *kind == LIST_ELEM).map(|(_, expr)| expr)
+}
+
+/// What the expressions of a list mean: the first that means more, else the first that tracks.
+pub(super) fn tracking_in_list(exprs: &[u8]) -> Option<Tracks> {
+    worst(list(exprs).filter_map(tracking))
+}
+
+/// The first that means more, else the first.
+pub(super) fn worst(mut all: impl Iterator<Item = Tracks>) -> Option<Tracks> {
+    let first = all.next()?;
+    if let Tracks::More(_) = first {
+        return Some(first);
+    }
+    Some(all.find(|one| matches!(one, Tracks::More(_))).unwrap_or(first))
+}
+
+/// What this expression (`nft_expr_attributes`) means; nothing for nearly all.
+pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
     let attrs = Attrs(expr);
     let name = get_str(attrs.find(EXPR_NAME).unwrap_or_default());
     let data = Attrs(attrs.find(EXPR_DATA).unwrap_or_default());
     match name.as_str() {
+        "ct" if data.find(CT_SREG).is_some() => Some(Tracks::More("ct set".to_owned())),
+        "ct" if data.find(CT_DREG).is_some() => Some(Tracks::Plainly(name)),
         "match" | "target" => {
             let xt = get_str(data.find(XT_NAME).unwrap_or_default());
-            (!HARMLESS_XT.contains(&xt.as_str())).then(|| format!("xt {name} {xt}"))
+            let text = format!("xt {name} {xt}");
+            match xt.as_str() {
+                _ if HARMLESS_XT.contains(&xt.as_str()) => None,
+                _ if name == "match" && PLAIN_XT.contains(&xt.as_str()) => Some(Tracks::Plainly(text)),
+                _ => Some(Tracks::More(text)),
+            }
         }
         "dynset" => {
             let one = data.find(DYNSET_EXPR).and_then(tracking);
             one.or_else(|| data.find(DYNSET_EXPRESSIONS).and_then(tracking_in_list))
         }
-        _ => (!HARMLESS.contains(&name.as_str())).then_some(name),
+        _ => (!HARMLESS.contains(&name.as_str())).then_some(Tracks::More(name)),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::super::nlattr::{HEADER_LEN, Request};
     use super::*;
 
-    fn attrs(list: &[(u16, &[u8])]) -> Vec<u8> {
+    pub(in super::super) fn attrs(list: &[(u16, &[u8])]) -> Vec<u8> {
         let request = list
             .iter()
             .fold(Request::new(0, 0, &[]), |r, (kind, payload)| r.attr(*kind, payload));
         request.finish(0).split_off(HEADER_LEN)
     }
 
-    fn expr(name: &str, data: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn expr(name: &str, data: &[u8]) -> Vec<u8> {
         attrs(&[(EXPR_NAME, name.as_bytes()), (EXPR_DATA, data)])
     }
 
+    fn more(name: &str) -> Option<Tracks> {
+        Some(Tracks::More(name.into()))
+    }
+
+    fn plainly(name: &str) -> Option<Tracks> {
+        Some(Tracks::Plainly(name.into()))
+    }
+
     #[test]
-    fn what_is_not_known_tracks() {
+    fn what_is_not_known_means_more() {
         for name in HARMLESS {
             assert_eq!(tracking(&expr(name, &[])), None);
         }
@@ -188,8 +243,20 @@ mod tests {
             "x",
             "",
         ] {
-            assert_eq!(tracking(&expr(name, &[])).as_deref(), Some(name));
+            assert_eq!(tracking(&expr(name, &[])), more(name));
         }
+    }
+
+    #[test]
+    fn ct_that_reads_tracks_and_ct_that_sets_means_more() {
+        let reads = expr("ct", &attrs(&[(CT_DREG, &[0, 0, 0, 1]), (2, &[0; 4])]));
+        let sets = expr("ct", &attrs(&[(2, &[0, 0, 0, 3]), (CT_SREG, &[0, 0, 0, 1])]));
+        assert_eq!(tracking(&reads), plainly("ct"));
+        assert_eq!(tracking(&sets), more("ct set"));
+        let both = attrs(&[(LIST_ELEM, &reads), (LIST_ELEM, &sets)]);
+        assert_eq!(tracking_in_list(&both), more("ct set"), "the worst of a rule counts");
+        let twice = attrs(&[(LIST_ELEM, &expr("counter", &[])), (LIST_ELEM, &reads)]);
+        assert_eq!(tracking_in_list(&twice), plainly("ct"));
     }
 
     #[test]
@@ -197,18 +264,21 @@ mod tests {
         let xt = |kind: &str, name: &str| tracking(&expr(kind, &attrs(&[(XT_NAME, name.as_bytes())])));
         assert_eq!(xt("match", "comment"), None);
         assert_eq!(xt("target", "MARK"), None);
+        for name in PLAIN_XT {
+            assert_eq!(xt("match", name), plainly(&format!("xt match {name}")));
+            assert_eq!(xt("target", name), more(&format!("xt target {name}")));
+        }
         for name in [
-            "conntrack",
-            "state",
-            "connmark",
             "connlimit",
+            "connlabel",
             "helper",
             "socket",
             "CT",
+            "CONNMARK",
             "MASQUERADE",
             "unheard-of",
         ] {
-            assert_eq!(xt("match", name), Some(format!("xt match {name}")));
+            assert_eq!(xt("match", name), more(&format!("xt match {name}")));
         }
     }
 
@@ -221,13 +291,13 @@ mod tests {
             &attrs(&[(DYNSET_EXPRESSIONS, &attrs(&[(LIST_ELEM, &inner)]))]),
         );
         for dynset in [one, many] {
-            assert_eq!(tracking(&dynset).as_deref(), Some("connlimit"));
+            assert_eq!(tracking(&dynset), more("connlimit"));
         }
         let limit = expr("limit", &[]);
         assert_eq!(tracking(&expr("dynset", &attrs(&[(DYNSET_EXPR, &limit)]))), None);
         assert_eq!(
-            tracking_in_list(&attrs(&[(LIST_ELEM, &limit), (LIST_ELEM, &inner)])).as_deref(),
-            Some("connlimit")
+            tracking_in_list(&attrs(&[(LIST_ELEM, &limit), (LIST_ELEM, &inner)])),
+            more("connlimit")
         );
     }
 }

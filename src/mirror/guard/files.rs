@@ -64,7 +64,10 @@ fn ipvs_services(table: &str) -> [usize; 2] {
 pub(super) fn read_conntrack(found: &mut Collector) {
     let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
     let entries = count.is_ok_and(|n| n.trim().parse() != Ok(0u32));
-    let untracked: Vec<_> = Family::ALL.into_iter().filter(|f| !found.is_left(*f)).collect();
+    let untracked: Vec<_> = Family::ALL
+        .into_iter()
+        .filter(|f| !found.is_left(*f) && !found.is_tracked(*f))
+        .collect();
     if entries && !untracked.is_empty() {
         let text = format!(
             "the conntrack table has entries; whether {} is tracked is told by the rules",

@@ -1,17 +1,23 @@
 //! What the guard found, in the form that the snapshot and `bypath check` want.
 //!
-//! Two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
+//! What is carried of it: `tracked` and `filter`, by family. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
 //! found wins: one reason suffices for a packet), `notes` names everything, for an operator. Bounded: [`NOTES_MAX`] notes,
 //! a last one then counts the rest; `by_iface` has an entry per port at most.
 
 use super::link::LinkFacts;
 use crate::packet::Family;
+use crate::table::filter::Chain;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 /// The most notes of one reading.
 const NOTES_MAX: usize = 256;
+
+/// What follows from tracking.
+const TRACKED: &str = "carried: connections are tracked as the kernel would";
+/// What follows from a chain that is carried.
+const CARRIED: &str = "carried: its rules are run in the fast path";
 
 /// What holds for one family on one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +69,10 @@ pub struct Findings {
     pub by_iface: HashMap<u32, [FamilyFinding; 2]>,
     /// Everything, for `bypath check`.
     pub notes: Vec<Note>,
+    /// Whether the kernel tracks connections, by [`Family`]; also where the family is left.
+    pub tracked: [bool; 2],
+    /// The filter chains to be run, by [`Family`], in the order of priority; none where the family is left.
+    pub filter: [Arc<[Chain]>; 2],
 }
 
 impl Findings {
@@ -94,6 +104,12 @@ pub(super) struct Collector {
     ports: Vec<(u32, Arc<str>)>,
     findings: Findings,
     unlisted: usize,
+    /// Chains that are carried, with priority, in the order of the kernel's list.
+    chains: [Vec<(i32, Chain)>; 2],
+    /// What is carried, in words.
+    carried: Vec<(Vec<Family>, String, &'static str)>,
+    /// What leaves a family only where it is tracked.
+    if_tracked: Vec<(Family, String, &'static str)>,
 }
 
 impl Collector {
@@ -107,6 +123,9 @@ impl Collector {
             ports,
             findings: Findings::default(),
             unlisted: 0,
+            chains: [Vec::new(), Vec::new()],
+            carried: Vec::new(),
+            if_tracked: Vec::new(),
         }
     }
 
@@ -117,11 +136,7 @@ impl Collector {
 
     /// Leaves families on every port, both ways.
     pub(super) fn leave_families(&mut self, families: &[Family], text: String, remedy: &str) {
-        let scope = match families {
-            [] => return,
-            [one] => Scope::Family(*one),
-            _ => Scope::Box,
-        };
+        let Some(scope) = scope(families) else { return };
         let text: Arc<str> = text.into();
         for (ifindex, _) in self.ports.clone() {
             self.mark(ifindex, families, Way::Both, &text);
@@ -140,6 +155,35 @@ impl Collector {
         self.note(scope, text, remedy, true);
     }
 
+    /// Families whose connections the kernel tracks, and why; nothing for what is said elsewhere.
+    pub(super) fn track(&mut self, families: &[Family], text: String) {
+        for family in families {
+            self.findings.tracked[*family as usize] = true;
+        }
+        if !text.is_empty() {
+            self.carried.push((families.to_vec(), text, TRACKED));
+        }
+    }
+
+    /// A filter chain at forward that is carried.
+    pub(super) fn carry(&mut self, families: &[Family], priority: i32, chain: &Chain, text: &str) {
+        for family in families {
+            self.chains[*family as usize].push((priority, chain.clone()));
+        }
+        self.carried.push((families.to_vec(), text.to_owned(), CARRIED));
+    }
+
+    /// Leaves families on every port, if they turn out to be tracked.
+    pub(super) fn leave_if_tracked(&mut self, families: &[Family], text: &str, remedy: &'static str) {
+        self.if_tracked
+            .extend(families.iter().map(|family| (*family, text.to_owned(), remedy)));
+    }
+
+    /// Whether a family is tracked, as far as is known.
+    pub(super) fn is_tracked(&self, family: Family) -> bool {
+        self.findings.tracked[family as usize]
+    }
+
     /// Says something that leaves nothing.
     pub(super) fn remark(&mut self, text: String, remedy: &str) {
         self.note(Scope::Box, text.into(), remedy, false);
@@ -155,6 +199,23 @@ impl Collector {
     }
 
     pub(super) fn finish(mut self) -> Findings {
+        for (family, text, remedy) in std::mem::take(&mut self.if_tracked) {
+            if self.is_tracked(family) {
+                self.leave_families(&[family], text, remedy);
+            }
+        }
+        for family in Family::ALL {
+            let mut chains = std::mem::take(&mut self.chains[family as usize]);
+            if self.is_left(family) {
+                continue;
+            }
+            // As nf_hook_entries_grow has it: of equal priority, the one registered last runs first. All that follows from
+            // it is which of two chains drops a packet.
+            chains.reverse();
+            chains.sort_by_key(|(priority, _)| *priority);
+            self.findings.filter[family as usize] = chains.into_iter().map(|(_, chain)| chain).collect();
+        }
+        self.say_carried();
         if self.unlisted > 0 {
             let text = format!("{} more findings are not listed", self.unlisted).into();
             self.findings.notes.push(Note {
@@ -165,6 +226,16 @@ impl Collector {
             });
         }
         self.findings
+    }
+
+    /// Names what is carried, for the families that are not left altogether.
+    fn say_carried(&mut self) {
+        for (families, text, remedy) in std::mem::take(&mut self.carried) {
+            let kept: Vec<Family> = families.into_iter().filter(|family| !self.is_left(*family)).collect();
+            if let Some(scope) = scope(&kept) {
+                self.note(scope, text.into(), remedy, false);
+            }
+        }
     }
 
     fn mark(&mut self, ifindex: u32, families: &[Family], way: Way, text: &Arc<str>) {
@@ -191,6 +262,14 @@ impl Collector {
             remedy: remedy.into(),
             leaves,
         });
+    }
+}
+
+fn scope(families: &[Family]) -> Option<Scope> {
+    match families {
+        [] => None,
+        [one] => Some(Scope::Family(*one)),
+        _ => Some(Scope::Box),
     }
 }
 

@@ -2,7 +2,9 @@
 //! what no listing of rules shows, such as a BPF netfilter program, a security module, or another module's own hook.
 //!
 //! Judged by name. A chain of nf_tables is judged by `nft`, so it is passed over here; [`HARMLESS`] names functions that do
-//! nothing to a forwarded packet by themselves; every other function leaves its family, or its device.
+//! nothing to a forwarded packet by themselves; every other function leaves its family, or its device. Those of conntrack
+//! say that the family is tracked, whoever wanted it, and tracking is carried: then [`TRACKING`] are harmless, and those
+//! of NAT are not, for they bind every connection.
 //!
 //! Where the kernel has no such list, BPF netfilter programs are looked for among all bpf_links. A link does not tell its
 //! namespace, so one of another namespace counts too.
@@ -25,19 +27,32 @@ const HOOK_MODULE_NAME: u16 = 5;
 const HOOK_CHAIN_INFO: u16 = 6;
 /// Prerouting, forward, postrouting.
 const HOOKS: [(u32, &str); 3] = [(0, "prerouting"), (2, "forward"), (4, "postrouting")];
+const REMEDY_NAT: &str = "NAT is not carried; it is the kernel's until no table of type nat is left";
 const REMEDY: &str = "only the kernel runs this hook, so the traffic is the kernel's until it is unregistered";
 
 /// Names, or beginnings of names, of functions that are judged elsewhere or change nothing for a forwarded packet.
 const HARMLESS: &[(&str, &str)] = &[
     ("ip_sabotage_in", "br_netfilter: acts on bridged frames only"),
     ("apparmor_ip_postroute", "acts on packets with a local socket only"),
-    ("nf_nat_", "does nothing where nothing is tracked"),
     (
         "nf_flow_offload_",
         "does nothing without a flow_offload rule, which `nft` sees",
     ),
     ("ip_vs_", "does nothing without a service, which /proc/net/ip_vs lists"),
 ];
+
+/// What looks connections up, by [`Family`]. Where it is, the family is tracked.
+const LOOKS_UP: [&str; 2] = ["ipv4_conntrack_in", "ipv6_conntrack_in"];
+/// What belongs to that: confirmation, and reassembly, which is not harmless alone.
+const TRACKING: &[&str] = &[
+    "nf_confirm",
+    "ipv4_confirm",
+    "ipv6_confirm",
+    "ipv4_conntrack_defrag",
+    "ipv6_defrag",
+];
+/// The beginning of the names of NAT's functions.
+const NAT: &str = "nf_nat_";
 
 /// Reads hooks.
 #[derive(Debug)]
@@ -47,11 +62,20 @@ pub(super) struct Hooks {
     listed: Option<bool>,
 }
 
-/// A function at a hook.
+/// A function at a hook that is not harmless in itself.
 #[derive(Debug, PartialEq, Eq)]
 struct Function {
     name: String,
     module: String,
+}
+
+/// What the functions at the hooks of a family say together.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Verdict {
+    tracked: bool,
+    nat: bool,
+    /// Each leaves the family.
+    left: Vec<String>,
 }
 
 impl Hooks {
@@ -70,6 +94,7 @@ impl Hooks {
             return read_links(found);
         }
         for (family, nfproto) in [(Family::V4, NFPROTO_IPV4), (Family::V6, NFPROTO_IPV6)] {
+            let mut all = Vec::new();
             for (hook, place) in HOOKS {
                 match self.functions(nfproto, hook, None) {
                     // nfnetlink's answer for a subsystem that is not there.
@@ -78,20 +103,11 @@ impl Hooks {
                         return read_links(found);
                     }
                     Err(e) => found.leave_families(&[family], format!("hooks at {place} cannot be read: {e}"), REMEDY),
-                    // Of a family that is left by something with a better name, its hooks say nothing new.
-                    Ok(_) if found.is_left(family) => {}
-                    Ok(functions) => {
-                        for function in functions {
-                            found.leave_families(
-                                &[family],
-                                function.text(&format!("at {place} of {}", name(family))),
-                                REMEDY,
-                            );
-                        }
-                    }
+                    Ok(functions) => all.extend(functions.into_iter().map(|function| (function, place))),
                 }
                 self.listed = Some(true);
             }
+            report(found, family, judge(family, &all));
         }
         for port in links.iter().filter(|l| l.is_port) {
             self.read_device(found, port);
@@ -140,7 +156,7 @@ impl Hooks {
                 request = request.attr_str(HOOK_DEV, device);
             }
             let mut functions = Vec::new();
-            let result = sock.dump(request, |m| functions.extend(suspicious(m)));
+            let result = sock.dump(request, |m| functions.extend(function(m)));
             tries += 1;
             match result {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted && tries < 3 => {}
@@ -153,9 +169,6 @@ impl Hooks {
 impl Function {
     fn text(&self, place: &str) -> String {
         match self.name.as_str() {
-            "ipv4_conntrack_in" | "ipv6_conntrack_in" | "nf_confirm" => {
-                format!("conntrack active: {} {place}", self.name)
-            }
             "ipv4_conntrack_defrag" | "ipv6_defrag" => format!("fragments are reassembled: {} {place}", self.name),
             "nf_hook_run_bpf" => format!("a BPF netfilter program {place}"),
             "" => format!("a netfilter hook without a name {place}"),
@@ -165,8 +178,40 @@ impl Function {
     }
 }
 
+fn judge(family: Family, functions: &[(Function, &str)]) -> Verdict {
+    let tracked = functions.iter().any(|(f, _)| f.name == LOOKS_UP[family as usize]);
+    let tracks = |f: &Function| LOOKS_UP.contains(&&*f.name) || TRACKING.contains(&&*f.name);
+    let is_nat = |f: &Function| f.name.starts_with(NAT);
+    let others = functions.iter().filter(|(f, _)| !(is_nat(f) || tracked && tracks(f)));
+    Verdict {
+        tracked,
+        nat: functions.iter().any(|(f, _)| is_nat(f)),
+        left: others
+            .map(|(f, place)| f.text(&format!("at {place} of {}", name(family))))
+            .collect(),
+    }
+}
+
+fn report(found: &mut Collector, family: Family, verdict: Verdict) {
+    if verdict.tracked && !found.is_tracked(family) {
+        found.track(
+            &[family],
+            format!("conntrack active for {}: by its hooks", name(family)),
+        );
+    }
+    if verdict.nat {
+        found.leave_if_tracked(&[family], "NAT is registered at the hooks", REMEDY_NAT);
+    }
+    // Of a family that is left by something with a better name, its hooks say nothing new.
+    if !found.is_left(family) {
+        for text in verdict.left {
+            found.leave_families(&[family], text, REMEDY);
+        }
+    }
+}
+
 /// The function of one message, unless it is known to be harmless or judged elsewhere.
-fn suspicious(m: &Message) -> Option<Function> {
+fn function(m: &Message) -> Option<Function> {
     let attrs: Attrs = m.attrs(GENMSG_LEN);
     let text = |kind| get_str(attrs.find(kind).unwrap_or_default());
     let name = text(HOOK_FUNCTION_NAME);
@@ -217,39 +262,63 @@ mod tests {
     use super::super::super::nlattr::Messages;
     use super::*;
 
-    fn judge(function: &str, chain: bool) -> Option<String> {
-        let mut request = Request::new(HOOK_GET, 0, &[NFPROTO_IPV4, 0, 0, 0]).attr_str(HOOK_FUNCTION_NAME, function);
+    fn parse(name: &str, chain: bool) -> Option<Function> {
+        let mut request = Request::new(HOOK_GET, 0, &[NFPROTO_IPV4, 0, 0, 0]).attr_str(HOOK_FUNCTION_NAME, name);
         if chain {
             request = request.attr(HOOK_CHAIN_INFO, &[]);
         }
         let bytes = request.attr_str(HOOK_MODULE_NAME, "m").finish(1);
-        Messages(&bytes)
-            .next()
-            .as_ref()
-            .and_then(suspicious)
-            .map(|f| f.text("here"))
+        Messages(&bytes).next().as_ref().and_then(function)
+    }
+
+    fn judged(names: &[&str]) -> Verdict {
+        let functions: Vec<_> = names
+            .iter()
+            .filter_map(|n| parse(n, false))
+            .map(|f| (f, "here"))
+            .collect();
+        judge(Family::V4, &functions)
     }
 
     #[test]
     fn functions_are_judged_by_name() {
-        assert_eq!(judge("nft_do_chain_ipv4", true), None);
-        for function in [
-            "apparmor_ip_postroute",
-            "ip_sabotage_in",
-            "nf_nat_ipv4_pre_routing",
-            "ip_vs_out_hook",
-        ] {
-            assert_eq!(judge(function, false), None);
-        }
-        assert_eq!(
-            judge("ipv4_conntrack_in", false).unwrap(),
-            "conntrack active: ipv4_conntrack_in here"
+        assert_eq!(parse("nft_do_chain_ipv4", true), None);
+        let harmless = ["apparmor_ip_postroute", "ip_sabotage_in", "ip_vs_out_hook"];
+        assert_eq!(judged(&harmless), Verdict::default());
+        let left = |text: &str| Verdict {
+            left: vec![text.into()],
+            ..Verdict::default()
+        };
+        assert!(
+            parse("nf_hook_run_bpf", true).is_some(),
+            "though it has a chain's description"
         );
-        assert_eq!(judge("nf_hook_run_bpf", true).unwrap(), "a BPF netfilter program here");
         assert_eq!(
-            judge("selinux_ip_forward", false).unwrap(),
-            "netfilter hook selinux_ip_forward of module m here"
+            judged(&["nf_hook_run_bpf"]),
+            left("a BPF netfilter program at here of IPv4")
         );
-        assert_eq!(judge("", false).unwrap(), "a netfilter hook without a name here");
+        assert_eq!(
+            judged(&["selinux_ip_forward"]),
+            left("netfilter hook selinux_ip_forward of module m at here of IPv4")
+        );
+        assert_eq!(judged(&[""]), left("a netfilter hook without a name at here of IPv4"));
+    }
+
+    #[test]
+    fn conntrack_is_harmless_as_a_whole_and_nat_is_noted() {
+        let verdict = judged(&["ipv4_conntrack_defrag", "ipv4_conntrack_in", "nf_confirm", "x"]);
+        assert!(verdict.tracked && !verdict.nat);
+        assert_eq!(verdict.left, ["netfilter hook x of module m at here of IPv4"]);
+        let alone = judged(&["ipv4_conntrack_defrag"]);
+        assert!(!alone.tracked);
+        assert_eq!(
+            alone.left,
+            ["fragments are reassembled: ipv4_conntrack_defrag at here of IPv4"]
+        );
+        let other = judged(&["ipv6_conntrack_in"]);
+        assert!(!other.tracked, "of the other family");
+        assert_eq!(other.left.len(), 1);
+        let nat = judged(&["nf_nat_ipv4_pre_routing"]);
+        assert!(nat.nat && nat.left.is_empty(), "nothing without tracking");
     }
 }

@@ -1,4 +1,5 @@
-//! Fail closed: finds whatever could stand in the path of a forwarded packet and that this version does not carry.
+//! Fail closed: finds whatever could stand in the path of a forwarded packet, and tells what of it is carried from what is
+//! not: carried are filter chains of one shape (`forward`), and the tracking of connections where rules need no more.
 //!
 //! ```text
 //!             prerouting        forward        postrouting
@@ -11,20 +12,23 @@
 //!
 //! Each of these leaves what it could touch to the kernel: a family on every port, or a direction of one port. A fast path
 //! that forwards around a firewall or a VPN is worse than none, so whatever cannot be read or is not known counts as there.
-//! What is known to be harmless is listed by name in the file of its kind: `nft` and `expr` (nf_tables), `hook` (the hooks
-//! that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
+//! What is known to be harmless is listed by name in the file of its kind: `nft`, `base`, `sets` and `expr` (nf_tables),
+//! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
 //!
 //! [`Guard::read`] reads everything each time, but for the rules of nf_tables, whose generation tells whether they changed.
 //! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx,
 //! legacy iptables, IPVS, links, which the caller watches itself) is found by reading ten times a second.
 //! Everything is asked in the network namespace of the thread that calls.
 
+mod base;
 mod expr;
 mod files;
 mod findings;
+mod forward;
 mod hook;
 mod link;
 mod nft;
+mod sets;
 mod tc;
 mod xfrm;
 

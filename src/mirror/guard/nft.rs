@@ -2,15 +2,19 @@
 //!
 //! ```text
 //!  family      hook                               left
+//!  ip ip6 inet forward, of the shape in `forward` nothing: it is carried
 //!  ip ip6 inet prerouting forward postrouting     that family on every port
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
-//!  any         any, with a tracking expression    the families that it tracks, on every port (see `expr`)
+//!  any         any, with an expression that       the families that it tracks, on every port (see `expr`)
+//!              does more than to track
 //! ```
 //!
 //! Harmless: an empty base chain with policy accept, a base chain of a dormant table, the families arp and bridge (but a
-//! `ct` in a bridge chain tracks IPv4 and IPv6 too: nf_ct_netns_get in nf_conntrack_proto.c).
+//! `ct` in a bridge chain tracks IPv4 and IPv6 too: nf_ct_netns_get in nf_conntrack_proto.c; that is left). A chain of type
+//! nat, empty too, gives every tracked connection a null binding, which changes a port that clashes: where its family is
+//! tracked, it is left (nf_nat_inet_fn, nf_nat_alloc_null_binding in nf_nat_core.c).
 //!
 //! Read by nfnetlink dumps of all families at once. A change in mid-dump mixes generations without any flag, so the 16 bits
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then both
@@ -19,26 +23,25 @@
 
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
 use super::super::nlsock::NlSock;
+use super::base::{BaseChain, Judged};
 use super::expr;
 use super::findings::{Collector, Way, names};
+use super::forward::{self, Set};
+use super::sets;
 use crate::packet::Family;
-use std::collections::HashSet;
+use crate::table::filter::Chain;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 /// NFNL_SUBSYS_NFTABLES in the high byte of a message type.
-const SUBSYS: u16 = 10 << 8;
+pub(super) const SUBSYS: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYS;
 const GETTABLE: u16 = SUBSYS | 1;
 const NEWCHAIN: u16 = SUBSYS | 3;
 const GETCHAIN: u16 = SUBSYS | 4;
 const NEWRULE: u16 = SUBSYS | 6;
 const GETRULE: u16 = SUBSYS | 7;
-const NEWSET: u16 = SUBSYS | 9;
-const GETSET: u16 = SUBSYS | 10;
-const GETSETELEM: u16 = SUBSYS | 13;
 const GETGEN: u16 = SUBSYS | 16;
-const NEWOBJ: u16 = SUBSYS | 18;
-const GETOBJ: u16 = SUBSYS | 19;
 
 pub(super) const NFPROTO_INET: u8 = 1;
 pub(super) const NFPROTO_IPV4: u8 = 2;
@@ -48,43 +51,47 @@ pub(super) const NFPROTO_BRIDGE: u8 = 7;
 pub(super) const NFPROTO_IPV6: u8 = 10;
 /// Bytes of a `struct nfgenmsg`.
 pub(super) const GENMSG_LEN: usize = 4;
-const NF_INET_INGRESS: u32 = 5;
-const NF_ACCEPT: u32 = 1;
+pub(super) const NF_INET_INGRESS: u32 = 5;
 const TABLE_DORMANT: u32 = 1;
-const SET_TIMEOUT: u32 = 0x10;
-const SET_EVAL: u32 = 0x20;
 /// Readings of a ruleset that changes meanwhile.
 const TRIES: usize = 3;
-const REMEDY: &str =
-    "nf_tables is not carried yet; it is the kernel's until the chain is empty (policy accept) or deleted";
+const REMEDY: &str = "carried is a chain at forward of `ct state`, iifname, oifname, iif, oif, accept and drop; it is the kernel's until \
+                      the chain is like that, empty (policy accept) or deleted";
 const REMEDY_TRACK: &str =
-    "connection tracking is not carried yet; it is the kernel's until no rule of the family needs it";
+    "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
+const REMEDY_NAT: &str =
+    "NAT is not carried, and an empty chain binds connections too; it is the kernel's until the chain is deleted";
 
 pub(super) fn open() -> io::Result<NlSock> {
     NlSock::open(libc::NETLINK_NETFILTER, false)
 }
 
-/// A base chain that stands in the path.
-#[derive(Debug)]
-struct BaseChain {
-    family: u8,
-    hook: u32,
-    /// Names of devices, or prefixes with a `*`, of a chain on devices.
-    devices: Vec<String>,
-    text: String,
-}
-
-/// Something that tracks: the families, and what it is.
+/// Something that tracks: the families, what it is, and whether that is all that it does.
 #[derive(Debug)]
 struct Tracking {
     families: &'static [Family],
     text: String,
+    plainly: bool,
+}
+
+/// A chain at forward that is carried.
+#[derive(Debug)]
+struct Carried {
+    family: u8,
+    priority: i32,
+    text: String,
+    chain: Chain,
 }
 
 #[derive(Debug, Default)]
-struct Ruleset {
-    generation: u32,
+pub(super) struct Ruleset {
+    pub(super) generation: u32,
+    /// What stands in the path and is not carried.
     chains: Vec<BaseChain>,
+    /// What is, in the order of the kernel's list.
+    carried: Vec<Carried>,
+    /// Base chains of type nat.
+    nat: Vec<(u8, String)>,
     tracking: Vec<Tracking>,
 }
 
@@ -130,9 +137,26 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
             _ => found.leave_families(families(chain.family), chain.text.clone(), REMEDY),
         }
     }
+    for Carried {
+        family,
+        priority,
+        text,
+        chain,
+    } in &ruleset.carried
+    {
+        found.carry(families(*family), *priority, chain, text);
+    }
     for tracking in &ruleset.tracking {
         let text = format!("conntrack active for {}: {}", names(tracking.families), tracking.text);
-        found.leave_families(tracking.families, text, REMEDY_TRACK);
+        if tracking.plainly {
+            found.track(tracking.families, text);
+        } else {
+            found.track(tracking.families, String::new());
+            found.leave_families(tracking.families, text, REMEDY_TRACK);
+        }
+    }
+    for (family, text) in &ruleset.nat {
+        found.leave_if_tracked(families(*family), text, REMEDY_NAT);
     }
 }
 
@@ -179,7 +203,7 @@ fn generation(sock: &mut NlSock) -> io::Result<u32> {
 }
 
 /// Dumps what there is of a kind, in all families. Interrupted if a message is of another generation.
-fn dump(
+pub(super) fn dump(
     sock: &mut NlSock,
     request: Request,
     kind: u16,
@@ -201,8 +225,16 @@ fn dump(
     }
 }
 
-fn all(get: u16) -> Request {
+pub(super) fn all(get: u16) -> Request {
     Request::new(get, libc::NLM_F_DUMP as u16, &[0; GENMSG_LEN])
+}
+
+/// A rule of a chain that may be carried.
+struct RawRule {
+    handle: u64,
+    /// NFTA_RULE_COMPAT narrows it to a protocol, beside its expressions.
+    compat: bool,
+    exprs: Vec<u8>,
 }
 
 fn load(sock: &mut NlSock, generation: u32) -> io::Result<Ruleset> {
@@ -210,162 +242,138 @@ fn load(sock: &mut NlSock, generation: u32) -> io::Result<Ruleset> {
         generation,
         ..Ruleset::default()
     };
-    let mut dormant = HashSet::new();
-    dump(sock, all(GETTABLE), NEWTABLE, generation, |family, m| {
-        let attrs = m.attrs(GENMSG_LEN);
-        if attrs
-            .find(2)
-            .and_then(get_be32)
-            .is_some_and(|flags| flags & TABLE_DORMANT != 0)
-        {
-            dormant.insert((family, text(&attrs, 1)));
+    let judged = load_chains(sock, &mut ruleset)?;
+    let mut rules: HashMap<_, Vec<RawRule>> = judged.iter().map(|chain| (chain.key(), Vec::new())).collect();
+    load_rules(sock, &mut ruleset, &mut rules)?;
+    sets::load_objects(sock, &mut ruleset)?;
+    let known = sets::load_sets(sock, &mut ruleset)?;
+    for chain in judged {
+        let rules = rules.remove(&chain.key()).unwrap_or_default();
+        let looked_up = rules.iter().flat_map(|rule| forward::sets_of(&rule.exprs));
+        let mut sets = HashMap::new();
+        for name in looked_up.take(forward::RULES_MAX) {
+            let table = (chain.family, chain.table.clone());
+            if !sets.contains_key(&name) && known.contains(&(table.0, table.1.clone(), name.clone())) {
+                let set = sets::elements(sock, table, &name, generation)?;
+                sets.insert(name, set);
+            }
         }
-    })?;
-    dump(sock, all(GETCHAIN), NEWCHAIN, generation, |family, m| {
-        let attrs = m.attrs(GENMSG_LEN);
-        if !dormant.contains(&(family, text(&attrs, 1))) {
-            ruleset.chains.extend(base_chain(family, &attrs));
-        }
-    })?;
-    let mut seen = HashSet::new();
-    dump(sock, all(GETRULE), NEWRULE, generation, |family, m| {
-        let attrs = m.attrs(GENMSG_LEN);
-        let Some(name) = attrs.find(4).and_then(expr::tracking_in_list) else {
-            return;
-        };
-        let [table, chain] = [text(&attrs, 1), text(&attrs, 2)];
-        if seen.insert((family, table.clone(), chain.clone())) {
-            let handle = attrs
-                .find(3)
-                .and_then(|h| h.first_chunk())
-                .map_or(0, |h| u64::from_be_bytes(*h));
-            let what = format!(
-                "nft table {} {table}, chain {chain}, rule handle {handle}: {name}",
-                word(family)
-            );
-            ruleset.track(family, what);
-        }
-    })?;
-    load_objects(sock, &mut ruleset)?;
-    load_sets(sock, &mut ruleset)?;
+        ruleset.judge(chain, &rules, |name| sets.get(name)?.as_ref());
+    }
     Ok(ruleset)
 }
 
-/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies.
-fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
-    dump(sock, all(GETOBJ), NEWOBJ, ruleset.generation, |family, m| {
+/// Sorts base chains: in the path, of type nat, harmless. Those that are in the path and may be carried are the result.
+fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<Vec<BaseChain>> {
+    let mut dormant = HashSet::new();
+    dump(sock, all(GETTABLE), NEWTABLE, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
-        // counter, quota, limit, tunnel, secmark
-        if !matches!(attrs.find(3).and_then(get_be32), Some(1 | 2 | 4 | 6 | 8)) {
-            let what = format!(
-                "nft table {} {}, object {}",
-                word(family),
-                text(&attrs, 1),
-                text(&attrs, 2)
-            );
-            ruleset.track(family, what);
-        }
-    })
-}
-
-/// Sets whose elements carry an expression. Where the set itself does not say which, the elements tell; that can be only in
-/// sets that packets may fill and that never forget (a connlimit needs exactly those).
-fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
-    let mut ask = Vec::new();
-    dump(sock, all(GETSET), NEWSET, ruleset.generation, |family, m| {
-        let attrs = m.attrs(GENMSG_LEN);
-        let [table, set] = [text(&attrs, 1), text(&attrs, 2)];
-        let flags = attrs.find(3).and_then(get_be32).unwrap_or(0);
-        match element_tracking(&attrs, 17, 18) {
-            Some(name) => ruleset.track(family, format!("nft table {} {table}, set {set}: {name}", word(family))),
-            None if flags & (SET_EVAL | SET_TIMEOUT) == SET_EVAL => ask.push((family, table, set)),
-            None => {}
+        let flags = attrs.find(2).and_then(get_be32);
+        if flags.is_some_and(|flags| flags & TABLE_DORMANT != 0) {
+            dormant.insert((family, text(&attrs, 1)));
         }
     })?;
-    for (family, table, set) in ask {
-        let request = Request::new(GETSETELEM, libc::NLM_F_DUMP as u16, &[family, 0, 0, 0]);
-        let request = request.attr_str(1, &table).attr_str(2, &set);
-        let mut tracking = None;
-        dump(sock, request, SUBSYS | 12, ruleset.generation, |_, m| {
-            let elements = Attrs(m.attrs(GENMSG_LEN).find(3).unwrap_or_default());
-            tracking = tracking
-                .take()
-                .or_else(|| elements.clone().find_map(|(_, e)| element_tracking(&Attrs(e), 7, 11)));
-        })?;
-        if let Some(name) = tracking {
-            ruleset.track(family, format!("nft table {} {table}, set {set}: {name}", word(family)));
+    let mut judge = Vec::new();
+    dump(sock, all(GETCHAIN), NEWCHAIN, ruleset.generation, |family, m| {
+        let attrs = m.attrs(GENMSG_LEN);
+        if dormant.contains(&(family, text(&attrs, 1))) {
+            return;
         }
-    }
-    Ok(())
+        match BaseChain::read(family, &attrs) {
+            Judged::Harmless => {}
+            Judged::InPath(chain) if chain.may_be_carried() => judge.push(chain),
+            Judged::InPath(chain) => ruleset.chains.push(chain),
+        }
+        ruleset
+            .nat
+            .extend(BaseChain::nat(family, &attrs).map(|text| (family, text)));
+    })?;
+    Ok(judge)
 }
 
-/// A tracking expression among those that a set or an element carries: one attribute for one, another for a list.
-fn element_tracking(attrs: &Attrs, one: u16, list: u16) -> Option<String> {
-    attrs
-        .find(one)
-        .and_then(expr::tracking)
-        .or_else(|| attrs.find(list).and_then(expr::tracking_in_list))
+/// Looks what tracks, and keeps the rules of the chains in `keep`, one more than may be carried.
+fn load_rules(
+    sock: &mut NlSock,
+    ruleset: &mut Ruleset,
+    keep: &mut HashMap<(u8, String, String), Vec<RawRule>>,
+) -> io::Result<()> {
+    let mut seen = HashSet::new();
+    dump(sock, all(GETRULE), NEWRULE, ruleset.generation, |family, m| {
+        let attrs = m.attrs(GENMSG_LEN);
+        let exprs = attrs.find(4).unwrap_or_default();
+        let handle = attrs.find(3).and_then(|h| h.first_chunk());
+        let handle = handle.map_or(0, |h| u64::from_be_bytes(*h));
+        let [table, chain] = [text(&attrs, 1), text(&attrs, 2)];
+        if let Some(tracks) = expr::tracking_in_list(exprs) {
+            let (plainly, name) = tracks.into_parts();
+            // What does more is named by chain, what only tracks once.
+            let place = if plainly { ("", "") } else { (&*table, &*chain) };
+            if seen.insert((family, place.0.to_owned(), place.1.to_owned())) {
+                let word = word(family);
+                let text = format!("nft table {word} {table}, chain {chain}, rule handle {handle}: {name}");
+                ruleset.track(family, text, plainly);
+            }
+        }
+        if let Some(rules) = keep.get_mut(&(family, table, chain))
+            && rules.len() <= forward::RULES_MAX
+        {
+            rules.push(RawRule {
+                handle,
+                compat: attrs.find(5).is_some(),
+                exprs: exprs.to_vec(),
+            });
+        }
+    })
 }
 
 impl Ruleset {
-    fn track(&mut self, family: u8, text: String) {
-        if family != NFPROTO_ARP {
-            self.tracking.push(Tracking {
-                families: families(family),
-                text,
-            });
+    pub(super) fn track(&mut self, family: u8, text: String, plainly: bool) {
+        if family == NFPROTO_ARP {
+            return;
         }
+        self.tracking.push(Tracking {
+            families: families(family),
+            text,
+            plainly: plainly && matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET),
+        });
+    }
+
+    /// Carries `chain` if all its `rules` can be, else it stands in the path.
+    fn judge<'a>(&mut self, mut chain: BaseChain, rules: &[RawRule], set: impl Fn(&str) -> Option<&'a Set>) {
+        let mut compiled = Vec::new();
+        for rule in rules.iter().take(forward::RULES_MAX) {
+            let result = match rule.compat {
+                true => Err("a protocol of iptables".to_owned()),
+                false => forward::rule(&rule.exprs, &set),
+            };
+            match result {
+                Ok(rules) => compiled.extend(rules),
+                Err(what) => {
+                    chain.text = format!("{}, and rule handle {} has: {what}", chain.text, rule.handle);
+                    self.chains.push(chain);
+                    return;
+                }
+            }
+        }
+        if rules.len().max(compiled.len()) > forward::RULES_MAX {
+            chain.text = format!("{}, more than {} are not carried", chain.text, forward::RULES_MAX);
+            self.chains.push(chain);
+            return;
+        }
+        self.carried.push(Carried {
+            family: chain.family,
+            priority: chain.priority,
+            chain: Chain {
+                name: format!("table {} {}, chain {}", word(chain.family), chain.table, chain.name).into(),
+                rules: compiled.into(),
+                policy: chain.policy,
+            },
+            text: chain.text,
+        });
     }
 }
 
-/// The chain, if it is a base chain that stands in the path.
-fn base_chain(family: u8, attrs: &Attrs) -> Option<BaseChain> {
-    let hook_attrs = Attrs(attrs.find(4)?);
-    let hook = hook_attrs.find(1).and_then(get_be32)?;
-    let place = match (family, hook) {
-        (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 0) => "prerouting",
-        (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 1 | 3) | (NFPROTO_ARP | NFPROTO_BRIDGE, _) => return None,
-        (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 2) => "forward",
-        (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 4) => "postrouting",
-        (NFPROTO_INET, NF_INET_INGRESS) | (NFPROTO_NETDEV, 0) => "ingress",
-        (NFPROTO_NETDEV, 1) => "egress",
-        _ => "an unknown hook",
-    };
-    // Nothing jumps to a base chain, so its use count is its rules.
-    let rules = attrs.find(6).and_then(get_be32).unwrap_or(1);
-    let accepts = attrs.find(5).and_then(get_be32) == Some(NF_ACCEPT);
-    if rules == 0 && accepts {
-        return None;
-    }
-    let what = match rules {
-        0 => "policy drop".to_owned(),
-        1 => "1 rule".to_owned(),
-        n => format!("{n} rules"),
-    };
-    let name = text(attrs, 3);
-    let text = format!(
-        "nft table {} {}, chain {name}: base chain at {place} with {what}",
-        word(family),
-        text(attrs, 1)
-    );
-    Some(BaseChain {
-        family,
-        hook,
-        devices: devices(&hook_attrs),
-        text,
-    })
-}
-
-/// The devices of a hook: the first one stands alone, all of them in a list, newer kernels have prefixes.
-fn devices(hook: &Attrs) -> Vec<String> {
-    let mut devices: Vec<_> = hook.find(3).map(get_str).into_iter().collect();
-    for (kind, name) in Attrs(hook.find(4).unwrap_or_default()) {
-        devices.push(if kind == 1 { get_str(name) } else { get_str(name) + "*" });
-    }
-    devices
-}
-
-fn text(attrs: &Attrs, kind: u16) -> String {
+pub(super) fn text(attrs: &Attrs, kind: u16) -> String {
     get_str(attrs.find(kind).unwrap_or_default())
 }
 
@@ -378,7 +386,7 @@ pub(super) fn families(nfproto: u8) -> &'static [Family] {
     }
 }
 
-fn word(nfproto: u8) -> &'static str {
+pub(super) fn word(nfproto: u8) -> &'static str {
     match nfproto {
         NFPROTO_INET => "inet",
         NFPROTO_IPV4 => "ip",
@@ -400,10 +408,11 @@ mod tests {
     #[test]
     fn a_bridge_rule_that_tracks_touches_both_families() {
         let mut ruleset = Ruleset::default();
-        ruleset.track(NFPROTO_BRIDGE, "a rule".to_owned());
-        ruleset.track(NFPROTO_ARP, "no IP".to_owned());
+        ruleset.track(NFPROTO_BRIDGE, "a rule".to_owned(), true);
+        ruleset.track(NFPROTO_ARP, "no IP".to_owned(), true);
         assert_eq!(ruleset.tracking.len(), 1);
         assert_eq!(ruleset.tracking[0].families, Family::ALL);
+        assert!(!ruleset.tracking[0].plainly, "bridged frames would be tracked too");
     }
 
     /// Device prefixes, which kernels since 6.17 report, match by their beginning.
@@ -415,15 +424,18 @@ mod tests {
             .finish(0)
             .split_off(HEADER_LEN);
         let hook = Request::new(0, 0, &[])
+            .attr(1, &[0; 4])
             .attr_str(3, "d1")
             .attr(4, &list)
             .finish(0)
             .split_off(HEADER_LEN);
-        let chain = BaseChain {
-            family: NFPROTO_NETDEV,
-            hook: 0,
-            devices: devices(&Attrs(&hook)),
-            text: "c".into(),
+        let hook = [(4, &hook[..]), (6, &[0, 0, 0, 1])];
+        let attrs = hook
+            .iter()
+            .fold(Request::new(0, 0, &[]), |r, (kind, value)| r.attr(*kind, value));
+        let attrs = attrs.finish(0).split_off(HEADER_LEN);
+        let Judged::InPath(chain) = BaseChain::read(NFPROTO_NETDEV, &Attrs(&attrs)) else {
+            panic!("not in the path");
         };
         let link = |ifindex, name: &str| LinkFacts {
             ifindex,

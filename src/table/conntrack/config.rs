@@ -1,4 +1,7 @@
 //! How connections are tracked: the nf_conntrack sysctls of the namespace, and which families the kernel tracks.
+//!
+//! Part of the snapshot, so that a change of a sysctl is a new generation like any other. Mirror reads the values in seconds,
+//! and bounds them: what the kernel takes, it takes; a deadline here never lies more than half a clock ahead.
 
 use super::{TICKS_PER_SECOND, Ticks};
 

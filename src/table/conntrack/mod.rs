@@ -12,6 +12,8 @@
 pub mod config;
 pub mod record;
 pub mod status;
+pub mod table;
+pub mod tracker;
 pub mod tuple;
 
 pub use config::Config;

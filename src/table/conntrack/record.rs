@@ -20,6 +20,8 @@ impl Marks {
     pub const KERNEL: u16 = 1 << 0;
     /// The kernel's table has a copy of it.
     pub const EXPORTED: u16 = 1 << 1;
+    /// The kernel's, but the first packet of it that walks to the end takes it over.
+    pub const ADOPTABLE: u16 = 1 << 2;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -1,4 +1,7 @@
 //! A connection's status, in the kernel's bits (enum ip_conntrack_status), and what rules call a packet's state.
+//!
+//! The numbers are the kernel's uapi, so that what ctnetlink says and what bytecode compares need no translation. The
+//! status fits the 16 bits that an entry's life word has for it.
 
 use std::ops::BitOr;
 

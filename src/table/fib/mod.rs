@@ -119,6 +119,11 @@ impl Fib {
         self.rules.iter().all(Rule::is_for_all)
     }
 
+    /// Whether some rule may tell packets by their TOS or traffic class.
+    pub fn looks_at_tos(&self) -> bool {
+        self.rules.iter().any(|rule| rule.tos != 0 || rule.left.is_some())
+    }
+
     /// What the kernel would find for `key` (fib_rules_lookup). Bounded by the number of rules: a goto only goes forward.
     #[inline]
     pub fn lookup(&self, key: &FibKey) -> Found<'_> {

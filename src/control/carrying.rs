@@ -1,0 +1,68 @@
+//! What a snapshot means for steer and for the exchange: which families a port carries, what changes when the next snapshot
+//! comes into force, and which addresses are the box's own.
+//!
+//! Plain functions of snapshots: instance.rs calls them in the order that keeps traffic safe.
+
+use super::ports::Carry;
+use crate::packet::{Family, PortIndex};
+use crate::table::Snapshot;
+use crate::table::fib::{RouteKind, TABLE_LOCAL};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What steer is told to redirect on `port`; `None` if it is no port.
+pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
+    let (_, iface) = snapshot.port(port)?;
+    let of = |family: Family| iface.family(family).forwarding && iface.family(family).left.is_none();
+    Some(Carry {
+        mac: iface.mac,
+        family: Family::ALL.map(of),
+        tracked: snapshot.conntrack.tracked,
+        mtu: iface.mtu[Family::V4 as usize],
+    })
+}
+
+/// Whether some port stops carrying a family whose connections are tracked.
+pub fn lets_go_of_connections(before: &Snapshot, after: &Snapshot) -> bool {
+    let carried = |snapshot: &Snapshot, port: usize, family: Family| {
+        carry(snapshot, PortIndex(port as u16)).is_some_and(|carry| carry.family[family as usize])
+    };
+    Family::ALL.iter().any(|&family| {
+        before.conntrack.tracked[family as usize]
+            && (0..before.ports.len()).any(|port| carried(before, port, family) && !carried(after, port, family))
+    })
+}
+
+/// Leaves the families that are tracked to the kernel, on every link.
+pub fn leave_tracked(snapshot: &mut Snapshot, why: &str) {
+    eprintln!("bypath: {why}; traffic that the kernel tracks is left to it");
+    let tracked = snapshot.conntrack.tracked;
+    for iface in Arc::make_mut(&mut snapshot.ifaces) {
+        for (family, _) in iface.family.iter_mut().zip(tracked).filter(|(_, tracked)| *tracked) {
+            family.left = Some(why.into());
+            family.left_egress = Some(why.into());
+        }
+    }
+}
+
+/// What holds under either snapshot: carried by both, and given to the worker first where one of them tracks.
+pub fn both(new: Carry, old: Carry) -> Carry {
+    let family = [0, 1].map(|family| new.family[family] && old.family[family]);
+    let tracked = [0, 1].map(|family| new.tracked[family] || old.tracked[family]);
+    Carry { family, tracked, ..new }
+}
+
+/// The box's own and broadcast addresses: the host routes of the local tables.
+pub fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for family in Family::ALL {
+        let fib = snapshot.fib(family);
+        for (_, table) in fib.tables.iter().filter(|(number, _)| *number == TABLE_LOCAL) {
+            let hosts = table.iter().filter(|(_, len, route)| {
+                *len == family.bits() && matches!(route.kind, RouteKind::Local | RouteKind::Broadcast)
+            });
+            addresses.extend(hosts.map(|(addr, _, _)| family.show(addr)));
+        }
+    }
+    addresses
+}

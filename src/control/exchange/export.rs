@@ -1,0 +1,185 @@
+//! From our table into the kernel's: behind the traffic, before a punt, and at the end.
+//!
+//! A copy in the kernel is liberal about windows, and as old as its last refresh. It is refreshed before it expires there,
+//! and when ours is to end much sooner than it: so that after `kill -9` the kernel keeps what is alive, and only that.
+
+use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
+use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
+use crate::table::conntrack::table::{Connection, Guard, Handle};
+use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, is_past};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// A copy is refreshed when it has less than this left, and ours more.
+const REFRESH_TICKS: Ticks = 30 * TICKS_PER_SECOND;
+
+/// ... or when ours ends so much sooner.
+const SOONER_TICKS: i32 = 60 * TICKS_PER_SECOND as i32;
+
+/// A copy that is used now must live at least so long.
+const FRESH_TICKS: Ticks = 5 * TICKS_PER_SECOND;
+
+/// Connections that one round walks past at least, and that one guard covers at most.
+const PIECE_MIN: u32 = 4096;
+
+/// The pause when the kernel's table is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+impl Exchange {
+    /// A round's part of the walk over our table.
+    pub(super) fn write_behind(&self, inner: &mut Inner) {
+        let piece = (self.table.capacity() / ROUNDS_PER_WALK).max(PIECE_MIN);
+        let mut walked = 0;
+        while walked < piece {
+            let next = self.export_piece(inner, |connection, now| wants(connection, now, Status::ASSURED));
+            walked += PIECE_MIN;
+            inner.cursor = next.unwrap_or(0);
+            if next.is_none() || Instant::now() < inner.not_before {
+                return;
+            }
+        }
+    }
+
+    /// All that is ours, assured ones first, in their last state.
+    pub(super) fn export_everything(&self, inner: &mut Inner, within: Duration) {
+        let end = Instant::now() + within;
+        for assured in [true, false] {
+            inner.cursor = 0;
+            loop {
+                let next = self.export_piece(inner, |connection, _| {
+                    connection.status().any(Status::ASSURED) == assured
+                });
+                let full = Instant::now() < inner.not_before;
+                match next {
+                    Some(next) if !full && Instant::now() < end => inner.cursor = next,
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// Exports those of a piece of our table that `wanted` names; where to go on.
+    fn export_piece(&self, inner: &mut Inner, wanted: impl Fn(&Connection<'_>, Ticks) -> bool) -> Option<u32> {
+        let now = now();
+        let Inner { link, handle, .. } = inner;
+        let guard = handle.pin();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut full = false;
+        let next = self.table.walk(inner.cursor, PIECE_MIN, &guard, |connection| {
+            let ours = !connection.marks().any(Marks::KERNEL) && !is_past(connection.deadline(), now);
+            if ours && !full && wanted(&connection, now) {
+                batch.push(connection);
+                if batch.len() == BATCH {
+                    full = !export(link, &batch, &self.counts, now);
+                    batch.clear();
+                }
+            }
+        });
+        full |= !export(link, &batch, &self.counts, now);
+        if full {
+            inner.not_before = Instant::now() + FULL_PAUSE;
+        }
+        next
+    }
+
+    /// An exporter for another thread, which must be of this network namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn exporter(self: &Arc<Self>) -> io::Result<Exporter> {
+        Ok(Exporter {
+            link: Ctnetlink::open(Arc::clone(&self.own))?,
+            handle: self.table.register(),
+            exchange: Arc::clone(self),
+        })
+    }
+}
+
+/// Makes the kernel know single connections, before their packets are punted.
+pub struct Exporter {
+    link: Ctnetlink,
+    handle: Handle,
+    exchange: Arc<Exchange>,
+}
+
+impl Exporter {
+    /// Returns when the kernel knows the connection with this original tuple, or refused it.
+    pub fn export(&mut self, original: &Tuple) {
+        let now = now();
+        let table = &self.exchange.table;
+        let guard: Guard<'_> = self.handle.pin();
+        let Some((connection, _)) = table.lookup(original, table.hash(original), now, &guard) else {
+            return;
+        };
+        let marks = connection.marks();
+        let fresh = marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
+        if !marks.any(Marks::KERNEL) && !fresh {
+            export(&mut self.link, &[connection], &self.exchange.counts, now);
+        }
+    }
+}
+
+/// Whether a connection's copy in the kernel is missing or old, if it has `status`.
+fn wants(connection: &Connection<'_>, now: Ticks, status: Status) -> bool {
+    if !connection.status().any(status) {
+        return false;
+    }
+    if !connection.marks().any(Marks::EXPORTED) {
+        return true;
+    }
+    let (ours, copys) = (connection.deadline(), connection.kernel_deadline());
+    let ahead = ours.wrapping_sub(copys) as i32;
+    ahead < -SOONER_TICKS || ahead > TICKS_PER_SECOND as i32 && left(copys, now) < REFRESH_TICKS
+}
+
+fn left(deadline: Ticks, now: Ticks) -> Ticks {
+    if is_past(deadline, now) {
+        0
+    } else {
+        deadline.wrapping_sub(now)
+    }
+}
+
+/// Enters what the kernel does not have, changes what it has; false if its table is full.
+fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts, now: Ticks) -> bool {
+    let (known, unknown): (Vec<_>, Vec<_>) = connections
+        .iter()
+        .map(|connection| (connection, connection.record()))
+        .partition(|(_, record)| record.marks.any(Marks::EXPORTED));
+    let (mut taken, mut gone, mut full) = (Vec::new(), Vec::new(), false);
+    // Marked first: when it ends meanwhile, its end is logged, and the copy deleted.
+    for (connection, _) in &unknown {
+        connection.set_marks(Marks::EXPORTED);
+    }
+    let records: Vec<Record> = unknown.iter().map(|(_, record)| record.clone()).collect();
+    let created = link.create(&records, now, |place, errno| match errno {
+        libc::EEXIST => taken.push(place),
+        _ => gone.push(place),
+    });
+    full |= created.is_err() || !gone.is_empty();
+    for &place in &gone {
+        unknown[place].0.clear_marks(Marks::EXPORTED);
+    }
+    counts.refused.fetch_add(gone.len() as u64, Relaxed);
+    counts
+        .exported
+        .fetch_add((records.len() - gone.len() - taken.len()) as u64, Relaxed);
+
+    let mut updated: Vec<(&Connection<'_>, Record)> = known;
+    updated.extend(taken.iter().map(|&place| unknown[place].clone()));
+    let records: Vec<Record> = updated.iter().map(|(_, record)| record.clone()).collect();
+    let mut lost = Vec::new();
+    let done = link.update(&records, now, |place, _| lost.push(place));
+    full |= done.is_err();
+    for &place in &lost {
+        // It expired there meanwhile: the next round enters it anew.
+        updated[place].0.clear_marks(Marks::EXPORTED);
+    }
+    counts.refreshed.fetch_add((records.len() - lost.len()) as u64, Relaxed);
+    for (connection, record) in unknown.iter().chain(&updated) {
+        connection.set_kernel_deadline(record.deadline);
+    }
+    !full
+}

@@ -1,0 +1,272 @@
+//! The exchange of connections with the kernel: one box, two tables that must not contradict each other.
+//!
+//! ```text
+//!  kernel's table --dump at the start--> import  \
+//!                 --events-------------> hear     +-> our table: KERNEL, and ADOPTABLE once it is established
+//!  our table --every assured one, within 2 s---> write behind --> kernel's table
+//!            --ended, or by `bypath conntrack`--> delete
+//!            --before a packet is punted--------> Exporter (the punt thread's own)
+//!            --at the end, before a family is left--> export_all
+//! ```
+//!
+//! What the kernel decided about stays the kernel's until it is established and a record can say all of it; then the first
+//! packet that walks to its transmit ring takes it over. A user's deletion in the kernel (an event with a socket's number)
+//! deletes ours; an expiry there does not, for we see the packets.
+//!
+//! Bounded: the kernel's nf_conntrack_max refuses what does not fit (counted, tried again a second later); events that were
+//! lost lead to another dump; a round walks a tenth of our table. Nothing is done while nothing is tracked.
+
+mod export;
+mod import;
+
+pub use export::Exporter;
+
+use super::connections::Subscribers;
+use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, Events, Heard, Own};
+use crate::packet::{Addr, Family};
+use crate::port::wait::{Waker, monotonic_ns, wait};
+use crate::table::Snapshot;
+use crate::table::conntrack::table::{Event, Handle, Table};
+use crate::table::conntrack::{Marks, Ticks, Tuple, ticks};
+use arc_swap::ArcSwap;
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two rounds, unless there are events.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// Rounds for one walk over our table.
+const ROUNDS_PER_WALK: u32 = 10;
+
+/// Events that one round takes.
+const EVENTS_MAX: usize = 4096;
+
+/// Between two dumps that look for what events did not tell.
+const AUDIT_EVERY: Duration = Duration::from_secs(300);
+
+/// How long a dump may have to be tried again, at the start.
+const IMPORT_TRIES: usize = 3;
+
+/// What the exchange did so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections of the kernel that came into our table.
+    pub imported: AtomicU64,
+    /// ... that found no room in it.
+    pub left_out: AtomicU64,
+    /// Connections of ours that were entered in the kernel's table.
+    pub exported: AtomicU64,
+    /// ... whose copy there was brought up to date.
+    pub refreshed: AtomicU64,
+    /// ... that the kernel refused: its table is full.
+    pub refused: AtomicU64,
+    /// Copies that were deleted, because ours ended.
+    pub deleted: AtomicU64,
+    /// Connections of ours that a user deleted in the kernel.
+    pub deleted_by_user: AtomicU64,
+    /// Events were lost, and everything was read again.
+    pub overruns: AtomicU64,
+}
+
+/// Addresses of the box itself.
+pub type Local = HashSet<(Family, Addr)>;
+
+/// What the exchange's thread, control and the punt thread share.
+pub struct Exchange {
+    table: Arc<Table>,
+    local: ArcSwap<Local>,
+    subscribers: Arc<Subscribers>,
+    own: Arc<Own>,
+    /// What was done.
+    pub counts: Counts,
+    inner: Mutex<Option<Inner>>,
+    waker: Waker,
+    stop: AtomicBool,
+}
+
+/// What there is while something is tracked.
+struct Inner {
+    events: Events,
+    link: Ctnetlink,
+    handle: Handle,
+    /// Where the walk over our table goes on.
+    cursor: u32,
+    /// Not before then: the kernel's table was full.
+    not_before: Instant,
+    audited: Instant,
+    /// Events were lost.
+    lost: bool,
+}
+
+impl Exchange {
+    /// Nothing is tracked yet.
+    ///
+    /// # Errors
+    /// Where there is no eventfd.
+    pub fn new(table: Arc<Table>, subscribers: Arc<Subscribers>) -> io::Result<Self> {
+        Ok(Self {
+            table,
+            local: ArcSwap::default(),
+            subscribers,
+            own: Arc::default(),
+            counts: Counts::default(),
+            inner: Mutex::new(None),
+            waker: Waker::new()?,
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Says which addresses are the box's own: connections from or to them never pass us.
+    pub fn set_local(&self, local: Local) {
+        self.local.store(Arc::new(local));
+    }
+
+    /// To be called before `snapshot` is in force. When something begins to be tracked, what the kernel has is taken over
+    /// first; when nothing is any more, what we have is forgotten.
+    ///
+    /// # Errors
+    /// Where the kernel's table cannot be read: then nothing may be tracked here.
+    pub fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let tracked = snapshot.conntrack.tracked != [false; 2];
+        let mut inner = self.lock();
+        match (tracked, inner.is_some()) {
+            (true, false) => *inner = Some(self.begin()?),
+            (false, true) => {
+                *inner = None;
+                self.forget_all();
+            }
+            _ => return Ok(()),
+        }
+        self.waker.wake();
+        Ok(())
+    }
+
+    fn begin(&self) -> io::Result<Inner> {
+        // Listen first: what changes during the dump is then heard of.
+        let mut inner = Inner {
+            events: Events::open(BUFFER_BYTES)?,
+            link: Ctnetlink::open(Arc::clone(&self.own))?,
+            handle: self.table.register(),
+            cursor: 0,
+            not_before: Instant::now(),
+            audited: Instant::now(),
+            lost: false,
+        };
+        let mut tries = 0;
+        while let Err(error) = self.import(&mut inner) {
+            tries += 1;
+            if tries == IMPORT_TRIES {
+                return Err(error);
+            }
+        }
+        Ok(inner)
+    }
+
+    fn forget_all(&self) {
+        let handle = self.table.register();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let guard = handle.pin();
+            from = self.table.walk(at, 4096, &guard, |connection| {
+                connection.clear_marks(Marks::EXPORTED);
+                self.table.remove(connection, &guard);
+            });
+        }
+    }
+
+    /// Brings all that is ours into the kernel's table, as it is now; at most `within`.
+    pub fn export_all(&self, within: Duration) {
+        if let Some(inner) = &mut *self.lock() {
+            self.delete_ended(inner);
+            self.export_everything(inner, within);
+        }
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.stop.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// Keeps the tables in step, until [`stop`](Self::stop). A thread of its own runs it.
+    pub fn run(&self) {
+        while !self.stop.load(Relaxed) {
+            let fds = self.lock().as_ref().map(|inner| inner.events.as_raw_fd());
+            wait(
+                fds.into_iter().chain([self.waker.as_raw_fd()]),
+                ROUND.as_millis() as u32,
+            );
+            self.waker.drain();
+            if let Some(inner) = &mut *self.lock() {
+                self.round(inner);
+            }
+        }
+    }
+
+    fn round(&self, inner: &mut Inner) {
+        self.hear(inner);
+        if inner.lost || inner.audited.elapsed() >= AUDIT_EVERY {
+            self.counts.overruns.fetch_add(u64::from(inner.lost), Relaxed);
+            inner.lost = self.import(inner).is_err();
+            inner.audited = Instant::now();
+        }
+        self.delete_ended(inner);
+        if !self.table.is_empty() && Instant::now() >= inner.not_before {
+            self.write_behind(inner);
+        }
+    }
+
+    fn hear(&self, inner: &mut Inner) {
+        let now = now();
+        for _ in 0..EVENTS_MAX {
+            let Inner { events, handle, .. } = inner;
+            match events.read(now, |event| self.take_in(handle, &event, now)) {
+                Ok(Heard::Some) => {}
+                Ok(Heard::Nothing) => return,
+                Ok(Heard::Overrun) | Err(_) => {
+                    inner.lost = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells subscribers what happened to ours, and deletes the kernel's copies of what ended.
+    fn delete_ended(&self, inner: &mut Inner) {
+        let now = now();
+        let mut ended: Vec<Tuple> = Vec::new();
+        while let Some((event, record)) = self.table.log.pop() {
+            if event == Event::Destroy && record.marks.any(Marks::EXPORTED) {
+                ended.push(record.original);
+            }
+            if self.table.log.is_watched() {
+                let word = match event {
+                    Event::New => "new",
+                    Event::Update => "update",
+                    Event::Destroy => "destroy",
+                };
+                let anybody = self.subscribers.tell(word, &record, now, false);
+                self.table.log.watch(anybody);
+            }
+        }
+        // What found no room in the log stays in the kernel until it expires there.
+        self.table.log.take_lost();
+        let mut gone = 0;
+        let done = inner.link.delete(&ended, |_, _| gone += 1);
+        if done.is_ok() {
+            self.counts.deleted.fetch_add(ended.len() as u64 - gone, Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> Ticks {
+    ticks(monotonic_ns())
+}

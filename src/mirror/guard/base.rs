@@ -1,0 +1,144 @@
+//! A base chain of nf_tables: where it is hooked, and what of it could stand in the path of a forwarded packet.
+//!
+//! As net/netfilter/nf_tables_api.c (nf_tables_fill_chain_info, nft_chain_parse_hook). Nothing jumps to a base chain, so
+//! its use count is its rules; devices of a chain on devices are names, or prefixes since Linux 6.17.
+
+use super::super::nlattr::{Attrs, get_be32, get_str};
+use super::nft::{
+    NF_INET_INGRESS, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, text, word,
+};
+use crate::table::filter::FilterVerdict;
+
+const NF_INET_FORWARD: u32 = 2;
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+/// NFT_CHAIN_HW_OFFLOAD.
+const HW_OFFLOAD: u32 = 2;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct BaseChain {
+    pub(super) family: u8,
+    pub(super) hook: u32,
+    pub(super) priority: i32,
+    pub(super) table: String,
+    pub(super) name: String,
+    pub(super) policy: FilterVerdict,
+    /// Names of devices, or prefixes with a `*`, of a chain on devices.
+    pub(super) devices: Vec<String>,
+    /// What and where it is, for an operator.
+    pub(super) text: String,
+    /// What of the chain itself, beside its rules, is not carried.
+    strange: Option<&'static str>,
+}
+
+/// What a chain is to a forwarded packet.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// Nothing.
+    Harmless,
+    /// It stands in the path.
+    InPath(BaseChain),
+}
+
+impl BaseChain {
+    /// Reads a chain (`nft_chain_attributes`) of a table that is not dormant.
+    pub(super) fn read(family: u8, attrs: &Attrs) -> Judged {
+        let Some((hook_attrs, hook)) = hook(attrs) else {
+            return Judged::Harmless;
+        };
+        let place = match (family, hook) {
+            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 0) => "prerouting",
+            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 1 | 3) | (NFPROTO_ARP | NFPROTO_BRIDGE, _) => {
+                return Judged::Harmless;
+            }
+            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, NF_INET_FORWARD) => "forward",
+            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 4) => "postrouting",
+            (NFPROTO_INET, NF_INET_INGRESS) | (NFPROTO_NETDEV, 0) => "ingress",
+            (NFPROTO_NETDEV, 1) => "egress",
+            _ => "an unknown hook",
+        };
+        let rules = attrs.find(6).and_then(get_be32).unwrap_or(1);
+        let policy = attrs.find(5).and_then(get_be32);
+        if rules == 0 && policy == Some(NF_ACCEPT) {
+            return Judged::Harmless;
+        }
+        let what = match rules {
+            0 => "policy drop".to_owned(),
+            1 => "1 rule".to_owned(),
+            n => format!("{n} rules"),
+        };
+        let [table, name] = [text(attrs, 1), text(attrs, 3)];
+        let flags = attrs.find(10).and_then(get_be32).unwrap_or(0);
+        let strange = match () {
+            () if text(attrs, 7) != "filter" => Some("another type than filter"),
+            () if attrs.find(8).is_some() => Some("a counter of its own"),
+            () if flags & HW_OFFLOAD != 0 => Some("hardware offload"),
+            () if !matches!(policy, Some(NF_ACCEPT | NF_DROP)) => Some("an unknown policy"),
+            () => None,
+        };
+        let mut text = format!(
+            "nft table {} {table}, chain {name}: base chain at {place} with {what}",
+            word(family)
+        );
+        if hook == NF_INET_FORWARD && family != NFPROTO_NETDEV {
+            text += &strange.map_or(String::new(), |strange| format!(" and {strange}"));
+        }
+        Judged::InPath(BaseChain {
+            family,
+            hook,
+            priority: hook_attrs.find(2).and_then(get_be32).unwrap_or(0) as i32,
+            table,
+            name,
+            policy: if policy == Some(NF_ACCEPT) {
+                FilterVerdict::Accept
+            } else {
+                FilterVerdict::Drop
+            },
+            devices: devices(&hook_attrs),
+            text,
+            strange,
+        })
+    }
+
+    /// What it is, if it is a chain of type nat of a family that is forwarded.
+    pub(super) fn nat(family: u8, attrs: &Attrs) -> Option<String> {
+        let (_, _) = hook(attrs)?;
+        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
+        (routed && text(attrs, 7) == "nat").then(|| {
+            let word = word(family);
+            format!(
+                "nft table {word} {}, chain {}: a chain of type nat",
+                text(attrs, 1),
+                text(attrs, 3)
+            )
+        })
+    }
+
+    /// Whether it is carried if its rules are.
+    pub(super) fn may_be_carried(&self) -> bool {
+        let routed = matches!(self.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
+        routed && self.hook == NF_INET_FORWARD && self.strange.is_none()
+    }
+
+    /// What names it in the kernel.
+    pub(super) fn key(&self) -> (u8, String, String) {
+        (self.family, self.table.clone(), self.name.clone())
+    }
+}
+
+/// The hook's attributes and number, of a base chain.
+fn hook<'a>(attrs: &Attrs<'a>) -> Option<(Attrs<'a>, u32)> {
+    let hook = Attrs(attrs.find(4)?);
+    let number = hook.find(1).and_then(get_be32)?;
+    Some((hook, number))
+}
+
+/// The devices of a hook: the first one stands alone, all of them in a list, newer kernels have prefixes.
+pub(super) fn devices(hook: &Attrs) -> Vec<String> {
+    let mut devices: Vec<_> = hook.find(3).map(get_str).into_iter().collect();
+    for (kind, name) in Attrs(hook.find(4).unwrap_or_default()) {
+        devices.push(if kind == 1 { get_str(name) } else { get_str(name) + "*" });
+    }
+    devices
+}

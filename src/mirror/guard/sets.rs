@@ -1,0 +1,126 @@
+//! Sets and objects of nf_tables: those that make the kernel track connections by being there, and the elements of those
+//! that a carried rule looks things up in (anonymous, constant, without intervals or times: nothing changes them but the
+//! commit that changes their rule).
+//!
+//! As net/netfilter/nf_tables_api.c (nf_tables_fill_set, nf_tables_fill_setelem, nf_tables_fill_obj_info).
+
+use super::super::nlattr::{Attrs, Request, get_be32};
+use super::super::nlsock::NlSock;
+use super::expr::{self, Tracks};
+use super::forward::Set;
+use super::nft::{GENMSG_LEN, Ruleset, SUBSYS, all, dump, text, word};
+use std::collections::HashSet;
+use std::io;
+
+const NEWSET: u16 = SUBSYS | 9;
+const GETSET: u16 = SUBSYS | 10;
+const NEWSETELEM: u16 = SUBSYS | 12;
+const GETSETELEM: u16 = SUBSYS | 13;
+const NEWOBJ: u16 = SUBSYS | 18;
+const GETOBJ: u16 = SUBSYS | 19;
+const SET_ANONYMOUS: u32 = 0x1;
+const SET_CONSTANT: u32 = 0x2;
+const SET_MAP: u32 = 0x8;
+const SET_TIMEOUT: u32 = 0x10;
+const SET_EVAL: u32 = 0x20;
+/// The most elements of a set that is looked up by a carried rule.
+const ELEMENTS_MAX: usize = 64;
+
+/// Family, table, set.
+pub(super) type SetKey = (u8, String, String);
+
+/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies.
+pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
+    dump(sock, all(GETOBJ), NEWOBJ, ruleset.generation, |family, m| {
+        let attrs = m.attrs(GENMSG_LEN);
+        // counter, quota, limit, tunnel, secmark
+        if !matches!(attrs.find(3).and_then(get_be32), Some(1 | 2 | 4 | 6 | 8)) {
+            let [table, object] = [text(&attrs, 1), text(&attrs, 2)];
+            ruleset.track(
+                family,
+                format!("nft table {} {table}, object {object}", word(family)),
+                false,
+            );
+        }
+    })
+}
+
+/// Sets whose elements carry an expression. Where the set itself does not say which, the elements tell; that can be only in
+/// sets that packets may fill and that never forget (a connlimit needs exactly those). The result is the plain ones, that
+/// a carried rule may use.
+pub(super) fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<HashSet<SetKey>> {
+    let mut plain = HashSet::new();
+    let mut ask = Vec::new();
+    dump(sock, all(GETSET), NEWSET, ruleset.generation, |family, m| {
+        let attrs = m.attrs(GENMSG_LEN);
+        let [table, set] = [text(&attrs, 1), text(&attrs, 2)];
+        let flags = attrs.find(3).and_then(get_be32).unwrap_or(0);
+        match element_tracking(&attrs, 17, 18) {
+            Some(tracks) => track(ruleset, family, &table, &set, tracks),
+            None if flags & (SET_EVAL | SET_TIMEOUT) == SET_EVAL => ask.push((family, table, set)),
+            None if flags & !SET_MAP == SET_ANONYMOUS | SET_CONSTANT => {
+                plain.insert((family, table, set));
+            }
+            None => {}
+        }
+    })?;
+    for (family, table, set) in ask {
+        let mut tracking = None;
+        dump_elements(sock, family, &table, &set, ruleset.generation, |element| {
+            tracking = expr::worst(
+                tracking
+                    .take()
+                    .into_iter()
+                    .chain(element_tracking(&Attrs(element), 7, 11)),
+            );
+        })?;
+        if let Some(tracks) = tracking {
+            track(ruleset, family, &table, &set, tracks);
+        }
+    }
+    Ok(plain)
+}
+
+/// The elements of a set; `None` if some are of a kind that is not carried, or they are too many.
+pub(super) fn elements(
+    sock: &mut NlSock,
+    (family, table): (u8, String),
+    set: &str,
+    generation: u32,
+) -> io::Result<Option<Set>> {
+    let (mut elements, mut count, mut carried) = (Set::new(), 0, true);
+    dump_elements(sock, family, &table, set, generation, |element| {
+        count += 1;
+        carried = carried && count <= ELEMENTS_MAX && elements.add(element);
+    })?;
+    Ok(carried.then_some(elements))
+}
+
+fn dump_elements(
+    sock: &mut NlSock,
+    family: u8,
+    table: &str,
+    set: &str,
+    generation: u32,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let request = Request::new(GETSETELEM, libc::NLM_F_DUMP as u16, &[family, 0, 0, 0]);
+    let request = request.attr_str(1, table).attr_str(2, set);
+    dump(sock, request, NEWSETELEM, generation, |_, m| {
+        let elements = Attrs(m.attrs(GENMSG_LEN).find(3).unwrap_or_default());
+        elements.for_each(|(_, element)| each(element));
+    })
+}
+
+fn track(ruleset: &mut Ruleset, family: u8, table: &str, set: &str, tracks: Tracks) {
+    let (plainly, name) = tracks.into_parts();
+    let what = format!("nft table {} {table}, set {set}: {name}", word(family));
+    ruleset.track(family, what, plainly);
+}
+
+/// What the expressions that a set or an element carries mean: one attribute for one, another for a list.
+fn element_tracking(attrs: &Attrs, one: u16, list: u16) -> Option<Tracks> {
+    let one = attrs.find(one).and_then(expr::tracking);
+    let list = attrs.find(list).and_then(expr::tracking_in_list);
+    expr::worst(one.into_iter().chain(list))
+}

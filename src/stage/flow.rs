@@ -1,0 +1,176 @@
+//! flow: the cached walk. What routing, forward, the filter and neighbor decided for an earlier packet of this connection,
+//! direction and state holds for this one too, and only the rewrite is left. These packets walk all boxes:
+//!
+//! - of a family that the kernel does not track, or of no connection: invalid, untracked, fragments, the first of each;
+//! - ICMP errors: they go the way of another packet;
+//! - of another state than the decision was made for (NEW, ESTABLISHED): rules may tell them apart;
+//! - whose decision is of another generation: something in the configuration changed;
+//! - or of another worker: its ways are its own;
+//! - that came in by another link than the one it was made for;
+//! - with IPv4 options or IPv6 extension headers;
+//! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
+//! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
+//!
+//! A decision is a word of the connection: the generation, the state, the worker and the number of a [`Way`] in this
+//! worker's table of them.
+//!
+//! ```text
+//!   63            26 25   24 23     16 15       0
+//!  | generation     | state | worker  | way      |       0: none, for generations count from 1
+//! ```
+
+use super::prerouting::{Of, Tracked};
+use crate::packet::{Flags, Parsed};
+use crate::table::conntrack::CtState;
+use crate::table::destination::Out;
+use crate::table::iface::IfaceIndex;
+use hashbrown::HashMap;
+
+/// The most ways out a worker knows in one generation: links times next hops. What has no place walks all boxes.
+const WAYS_MAX: usize = 1 << 14;
+
+/// A way through the box: in by a link, out to a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// The link of arrival.
+    pub iif: IfaceIndex,
+    /// All the rest.
+    pub out: Out,
+}
+
+/// A worker's ways of one generation.
+#[derive(Debug)]
+pub struct Ways {
+    worker: u8,
+    generation: u64,
+    ways: Vec<Way>,
+    numbers: HashMap<Way, u16, foldhash::fast::RandomState>,
+}
+
+impl Ways {
+    /// None, of worker `worker`. Workers beyond the 256th keep none.
+    pub fn new(worker: usize) -> Self {
+        let room = if worker > usize::from(u8::MAX) { 0 } else { WAYS_MAX };
+        Self {
+            worker: worker as u8,
+            generation: 0,
+            ways: Vec::with_capacity(room),
+            numbers: HashMap::with_capacity_and_hasher(room, Default::default()),
+        }
+    }
+
+    /// The way that `decision` names, if it holds for a packet of `state` in `generation`.
+    #[inline]
+    fn get(&self, decision: u64, state: CtState, generation: u64) -> Option<&Way> {
+        if self.generation != generation || decision >> 16 != self.head(state) {
+            return None;
+        }
+        self.ways.get(usize::from(decision as u16))
+    }
+
+    /// The decision for `way`, for packets of `state` in `generation`.
+    fn decision(&mut self, way: Way, state: CtState, generation: u64) -> Option<u64> {
+        if self.generation != generation {
+            self.generation = generation;
+            self.ways.clear();
+            self.numbers.clear();
+        }
+        let number = match self.numbers.get(&way) {
+            Some(&number) => number,
+            None if self.ways.len() < self.ways.capacity().min(WAYS_MAX) => {
+                let number = self.ways.len() as u16;
+                self.ways.push(way);
+                self.numbers.insert(way, number);
+                number
+            }
+            None => return None,
+        };
+        Some(self.head(state) << 16 | u64::from(number))
+    }
+
+    #[inline]
+    fn head(&self, state: CtState) -> u64 {
+        let state = match state {
+            CtState::ESTABLISHED => 1,
+            CtState::NEW => 2,
+            _ => 3,
+        };
+        self.generation << 10 | state << 8 | u64::from(self.worker)
+    }
+}
+
+/// The way out of `packet`, if it is decided.
+#[inline]
+pub fn current<'a>(
+    packet: &Parsed,
+    tracked: &Tracked<'_>,
+    iif: IfaceIndex,
+    generation: u64,
+    ways: &'a Ways,
+) -> Option<&'a Out> {
+    let Of::Connection(connection, direction) = &tracked.of else {
+        return None;
+    };
+    if tracked.state == CtState::RELATED || packet.flags.any(Flags::OPTIONS | Flags::EXTENSION) {
+        return None;
+    }
+    let way = ways.get(connection.decision(*direction), tracked.state, generation)?;
+    let fits = way.iif == iif && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
+    fits.then_some(&way.out)
+}
+
+/// Keeps what was decided for `packet`, for the next ones of its connection, direction and state.
+#[inline]
+pub fn keep(tracked: &Tracked<'_>, iif: IfaceIndex, out: &Out, generation: u64, ways: &mut Ways) {
+    let Of::Connection(connection, direction) = &tracked.of else {
+        return;
+    };
+    if tracked.state == CtState::RELATED {
+        return;
+    }
+    if let Some(decision) = ways.decision(Way { iif, out: *out }, tracked.state, generation) {
+        connection.set_decision(*direction, decision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(iif: u16) -> Way {
+        Way {
+            iif: IfaceIndex(iif),
+            out: Out::default(),
+        }
+    }
+
+    #[test]
+    fn a_decision_holds_for_its_state_generation_and_worker() {
+        let (mut ways, other) = (Ways::new(3), Ways::new(4));
+        let decision = ways.decision(way(7), CtState::ESTABLISHED, 9).unwrap();
+        assert_eq!(ways.get(decision, CtState::ESTABLISHED, 9), Some(&way(7)));
+        assert_eq!(ways.get(decision, CtState::NEW, 9), None);
+        assert_eq!(ways.get(decision, CtState::ESTABLISHED, 10), None);
+        assert_eq!(other.get(decision, CtState::ESTABLISHED, 9), None);
+        assert_eq!(
+            ways.decision(way(7), CtState::ESTABLISHED, 9),
+            Some(decision),
+            "known ways keep their number"
+        );
+        ways.decision(way(8), CtState::ESTABLISHED, 10).unwrap();
+        assert_eq!(
+            ways.get(decision, CtState::ESTABLISHED, 9),
+            None,
+            "a generation's ways end with it"
+        );
+        assert_eq!(ways.get(decision, CtState::ESTABLISHED, 10), None);
+    }
+
+    #[test]
+    fn ways_are_bounded() {
+        let mut ways = Ways::new(0);
+        let given = (0..u16::MAX).filter(|&n| ways.decision(way(n), CtState::NEW, 1).is_some());
+        assert_eq!(given.count(), WAYS_MAX);
+        assert!(ways.decision(way(3), CtState::NEW, 1).is_some());
+    }
+}

@@ -1,0 +1,36 @@
+//! postrouting: the packet has survived, and so does the connection that it begins (__nf_conntrack_confirm). From here on
+//! every worker finds it.
+//!
+//! Another worker may have confirmed the same tuples meanwhile: then this packet comes second, and walks again.
+
+use super::prerouting::{Of, Tracked, Tracking};
+use crate::packet::{DropReason, Step, Verdict};
+use crate::table::conntrack::table::{Event, Refused};
+use std::ops::ControlFlow::Continue;
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It is in the table, or was.
+    Yes,
+    /// Another one has its tuples.
+    Clash,
+}
+
+/// Puts a connection that begins with this packet into the table.
+#[inline]
+pub fn confirm(tracked: &Tracked<'_>, tracking: &Tracking<'_>) -> Step<Confirmed> {
+    let Of::Unconfirmed(record) = &tracked.of else {
+        return Continue(Confirmed::Yes);
+    };
+    match tracking.table.insert(record, tracking.now, tracking.guard) {
+        Ok(connection) => {
+            if tracking.table.log.is_watched() {
+                tracking.table.log.push(Event::New, connection.record());
+            }
+            Continue(Confirmed::Yes)
+        }
+        Err(Refused::Clash) => Continue(Confirmed::Clash),
+        Err(Refused::Full) => Verdict::drop(DropReason::ConntrackFull),
+    }
+}

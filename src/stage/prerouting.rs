@@ -1,0 +1,395 @@
+//! prerouting: which connection is this packet of, and what does it do to it? nf_conntrack_in of
+//! net/netfilter/nf_conntrack_core.c, for the families that the kernel tracks.
+//!
+//! ```text
+//!  fragment? ------------------------------> punt: only the kernel reassembles
+//!  ICMP error? -> the packet inside: known? -> RELATED | INVALID
+//!  lookup -- found, the kernel's own ------> punt
+//!         |- found -> tracker -> commit ---> NEW | ESTABLISHED | INVALID
+//!         \- none  -> tracker -------------> NEW, unconfirmed: on the stack until postrouting | INVALID
+//! ```
+//!
+//! A new connection leaves nothing behind unless its packet survives: the [`Record`] is the packet's own until
+//! [`postrouting`](super::postrouting) confirms it. What a packet does to a connection that is there is kept at once, as in
+//! the kernel, whatever becomes of the packet. Two workers may advance one connection at a time: the loser of the commit
+//! computes anew, at most [`COMMITS_MAX`] times.
+//!
+//! A packet that ends in a punt takes its connection along: see [`leave`].
+
+use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
+use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash};
+use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
+use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::wire::Protocol;
+use std::ops::ControlFlow::Continue;
+
+/// Commits of one packet before it is given up, counted. Each lost one means that another worker advanced the connection.
+const COMMITS_MAX: u32 = 64;
+
+/// How long a connection that was punted before it was confirmed stays known as the kernel's, unless the kernel tells of it:
+/// time for its event to arrive, with room.
+const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
+
+/// The only zone there is so far.
+const ZONE: u16 = 0;
+
+/// What tracking needs, the same for all packets of a burst.
+#[derive(Clone, Copy)]
+pub struct Tracking<'a> {
+    /// The connections.
+    pub table: &'a Table,
+    /// Keeps what a lookup found.
+    pub guard: &'a Guard<'a>,
+    /// How.
+    pub config: &'a Config,
+    /// The burst's time.
+    pub now: Ticks,
+}
+
+/// A packet's tuple and where the table has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The tuple.
+    pub tuple: Tuple,
+    /// Its place.
+    pub hash: TupleHash,
+}
+
+/// A packet and its connection.
+pub struct Tracked<'a> {
+    /// What `ct state` says.
+    pub state: CtState,
+    /// The connection, if there is one.
+    pub of: Of<'a>,
+}
+
+/// Whose a packet is.
+pub enum Of<'a> {
+    /// Nobody's: invalid, or untracked.
+    Nothing,
+    /// A connection's.
+    Connection(Connection<'a>, Direction),
+    /// That of a connection that begins with it.
+    Unconfirmed(Record),
+}
+
+impl Tracked<'_> {
+    const INVALID: Self = Tracked {
+        state: CtState::INVALID,
+        of: Of::Nothing,
+    };
+    const UNTRACKED: Self = Tracked {
+        state: CtState::UNTRACKED,
+        of: Of::Nothing,
+    };
+}
+
+/// The packet's key, and the first look at where the table has it.
+#[inline]
+pub fn key(packet: &Parsed, bytes: &[u8], table: &Table) -> Option<Key> {
+    let tuple = tracker::tuple(packet, bytes, ZONE)?;
+    let hash = table.hash(&tuple);
+    table.prefetch_bucket(hash);
+    Some(Key { tuple, hash })
+}
+
+/// Finds or begins the connection of the packet with `key`, and advances it.
+#[inline]
+pub fn track<'a>(
+    packet: &Parsed,
+    frame: &Frame,
+    key: Option<&Key>,
+    tracking: &Tracking<'a>,
+    leaving: &mut Option<Tuple>,
+) -> Step<Tracked<'a>> {
+    let bytes = frame.bytes();
+    if packet.flags.any(Flags::FRAGMENT) {
+        return fragment(packet, key, tracking, leaving);
+    }
+    let is_icmp = packet.proto == Protocol::ICMP.0 || packet.proto == Protocol::ICMPV6.0;
+    if is_icmp && let Some(tracked) = icmp_error(packet, bytes, tracking)? {
+        return Continue(tracked);
+    }
+    let Some(key) = key else {
+        return Continue(Tracked::INVALID);
+    };
+    if !tracker::is_carried(packet.proto) {
+        kernel_owned(&key.tuple, tracking);
+        return Verdict::punt(PuntReason::KernelConnection);
+    }
+    let found = tracking
+        .table
+        .lookup(&key.tuple, key.hash, tracking.now, tracking.guard);
+    if let Some((connection, direction)) = found {
+        match advance(packet, bytes, &connection, direction, tracking)? {
+            Advanced::To(state) => {
+                return Continue(Tracked {
+                    state,
+                    of: Of::Connection(connection, direction),
+                });
+            }
+            Advanced::Invalid => return Continue(Tracked::INVALID),
+            Advanced::Reopened => {
+                tracking.table.remove(connection, tracking.guard);
+            }
+        }
+    }
+    begin(packet, bytes, key, tracking)
+}
+
+/// What became of a connection.
+enum Advanced {
+    /// It goes on; the packet is of this state.
+    To(CtState),
+    /// The packet is not part of it.
+    Invalid,
+    /// It was over, and the packet begins it anew.
+    Reopened,
+}
+
+/// Advances a connection that is in the table by one packet.
+#[inline]
+fn advance(
+    packet: &Parsed,
+    bytes: &[u8],
+    connection: &Connection<'_>,
+    direction: Direction,
+    tracking: &Tracking<'_>,
+) -> Step<Advanced> {
+    let marks = connection.marks();
+    if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
+        // It is in use; what the kernel told of its end, if anything, is later.
+        if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
+            connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+        }
+        return Verdict::punt(PuntReason::KernelConnection);
+    }
+    let status = connection.status();
+    let state = state_of(status, direction);
+    for _ in 0..COMMITS_MAX {
+        let (version, proto) = connection.proto();
+        let view = View {
+            confirmed: true,
+            status,
+            left: connection.deadline().wrapping_sub(tracking.now),
+            proto,
+        };
+        match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
+            Outcome::Valid(update) => {
+                if update.proto != proto && !connection.commit(version, &update.proto) {
+                    continue;
+                }
+                let changed =
+                    tracker::state_word(packet.proto, &proto) != tracker::state_word(packet.proto, &update.proto);
+                keep(connection, direction, status, &update, changed, packet, tracking);
+                return Continue(Advanced::To(state));
+            }
+            Outcome::Invalid(kept) => {
+                if let Some((kept, timeout)) = kept {
+                    if kept != proto && !connection.commit(version, &kept) {
+                        continue;
+                    }
+                    if let Some(timeout) = timeout {
+                        connection.refresh(tracking.now.wrapping_add(timeout));
+                    }
+                }
+                return Continue(Advanced::Invalid);
+            }
+            Outcome::Reopen => return Continue(Advanced::Reopened),
+        }
+    }
+    Verdict::drop(DropReason::ConntrackBusy)
+}
+
+/// The state of a packet in `direction` (resolve_normal_ct).
+#[inline]
+fn state_of(status: Status, direction: Direction) -> CtState {
+    if direction == Direction::Reply || status.any(Status::SEEN_REPLY) {
+        CtState::ESTABLISHED
+    } else if status.any(Status::EXPECTED) {
+        CtState::RELATED
+    } else {
+        CtState::NEW
+    }
+}
+
+/// Timeout, status and counters after a valid packet.
+#[inline]
+fn keep(
+    connection: &Connection<'_>,
+    direction: Direction,
+    status: Status,
+    update: &Update,
+    changed: bool,
+    packet: &Parsed,
+    tracking: &Tracking<'_>,
+) {
+    if let Some(timeout) = update.timeout
+        && !status.any(Status::FIXED_TIMEOUT)
+    {
+        connection.refresh(tracking.now.wrapping_add(timeout));
+    }
+    let reply = match direction {
+        Direction::Original => Status(0),
+        Direction::Reply => Status::SEEN_REPLY,
+    };
+    let wanted = update.set | reply;
+    let news = wanted.0 & !status.0 != 0;
+    if news {
+        connection.set_status(wanted);
+    }
+    if tracking.config.acct {
+        connection.count(direction, packet.l3_len().into());
+    }
+    if (news || changed) && tracking.table.log.is_watched() {
+        tracking.table.log.push(Event::Update, connection.record());
+    }
+    if update.kill {
+        tracking.table.remove(*connection, tracking.guard);
+    }
+}
+
+/// A connection that is not in the table: one that begins, or a packet that is part of none.
+#[inline(never)]
+fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) -> Step<Tracked<'a>> {
+    // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
+    let family = packet.family as usize;
+    if packet.proto == Protocol::TCP.0 && !tracking.config.alone[family] && !is_syn(packet, bytes) {
+        return Verdict::punt(PuntReason::KernelConnection);
+    }
+    let Some(reply) = key.tuple.invert() else {
+        return Continue(Tracked::INVALID);
+    };
+    let view = View {
+        confirmed: false,
+        status: Status(0),
+        left: 0,
+        proto: [0; 7],
+    };
+    let original = Direction::Original;
+    match tracker::track(packet, bytes, &view, original, tracking.config, tracking.now) {
+        Outcome::Valid(update) => {
+            let mut record = Record {
+                original: key.tuple,
+                reply,
+                status: update.set | Status::CONFIRMED,
+                marks: Marks(0),
+                deadline: tracking.now.wrapping_add(update.timeout.unwrap_or(0)),
+                mark: 0,
+                proto: update.proto,
+                counters: Default::default(),
+            };
+            if tracking.config.acct {
+                record.counters[0].packets = 1;
+                record.counters[0].bytes = u64::from(packet.l3_len());
+            }
+            Continue(Tracked {
+                state: CtState::NEW,
+                of: Of::Unconfirmed(record),
+            })
+        }
+        Outcome::Invalid(_) | Outcome::Reopen => Continue(Tracked::INVALID),
+    }
+}
+
+/// Whether a TCP packet has SYN and not ACK.
+fn is_syn(packet: &Parsed, bytes: &[u8]) -> bool {
+    const FLAGS_AT: usize = 13;
+    let flags = bytes.get(usize::from(packet.l4) + FLAGS_AT).copied().unwrap_or(0);
+    flags & 0x12 == 0x02
+}
+
+/// An ICMP error is RELATED to the connection of the packet inside it; `None` for other ICMP.
+#[inline(never)]
+fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Step<Option<Tracked<'a>>> {
+    let about = match tracker::icmp_error(packet, bytes, tracking.config, ZONE) {
+        IcmpError::None => return Continue(None),
+        IcmpError::Invalid => return Continue(Some(Tracked::INVALID)),
+        IcmpError::Untracked => return Continue(Some(Tracked::UNTRACKED)),
+        IcmpError::About(tuple) => tuple,
+    };
+    let hash = tracking.table.hash(&about);
+    let Some((connection, direction)) = tracking.table.lookup(&about, hash, tracking.now, tracking.guard) else {
+        // Of a connection that the kernel alone knows, it alone can say.
+        return match tracking.config.alone[packet.family as usize] {
+            true => Continue(Some(Tracked::INVALID)),
+            false => Verdict::punt(PuntReason::KernelConnection),
+        };
+    };
+    let marks = connection.marks();
+    if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
+        return Verdict::punt(PuntReason::KernelConnection);
+    }
+    if !tracker::error_agrees(packet, &connection.tuple(direction)) {
+        return Continue(Some(Tracked::INVALID));
+    }
+    Continue(Some(Tracked {
+        state: CtState::RELATED,
+        of: Of::Connection(connection, direction),
+    }))
+}
+
+/// Fragments are the kernel's, which reassembles them: that of a connection of ours takes it along. What a TCP connection
+/// sends that way we do not see, so its windows are taken up anew.
+#[inline(never)]
+fn fragment<'a>(
+    packet: &Parsed,
+    key: Option<&Key>,
+    tracking: &Tracking<'a>,
+    leaving: &mut Option<Tuple>,
+) -> Step<Tracked<'a>> {
+    let found = key.and_then(|key| {
+        tracking
+            .table
+            .lookup(&key.tuple, key.hash, tracking.now, tracking.guard)
+    });
+    if let Some((connection, _)) = found
+        && !connection.marks().any(Marks::KERNEL)
+    {
+        *leaving = Some(connection.tuple(Direction::Original));
+        if packet.proto == Protocol::TCP.0 {
+            let (version, proto) = connection.proto();
+            connection.commit(version, &tracker::tcp::forget_windows(&proto));
+        }
+    } else if let Some(key) = key {
+        kernel_owned(&key.tuple, tracking);
+    }
+    Verdict::punt(PuntReason::Fragment)
+}
+
+/// A packet of the kernel's connection got through: from now on it is ours.
+#[inline]
+pub fn adopt(tracked: &Tracked<'_>) {
+    if let Of::Connection(connection, _) = &tracked.of
+        && connection.marks().any(Marks::KERNEL)
+    {
+        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
+    }
+}
+
+/// A packet ends in a punt: the kernel has to know its connection first. One of ours is exported (`leaving` names it), and
+/// one that would have begun with it begins in the kernel, and is remembered as the kernel's.
+#[cold]
+pub fn leave(tracked: &Tracked<'_>, tracking: &Tracking<'_>, leaving: &mut Option<Tuple>) {
+    match &tracked.of {
+        Of::Nothing => {}
+        Of::Connection(connection, _) => *leaving = Some(connection.tuple(Direction::Original)),
+        Of::Unconfirmed(record) => kernel_owned(&record.original, tracking),
+    }
+}
+
+/// Remembers that the kernel decides about a connection. A full table forgets: then an answer may be taken for a beginning.
+fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
+    let Some(reply) = original.invert() else { return };
+    let record = Record {
+        original: *original,
+        reply,
+        status: Status(0),
+        marks: Marks(Marks::KERNEL),
+        deadline: tracking.now.wrapping_add(KERNEL_TICKS),
+        mark: 0,
+        proto: [0; 7],
+        counters: Default::default(),
+    };
+    let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
+}

@@ -1,0 +1,292 @@
+//! The hash: lines of eight slots, changed by compare-and-swap, two slots per connection.
+//!
+//! ```text
+//!  63        43 42         29 28         27          0
+//!  |  spilled  | fingerprint | direction | index + 1 |       0 in the low 43 bits: empty
+//! ```
+//!
+//! A tuple's home is one line (any number of lines: the hash is multiplied by it, and the upper half of the product taken).
+//! Where that is full, the slot goes into one of seven lines nearby, at growing distances within the same page or the next. How
+//! many slots of a home lie in each of those seven is counted in the home's first slot (`spilled`, 3 bits each): so a
+//! lookup reads the home only, unless something did spill, and then only the lines that have something. No tombstones: a counter goes down when its slot is cleared. With
+//! 2.5 slots per connection a table filled to the last connection spills a quarter of its slots, a table half full one in a
+//! hundred. What bounds it: eight lines; where all are full, the insertion evicts early-drop style or is refused (one in
+//! a thousand, of a table that is full anyway).
+//!
+//! Only the thread that inserts or ends a connection writes its slots; the counters are another's business too. So a slot
+//! is taken by compare-and-swap and cleared by a store, in the first of a line by an AND that leaves the counters.
+
+use super::hash::TupleHash;
+use super::memory::Memory;
+use super::sync::{AtomicU64, Ordering, fence, prefetch};
+use crate::table::conntrack::Direction;
+use Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// Slots of a line. Loom gets a smaller world with the same laws.
+const SLOTS: usize = if cfg!(loom) { 2 } else { 8 };
+/// Where a home's slots go when it is full: so many lines on.
+const DISTANCES: &[usize] = if cfg!(loom) { &[1] } else { &[1, 3, 6, 10, 15, 21, 28] };
+/// So that all these are different lines.
+const LINES_MIN: usize = if cfg!(loom) { 2 } else { 32 };
+
+const INDEX: u64 = (1 << 28) - 1;
+const DIRECTION: u64 = 1 << 28;
+const FINGERPRINT_SHIFT: u32 = 29;
+const FINGERPRINT: u64 = ((1 << 14) - 1) << FINGERPRINT_SHIFT;
+const SPILLED_SHIFT: u32 = 43;
+const SPILLED: u64 = !0 << SPILLED_SHIFT;
+/// Of each counter.
+const SPILLED_BITS: u32 = 3;
+const SPILLED_MAX: u64 = (1 << SPILLED_BITS) - 1;
+
+/// The largest number of entries that slots can name.
+pub const ENTRIES_MAX: u32 = INDEX as u32 - 1;
+
+#[repr(C, align(64))]
+#[cfg_attr(loom, derive(Default))]
+struct Line([AtomicU64; SLOTS]);
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Line>() == 64);
+
+#[cfg(not(loom))]
+mod zeroed {
+    // SAFETY: made of atomic integers only: zeros are a value, and they need no drop.
+    unsafe impl super::super::memory::Zeroed for super::Line {}
+}
+
+/// See the file's head.
+pub struct Buckets {
+    lines: Memory<Line>,
+}
+
+/// The part of a slot that a hash determines. Odd, so that an empty slot never matches.
+#[inline(always)]
+fn fingerprint(TupleHash(hash): TupleHash) -> u64 {
+    (hash << FINGERPRINT_SHIFT & FINGERPRINT) | 1 << FINGERPRINT_SHIFT
+}
+
+#[inline(always)]
+fn named(slot: u64) -> (u32, Direction) {
+    let direction = match slot & DIRECTION {
+        0 => Direction::Original,
+        _ => Direction::Reply,
+    };
+    (((slot & INDEX) as u32).wrapping_sub(1), direction)
+}
+
+fn spilled(home: u64, distance: usize) -> u64 {
+    home >> (SPILLED_SHIFT + SPILLED_BITS * distance as u32) & SPILLED_MAX
+}
+
+fn one_spilled(distance: usize) -> u64 {
+    1 << (SPILLED_SHIFT + SPILLED_BITS * distance as u32)
+}
+
+impl Line {
+    #[inline(always)]
+    fn load(&self) -> [u64; SLOTS] {
+        self.0.each_ref().map(|slot| slot.load(Relaxed))
+    }
+
+    /// Puts a slot where one is empty.
+    fn place(&self, value: u64) -> bool {
+        self.0.iter().any(|slot| {
+            let mut old = slot.load(Relaxed);
+            while old & !SPILLED == 0 {
+                match slot.compare_exchange(old, old | value, AcqRel, Relaxed) {
+                    Ok(_) => return true,
+                    Err(now) => old = now,
+                }
+            }
+            false
+        })
+    }
+
+    fn clear(&self, value: u64) -> bool {
+        let Some(at) = self.load().iter().position(|slot| slot & !SPILLED == value) else {
+            return false;
+        };
+        if at == 0 {
+            self.0[0].fetch_and(SPILLED, AcqRel);
+        } else {
+            self.0[at].store(0, Release);
+        }
+        true
+    }
+
+    /// One more slot of this home at that distance, unless there are too many to count.
+    fn spill(&self, distance: usize) -> bool {
+        let mut old = self.0[0].load(Relaxed);
+        while spilled(old, distance) < SPILLED_MAX {
+            match self.0[0].compare_exchange(old, old + one_spilled(distance), AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
+    fn unspill(&self, distance: usize) {
+        self.0[0].fetch_sub(one_spilled(distance), AcqRel);
+    }
+}
+
+impl Buckets {
+    /// Lines for `slots` slots.
+    pub fn new(slots: usize) -> Buckets {
+        Buckets {
+            lines: Memory::zeroed((slots / SLOTS).max(LINES_MIN)),
+        }
+    }
+
+    /// What they take.
+    pub fn bytes(&self) -> usize {
+        self.lines.bytes()
+    }
+
+    #[inline(always)]
+    fn home_of(&self, TupleHash(hash): TupleHash) -> usize {
+        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
+    }
+
+    fn line_at(&self, home: usize, distance: usize) -> &Line {
+        let at = home + DISTANCES[distance];
+        &self.lines[if at < self.lines.len() {
+            at
+        } else {
+            at - self.lines.len()
+        }]
+    }
+
+    /// Asks for the home of a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: TupleHash) {
+        prefetch(&self.lines[self.home_of(hash)]);
+    }
+
+    /// Hands each entry that may have that hash to `each`, until it answers.
+    #[inline(always)]
+    pub fn find<T>(&self, hash: TupleHash, mut each: impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
+        let key = fingerprint(hash);
+        let at = self.home_of(hash);
+        let home = self.lines[at].load();
+        if let Some(found) = find_in(&home, key, &mut each) {
+            return Some(found);
+        }
+        if home[0] & SPILLED == 0 {
+            return None;
+        }
+        self.find_spilled(at, home[0], key, each)
+    }
+
+    #[inline(never)]
+    fn find_spilled<T>(
+        &self,
+        at: usize,
+        home: u64,
+        key: u64,
+        mut each: impl FnMut(u32, Direction) -> Option<T>,
+    ) -> Option<T> {
+        // A counter is up before its slot is placed: who has seen it sees that slot's line as it was then, or later.
+        fence(Acquire);
+        (0..DISTANCES.len())
+            .filter(|&distance| spilled(home, distance) > 0)
+            .find_map(|distance| find_in(&self.line_at(at, distance).load(), key, &mut each))
+    }
+
+    /// Places a slot for an entry; false if all lines where it may stand are full.
+    pub fn place(&self, hash: TupleHash, index: u32, direction: Direction) -> bool {
+        let value = value(hash, index, direction);
+        let at = self.home_of(hash);
+        let home = &self.lines[at];
+        if home.place(value) {
+            return true;
+        }
+        (0..DISTANCES.len()).any(|distance| {
+            let line = self.line_at(at, distance);
+            if line.load().iter().all(|slot| slot & !SPILLED != 0) || !home.spill(distance) {
+                return false;
+            }
+            let placed = line.place(value);
+            if !placed {
+                home.unspill(distance);
+            }
+            placed
+        })
+    }
+
+    /// Clears a slot that this thread, having inserted or ended the entry, is the only one to clear. Harmless if it was
+    /// never placed.
+    pub fn clear(&self, hash: TupleHash, index: u32, direction: Direction) {
+        let value = value(hash, index, direction);
+        let at = self.home_of(hash);
+        let home = &self.lines[at];
+        if home.clear(value) {
+            return;
+        }
+        let counters = home.0[0].load(Acquire);
+        for distance in (0..DISTANCES.len()).filter(|&distance| spilled(counters, distance) > 0) {
+            if self.line_at(at, distance).clear(value) {
+                home.unspill(distance);
+                return;
+            }
+        }
+    }
+
+    /// All entries that stand where one of that hash could, until `each` answers.
+    pub fn neighborhood<T>(&self, hash: TupleHash, mut each: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        let at = self.home_of(hash);
+        let others = (0..DISTANCES.len()).map(|distance| self.line_at(at, distance));
+        std::iter::once(&self.lines[at]).chain(others).find_map(|line| {
+            let slots = line.load();
+            fence(Acquire);
+            let taken = slots.into_iter().filter(|slot| slot & !SPILLED != 0);
+            taken.map(|slot| named(slot).0).find_map(&mut each)
+        })
+    }
+
+    /// Every slot that is taken: whether it can be found from `home_of` its hash is for the caller to say.
+    #[cfg(test)]
+    pub fn all(&self) -> Vec<(u32, Direction)> {
+        let slots = self.lines.iter().flat_map(|line| line.load());
+        slots.filter(|slot| slot & !SPILLED != 0).map(named).collect()
+    }
+
+    /// The sum of all counters.
+    #[cfg(test)]
+    pub fn spilled(&self) -> u64 {
+        let homes = self.lines.iter().map(|line| line.load()[0]);
+        homes
+            .map(|home| {
+                (0..DISTANCES.len())
+                    .map(|distance| spilled(home, distance))
+                    .sum::<u64>()
+            })
+            .sum()
+    }
+}
+
+fn value(hash: TupleHash, index: u32, direction: Direction) -> u64 {
+    let direction = if direction == Direction::Reply { DIRECTION } else { 0 };
+    fingerprint(hash) | direction | (u64::from(index) + 1)
+}
+
+#[inline(always)]
+fn find_in<T>(slots: &[u64; SLOTS], key: u64, each: &mut impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
+    // Without branches: which slot it is cannot be predicted.
+    let mut matching = 0u32;
+    for (n, slot) in slots.iter().enumerate() {
+        matching |= u32::from((slot ^ key) & FINGERPRINT == 0) << n;
+    }
+    while matching != 0 {
+        // Pairs with the release of `place`: the entry is seen as it was filled.
+        fence(Acquire);
+        let (index, direction) = named(slots[matching.trailing_zeros() as usize]);
+        if let Some(found) = each(index, direction) {
+            return Some(found);
+        }
+        matching &= matching - 1;
+    }
+    None
+}

@@ -1,0 +1,401 @@
+//! The walk of tracked traffic, in memory: what a packet does to its connection, what is left behind, and that the cached
+//! walk is the full walk. One side is a client behind d0, the other the far gateway behind d1.
+
+#[path = "box/mod.rs"]
+mod lab;
+
+use bypath::packet::{DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
+use bypath::port::MemPool;
+use bypath::stage::prerouting::Tracking;
+use bypath::stage::routing::Flows;
+use bypath::table::Snapshot;
+use bypath::table::conntrack::table::{Handle, Table};
+use bypath::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks};
+use bypath::table::filter::{Chain, Condition, FilterVerdict, Name, Rule};
+use bypath::table::iface::IfaceIndex;
+use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use std::sync::Arc;
+
+const CLIENT: u128 = 77;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// A box that tracks, and one worker's view of it.
+struct Tracker {
+    snapshot: Snapshot,
+    table: Table,
+    handle: Handle,
+    flows: Flows,
+    frame: Frame,
+    now: Ticks,
+}
+
+struct Watching;
+
+impl Observer for Watching {
+    const ON: bool = true;
+
+    fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
+
+/// Drops what is invalid, lets through what is established or comes in by d0, drops the rest.
+fn stateful() -> Arc<[Chain]> {
+    let rule = |conditions: Box<[Condition]>, verdict| Rule { conditions, verdict };
+    let state = |mask| Condition::State {
+        mask,
+        value: 0,
+        equal: false,
+    };
+    let d0 = Name {
+        bytes: (*b"d0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").into(),
+        equal: true,
+    };
+    let rules = [
+        rule([state(CtState::INVALID.0)].into(), FilterVerdict::Drop),
+        rule(
+            [state(CtState::ESTABLISHED.0 | CtState::RELATED.0)].into(),
+            FilterVerdict::Accept,
+        ),
+        rule([Condition::Iifname(d0)].into(), FilterVerdict::Accept),
+    ];
+    [Chain {
+        name: "table inet fw, chain forward".into(),
+        rules: rules.into(),
+        policy: FilterVerdict::Drop,
+    }]
+    .into()
+}
+
+impl Tracker {
+    fn new(filter: Arc<[Chain]>) -> Self {
+        let mut snapshot = lab::snapshot(1, lab::FAR);
+        for family in Family::ALL {
+            let client = lab::net(family, 0).0 | CLIENT;
+            snapshot
+                .neighbors
+                .insert(IfaceIndex(0), family, client, [2, 0, 0, 0, 9, 9]);
+        }
+        snapshot.filter = [filter.clone(), filter];
+        snapshot.conntrack = Arc::new(Config {
+            tracked: [true; 2],
+            alone: [true; 2],
+            ..Config::default()
+        });
+        let table = Table::new(1024);
+        let handle = table.register();
+        Self {
+            snapshot,
+            table,
+            handle,
+            flows: Flows::new(0, 4),
+            frame: MemPool::new(1, 2048, 256).take(1).remove(0),
+            now: 1000,
+        }
+    }
+
+    fn walk_with<O: Observer>(&mut self, port: u16, packet: &[u8], seen: &mut O) -> Verdict {
+        self.frame.fill(packet);
+        let guard = self.handle.pin();
+        let here = Here {
+            tracking: Some(Tracking {
+                table: &self.table,
+                guard: &guard,
+                config: &self.snapshot.conntrack,
+                now: self.now,
+            }),
+            ..Here::new(PortIndex(port), &self.snapshot)
+        };
+        self.flows.leaving = None;
+        walk(&mut self.frame, &here, &mut self.flows, seen)
+    }
+
+    fn walk(&mut self, port: u16, packet: &[u8]) -> Verdict {
+        self.walk_with(port, packet, &mut Unobserved)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let guard = self.handle.pin();
+        self.table.iter(&guard).map(|connection| connection.record()).collect()
+    }
+}
+
+/// A TCP or UDP packet between the client (behind d0) and the gateway, in the direction that `port` tells.
+fn packet(family: Family, port: u16, transport: &Transport) -> Vec<u8> {
+    use etherparse::PacketBuilder;
+    let client = lab::net(family, 0).0 | CLIENT;
+    let (src, dst) = match port {
+        0 => (client, lab::gateway(family)),
+        _ => (lab::gateway(family), client),
+    };
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(port as u8));
+    let ttl = transport.ttl;
+    let builder = match family {
+        Family::V4 => ethernet.ipv4((src as u32).to_be_bytes(), (dst as u32).to_be_bytes(), ttl),
+        Family::V6 => ethernet.ipv6(src.to_be_bytes(), dst.to_be_bytes(), ttl),
+    };
+    let (near, far) = (transport.port, 80);
+    let (sport, dport) = if port == 0 { (near, far) } else { (far, near) };
+    let body = vec![0x5a; transport.payload];
+    let mut bytes = Vec::new();
+    match transport.tcp {
+        None => builder.udp(sport, dport).write(&mut bytes, &body),
+        Some((flags, seq, ack)) => {
+            let mut tcp = builder.tcp(sport, dport, seq, 5000);
+            if flags & SYN != 0 {
+                tcp = tcp.syn();
+            }
+            if flags & ACK != 0 {
+                tcp = tcp.ack(ack);
+            }
+            tcp.write(&mut bytes, &body)
+        }
+    }
+    .expect("writing to a vector");
+    bytes
+}
+
+#[derive(Clone, Copy)]
+struct Transport {
+    port: u16,
+    ttl: u8,
+    payload: usize,
+    tcp: Option<(u8, u32, u32)>,
+}
+
+const UDP: Transport = Transport {
+    port: 5000,
+    ttl: 64,
+    payload: 18,
+    tcp: None,
+};
+
+fn tcp(flags: u8, seq: u32, ack: u32) -> Transport {
+    Transport {
+        tcp: Some((flags, seq, ack)),
+        payload: 0,
+        ..UDP
+    }
+}
+
+const OUT: Verdict = Verdict::Forward(PortIndex(1));
+const BACK: Verdict = Verdict::Forward(PortIndex(0));
+const FILTERED: Verdict = Verdict::Drop(DropReason::Filter);
+
+#[test]
+fn an_answer_passes_where_a_beginning_does_not() {
+    for family in Family::ALL {
+        let mut tracker = Tracker::new(stateful());
+        assert_eq!(tracker.walk(1, &packet(family, 1, &UDP)), FILTERED);
+        assert!(
+            tracker.records().is_empty(),
+            "what does not survive leaves nothing behind"
+        );
+        assert_eq!(tracker.walk(0, &packet(family, 0, &UDP)), OUT);
+        assert_eq!(tracker.records()[0].status, Status::CONFIRMED);
+        assert_eq!(tracker.walk(1, &packet(family, 1, &UDP)), BACK);
+        let record = &tracker.records()[0];
+        assert!(record.status.any(Status::SEEN_REPLY) && record.original.sport == 5000);
+        // A stream after two seconds: assured.
+        tracker.now += 300;
+        assert_eq!(tracker.walk(0, &packet(family, 0, &UDP)), OUT);
+        assert!(tracker.records()[0].status.any(Status::ASSURED));
+    }
+}
+
+#[test]
+fn a_tcp_connection_opens_and_what_is_out_of_its_window_is_invalid() {
+    let mut tracker = Tracker::new(stateful());
+    let v4 = |port, transport| packet(Family::V4, port, &transport);
+    assert_eq!(
+        tracker.walk(1, &v4(1, tcp(SYN | ACK, 900, 101))),
+        FILTERED,
+        "an answer to nothing"
+    );
+    assert_eq!(tracker.walk(0, &v4(0, tcp(SYN, 100, 0))), OUT);
+    assert_eq!(tracker.walk(1, &v4(1, tcp(SYN | ACK, 900, 101))), BACK);
+    assert_eq!(tracker.walk(0, &v4(0, tcp(ACK, 101, 901))), OUT);
+    assert!(tracker.records()[0].status.any(Status::ASSURED));
+    assert_eq!(
+        tracker.walk(0, &v4(0, tcp(ACK, 0x4000_0000, 901))),
+        FILTERED,
+        "far out of the window"
+    );
+    assert_eq!(tracker.walk(1, &v4(1, tcp(ACK, 901, 101))), BACK);
+}
+
+#[test]
+fn what_is_punted_takes_its_connection_along_and_what_would_begin_is_the_kernels() {
+    let mut tracker = Tracker::new(Arc::default());
+    let dying = Transport { ttl: 1, ..UDP };
+    let other = Transport { port: 6000, ..dying };
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &UDP)), OUT);
+    let original = tracker.records()[0].original;
+    let ttl = Verdict::Punt(PuntReason::TtlExceeded);
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &dying)), ttl);
+    assert_eq!(tracker.flows.leaving, Some(original), "it is exported first");
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &other)), ttl);
+    assert_eq!(tracker.flows.leaving, None);
+    let marked = tracker.records().iter().filter(|r| r.marks.any(Marks::KERNEL)).count();
+    assert_eq!(marked, 1);
+    let answer = Transport { ttl: 64, ..other };
+    let kernels = Verdict::Punt(PuntReason::KernelConnection);
+    assert_eq!(
+        tracker.walk(1, &packet(Family::V4, 1, &answer)),
+        kernels,
+        "its answer is the kernel's too"
+    );
+    // When the kernel said nothing for a while, the connection is nobody's.
+    tracker.now += 2000;
+    assert_eq!(tracker.walk(1, &packet(Family::V4, 1, &answer)), BACK);
+}
+
+#[test]
+fn where_the_kernel_forwards_too_it_decides_about_the_middle_of_a_connection() {
+    let mut tracker = Tracker::new(Arc::default());
+    let middle = packet(Family::V4, 0, &tcp(ACK, 100, 200));
+    assert_eq!(tracker.walk(0, &middle), OUT, "picked up");
+    let mut tracker = Tracker::new(Arc::default());
+    Arc::make_mut(&mut tracker.snapshot.conntrack).alone = [false; 2];
+    assert_eq!(tracker.walk(0, &middle), Verdict::Punt(PuntReason::KernelConnection));
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &tcp(SYN, 100, 0))), OUT);
+}
+
+#[test]
+fn a_full_table_drops_what_begins_only_if_all_others_are_worth_more() {
+    let mut tracker = Tracker::new(Arc::default());
+    let begin = |n: u16| packet(Family::V4, 0, &Transport { port: 1024 + n, ..UDP });
+    for n in 0..4096 {
+        assert_eq!(tracker.walk(0, &begin(n)), OUT, "unreplied ones make room");
+    }
+    assert_eq!(tracker.table.len(), tracker.table.capacity());
+    let guard = tracker.handle.pin();
+    for connection in tracker.table.iter(&guard) {
+        connection.set_status(Status::ASSURED | Status::SEEN_REPLY);
+    }
+    drop(guard);
+    assert_eq!(tracker.walk(0, &begin(5000)), Verdict::Drop(DropReason::ConntrackFull));
+    assert_eq!(tracker.table.len(), tracker.table.capacity());
+}
+
+#[test]
+fn established_connections_go_on_through_a_flood_of_syns() {
+    let mut tracker = Tracker::new(stateful());
+    let of = |port: u16, transport: Transport| Transport { port, ..transport };
+    let established = 1000..1500;
+    for port in established.clone() {
+        assert_eq!(
+            tracker.walk(0, &packet(Family::V4, 0, &of(port, tcp(SYN, 100, 0)))),
+            OUT
+        );
+        assert_eq!(
+            tracker.walk(1, &packet(Family::V4, 1, &of(port, tcp(SYN | ACK, 900, 101)))),
+            BACK
+        );
+        assert_eq!(
+            tracker.walk(0, &packet(Family::V4, 0, &of(port, tcp(ACK, 101, 901)))),
+            OUT
+        );
+    }
+    let mut passed = 0;
+    for port in 2000..60_000 {
+        passed += u32::from(tracker.walk(0, &packet(Family::V4, 0, &of(port, tcp(SYN, 1, 0)))) == OUT);
+        let port = established.start + port % 500;
+        assert_eq!(
+            tracker.walk(0, &packet(Family::V4, 0, &of(port, tcp(ACK, 101, 901)))),
+            OUT
+        );
+        assert_eq!(
+            tracker.walk(1, &packet(Family::V4, 1, &of(port, tcp(ACK, 901, 101)))),
+            BACK
+        );
+    }
+    let counts = tracker.table.counts();
+    println!("58,000 SYNs on a full table: {passed} passed, {counts:?}");
+    assert_eq!(tracker.table.len(), tracker.table.capacity());
+    assert!(counts.early_dropped > 50_000);
+}
+
+/// Random packets of few connections, configurations that change: the decision that a connection caches is what all boxes
+/// would decide.
+#[test]
+fn the_cached_walk_of_a_connection_is_the_full_walk() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (mut cached, mut full) = (Tracker::new(stateful()), Tracker::new(stateful()));
+    let (mut forwarded, mut dropped) = (0, 0);
+    for step in 0..200_000u32 {
+        if rng.random_ratio(1, 300) {
+            let mtu = rng.random_range(100..1500);
+            let up = rng.random_ratio(9, 10);
+            let filter = if rng.random_ratio(1, 4) {
+                Arc::default()
+            } else {
+                stateful()
+            };
+            for tracker in [&mut cached, &mut full] {
+                tracker.snapshot.generation += 1;
+                let iface = &mut Arc::make_mut(&mut tracker.snapshot.ifaces)[1];
+                (iface.mtu, iface.up) = ([mtu; 2], up);
+                tracker.snapshot.filter = [filter.clone(), filter.clone()];
+            }
+        }
+        let transport = Transport {
+            port: 5000 + rng.random_range(0..20),
+            ttl: if rng.random_ratio(1, 20) { 1 } else { 64 },
+            payload: rng.random_range(0..200),
+            tcp: rng.random::<bool>().then(|| {
+                let flags = [SYN, SYN | ACK, ACK, ACK, ACK, ACK];
+                let seq = 100 + rng.random_range(0..2000);
+                (flags[rng.random_range(0..6)], seq, 100 + rng.random_range(0..2000))
+            }),
+        };
+        let port = rng.random_range(0..2);
+        let family = if rng.random() { Family::V4 } else { Family::V6 };
+        let bytes = packet(family, port, &transport);
+        for tracker in [&mut cached, &mut full] {
+            tracker.now = 1000 + step / 10;
+        }
+        let by_decision = cached.walk(port, &bytes);
+        let by_boxes = full.walk_with(port, &bytes, &mut Watching);
+        assert_eq!(by_decision, by_boxes, "step {step}");
+        assert_eq!(cached.frame.bytes(), full.frame.bytes(), "step {step}");
+        assert_eq!(cached.flows.leaving, full.flows.leaving, "step {step}");
+        forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
+        dropped += u32::from(by_decision == FILTERED);
+    }
+    assert!(
+        forwarded > 50_000 && dropped > 10_000,
+        "{forwarded} forwarded, {dropped} dropped"
+    );
+    let key = |record: &Record| {
+        (
+            record.original.family as u8,
+            record.original.proto,
+            record.original.sport,
+        )
+    };
+    let sorted = |tracker: &Tracker| {
+        let mut records = tracker.records();
+        records.sort_by_key(key);
+        records
+    };
+    assert_eq!(sorted(&cached), sorted(&full));
+}
+
+#[test]
+fn directions_are_told_apart() {
+    let mut tracker = Tracker::new(Arc::default());
+    Arc::make_mut(&mut tracker.snapshot.conntrack).acct = true;
+    for (port, times) in [(0, 3), (1, 2)] {
+        for _ in 0..times {
+            assert!(matches!(
+                tracker.walk(port, &packet(Family::V4, port, &UDP)),
+                Verdict::Forward(_)
+            ));
+        }
+    }
+    let counters = tracker.records()[0].counters;
+    assert_eq!(counters[Direction::Original as usize].packets, 3);
+    assert_eq!(counters[Direction::Reply as usize].packets, 2);
+    assert_eq!(counters[0].bytes, 3 * 46);
+}
