@@ -48,6 +48,9 @@ const EVENTS_MAX: usize = 4096;
 /// Between two dumps that look for what events did not tell.
 const AUDIT_EVERY: Duration = Duration::from_secs(300);
 
+/// How long handing connections back to the kernel may take when nothing is tracked any more.
+const HAND_BACK: Duration = Duration::from_millis(300);
+
 /// How long a dump may have to be tried again, at the start.
 const IMPORT_TRIES: usize = 3;
 
@@ -135,7 +138,11 @@ impl Exchange {
         let mut inner = self.lock();
         match (tracked, inner.is_some()) {
             (true, false) => *inner = Some(self.begin()?),
+            // In the kernel's table they go on until they expire, and are there again when tracking begins again.
             (false, true) => {
+                if let Some(inner) = &mut *inner {
+                    self.export_everything(inner, HAND_BACK);
+                }
                 *inner = None;
                 self.forget_all();
             }
