@@ -422,7 +422,11 @@ fn jiffies_are_calibrated() {
 fn fails_open(how: Attach, mode: AttachedMode) {
     let lab = Lab::new();
     let (near, far) = (Packets::on(lab.ifindex), Packets::on(lab.far));
-    lab.set(|port| port.generic = mode == AttachedMode::Generic);
+    // Which queue a frame takes is by a hash with a seed of this boot: all four are the live worker's.
+    for slot in 10..14 {
+        lab.steer.set_slot(slot, lab._sockets[0].fd(), LIVE).unwrap();
+    }
+    lab.set(|port| (port.queues, port.generic) = (4, mode == AttachedMode::Generic));
     let link = lab.steer.attach(lab.ifindex, how).unwrap();
     assert_eq!(link.mode, mode);
     assert!(matches!(lab.steer.attach(lab.ifindex, how), Err(AttachError::Busy)));
