@@ -18,7 +18,6 @@
 mod address;
 mod conntrack;
 pub mod ctnetlink;
-pub mod ctnetlink;
 mod dumps;
 mod exceptions;
 mod fibs;
