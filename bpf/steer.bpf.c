@@ -10,7 +10,8 @@
  * once the heartbeat of the queue's worker is too old, goes to the kernel as if bypath was not there. The checks that
  * mirror the kernel (ip_rcv_core and ip_route_input_slow in net/ipv4, ip6_rcv_core and ip6_forward in net/ipv6) need not
  * be complete, for the worker checks again: they spare the worker what it would punt anyway. The IPv4 header checksum is
- * the worker's.
+ * the worker's. Where connections are tracked, what the kernel does better for a connection of the worker's (options, a TTL
+ * used up, a pair of addresses left to it) goes to the worker all the same: the kernel must not meet it unprepared.
  *
  * Time: the heartbeat is in jiffies64, which costs a load; ktime costs 31 ns and is read for stamped frames only.
  * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice. CAP_PERFMON is
@@ -176,17 +177,19 @@ static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, 
 		return MALFORMED;
 	if (ETH_HLEN + len > bpf_xdp_get_buff_len(ctx))
 		return TRUNCATED;
-	if (ip->ihl > 5)
-		return OPTIONS;
-	if (ip->ttl <= 1)
-		return TTL;
+	if (!(port->flags & PORT_TRACK_V4)) {
+		if (ip->ihl > 5)
+			return OPTIONS;
+		if (ip->ttl <= 1)
+			return TTL;
+	}
 	if (martian_v4(ip->saddr, ip->daddr))
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 4);
 	__builtin_memcpy(key.dst, &ip->daddr, 4);
 	if (may_be_local(local_bits_v4, ip->daddr) && bpf_map_lookup_elem(&local_v4, key.dst))
 		return LOCAL;
-	return is_left(&key) ? LEFT : REDIRECT;
+	return !(port->flags & PORT_TRACK_V4) && is_left(&key) ? LEFT : REDIRECT;
 }
 
 /* Not the upper layers' ESP (50) and "no next header" (59), which the kernel forwards like any other protocol. */
@@ -234,17 +237,19 @@ static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip
 		return MALFORMED;
 	if (ETH_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len) > bpf_xdp_get_buff_len(ctx))
 		return TRUNCATED;
-	if (is_extension(ip->nexthdr))
-		return EXTENSION;
-	if (ip->hop_limit <= 1)
-		return TTL;
+	if (!(port->flags & PORT_TRACK_V6)) {
+		if (is_extension(ip->nexthdr))
+			return EXTENSION;
+		if (ip->hop_limit <= 1)
+			return TTL;
+	}
 	if (martian_v6(&ip->saddr) || martian_v6(&ip->daddr) || is_v4mapped(&ip->saddr))
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 16);
 	__builtin_memcpy(key.dst, &ip->daddr, 16);
 	if (may_be_local(local_bits_v6, folded_v6(&ip->daddr)) && bpf_map_lookup_elem(&local_v6, key.dst))
 		return LOCAL;
-	return is_left(&key) ? LEFT : REDIRECT;
+	return !(port->flags & PORT_TRACK_V6) && is_left(&key) ? LEFT : REDIRECT;
 }
 
 /* Does the worker want this frame? */

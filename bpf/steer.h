@@ -61,6 +61,8 @@ struct port {
 #define PORT_WIRE 4      /* every frame goes to the worker, whatever is in it */
 #define PORT_STAMP_ALL 8 /* stamp every frame, not one in 64 */
 #define PORT_GENERIC 16  /* attached in generic mode: punted frames come by again, look for the cookie */
+#define PORT_TRACK_V4 32 /* IPv4 connections are tracked: what the kernel does better meets the worker first, which makes */
+#define PORT_TRACK_V6 64 /* the connection known to the kernel; IPv6 likewise */
 
 /* A pair of addresses that control leaves to the kernel, and the generation in which it said so. */
 struct pass_key {

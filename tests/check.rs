@@ -90,6 +90,53 @@ fn a_rule_that_is_not_carried() {
 }
 
 #[test]
+fn a_chain_that_is_carried_is_named_and_nothing_stays() {
+    namespace(|| {
+        router();
+        let nft = |words: &str| assert!(Command::new("nft").arg(words).status().unwrap().success(), "{words}");
+        nft(
+            "table inet fw { chain forward { type filter hook forward priority 0; policy drop; \
+             ct state established,related accept; iifname d0 accept; }; }",
+        );
+        let (code, text) = check(&["d0", "d1"]);
+        assert_eq!(code, Some(0), "{text}");
+        let lines: Vec<_> = text.lines().collect();
+        let [first, chain, tracking] = lines[..] else {
+            panic!("{text}");
+        };
+        assert_eq!(first, "carried: all that is configured for d0 d1");
+        let says = "nft table inet fw, chain forward: base chain at forward with 2 rules: carried";
+        assert!(chain.starts_with("both  all  ") && chain.contains(says), "{text}");
+        assert!(
+            tracking.contains("conntrack active for IPv4 and IPv6: nft table inet fw"),
+            "{text}"
+        );
+        assert_eq!(check(&["--json", "d0", "d1"]), (Some(0), "[]\n".into()));
+    });
+}
+
+#[test]
+fn a_rule_beyond_the_shape_is_named_by_its_handle() {
+    namespace(|| {
+        router();
+        let nft = |words: &str| assert!(Command::new("nft").arg(words).status().unwrap().success(), "{words}");
+        nft("table ip fw { chain forward { type filter hook forward priority 0; ct state new accept; counter; }; }");
+        let (code, text) = check(&["d0", "d1"]);
+        assert_eq!(code, Some(3), "{text}");
+        let line = text.lines().nth(1).unwrap();
+        assert!(
+            line.starts_with("inet ") && line.contains("and rule handle 3 has: counter"),
+            "{text}"
+        );
+        assert_eq!(
+            text.lines().count(),
+            3,
+            "IPv4 is left, so that its tracking is no news:\n{text}"
+        );
+    });
+}
+
+#[test]
 fn a_bridge_member() {
     namespace(|| {
         router();

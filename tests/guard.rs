@@ -185,14 +185,14 @@ fn nft_base_chains() {
         nft_harmless!("nft 'add table ip t { flags dormant; }; add chain ip t c { type filter hook forward priority 0; }; \
                        add rule ip t c drop'", "nft delete table ip t"),
         Case {
-            add: "nft 'add table ip6 t; add chain ip6 t c { type filter hook forward priority 0; policy drop; }'",
+            add: "nft 'add table ip6 t; add chain ip6 t c { type filter hook postrouting priority 0; policy drop; }'",
             remove: "nft delete table ip6 t",
-            ports: PORTS, families: V6, ways: BOTH_WAYS, says: "base chain at forward with policy drop", event: true,
+            ports: PORTS, families: V6, ways: BOTH_WAYS, says: "base chain at postrouting with policy drop", event: true,
         },
         // The commit that adds a rule to a chain that was harmless.
         Case {
             add: "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }'; nft add rule ip t c accept; \
-                  nft add rule ip t c accept",
+                  nft add rule ip t c counter",
             remove: "nft flush chain ip t c; nft delete table ip t",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "with 2 rules", event: true,
         },
@@ -203,10 +203,12 @@ fn nft_base_chains() {
 #[rustfmt::skip]
 fn what_tracks_connections() {
     isolated("what_tracks_connections", || check(&[
-        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct state new accept", V4,
+        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct mark set 1", V4,
                       "conntrack active for IPv4: nft table ip t, chain c, rule handle"),
-        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1", V6, "IPv6"),
-        nft_tracking!("inet", "add chain inet t c; add rule inet t c ct state established", V46, "IPv4 and IPv6"),
+        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct mark set 2", V6, ": ct set"),
+        nft_tracking!("inet", "add chain inet t c; add rule inet t c ct state established; add rule inet t c ct event set new", V46, ": ct set"),
+        nft_tracking!("inet", "add chain inet t c { type nat hook output priority 0; }; add chain inet t d; add rule inet t d ct state new",
+                      V46, "nft table inet t, chain c: a chain of type nat"),
         nft_tracking!("ip", "add chain ip t c { type nat hook output priority 0; }; \
                              add rule ip t c dnat to 192.0.2.1", V4, ": nat"),
         nft_tracking!("ip", "add chain ip t c { type nat hook input priority 0; }; add rule ip t c snat to 192.0.2.1", V4, ": nat"),
@@ -220,15 +222,17 @@ fn what_tracks_connections() {
         nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
-            add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j ACCEPT",
+            add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",
             remove: "nft flush ruleset",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "conntrack active for IPv4: nft table ip filter", event: true,
         },
         Case {
-            add: "ip6tables-nft -A OUTPUT -m connmark --mark 1",
+            add: "ip6tables-nft -A OUTPUT -p tcp -m connlimit --connlimit-above 3",
             remove: "nft flush ruleset",
             ports: PORTS, families: V6, ways: BOTH_WAYS, says: "conntrack active for IPv6: nft table ip6 filter", event: true,
         },
+        // A chain of type nat does nothing where nothing is tracked.
+        nft_harmless!("nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }'", "nft delete table ip t"),
         nft_harmless!("iptables-nft -A INPUT -p tcp -m comment --comment x -m multiport --dports 1,2 -m limit --limit 1/s -j LOG",
                       "nft flush ruleset"),
         nft_harmless!("nft 'add table ip t; add set ip t s { type ipv4_addr; flags dynamic; }; add chain ip t c; \
@@ -397,7 +401,7 @@ fn kinds_overlap() {
         ports();
         let mut guard = Guard::open().expect("guard");
         sh(
-            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct state new'",
+            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct mark set 1'",
         );
         sh("tc qdisc add dev d1 root tbf rate 1mbit burst 10k latency 10ms");
         let now = links(PORTS);

@@ -13,6 +13,8 @@ mod rules;
 mod scale;
 #[path = "mirror/sysctls.rs"]
 mod sysctls;
+#[path = "mirror/tracking.rs"]
+mod tracking;
 
 use bypath::mirror::Mirror;
 use bypath::packet::Family;

@@ -17,6 +17,7 @@ pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
     Some(Carry {
         mac: iface.mac,
         family: Family::ALL.map(of),
+        tracked: snapshot.conntrack.tracked,
         mtu: iface.mtu[Family::V4 as usize],
     })
 }
@@ -44,10 +45,11 @@ pub fn leave_tracked(snapshot: &mut Snapshot, why: &str) {
     }
 }
 
-/// What both of two moments carry.
+/// What holds under either snapshot: carried by both, and given to the worker first where one of them tracks.
 pub fn both(new: Carry, old: Carry) -> Carry {
     let family = [0, 1].map(|family| new.family[family] && old.family[family]);
-    Carry { family, ..new }
+    let tracked = [0, 1].map(|family| new.tracked[family] || old.tracked[family]);
+    Carry { family, tracked, ..new }
 }
 
 /// The box's own and broadcast addresses: the host routes of the local tables.

@@ -220,6 +220,10 @@ impl Instance {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
         self.more = changed.more;
         let ports_changed = changed.links && self.reconcile(false)?;
+        if ports_changed {
+            // A new port must not be published before what stands in its path is known.
+            self.look();
+        }
         Ok(ports_changed || changed.any())
     }
 

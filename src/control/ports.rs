@@ -44,6 +44,8 @@ pub struct Carry {
     pub mac: [u8; 6],
     /// IPv4, IPv6.
     pub family: [bool; 2],
+    /// IPv4, IPv6 connections are tracked.
+    pub tracked: [bool; 2],
     /// The port's MTU in bytes.
     pub mtu: u32,
 }
@@ -411,6 +413,7 @@ impl Ports {
             let Carry {
                 mac,
                 family: [carry_v4, carry_v6],
+                tracked: [track_v4, track_v6],
                 mtu,
             } = carry(port.index).unwrap_or_default();
             let row = SteerPort {
@@ -423,6 +426,8 @@ impl Ports {
                 wire: self.wire,
                 stamp_all: false,
                 generic: open.attached.mode == AttachedMode::Generic,
+                track_v4,
+                track_v6,
                 len_max: u16::try_from(mtu + ETHERNET_HEADER_BYTES).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {

@@ -55,6 +55,10 @@ pub struct SteerPort {
     pub stamp_all: bool,
     /// It is attached in generic mode, so that punted frames come by again.
     pub generic: bool,
+    /// IPv4 connections are tracked: what the kernel does better goes to the worker first.
+    pub track_v4: bool,
+    /// IPv6 connections are tracked.
+    pub track_v6: bool,
     /// The longest frame in bytes that goes to the worker while `generic`; 0 is no limit.
     pub len_max: u16,
 }
@@ -153,7 +157,16 @@ impl Steer {
 
     /// Makes a port known, or changes what is known; its frames pass uncounted before.
     pub fn set_port(&self, ifindex: u32, port: &SteerPort) -> Result<(), BpfError> {
-        let flags = [port.carry_v4, port.carry_v6, port.wire, port.stamp_all, port.generic];
+        // In the order of the bits PORT_*.
+        let flags = [
+            port.carry_v4,
+            port.carry_v6,
+            port.wire,
+            port.stamp_all,
+            port.generic,
+            port.track_v4,
+            port.track_v6,
+        ];
         let record = types::port {
             mac: port.mac,
             flags: flags.iter().enumerate().map(|(bit, &on)| u16::from(on) << bit).sum(),

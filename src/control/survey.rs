@@ -26,7 +26,16 @@ use std::fmt::Display;
 /// Why IPv6 routes with several nexthops stay by some hash policies.
 const UNASKED: &str = "several nexthops, and net.ipv6.fib_multipath_hash_policy is 2 or 3";
 
-/// Something that stays in the kernel.
+/// What of the configuration stays in the kernel, and what is remarkable without staying.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What stays; none where all is carried.
+    pub stays: Vec<Stay>,
+    /// What an operator might expect to stay and does not: a filter chain, tracking.
+    pub carried: Vec<Stay>,
+}
+
+/// Something that stays in the kernel, or that does not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stay {
     /// `inet`, `inet6`, or `both`.
@@ -37,7 +46,7 @@ pub struct Stay {
     pub more: u64,
     /// Why.
     pub why: String,
-    /// What would change that; empty where nothing is to be said.
+    /// What follows, or would change that; empty where nothing is to be said.
     pub remedy: String,
 }
 
@@ -46,7 +55,7 @@ pub struct Stay {
 ///
 /// # Errors
 /// A port that does not exist, or netlink that fails.
-pub fn survey(ports: &[String]) -> Result<Vec<Stay>, Error> {
+pub fn survey(ports: &[String]) -> Result<Survey, Error> {
     let failed = |error: &dyn Display| Error::Other(error.to_string());
     let mut indexes = Vec::with_capacity(ports.len());
     for port in ports {
@@ -61,7 +70,10 @@ pub fn survey(ports: &[String]) -> Result<Vec<Stay>, Error> {
     obstacles::tell(&mut mirror, &findings);
     // Links and routes may have taken in the sysctls of the ports only now.
     mirror.process().map_err(|error| failed(&error))?;
-    Ok(stays(&mirror.snapshot(), &findings))
+    Ok(Survey {
+        stays: stays(&mirror.snapshot(), &findings),
+        carried: findings.notes.iter().filter(|note| !note.leaves).map(noted).collect(),
+    })
 }
 
 /// What stays according to `snapshot`, whose ports are those that were asked about, and to what guard found there.

@@ -109,13 +109,12 @@ mod tests {
     #[test]
     fn every_file_has_its_own_place() {
         let base = read(FILES.iter().map(|_| Some(1)));
-        for n in 0..FILES.len() {
-            // 0 is another value than 1 for a switch, a count and a timeout.
-            let one = read((0..FILES.len()).map(|at| Some(u32::from(at != n))));
-            assert_ne!(one, base, "{} sets nothing", FILES[n].0);
-            for m in 0..n {
-                let other = read((0..FILES.len()).map(|at| Some(u32::from(at != m))));
-                assert_ne!(one, other, "{} and {} set the same", FILES[n].0, FILES[m].0);
+        // 0 is another value than 1 for a switch, a count and a timeout.
+        let without = |n: usize| read((0..FILES.len()).map(|at| Some(u32::from(at != n))));
+        for (n, (name, _)) in FILES.iter().enumerate() {
+            assert_ne!(without(n), base, "{name} sets nothing");
+            for (m, (other, _)) in FILES.iter().enumerate().take(n) {
+                assert_ne!(without(n), without(m), "{name} and {other} set the same");
             }
         }
     }

@@ -234,6 +234,65 @@ fn a_pair_is_left_for_its_generation() {
 }
 
 #[test]
+fn what_the_kernel_does_better_goes_to_the_worker_where_connections_are_tracked() {
+    in_netns(|| {
+        let lab = Lab::new();
+        for track in [[false, false], [true, false], [false, true], [true, true]] {
+            lab.set(|port| (port.track_v4, port.track_v6) = track.into());
+            let mut turned = 0;
+            for (name, frame, untracked) in table() {
+                let tracked = match frame[12..14] {
+                    [0x08, 0x00] => track[0],
+                    _ => track[1],
+                };
+                let better = [Decision::Options, Decision::Extension, Decision::Ttl].contains(&untracked);
+                let expected = if tracked && better {
+                    Decision::Redirect
+                } else {
+                    untracked
+                };
+                turned += usize::from(tracked && better);
+                assert_eq!(lab.decision(&frame), expected, "{name}, tracked {track:?}");
+            }
+            assert_eq!(turned > 0, track.contains(&true), "tracked {track:?}");
+        }
+    });
+}
+
+#[test]
+fn to_the_box_itself_passes_tracked_or_not() {
+    in_netns(|| {
+        let lab = Lab::new();
+        lab.set(|port| (port.track_v4, port.track_v6) = (true, true));
+        let mut ttl = v4_addresses(SRC, LOCAL);
+        ttl[14 + 8] = 1;
+        assert_eq!(lab.decision(&ttl), Decision::Local);
+        let mut hops = v6_addresses(v6(1, 2), v6(1, 1));
+        (hops[14 + 6], hops[14 + 7]) = (44, 1);
+        assert_eq!(lab.decision(&hops), Decision::Local);
+    });
+}
+
+#[test]
+fn pairs_are_not_left_where_connections_are_tracked() {
+    in_netns(|| {
+        let lab = Lab::new();
+        let (four, six) = (transit(), v6_of(17, |_| ()));
+        lab.steer.set_generation(5);
+        lab.steer.leave(lab.ifindex, SRC.into(), DST.into(), 5).unwrap();
+        lab.steer
+            .leave(lab.ifindex, v6(1, 2).into(), v6(2, 2).into(), 5)
+            .unwrap();
+        let both = || [&four, &six].map(|frame| lab.decision(frame));
+        assert_eq!(both(), [Decision::Left, Decision::Left]);
+        lab.set(|port| port.track_v4 = true);
+        assert_eq!(both(), [Decision::Redirect, Decision::Left]);
+        lab.set(|port| port.track_v6 = true);
+        assert_eq!(both(), [Decision::Left, Decision::Redirect]);
+    });
+}
+
+#[test]
 fn local_addresses_come_and_go() {
     in_netns(|| {
         let lab = Lab::new();
@@ -363,7 +422,11 @@ fn jiffies_are_calibrated() {
 fn fails_open(how: Attach, mode: AttachedMode) {
     let lab = Lab::new();
     let (near, far) = (Packets::on(lab.ifindex), Packets::on(lab.far));
-    lab.set(|port| port.generic = mode == AttachedMode::Generic);
+    // Which queue a frame takes is by a hash with a seed of this boot: all four are the live worker's.
+    for slot in 10..14 {
+        lab.steer.set_slot(slot, lab._sockets[0].fd(), LIVE).unwrap();
+    }
+    lab.set(|port| (port.queues, port.generic) = (4, mode == AttachedMode::Generic));
     let link = lab.steer.attach(lab.ifindex, how).unwrap();
     assert_eq!(link.mode, mode);
     assert!(matches!(lab.steer.attach(lab.ifindex, how), Err(AttachError::Busy)));
