@@ -141,17 +141,20 @@ impl Exchange {
     }
 }
 
-/// News of a connection that is in our table. Of one that is ours already only that it is answered, or assured, is news:
-/// its fragments, which we do not track, may have made it so.
+/// News of a connection that is in our table. Of one that is ours already only that it is answered is news: its fragments,
+/// which we do not track, may have done that.
 fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     let record = &entry.record;
-    connection.set_status(record.status);
+    // What makes the copy of ours assured, the kernel sees otherwise than we do: it does not know when it began.
+    let ours = !connection.marks().any(Marks::KERNEL);
+    let news = if ours { Status::SEEN_REPLY } else { Status(u16::MAX) };
+    connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
     // Nothing here sets marks yet, so another one is a user's.
     if entry.marked {
         connection.set_mark(record.mark);
     }
-    if !connection.marks().any(Marks::KERNEL) {
+    if ours {
         connection.set_marks(Marks::EXPORTED);
         return;
     }
