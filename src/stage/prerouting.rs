@@ -2,7 +2,7 @@
 //! net/netfilter/nf_conntrack_core.c, for the families that the kernel tracks.
 //!
 //! ```text
-//!  fragment? ------------------------------> punt: only the kernel reassembles
+//!  fragment? ------------------------------> punt: only the kernel reassembles; and see sctp_without_crc
 //!  ICMP error? -> the packet inside: known? -> RELATED | INVALID
 //!  lookup -- found, the kernel's own ------> punt
 //!         |- found -> tracker -> commit ---> NEW | ESTABLISHED | INVALID
@@ -21,6 +21,7 @@ use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash}
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
+use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
 
 /// Commits of one packet before it is given up, counted. Each lost one means that another worker advanced the connection.
@@ -104,7 +105,10 @@ pub fn track<'a>(
 ) -> Step<Tracked<'a>> {
     let bytes = frame.bytes();
     if packet.flags.any(Flags::FRAGMENT) {
-        return fragment(packet, key, tracking, leaving);
+        return hand_over(packet, key, PuntReason::Fragment, tracking, leaving);
+    }
+    if packet.proto == Protocol::SCTP.0 && sctp_without_crc(packet, bytes) {
+        return hand_over(packet, key, PuntReason::Checksum, tracking, leaving);
     }
     let is_icmp = packet.proto == Protocol::ICMP.0 || packet.proto == Protocol::ICMPV6.0;
     if is_icmp && let Some(tracked) = icmp_error(packet, bytes, tracking)? {
@@ -113,10 +117,6 @@ pub fn track<'a>(
     let Some(key) = key else {
         return Continue(Tracked::INVALID);
     };
-    if !tracker::is_carried(packet.proto) {
-        kernel_owned(&key.tuple, tracking);
-        return Verdict::punt(PuntReason::KernelConnection);
-    }
     let found = tracking
         .table
         .lookup(&key.tuple, key.hash, tracking.now, tracking.guard);
@@ -179,18 +179,21 @@ fn advance(
                 if update.proto != proto && !connection.commit(version, &update.proto) {
                     continue;
                 }
-                let changed =
-                    tracker::state_word(packet.proto, &proto) != tracker::state_word(packet.proto, &update.proto);
+                let word = |proto| tracker::state_word(packet.proto, proto);
+                let changed = tracking.table.log.is_watched() && word(&proto) != word(&update.proto);
                 keep(connection, direction, status, &update, changed, packet, tracking);
                 return Continue(Advanced::To(state));
             }
             Outcome::Invalid(kept) => {
-                if let Some((kept, timeout)) = kept {
-                    if kept != proto && !connection.commit(version, &kept) {
+                if let Some(kept) = kept {
+                    if kept.proto != proto && !connection.commit(version, &kept.proto) {
                         continue;
                     }
-                    if let Some(timeout) = timeout {
+                    if let Some(timeout) = kept.timeout {
                         connection.refresh(tracking.now.wrapping_add(timeout));
+                    }
+                    if kept.set.0 & !status.0 != 0 {
+                        connection.set_status(kept.set);
                     }
                 }
                 return Continue(Advanced::Invalid);
@@ -238,7 +241,8 @@ fn keep(
     if news {
         connection.set_status(wanted);
     }
-    if tracking.config.acct {
+    // The kernel counts where it refreshes.
+    if tracking.config.acct && (update.timeout.is_some() || update.kill) {
         connection.count(direction, packet.l3_len().into());
     }
     if (news || changed) && tracking.table.log.is_watched() {
@@ -254,7 +258,7 @@ fn keep(
 fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) -> Step<Tracked<'a>> {
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
     let family = packet.family as usize;
-    if packet.proto == Protocol::TCP.0 && !tracking.config.alone[family] && !is_syn(packet, bytes) {
+    if !tracking.config.alone[family] && is_midway(packet, bytes) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let Some(reply) = key.tuple.invert() else {
@@ -292,11 +296,23 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) 
     }
 }
 
-/// Whether a TCP packet has SYN and not ACK.
-fn is_syn(packet: &Parsed, bytes: &[u8]) -> bool {
+/// Whether the packet is of a protocol that opens connections, and does not open one: TCP without a SYN or with an ACK, SCTP
+/// whose first chunk is no INIT.
+fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
     const FLAGS_AT: usize = 13;
-    let flags = bytes.get(usize::from(packet.l4) + FLAGS_AT).copied().unwrap_or(0);
-    flags & 0x12 == 0x02
+    let byte = |at: usize| bytes.get(usize::from(packet.l4) + at).copied().unwrap_or(0);
+    match Protocol(packet.proto) {
+        Protocol::TCP => byte(FLAGS_AT) & 0x12 != 0x02,
+        Protocol::SCTP => ChunkType(byte(sctp::HEADER_LEN)) != ChunkType::INIT,
+        _ => false,
+    }
+}
+
+/// Whether an SCTP packet has nothing in its checksum's place. A sender on this machine leaves the CRC to the hardware so,
+/// and the frame does not tell; the kernel knows.
+fn sctp_without_crc(packet: &Parsed, bytes: &[u8]) -> bool {
+    let segment = bytes.get(packet.l4.into()..packet.end.into()).unwrap_or_default();
+    sctp::Packet::new_checked(segment).is_ok_and(|sctp| sctp.checksum() == 0)
 }
 
 /// An ICMP error is RELATED to the connection of the packet inside it; `None` for other ICMP.
@@ -329,12 +345,13 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     }))
 }
 
-/// Fragments are the kernel's, which reassembles them: that of a connection of ours takes it along. What a TCP connection
-/// sends that way we do not see, so its windows are taken up anew.
+/// Fragments are the kernel's, which reassembles them, and so is what it alone understands: that of a connection of ours
+/// takes it along. What a TCP connection sends that way we do not see, so its windows are taken up anew.
 #[inline(never)]
-fn fragment<'a>(
+fn hand_over<'a>(
     packet: &Parsed,
     key: Option<&Key>,
+    reason: PuntReason,
     tracking: &Tracking<'a>,
     leaving: &mut Option<Tuple>,
 ) -> Step<Tracked<'a>> {
@@ -354,7 +371,7 @@ fn fragment<'a>(
     } else if let Some(key) = key {
         kernel_owned(&key.tuple, tracking);
     }
-    Verdict::punt(PuntReason::Fragment)
+    Verdict::punt(reason)
 }
 
 /// A packet of the kernel's connection got through: from now on it is ours.

@@ -8,7 +8,6 @@
 use super::{Exchange, Inner, Local, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
 use crate::table::conntrack::table::{Connection, Guard, Handle};
-use crate::table::conntrack::tracker;
 use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use std::collections::HashSet;
@@ -168,7 +167,6 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
 
 fn is_adoptable(entry: &Entry) -> bool {
     let proto = Protocol(entry.record.original.proto);
-    entry.oddity.is_none()
-        && tracker::is_carried(proto.0)
-        && (proto != Protocol::TCP || entry.is_established() && entry.protoinfo.is_some())
+    let has_states = matches!(proto, Protocol::TCP | Protocol::SCTP);
+    entry.oddity.is_none() && (!has_states || entry.is_established() && entry.protoinfo.is_some())
 }

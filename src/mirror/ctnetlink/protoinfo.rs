@@ -9,7 +9,7 @@
 use super::super::nlattr::{Attrs, Request, get_be32};
 use super::attr::{cta, protoinfo as at};
 use crate::table::conntrack::ProtoState;
-use crate::table::conntrack::tracker::tcp;
+use crate::table::conntrack::tracker::{sctp, tcp};
 use crate::wire::Protocol;
 
 /// TCP_CONNTRACK_ESTABLISHED
@@ -95,20 +95,26 @@ impl Protoinfo {
         }
     }
 
-    /// As the table keeps it. Of SCTP nothing is kept: its connections are the kernel's.
+    /// As the table keeps it.
     pub fn to_state(self) -> ProtoState {
         match self {
             Protoinfo::Tcp { state, wscale, flags } => tcp::imported(state, wscale, flags),
-            Protoinfo::Sctp { .. } => ProtoState::default(),
+            Protoinfo::Sctp { state, vtag } => sctp::imported(state, vtag),
         }
     }
 
     /// From what the table keeps of a connection of `protocol`.
     pub fn of_state(protocol: u8, state: &ProtoState) -> Option<Self> {
-        if Protocol(protocol) != Protocol::TCP {
-            return None;
+        match Protocol(protocol) {
+            Protocol::TCP => {
+                let (state, wscale, flags) = tcp::exported(state);
+                Some(Protoinfo::Tcp { state, wscale, flags })
+            }
+            Protocol::SCTP => {
+                let (state, vtag) = sctp::exported(state);
+                Some(Protoinfo::Sctp { state, vtag })
+            }
+            _ => None,
         }
-        let (state, wscale, flags) = tcp::exported(state);
-        Some(Protoinfo::Tcp { state, wscale, flags })
     }
 }

@@ -6,13 +6,15 @@
 //!                          \- its tuple inverted is looked up: that side of the connection gets the error
 //! ```
 //!
-//! What is inside came from anywhere, so nothing in it is believed before its length was looked at; nothing here allocates
-//! or loops over more than the extension headers of IPv6.
+//! Neighbour discovery and multicast listener messages are untracked. A redirect of IPv6 is an error whose packet lies in an
+//! option. What neither is a query nor is about a packet is invalid: an answer without a query, an unknown type.
+//!
+//! What is inside came from anywhere, so nothing in it is believed before its length was looked at (`quoted`).
 
-use super::{Outcome, Segment, View, elements};
-use crate::packet::{Family, Flags, Parsed};
-use crate::table::conntrack::{Config, Tuple};
-use crate::wire::{Protocol, checksum, icmp, icmpv6, ipv4, ipv6};
+use super::{Outcome, Segment, View, quoted};
+use crate::packet::{Family, Parsed};
+use crate::table::conntrack::{Config, Direction, Tuple};
+use crate::wire::{Protocol, checksum, icmp, icmpv6};
 
 /// What an ICMP packet is to conntrack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +31,15 @@ pub enum IcmpError {
 
 /// The highest ICMP type that the kernel knows (NR_ICMP_TYPES).
 const TYPES_V4: u8 = 18;
+/// Length of an ICMPv6 redirect without its options, in bytes. RFC 4861, section 4.5.
+const REDIRECT_LEN: usize = 40;
+/// The option of a redirect that holds the packet which caused it, and what of it comes before that packet, in bytes. RFC
+/// 4861, section 4.6.3.
+const OPTION_REDIRECTED: u8 = 4;
+const OPTION_HEADER_LEN: usize = 8;
 
-/// Looks whether `packet` is an ICMP error, and about whom.
+/// Looks whether `packet` is an ICMP error, and about whom. Includes what every ICMP packet must pass first: that its header
+/// is there, its checksum where `config` asks for it, its type.
 pub fn icmp_error(packet: &Parsed, frame: &[u8], config: &Config, zone: u16) -> IcmpError {
     let segment = Segment::new(packet, frame);
     match (Protocol(packet.proto), packet.family) {
@@ -41,126 +50,66 @@ pub fn icmp_error(packet: &Parsed, frame: &[u8], config: &Config, zone: u16) -> 
 }
 
 fn error_v4(segment: &Segment<'_>, config: &Config, zone: u16) -> IcmpError {
-    let Some((header, inner)) = segment.bytes.split_first_chunk::<{ icmp::HEADER_LEN }>() else {
+    let Ok(message) = icmp::Packet::new_checked(segment.bytes) else {
         return IcmpError::Invalid;
     };
-    if config.checksum && !checksum::holds(segment.bytes) {
+    // The kernel's sum is over the IP header too, a zero of one's complement: either of the two zeros is right.
+    if config.checksum && !matches!(checksum::fold(checksum::sum(segment.bytes)), 0 | 0xffff) {
         return IcmpError::Invalid;
     }
-    let kind = icmp::Type(header[0]);
-    if kind.0 > TYPES_V4 {
+    if message.kind().0 > TYPES_V4 {
         return IcmpError::Invalid;
     }
-    let about = [
-        icmp::Type::DEST_UNREACHABLE,
-        icmp::Type::SOURCE_QUENCH,
-        icmp::Type::REDIRECT,
-        icmp::Type::TIME_EXCEEDED,
-        icmp::Type::PARAMETER_PROBLEM,
-    ];
-    if !about.contains(&kind) {
-        return IcmpError::None;
+    if message.kind().is_error() {
+        about(Family::V4, message.payload(), zone)
+    } else {
+        IcmpError::None
     }
-    inner_v4(inner, zone).map_or(IcmpError::Invalid, IcmpError::About)
-}
-
-/// The packet inside may be cut, so its length fields and checksums say nothing.
-fn inner_v4(inner: &[u8], zone: u16) -> Option<Tuple> {
-    let header = inner.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-    let be16 = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let address = |at: usize| u128::from(u32::from(be16(at)) << 16 | u32::from(be16(at + 2)));
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    // Not the first fragment: its ports are elsewhere.
-    if header_len < ipv4::HEADER_LEN || be16(6) & 0x1fff != 0 {
-        return None;
-    }
-    let behind = inner.get(header_len..)?;
-    inner_tuple(Family::V4, header[9], address(12), address(16), behind, zone)
 }
 
 fn error_v6(segment: &Segment<'_>, config: &Config, zone: u16) -> IcmpError {
-    let Some((header, inner)) = segment.bytes.split_first_chunk::<{ icmpv6::HEADER_LEN }>() else {
+    let Ok(message) = icmpv6::Packet::new_checked(segment.bytes) else {
         return IcmpError::Invalid;
     };
     if config.checksum && !segment.sums_up(Protocol::ICMPV6, segment.bytes.len()) {
         return IcmpError::Invalid;
     }
-    match header[0] {
-        // Router and neighbour discovery, redirects; multicast listener reports.
-        130..=132 | 133..=137 | 143 => IcmpError::Untracked,
-        // All errors have types below 128.
-        0..128 => inner_v6(inner, zone).map_or(IcmpError::Invalid, IcmpError::About),
+    match message.kind() {
+        // Multicast listeners, neighbour discovery, listeners version 2, multicast router discovery.
+        icmpv6::Type(130..=136 | 143 | 151 | 152) => IcmpError::Untracked,
+        icmpv6::Type::REDIRECT => redirect(segment, zone),
+        kind if kind.is_error() => about(Family::V6, message.payload(), zone),
         _ => IcmpError::None,
     }
 }
 
-fn inner_v6(inner: &[u8], zone: u16) -> Option<Tuple> {
-    let header = inner.first_chunk::<{ ipv6::HEADER_LEN }>()?;
-    let address = |at: usize| {
-        let bytes = header[at..].first_chunk::<16>().copied().unwrap_or_default();
-        u128::from_be_bytes(bytes)
+/// nf_conntrack_icmpv6_redirect.
+fn redirect(segment: &Segment<'_>, zone: u16) -> IcmpError {
+    let Some((redirect, options)) = segment.bytes.split_at_checked(REDIRECT_LEN) else {
+        return IcmpError::Invalid;
     };
-    let (mut next, mut at) = (Protocol(header[6]), ipv6::HEADER_LEN);
-    let mut fragment = false;
-    for _ in 0..ipv6::EXTENSIONS_MAX {
-        if !next.is_extension() {
-            break;
+    if redirect[1] != 0 {
+        return IcmpError::None; // and then invalid, for nothing answers it
+    }
+    let is_link_local = segment.packet.src >> 118 == 0xfe80 >> 6;
+    if segment.packet.ttl != 255 || !is_link_local {
+        return IcmpError::Invalid;
+    }
+    match *options {
+        [] | [_] | [_, 0, ..] => IcmpError::Invalid,
+        [OPTION_REDIRECTED, ..] => {
+            let packet = options.get(OPTION_HEADER_LEN..).unwrap_or_default();
+            about(Family::V6, packet, zone)
         }
-        let extension = inner.get(at..)?.first_chunk::<8>()?;
-        let units = usize::from(extension[1]);
-        let len = match next {
-            Protocol::FRAGMENT => {
-                fragment |= u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8 != 0;
-                8
-            }
-            Protocol::AH => (units + 2) * 4,
-            _ => (units + 1) * 8,
-        };
-        next = Protocol(extension[0]);
-        at += len;
+        _ => IcmpError::None,
     }
-    if fragment || next.is_extension() {
-        return None;
-    }
-    inner_tuple(Family::V6, next.0, address(8), address(24), inner.get(at..)?, zone)
 }
 
-fn inner_tuple(family: Family, proto: u8, src: u128, dst: u128, bytes: &[u8], zone: u16) -> Option<Tuple> {
-    let be16 = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    let (sport, dport) = match Protocol(proto) {
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
-            bytes.get(..8)?;
-            (be16(0), be16(2))
-        }
-        _ => {
-            let parsed = Parsed {
-                src,
-                dst,
-                port: Default::default(),
-                l3: 0,
-                l4: 0,
-                end: 0,
-                sport: 0,
-                dport: 0,
-                proto,
-                ttl: 0,
-                tos: 0,
-                flags: Flags(0),
-                family,
-            };
-            elements(&parsed, bytes)?
-        }
-    };
-    let tuple = Tuple {
-        src,
-        dst,
-        sport,
-        dport,
-        proto,
-        family,
-        zone,
-    };
-    tuple.invert()
+fn about(family: Family, inner: &[u8], zone: u16) -> IcmpError {
+    let tuple = quoted::tuple(family, inner, zone);
+    tuple
+        .and_then(|tuple| tuple.invert())
+        .map_or(IcmpError::Invalid, IcmpError::About)
 }
 
 /// Whether an error that goes to `packet`'s destination may be about a connection whose side `about` was found: it must go
@@ -169,17 +118,26 @@ pub fn error_agrees(packet: &Parsed, about: &Tuple) -> bool {
     packet.dst == about.dst
 }
 
-/// What a query or an answer does. Only queries begin a connection.
-pub fn track(segment: &Segment<'_>, view: &View, config: &Config) -> Outcome {
+/// What a query or an answer does. Only queries begin a connection; of an ICMP connection the kernel asks with every packet
+/// whether it began with one.
+pub fn track(segment: &Segment<'_>, view: &View, direction: Direction, config: &Config) -> Outcome {
     let Some(&kind) = segment.bytes.first() else {
         return Outcome::Invalid(None);
     };
-    let (begins, timeout) = match segment.packet.family {
-        Family::V4 => (matches!(kind, 8 | 13 | 15 | 17), config.icmp),
-        Family::V6 => (matches!(kind, 128 | 139), config.icmpv6),
+    let (may_be, timeout) = match segment.packet.family {
+        Family::V4 => (is_query_v4(kind, direction), config.icmp),
+        Family::V6 => (view.confirmed || matches!(kind, 128 | 139), config.icmpv6),
     };
-    if !view.confirmed && !begins {
+    if !may_be {
         return Outcome::Invalid(None);
     }
     Outcome::valid(view.proto, timeout)
+}
+
+/// Whether the original direction of a packet's connection is that of a query: echo, timestamp, information, address mask.
+fn is_query_v4(kind: u8, direction: Direction) -> bool {
+    match direction {
+        Direction::Original => matches!(kind, 8 | 13 | 15 | 17),
+        Direction::Reply => matches!(kind, 0 | 14 | 16 | 18),
+    }
 }

@@ -7,19 +7,26 @@
 //!  track       what does it do to it?      nf_conntrack_handle_packet
 //!     |- tcp      nf_conntrack_proto_tcp.c      |- icmp     nf_conntrack_proto_icmp.c, _icmpv6.c
 //!     |- udp      nf_conntrack_proto_udp.c      |- gre      nf_conntrack_proto_gre.c
-//!     \- others   nf_conntrack_proto_generic.c
+//!     |- sctp     nf_conntrack_proto_sctp.c     \- others   nf_conntrack_proto_generic.c
 //! ```
 //!
-//! Fragments never come here: only the kernel reassembles. Nor does SCTP, whose states are the kernel's (see [`is_carried`]).
+//! All as in Linux 6.18. Fragments never come here: only the kernel reassembles. Helpers and their sequence adjustment, SYN
+//! proxies and the timeout policies of rules are the kernel's too. Checksums are judged over the packet as it came; partial
+//! ones have been completed before. No loop is longer than the packet.
 
+mod gre;
 mod icmp;
+mod quoted;
+pub mod sctp;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 mod udp;
 
 pub use icmp::{IcmpError, error_agrees, icmp_error};
 
 use super::{Config, Direction, ProtoState, Status, Ticks, Tuple};
-use crate::packet::{Family, Parsed};
+use crate::packet::{Family, Flags, Parsed};
 use crate::wire::{Protocol, checksum};
 
 /// What a tracker knows of a connection.
@@ -35,16 +42,17 @@ pub struct View {
     pub proto: ProtoState,
 }
 
-/// What a valid packet does to its connection.
+/// What a packet does to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Update {
     /// The new state.
     pub proto: ProtoState,
-    /// It ends so long from now; `None`: as before.
+    /// It ends so long from now; `None`: as before, and the packet is not counted (the kernel counts where it refreshes).
+    /// That a fixed timeout ([`Status::FIXED_TIMEOUT`]) stays is the caller's to see to.
     pub timeout: Option<Ticks>,
     /// Bits that are set from now on.
     pub set: Status,
-    /// It is over at once.
+    /// It is over at once; the packet is counted.
     pub kill: bool,
 }
 
@@ -53,9 +61,11 @@ pub struct Update {
 pub enum Outcome {
     /// The packet is part of the connection (NF_ACCEPT).
     Valid(Update),
-    /// It is not, and passes as INVALID (-NF_ACCEPT). What is noted all the same: state, and a timeout that shrinks.
-    Invalid(Option<(ProtoState, Option<Ticks>)>),
-    /// The connection was over; look again without it (-NF_REPEAT).
+    /// It is not, and passes as INVALID (-NF_ACCEPT), uncounted. What is noted all the same, such as a timeout that shrinks.
+    /// Of a connection that would have begun with it nothing is left.
+    Invalid(Option<Update>),
+    /// The connection was over; look again without it (-NF_REPEAT). If somebody else was quicker to end it, the kernel drops
+    /// the packet.
     Reopen,
 }
 
@@ -102,17 +112,20 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// The tuple of `packet`, whose frame is `frame`; `None` where its header is cut: the packet is invalid.
+/// The tuple of `packet`, whose frame is `frame`; `None` where its header is cut, or cannot be found: the packet is invalid.
 #[inline]
 pub fn tuple(packet: &Parsed, frame: &[u8], zone: u16) -> Option<Tuple> {
     let protocol = Protocol(packet.proto);
     let (sport, dport) = match protocol {
-        // Of these the kernel reads eight bytes at this place, or none at all.
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP if has(packet, 8) => {
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+            if !packet.flags.any(Flags::PORTS) {
+                return None;
+            }
             (packet.sport, packet.dport)
         }
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => return None,
-        _ => elements(packet, Segment::new(packet, frame).bytes)?,
+        // Where the walk over extension headers comes to no end, the kernel finds no protocol (ipv6_skip_exthdr).
+        _ if packet.family == Family::V6 && (protocol.is_extension() || protocol == Protocol::NO_NEXT) => return None,
+        _ => keys(protocol, Segment::new(packet, frame).bytes)?,
     };
     Some(Tuple {
         src: packet.src,
@@ -125,29 +138,20 @@ pub fn tuple(packet: &Parsed, frame: &[u8], zone: u16) -> Option<Tuple> {
     })
 }
 
-#[inline]
-fn has(packet: &Parsed, bytes: u16) -> bool {
-    packet.end - packet.l4 >= bytes
-}
-
-/// The parts of a tuple that are no ports.
-fn elements(packet: &Parsed, bytes: &[u8]) -> Option<(u16, u16)> {
-    let be16 = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-    match (Protocol(packet.proto), packet.family) {
-        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => {
-            bytes.get(..8)?;
-            Some((be16(4)?, be16(0)?))
+/// What stands in a tuple for ports; see the head of tuple.rs. `bytes` start at the transport header.
+fn keys(protocol: Protocol, bytes: &[u8]) -> Option<(u16, u16)> {
+    match protocol {
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+            let [a, b, c, d] = *bytes.first_chunk()?;
+            Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
         }
-        // Version 1 is PPTP, whose call id stands where others have a key; of the other direction's an expectation tells.
-        (Protocol::GRE, _) if be16(0)? & 7 == 1 => Some((0, be16(6)?)),
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            let [kind, code, _, _, a, b, _, _] = *bytes.first_chunk()?;
+            Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([kind, code])))
+        }
+        Protocol::GRE => gre::keys(bytes),
         _ => Some((0, 0)),
     }
-}
-
-/// Whether there is a tracker for the protocol here. Connections of others are the kernel's.
-#[inline]
-pub fn is_carried(proto: u8) -> bool {
-    Protocol(proto) != Protocol::SCTP
 }
 
 /// What `packet` does to the connection that `view` shows, in `direction`.
@@ -157,30 +161,23 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
     match (Protocol(packet.proto), packet.family) {
         (Protocol::TCP, _) => tcp::track(&segment, view, direction, config),
         (Protocol::UDP, _) => udp::track(&segment, view, config, now),
-        (Protocol::UDPLITE, _) => udp::track_lite(&segment, view, config, now),
-        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => icmp::track(&segment, view, config),
-        (Protocol::GRE, _) => gre(view, config),
+        (Protocol::UDPLITE, _) => udp::track_lite(&segment, view, config),
+        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => {
+            icmp::track(&segment, view, direction, config)
+        }
+        // One family's ICMP in the other's packets.
+        (Protocol::ICMP | Protocol::ICMPV6, _) => Outcome::Invalid(None),
+        (Protocol::SCTP, _) => sctp::track(&segment, view, direction, config),
+        (Protocol::GRE, _) => gre::track(view, config),
         _ => Outcome::valid(view.proto, config.generic),
     }
-}
-
-/// GRE knows one way and both ways (nf_conntrack_gre_packet).
-fn gre(view: &View, config: &Config) -> Outcome {
-    if !view.status.any(Status::SEEN_REPLY) {
-        return Outcome::valid(view.proto, config.gre[0]);
-    }
-    Outcome::Valid(Update {
-        proto: view.proto,
-        timeout: Some(config.gre[1]),
-        set: Status::ASSURED,
-        kill: false,
-    })
 }
 
 /// The state in the words of conntrack-tools, of the protocols that have any.
 pub fn state_word(proto: u8, state: &ProtoState) -> Option<&'static str> {
     match Protocol(proto) {
         Protocol::TCP => tcp::WORDS.get(usize::from(tcp::state(state))).copied(),
+        Protocol::SCTP => sctp::WORDS.get(usize::from(sctp::state(state))).copied(),
         _ => None,
     }
 }

@@ -1,10 +1,11 @@
 //! UDP and UDP-Lite: one way, both ways, a stream. nf_conntrack_proto_udp.c.
 //!
 //! A connection that still sends two seconds after its first packet, and was answered, is a stream: it lives longer, and is
-//! assured. Word 1 of the state holds when that will be, plus a bit that it is known.
+//! assured. Word 1 of the state holds when that will be, plus a bit that it is known. UDP-Lite has no such age: one that was
+//! answered is a stream.
 
 use super::{Outcome, Segment, Update, View};
-use crate::table::conntrack::{Config, ProtoState, Status, TICKS_PER_SECOND, Ticks, is_past};
+use crate::table::conntrack::{Config, ProtoState, Status, TICKS_PER_SECOND, Ticks};
 use crate::wire::Protocol;
 use crate::wire::udp::HEADER_LEN;
 
@@ -26,12 +27,18 @@ pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) ->
     if check1 | check2 != 0 && config.checksum && !segment.sums_up(Protocol::UDP, bytes.len()) {
         return Outcome::Invalid(None);
     }
-    advance(view, config, now)
+    let mut proto: ProtoState = view.proto;
+    if !view.confirmed {
+        proto[1] = KNOWN | u64::from(now.wrapping_add(STREAM_TICKS));
+    }
+    // One that came from elsewhere (imported) has no such moment: it is old enough.
+    let is_old = proto[1] & KNOWN == 0 || now.wrapping_sub(proto[1] as u32).cast_signed() > 0;
+    advance(view, proto, is_old && view.status.any(Status::SEEN_REPLY), config)
 }
 
 /// What a UDP-Lite packet does: its length field says how much the checksum covers, and there must be one. The kernel sums
 /// UDP's number up in the pseudo-header, and so does this.
-pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) -> Outcome {
+pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config) -> Outcome {
     let bytes = segment.bytes;
     let &[_, _, _, _, len1, len2, check1, check2, ..] = bytes else {
         return Outcome::Invalid(None);
@@ -46,27 +53,18 @@ pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config, now: Tick
     if config.checksum && !segment.sums_up(Protocol::UDP, covered) {
         return Outcome::Invalid(None);
     }
-    advance(view, config, now)
+    advance(view, view.proto, view.status.any(Status::SEEN_REPLY), config)
 }
 
 #[inline]
-fn advance(view: &View, config: &Config, now: Ticks) -> Outcome {
+fn advance(view: &View, proto: ProtoState, is_stream: bool, config: &Config) -> Outcome {
     let [one_way, stream] = config.udp;
-    if !view.confirmed {
-        let proto: ProtoState = [0, KNOWN | u64::from(now.wrapping_add(STREAM_TICKS)), 0, 0, 0, 0, 0];
-        return Outcome::valid(proto, one_way);
-    }
-    if !view.status.any(Status::SEEN_REPLY) {
-        return Outcome::valid(view.proto, one_way);
-    }
-    // One that came from elsewhere (imported) has no such moment: it is a stream.
-    let is_stream = view.proto[1] & KNOWN == 0 || is_past(view.proto[1] as u32, now);
     if !is_stream {
-        return Outcome::valid(view.proto, one_way);
+        return Outcome::valid(proto, one_way);
     }
     let clash = view.status.any(Status::NAT_CLASH);
     Outcome::Valid(Update {
-        proto: view.proto,
+        proto,
         timeout: Some(stream),
         set: if clash { Status(0) } else { Status::ASSURED },
         kill: false,

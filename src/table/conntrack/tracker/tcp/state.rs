@@ -213,13 +213,14 @@ pub fn exported(words: &ProtoState) -> (u8, [u8; 2], [u8; 2]) {
     (tcp.state, [a.scale, b.scale], [a.flags, b.flags])
 }
 
-/// The same connection after packets that were not seen: windows are taken up anew.
+/// The same connection after packets that were not seen, and while more of them may come: windows are taken up anew, and
+/// nothing is held against them, for an acknowledgement may be of data that was not seen.
 pub fn forget_windows(words: &ProtoState) -> ProtoState {
     let mut tcp = Tcp::unpack(words);
     for side in &mut tcp.sides {
         *side = Side {
             scale: side.scale,
-            flags: side.flags & !(flag::MAXACK_SET | flag::DATA_UNACKNOWLEDGED),
+            flags: side.flags & !(flag::MAXACK_SET | flag::DATA_UNACKNOWLEDGED) | flag::BE_LIBERAL,
             ..Side::default()
         };
     }

@@ -262,7 +262,8 @@ fn ignore(tcp: &mut Tcp, header: &Header<'_>, direction: Direction, old: u8) -> 
             tcp.last_flags |= flag::EXP_CHALLENGE_ACK;
         }
     }
-    if header.index == Index::Ack && direction == Direction::Reply {
+    // It may be a challenge, which an RST will answer.
+    if old == number::SYN_SENT && header.index == Index::Ack && direction == Direction::Reply {
         tcp.last_ack = header.ack;
     }
     Next::Passes
@@ -277,10 +278,12 @@ fn reset(tcp: &mut Tcp, header: &Header<'_>, view: &View, direction: Direction, 
     if old > number::ESTABLISHED && old != number::SYN_SENT2 {
         return to(new, false);
     }
+    let seen_reply = view.status.any(Status::SEEN_REPLY);
+    let assured = view.status.any(Status::ASSURED);
     let (_, other) = tcp.both(direction);
     let other = *other;
     if other.flags & flag::MAXACK_SET != 0 && !last_was(tcp, Index::Syn) {
-        let established = old == number::ESTABLISHED;
+        let established = old == number::ESTABLISHED && assured;
         // The answer to a SYN that was let through.
         if header.seq == 0 && !established {
             return to(new, true);
@@ -298,12 +301,12 @@ fn reset(tcp: &mut Tcp, header: &Header<'_>, view: &View, direction: Direction, 
         // Not exactly where it should be: the other end will ask for proof.
         new = old;
     }
-    let seen_reply = view.status.any(Status::SEEN_REPLY);
-    let assured = view.status.any(Status::ASSURED);
     let answers_ignored = (seen_reply && last_was(tcp, Index::Syn) || !assured && last_was(tcp, Index::Ack))
         && header.ack == tcp.last_end;
-    let answers_challenge =
-        last_was(tcp, Index::Ack) && tcp.last_dir == Direction::Reply as u8 && header.seq == tcp.last_ack;
+    let answers_challenge = old == number::SYN_SENT
+        && last_was(tcp, Index::Ack)
+        && tcp.last_dir == Direction::Reply as u8
+        && header.seq == tcp.last_ack;
     to(new, !(answers_ignored || answers_challenge))
 }
 
@@ -333,7 +336,12 @@ fn out_of_window(mut tcp: Tcp, header: &Header<'_>, view: &View, direction: Dire
             timeout = Some(config.tcp[TCP_UNACK]);
         }
     }
-    Outcome::Invalid(Some((tcp.pack(), timeout)))
+    Outcome::Invalid(Some(Update {
+        proto: tcp.pack(),
+        timeout,
+        set: Status(0),
+        kill: false,
+    }))
 }
 
 /// A segment in the window: state, timeout, status.
@@ -359,10 +367,12 @@ fn advance(
     if !seen_reply && new == number::ESTABLISHED {
         timeout = timeout.min(config.tcp[TCP_UNACK]);
     }
+    // Whoever sends SYNs from the same ports again and again must not keep it alive.
+    let again = !seen_reply && header.index == Index::Syn && old == number::SYN_SENT;
     let assured = seen_reply && new == number::ESTABLISHED && matches!(old, number::SYN_RECV | number::ESTABLISHED);
     Outcome::Valid(Update {
         proto: tcp.pack(),
-        timeout: Some(timeout),
+        timeout: (!again).then_some(timeout),
         set: if assured { Status::ASSURED } else { Status(0) },
         kill,
     })

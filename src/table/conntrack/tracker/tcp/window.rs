@@ -224,8 +224,9 @@ fn highest_sack(header: &Header<'_>, ack: u32) -> u32 {
     if header.options.is_empty() || header.options.len() == 12 && header.options.starts_with(&[1, 1, 8, 10]) {
         return ack;
     }
-    let blocks = header.each_option().find(|(kind, _)| *kind == OptionKind::SACK);
-    let Some((_, data)) = blocks.filter(|(_, data)| !data.is_empty() && data.len() % 8 == 0) else {
+    let mut options = header.each_option();
+    let blocks = options.find(|(kind, data)| *kind == OptionKind::SACK && !data.is_empty() && data.len() % 8 == 0);
+    let Some((_, data)) = blocks else {
         return ack;
     };
     data.chunks_exact(8).fold(ack, |highest, block| {
