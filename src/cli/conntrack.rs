@@ -32,6 +32,10 @@ pub fn show(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut open = "[";
     for row in client.connections::<ConnectionRow>(&what(ConnectionsDo::List))? {
         let row = row?;
+        // What the kernel has, `conntrack -L` says better.
+        if row.kernel && !args.json {
+            continue;
+        }
         if args.json {
             write!(out, "{open}")?;
             serde_json::to_writer(&mut *out, &row)?;

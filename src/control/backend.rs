@@ -318,6 +318,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                 // What the kernel has of it goes too: the exchange deletes there what was exported.
                 if record.marks.any(Marks::KERNEL) {
                     connection.set_marks(Marks::EXPORTED);
+                    connection.clear_marks(Marks::KERNEL);
                 }
                 deleted += u64::from(self.shared.conntrack.remove(connection, guard));
             }

@@ -25,7 +25,6 @@ pub mod dealing;
 pub mod decision;
 pub mod describe;
 mod error;
-#[cfg(feature = "xdp")]
 pub mod exchange;
 #[cfg(feature = "xdp")]
 mod instance;

@@ -258,6 +258,10 @@ fn untracked<O: Observer>(
     }
 }
 
+/// How often a packet walks whose tuples other workers are just taking: until they have, unless one of them was stopped in
+/// the middle of it.
+const WALKS_MAX: u32 = 256;
+
 /// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
 fn tracked<O: Observer>(
     frame: &mut Frame,
@@ -273,12 +277,13 @@ fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    for _ in 0..2 {
+    for _ in 0..WALKS_MAX {
         let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.leaving)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {
             Continue(Some(egress)) => return Continue(egress),
-            Continue(None) => {}
+            // The other one is about to be found.
+            Continue(None) => std::hint::spin_loop(),
             Break(verdict) => {
                 if matches!(verdict, Verdict::Punt(_)) {
                     prerouting::leave(&tracked, tracking, &mut flows.leaving);

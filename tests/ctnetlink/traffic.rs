@@ -46,7 +46,8 @@ fn net(nat: &str) -> Net {
         );
     }
     let filter = "table inet f { chain forward { type filter hook forward priority 0; policy drop; \
-                  ct state invalid drop; ct state established,related accept; iifname d0 accept; }; }";
+                  ct state invalid drop; ct state established,related accept; iifname d0 accept; }; \
+                  chain input { type filter hook input priority 0; meta l4proto { tcp, udp } drop; }; }";
     router.run_with("nft -f -", &format!("{filter}\n{nat}\n"));
     router.sysctl(&[("net.netfilter.nf_conntrack_tcp_loose", "0")]);
     Net { router, hosts }
@@ -61,12 +62,12 @@ const NAT: [(&str, &str); 4] = [
     (
         "redirected port",
         "table inet n { chain pre { type nat hook prerouting priority -100; \
-         ip daddr 10.0.1.99 dnat ip to 10.0.1.2:7000; ip6 daddr fd00:1::99 dnat ip6 to [fd00:1::2]:7000; }; }",
+         ip daddr 10.0.1.99 meta l4proto { tcp, udp } dnat ip to 10.0.1.2:7000; ip6 daddr fd00:1::99 meta l4proto { tcp, udp } dnat ip6 to [fd00:1::2]:7000; }; }",
     ),
     (
         "both",
         "table inet n { chain pre { type nat hook prerouting priority -100; \
-         ip daddr 10.0.1.99 dnat ip to 10.0.1.2:7000; ip6 daddr fd00:1::99 dnat ip6 to [fd00:1::2]:7000; }; \
+         ip daddr 10.0.1.99 meta l4proto { tcp, udp } dnat ip to 10.0.1.2:7000; ip6 daddr fd00:1::99 meta l4proto { tcp, udp } dnat ip6 to [fd00:1::2]:7000; }; \
          chain post { type nat hook postrouting priority 100; oifname d1 masquerade random; }; }",
     ),
 ];
@@ -188,7 +189,7 @@ fn answers_to_udp_come_back_by_an_entered_connection() {
                 let socket = net.hosts[host]
                     .enter(|| UdpSocket::bind(any(family, port)))
                     .expect("bind");
-                socket.set_read_timeout(Some(SHORT)).expect("timeout");
+                socket.set_read_timeout(Some(LONG)).expect("timeout");
                 socket
             };
             let (client, served) = (socket(0, 5000), socket(1, 7000));
@@ -201,10 +202,12 @@ fn answers_to_udp_come_back_by_an_entered_connection() {
             let record = only(&mut ctnetlink, Protocol::UDP);
             ctnetlink.flush(None).expect("flush");
             served.send_to(b"early", peer).expect("send");
+            client.set_read_timeout(Some(SHORT)).expect("timeout");
             assert!(
                 client.recv(&mut buf).is_err(),
                 "an answer to an unknown connection passes"
             );
+            client.set_read_timeout(Some(LONG)).expect("timeout");
             ctnetlink.flush(None).expect("flush");
             ctnetlink
                 .create(std::slice::from_ref(&record), NOW, |_, errno| {

@@ -4,7 +4,8 @@
 //! where a test asks for it, in order per flow. Free is only what the kernel itself draws or times:
 //!
 //! - the IPv4 identification (and with it the header checksum) and the IPv6 fragment identification of packets that the
-//!   router itself wrote, since the kernel draws them at random;
+//!   router itself wrote, since the kernel draws them at random; where it tracks connections, also that of IPv6 packets that
+//!   it has reassembled and fragments anew;
 //! - how often and when the router asks for neighbours: the set of addresses asked for by broadcast or multicast is
 //!   compared, unicast probes are not;
 //! - multicast listener reports, IGMP and router solicitations, which the router sends by timers of its own;
@@ -38,6 +39,8 @@ pub struct Rules {
     pub own: HashSet<IpAddr>,
     /// How many redirects there are is free.
     pub clock_free: bool,
+    /// The router reassembles what it forwards, and draws identifications for the fragments of IPv6 that it then makes.
+    pub reassembles: bool,
 }
 
 /// One far end's difference.
@@ -115,10 +118,12 @@ impl Rules {
 
     fn classify_ipv6(&self, frame: &[u8]) -> Option<Seen> {
         let src = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(22..38)?).ok()?);
-        if !src.is_unspecified() && !self.own.contains(&src.into()) {
+        let next = *frame.get(20)?;
+        let refragmented = self.reassembles && next == proto::FRAGMENT;
+        if !refragmented && !src.is_unspecified() && !self.own.contains(&src.into()) {
             return None;
         }
-        match *frame.get(20)? {
+        match next {
             // Hop-by-hop with a router alert, in front of a listener report.
             0 if matches!(frame.get(62)?, 131 | 132 | 143) => Some(Seen::Noise),
             proto::FRAGMENT => {

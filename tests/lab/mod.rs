@@ -9,8 +9,8 @@
 //! ```
 //!
 //! All namespaces are unnamed: they are held by file descriptors of the test process and vanish with it, however it ends.
-//! Needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN for setns) and the programs ip, tc, ethtool; nft and iptables-legacy where a
-//! scenario names them.
+//! Needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN for setns) and the programs ip, tc, ethtool; nft, conntrack and iptables-legacy
+//! where a scenario needs them.
 //!
 //! `BYPATH_TWIN=kernel` runs both labs without bypath. That judges the harness itself: it must find no divergence between
 //! two kernels. It is never chosen by itself; a bypath that does not start fails the test.
@@ -20,6 +20,7 @@
 
 pub mod bypath;
 pub mod compare;
+pub mod conntrack;
 pub mod namespace;
 pub mod neighbor;
 pub mod packet;
@@ -29,5 +30,6 @@ pub mod respond;
 pub mod router;
 pub mod setup;
 pub mod sys;
+pub mod tables;
 pub mod twin;
 pub mod wire;

@@ -110,7 +110,8 @@ impl Namespace {
     }
 
     /// Applies a configuration, one command per entry. `ip` lines in a row run as one batch, `sysctl NAME=VALUE` is
-    /// written directly, everything else (nft, tc, bridge, iptables-legacy, ...) is run as it stands.
+    /// written directly, `ruleset WORDS` is an nft file, everything else (nft, tc, bridge, iptables-legacy, ...) is run as it
+    /// stands.
     pub fn apply(&self, commands: &[String]) {
         let mut rest = commands;
         while let Some(first) = rest.first() {
@@ -131,6 +132,10 @@ impl Namespace {
     }
 
     fn apply_one(&self, line: &str) {
+        if let Some(words) = line.strip_prefix("ruleset ") {
+            self.run_with("nft -f -", &format!("{words}\n"));
+            return;
+        }
         match line.strip_prefix("sysctl ") {
             Some(setting) => {
                 let (name, value) = setting.split_once('=').unwrap_or_else(|| panic!("`{line}`: no value"));

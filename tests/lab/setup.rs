@@ -1,6 +1,7 @@
 //! What a twin is made of, and what comes of it.
 
 use super::bypath::Totals;
+use super::plan;
 use super::router::Layout;
 
 /// Which second lab a twin has.
@@ -32,6 +33,17 @@ pub enum Share {
     Nothing,
 }
 
+/// What follows a window of which not everything was answered, so that both labs are known to have handled it (`tables`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fence {
+    /// A short pause.
+    None,
+    /// A packet of IPv4 that is always punted; the family must be tracked.
+    V4,
+    /// One of IPv6.
+    V6,
+}
+
 /// What a twin is made of.
 pub struct Setup {
     /// Names the test in output and file names.
@@ -46,6 +58,10 @@ pub struct Setup {
     pub clock_free: bool,
     /// Frames of one flow must come in the kernel's order.
     pub ordered: bool,
+    /// Connections are tracked, and rules drop packets: bypath may.
+    pub filters: bool,
+    /// See there.
+    pub fence: Fence,
     /// What replays this run, for the report.
     pub seed: Option<u64>,
 }
@@ -60,8 +76,26 @@ impl Setup {
             arguments: Vec::new(),
             clock_free: false,
             ordered: false,
+            filters: false,
+            fence: Fence::None,
             seed: None,
         }
+    }
+
+    /// A twin with the plan's configuration and this ruleset (the words of an nft file) in both routers.
+    pub fn tracked(name: &str, ports: usize, ruleset: &str) -> Self {
+        let config = plan::config_with(ports, &[&format!("ruleset {ruleset}")]);
+        Setup {
+            filters: true,
+            fence: Fence::V4,
+            ..Self::new(name, ports, config)
+        }
+    }
+
+    /// With more commands behind its configuration.
+    pub fn with(mut self, more: &[&str]) -> Self {
+        self.config.extend(more.iter().map(|line| line.to_string()));
+        self
     }
 }
 

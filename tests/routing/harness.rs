@@ -41,6 +41,7 @@ fn only_the_routers_own_identification_is_free() {
     let rules = Rules {
         own: [ip("10.0.0.1")].into(),
         clock_free: false,
+        reassembles: false,
     };
     let frame = |src, id| {
         udp(ip(src), ip("10.0.0.9"), (1, 2), 10)

@@ -7,6 +7,7 @@ use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
 use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
 use crate::table::conntrack::table::{Connection, Guard, Handle};
 use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, is_past};
+use crate::wire::Protocol;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -114,9 +115,16 @@ impl Exporter {
             return;
         };
         let marks = connection.marks();
-        let fresh = marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
-        if !marks.any(Marks::KERNEL) && !fresh {
-            export(&mut self.link, &[connection], &self.exchange.counts, now);
+        // The copy of a handshake that went on would take what comes next for invalid.
+        let settled = marks.any(Marks::SETTLED) || original.proto != Protocol::TCP.0;
+        let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
+        if marks.any(Marks::KERNEL) || fresh {
+            return;
+        }
+        export(&mut self.link, &[connection], &self.exchange.counts, now);
+        // It may have ended meanwhile, and its copy been deleted before it was made.
+        if table.lookup(original, table.hash(original), now, &guard).is_none() {
+            let _ = self.link.delete(&[*original], |_, _| {});
         }
     }
 }
@@ -126,7 +134,8 @@ fn wants(connection: &Connection<'_>, now: Ticks, status: Status) -> bool {
     if !connection.status().any(status) {
         return false;
     }
-    if !connection.marks().any(Marks::EXPORTED) {
+    let marks = connection.marks();
+    if !marks.any(Marks::EXPORTED) || !marks.any(Marks::SETTLED) {
         return true;
     }
     let (ours, copys) = (connection.deadline(), connection.kernel_deadline());
@@ -156,9 +165,12 @@ fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts,
     let records: Vec<Record> = unknown.iter().map(|(_, record)| record.clone()).collect();
     let created = link.create(&records, now, |place, errno| match errno {
         libc::EEXIST => taken.push(place),
-        _ => gone.push(place),
+        _ => {
+            full |= matches!(errno, libc::ENOMEM | libc::ENOSPC | libc::ENFILE);
+            gone.push(place);
+        }
     });
-    full |= created.is_err() || !gone.is_empty();
+    full |= created.is_err();
     for &place in &gone {
         unknown[place].0.clear_marks(Marks::EXPORTED);
     }
@@ -180,6 +192,11 @@ fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts,
     counts.refreshed.fetch_add((records.len() - lost.len()) as u64, Relaxed);
     for (connection, record) in unknown.iter().chain(&updated) {
         connection.set_kernel_deadline(record.deadline);
+        if record.status.any(Status::ASSURED) {
+            connection.set_marks(Marks::SETTLED);
+        } else {
+            connection.clear_marks(Marks::SETTLED);
+        }
     }
     !full
 }

@@ -9,10 +9,17 @@ use super::{Exchange, Inner, Local, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
 use crate::table::conntrack::table::{Connection, Guard, Handle};
 use crate::table::conntrack::tracker;
-use crate::table::conntrack::{Direction, Marks, Record, Ticks};
+use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// An entry whose end was still so far away did not expire.
+const EARLY_TICKS: i32 = 2 * TICKS_PER_SECOND as i32;
+
+/// Connections that one guard covers.
+const PIECE: u32 = 4096;
 
 impl Exchange {
     /// Reads the kernel's whole table.
@@ -21,6 +28,51 @@ impl Exchange {
         let local = self.local.load_full();
         let Inner { link, handle, .. } = inner;
         link.dump(None, now, |entry| self.enter(handle, &entry, &local, now))
+    }
+
+    /// Reads the kernel's whole table again, for what events did not tell: what is there is taken in, and what was there and
+    /// is no more has ended. A dump may miss what moves meanwhile, so that is asked for once more by name.
+    pub(super) fn reconcile(&self, inner: &mut Inner) -> io::Result<()> {
+        let now = now();
+        let local = self.local.load_full();
+        let Inner { link, handle, .. } = inner;
+        let mut there = HashSet::new();
+        link.dump(None, now, |entry| {
+            there.insert(entry.record.original);
+            self.enter(handle, &entry, &local, now);
+        })?;
+        let mut missing = Vec::new();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let guard = handle.pin();
+            from = self.table.walk(at, PIECE, &guard, |connection| {
+                let original = connection.tuple(Direction::Original);
+                if connection.marks().any(Marks::EXPORTED) && !there.contains(&original) {
+                    missing.push(original);
+                }
+            });
+        }
+        link.get(&missing, now, |place, entry| {
+            if entry.is_none() {
+                self.lost(handle, &missing[place], now);
+            }
+        })
+    }
+
+    /// The kernel has no entry for `original`, and should. If its time was not over, a user has deleted it.
+    fn lost(&self, handle: &Handle, original: &Tuple, now: Ticks) {
+        let guard = handle.pin();
+        let Some((connection, _)) = self.table.lookup(original, self.table.hash(original), now, &guard) else {
+            return;
+        };
+        let marks = connection.clear_marks(Marks::EXPORTED);
+        let copys = connection.kernel_deadline();
+        let early = copys != 0 && copys.wrapping_sub(now) as i32 > EARLY_TICKS;
+        if !marks.any(Marks::EXPORTED) || !marks.any(Marks::KERNEL) && !early {
+            return;
+        }
+        self.table.remove(connection, &guard);
+        self.counts.deleted_by_user.fetch_add(u64::from(early), Relaxed);
     }
 
     /// Takes in one event.
@@ -46,13 +98,18 @@ impl Exchange {
 
     fn enter(&self, handle: &Handle, entry: &Entry, local: &Local, now: Ticks) {
         let record = &entry.record;
+        // Who answers is where NAT leads to, if there is any.
         let own = |addr| local.contains(&(record.original.family, addr));
-        let translated = record.original.invert() != Some(record.reply);
-        if !translated && (own(record.original.src) || own(record.original.dst)) {
+        if own(record.original.src) || own(record.reply.src) {
             return;
         }
         let adoptable = if is_adoptable(entry) { Marks::ADOPTABLE } else { 0 };
-        let marks = Marks::KERNEL | Marks::EXPORTED | adoptable;
+        let settled = if record.status.any(Status::ASSURED) {
+            Marks::SETTLED
+        } else {
+            0
+        };
+        let marks = Marks::KERNEL | Marks::EXPORTED | adoptable | settled;
         let guard = handle.pin();
         let hash = self.table.hash(&record.original);
         match self.table.lookup(&record.original, hash, now, &guard) {
@@ -84,13 +141,20 @@ impl Exchange {
     }
 }
 
-/// News of a connection that is in our table. Of one that is ours already only that it is answered, or assured, is news:
-/// its fragments, which we do not track, may have made it so.
+/// News of a connection that is in our table. Of one that is ours already only that it is answered is news: its fragments,
+/// which we do not track, may have done that.
 fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     let record = &entry.record;
-    connection.set_status(record.status);
+    // What makes the copy of ours assured, the kernel sees otherwise than we do: it does not know when it began.
+    let ours = !connection.marks().any(Marks::KERNEL);
+    let news = if ours { Status::SEEN_REPLY } else { Status(u16::MAX) };
+    connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
-    if !connection.marks().any(Marks::KERNEL) {
+    // Nothing here sets marks yet, so another one is a user's.
+    if entry.marked {
+        connection.set_mark(record.mark);
+    }
+    if ours {
         connection.set_marks(Marks::EXPORTED);
         return;
     }
@@ -99,13 +163,12 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
         let (version, _) = connection.proto();
         connection.commit(version, &record.proto);
     }
-    if entry.marked {
-        connection.set_mark(record.mark);
-    }
     connection.set_marks(marks);
 }
 
 fn is_adoptable(entry: &Entry) -> bool {
     let proto = Protocol(entry.record.original.proto);
-    entry.oddity.is_none() && tracker::is_carried(proto.0) && (proto != Protocol::TCP || entry.is_established())
+    entry.oddity.is_none()
+        && tracker::is_carried(proto.0)
+        && (proto != Protocol::TCP || entry.is_established() && entry.protoinfo.is_some())
 }

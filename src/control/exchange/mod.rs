@@ -27,7 +27,7 @@ use crate::packet::{Addr, Family};
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Event, Handle, Table};
-use crate::table::conntrack::{Marks, Ticks, Tuple, ticks};
+use crate::table::conntrack::{Direction, Marks, Record, Ticks, Tuple, ticks};
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::io;
@@ -47,6 +47,9 @@ const EVENTS_MAX: usize = 4096;
 
 /// Between two dumps that look for what events did not tell.
 const AUDIT_EVERY: Duration = Duration::from_secs(300);
+
+/// How long handing connections back to the kernel may take when nothing is tracked any more.
+const HAND_BACK: Duration = Duration::from_millis(300);
 
 /// How long a dump may have to be tried again, at the start.
 const IMPORT_TRIES: usize = 3;
@@ -135,7 +138,11 @@ impl Exchange {
         let mut inner = self.lock();
         match (tracked, inner.is_some()) {
             (true, false) => *inner = Some(self.begin()?),
+            // In the kernel's table they go on until they expire, and are there again when tracking begins again.
             (false, true) => {
+                if let Some(inner) = &mut *inner {
+                    self.export_everything(inner, HAND_BACK);
+                }
                 *inner = None;
                 self.forget_all();
             }
@@ -211,7 +218,7 @@ impl Exchange {
         self.hear(inner);
         if inner.lost || inner.audited.elapsed() >= AUDIT_EVERY {
             self.counts.overruns.fetch_add(u64::from(inner.lost), Relaxed);
-            inner.lost = self.import(inner).is_err();
+            inner.lost = self.reconcile(inner).is_err();
             inner.audited = Instant::now();
         }
         self.delete_ended(inner);
@@ -240,7 +247,7 @@ impl Exchange {
         let now = now();
         let mut ended: Vec<Tuple> = Vec::new();
         while let Some((event, record)) = self.table.log.pop() {
-            if event == Event::Destroy && record.marks.any(Marks::EXPORTED) {
+            if event == Event::Destroy && self.leaves_a_copy(&inner.handle, &record, now) {
                 ended.push(record.original);
             }
             if self.table.log.is_watched() {
@@ -260,6 +267,20 @@ impl Exchange {
         if done.is_ok() {
             self.counts.deleted.fetch_add(ended.len() as u64 - gone, Relaxed);
         }
+    }
+
+    /// Whether the kernel has a copy of a connection that ended, which means nothing any more. One that is the kernel's own
+    /// was only known here, and goes on there; and where its tuples live on, so does the copy, as theirs.
+    fn leaves_a_copy(&self, handle: &Handle, ended: &Record, now: Ticks) -> bool {
+        if !ended.marks.any(Marks::EXPORTED) || ended.marks.any(Marks::KERNEL) {
+            return false;
+        }
+        let guard = handle.pin();
+        let hash = self.table.hash(&ended.original);
+        let heir = self.table.lookup(&ended.original, hash, now, &guard);
+        !heir.is_some_and(|(connection, _)| {
+            connection.marks().any(Marks::KERNEL) || connection.tuple(Direction::Reply) == ended.reply
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Inner>> {

@@ -1,4 +1,7 @@
-//! The numbers of ctnetlink: include/uapi/linux/netfilter/nfnetlink_conntrack.h and nfnetlink_compat.h.
+//! The numbers of ctnetlink: messages, groups, and attributes with their nests, as far as they are read or written here.
+//!
+//! include/uapi/linux/netfilter/nfnetlink_conntrack.h and nfnetlink_compat.h have them all. Integers in attributes are in
+//! network order.
 
 use super::super::netlink::af;
 use crate::packet::Family;

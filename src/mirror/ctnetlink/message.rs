@@ -132,6 +132,12 @@ fn counter(payload: Option<&[u8]>) -> Counter {
     }
 }
 
+/// Every entry that came by ctnetlink has room for it, with zeros.
+fn synproxied(attrs: &Attrs) -> bool {
+    let mut values = Attrs(attrs.find(cta::SYNPROXY).unwrap_or_default());
+    values.any(|(_, value)| value.iter().any(|&byte| byte != 0))
+}
+
 fn oddity(attrs: &Attrs, status: Status, zoned: bool) -> Option<Oddity> {
     let has = |kind| attrs.find(kind).is_some();
     let odd = [
@@ -141,7 +147,7 @@ fn oddity(attrs: &Attrs, status: Status, zoned: bool) -> Option<Oddity> {
             status.any(Status::SEQ_ADJUST) || has(cta::SEQ_ADJ_ORIG) || has(cta::SEQ_ADJ_REPLY),
             Oddity::SequenceAdjusted,
         ),
-        (has(cta::SYNPROXY), Oddity::Synproxy),
+        (synproxied(attrs), Oddity::Synproxy),
         (has(cta::LABELS), Oddity::Labels),
         (zoned, Oddity::DirectionalZone),
         (status.any(Status::OFFLOAD), Oddity::Offloaded),

@@ -106,7 +106,8 @@ impl Ctnetlink {
         })
     }
 
-    /// The connections that have these tuples, in either direction; `each` gets the place of the tuple and what there is.
+    /// The connections that have these tuples, in either direction; `each` gets the place of the tuple and what there is. Of
+    /// what the kernel does not say, or cannot be read, it hears nothing.
     ///
     /// # Errors
     /// Of the socket.
@@ -114,8 +115,14 @@ impl Ctnetlink {
         for (round, tuples) in tuples.chunks(BATCH).enumerate() {
             let requests = tuples.iter().map(request::get).collect();
             self.sock()?.batch(requests, |place, answer| {
-                let entry = answer.ok().and_then(|m| message::entry(m, now));
-                each(round * BATCH + place, entry);
+                let place = round * BATCH + place;
+                match answer {
+                    Ok(m) => message::entry(m, now)
+                        .into_iter()
+                        .for_each(|entry| each(place, Some(entry))),
+                    Err(libc::ENOENT) => each(place, None),
+                    Err(_) => {}
+                }
             })?;
         }
         Ok(())

@@ -61,7 +61,10 @@ pub fn delete(tuple: &Tuple) -> Request {
 
 /// Deletes all entries, of one family or of all.
 pub fn flush(family: Option<Family>) -> Request {
-    Request::new(CT_DELETE, 0, &header(family))
+    let mut header = header(family);
+    // In version 0 the family of a flush means nothing.
+    header[1] = u8::from(family.is_some());
+    Request::new(CT_DELETE, 0, &header)
 }
 
 /// The address and port of a reply tuple that destination NAT decides; protocols without ports have none, and so have ICMP

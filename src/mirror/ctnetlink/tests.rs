@@ -119,7 +119,7 @@ fn nat_goes_by_its_own_attributes_and_only_where_there_is_any() {
     let mut source = plain.clone();
     (source.reply.dst, source.reply.dport) = (0xcb00_7101, 2000);
     let by_source = (cta::NAT_SRC, vec![0xcb, 0, 0x71, 1], Some(vec![7, 0xd0]));
-    assert_eq!(nat_of(&source), [by_source.clone()]);
+    assert_eq!(nat_of(&source), std::slice::from_ref(&by_source));
 
     let mut both = source.clone();
     both.reply.sport = 8080;

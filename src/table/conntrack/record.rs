@@ -22,6 +22,8 @@ impl Marks {
     pub const EXPORTED: u16 = 1 << 1;
     /// The kernel's, but the first packet of it that walks to the end takes it over.
     pub const ADOPTABLE: u16 = 1 << 2;
+    /// The kernel's copy was made, or brought up to date, when the connection was assured already.
+    pub const SETTLED: u16 = 1 << 3;
 
     /// Whether any of `bits` is set.
     #[inline]

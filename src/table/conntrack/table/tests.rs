@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::packet::Family;
-use crate::table::conntrack::{ProtoState, Status};
+#[cfg(loom)]
+use crate::table::conntrack::ProtoState;
+use crate::table::conntrack::Status;
 
 #[cfg(loom)]
 mod interleavings;

@@ -1,0 +1,342 @@
+//! The connection table beside two well-known concurrent maps, DashMap and papaya; insertion with expiry; ten million.
+//!
+//! `cargo bench --no-default-features --bench conntrack` (about a minute). Everything is in bursts of 64, as a worker does
+//! it, from fixed seeds. All three find a connection by either of its tuples and give back one word of it (the deadline, for
+//! ours compared with the time); the maps hash with foldhash, which is faster than what they have by default. Their rows "one
+//! tuple" have half the keys and find one direction only: less than the task, but nothing of them can be said to be padding.
+//!
+//! Rounds are interleaved, and the median counts. Time is the thread's CPU time, not the clock on the wall: other work on
+//! the machine then disturbs only the caches. With two threads the rates of both are added; each has its own core. Memory is the growth of the resident set.
+
+mod cpu_time;
+
+use bypath::packet::{BURST, Family};
+use bypath::table::conntrack::table::{Guard, Handle, Table, TupleHash};
+use bypath::table::conntrack::{Direction, Marks, Record, Status, Ticks, Tuple};
+use cpu_time::CpuTime;
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use std::hint::black_box;
+use std::sync::Barrier;
+
+const CONNECTIONS: u32 = 1_000_000;
+const MANY: u32 = 10_000_000;
+/// Lookups of a round.
+const LOOKUPS: usize = 1 << 20;
+const ROUNDS: usize = 7;
+const NOW: Ticks = 1000;
+/// What an insertion lives, and how many fall into a tick: 300,000 live ones, and what is not swept yet.
+const LIFE: Ticks = 10;
+const INSERTS_PER_TICK: u32 = 30_000;
+const INSERTS: u32 = 6_000_000;
+/// Entries that are swept after each burst: a round takes 4,000 bursts.
+const SWEPT: u32 = 256;
+
+/// xorshift64*: the seeds are fixed, so is what is looked up.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32
+    }
+}
+
+/// The `n`th connection's tuple: no two are alike, since a multiplication by an odd number is undone by another.
+fn original(n: u32) -> Tuple {
+    let mixed = n.wrapping_mul(0x9e37_79b1);
+    Tuple {
+        src: 0x0a00_0000 | u128::from(mixed >> 12),
+        dst: 0xc000_0200 | u128::from(mixed & 0xf),
+        sport: 1024 + (mixed >> 4 & 0xff) as u16,
+        dport: 443,
+        proto: 6,
+        family: Family::V4,
+        zone: 0,
+    }
+}
+
+fn reply(original: &Tuple) -> Tuple {
+    original.invert().expect("TCP has an inverse")
+}
+
+fn record(n: u32, deadline: Ticks) -> Record {
+    let original = original(n);
+    Record {
+        original,
+        reply: reply(&original),
+        status: Status::CONFIRMED,
+        marks: Marks(0),
+        deadline,
+        mark: 0,
+        proto: [0; 7],
+        counters: Default::default(),
+    }
+}
+
+/// What is looked up, of `connections`, in either direction or one.
+fn lookups(connections: u32, seed: u64, directions: u64) -> Vec<Tuple> {
+    let mut random = Random(seed);
+    (0..LOOKUPS)
+        .map(|_| {
+            let original = original(random.below(connections));
+            match random.next() >> 32 & (directions - 1) {
+                0 => original,
+                _ => reply(&original),
+            }
+        })
+        .collect()
+}
+
+/// Something that finds a word by tuples, a burst at a time.
+trait Lookup: Sync {
+    /// Says how many it found of all.
+    fn find(&self, tuples: &[Tuple]) -> usize;
+}
+
+struct Ours(Table);
+
+impl Lookup for Ours {
+    fn find(&self, tuples: &[Tuple]) -> usize {
+        let handle = self.0.register();
+        let mut hashes = [self.0.hash(&tuples[0]); BURST];
+        tuples
+            .chunks(BURST)
+            .map(|burst| {
+                let guard = handle.pin();
+                prefetched(&self.0, burst, &mut hashes);
+                let found = burst.iter().zip(&hashes).filter(|&(tuple, &hash)| {
+                    let found = self.0.lookup(tuple, hash, NOW, &guard);
+                    found.is_some_and(|(connection, direction)| {
+                        black_box((connection.deadline(), direction == Direction::Reply));
+                        true
+                    })
+                });
+                found.count()
+            })
+            .sum()
+    }
+}
+
+/// Hashes of a burst, and everything about them asked for.
+fn prefetched(table: &Table, burst: &[Tuple], hashes: &mut [TupleHash; BURST]) {
+    for (hash, tuple) in hashes.iter_mut().zip(burst) {
+        *hash = table.hash(tuple);
+        table.prefetch_bucket(*hash);
+    }
+    for &hash in &hashes[..burst.len()] {
+        table.prefetch_entry(hash);
+    }
+}
+
+struct Dash(DashMap<Tuple, u64, RandomState>);
+
+impl Lookup for Dash {
+    fn find(&self, tuples: &[Tuple]) -> usize {
+        let found = tuples
+            .iter()
+            .filter(|&tuple| self.0.get(tuple).is_some_and(|word| black_box(*word) > 0));
+        found.count()
+    }
+}
+
+struct Papaya(papaya::HashMap<Tuple, u64, RandomState>);
+
+impl Lookup for Papaya {
+    fn find(&self, tuples: &[Tuple]) -> usize {
+        tuples
+            .chunks(BURST)
+            .map(|burst| {
+                let map = self.0.pin();
+                let found = burst
+                    .iter()
+                    .filter(|&tuple| map.get(tuple).is_some_and(|word| black_box(*word) > 0));
+                found.count()
+            })
+            .sum()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Millions of lookups a second of one thread.
+fn rate(map: &dyn Lookup, tuples: &[Tuple]) -> f64 {
+    let start = CpuTime::now();
+    let found = map.find(tuples);
+    let time = CpuTime::now() - start;
+    if found != tuples.len() {
+        println!("only {found} of {} found", tuples.len());
+    }
+    tuples.len() as f64 / time.as_secs_f64() / 1e6
+}
+
+/// The same of two at once, each on its core.
+fn rate_of_two(map: &dyn Lookup, tuples: [&[Tuple]; 2]) -> f64 {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let threads = [0, 1].map(|n| {
+            let core = cores.get(n).copied();
+            let barrier = &barrier;
+            scope.spawn(move || {
+                core.map(core_affinity::set_for_current);
+                barrier.wait();
+                rate(map, tuples[n])
+            })
+        });
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    })
+}
+
+fn filled(connections: u32) -> Table {
+    let table = Table::new(connections);
+    let handle = table.register();
+    for n in 0..connections {
+        let guard = handle.pin();
+        assert!(
+            table.insert(&record(n, NOW + 100), NOW, &guard).is_ok(),
+            "there is room"
+        );
+    }
+    drop(handle);
+    println!("filled: {:?}", table.counts());
+    table
+}
+
+fn lookup_rates() {
+    let both = [lookups(CONNECTIONS, 1, 2), lookups(CONNECTIONS, 2, 2)];
+    let single = lookups(CONNECTIONS, 3, 1);
+    let maps = [2, 1].map(|directions| {
+        let keys = (0..CONNECTIONS).flat_map(move |n| {
+            let original = original(n);
+            [original, reply(&original)].into_iter().take(directions)
+        });
+        let dash = DashMap::with_capacity_and_hasher(directions * CONNECTIONS as usize, RandomState::default());
+        let papaya =
+            papaya::HashMap::with_capacity_and_hasher(directions * CONNECTIONS as usize, RandomState::default());
+        for key in keys {
+            dash.insert(key, 1);
+            papaya.pin().insert(key, 1);
+        }
+        (Dash(dash), Papaya(papaya))
+    });
+    let ours = Ours(filled(CONNECTIONS));
+    let rows: [(&str, &dyn Lookup, &[Tuple]); 5] = [
+        ("ours", &ours, &both[0]),
+        ("DashMap", &maps[0].0, &both[0]),
+        ("papaya", &maps[0].1, &both[0]),
+        ("DashMap, one tuple", &maps[1].0, &single),
+        ("papaya, one tuple", &maps[1].1, &single),
+    ];
+    let mut rates = [const { Vec::new() }; 5];
+    let mut two = Vec::new();
+    for _ in 0..ROUNDS {
+        for ((_, map, tuples), rates) in rows.iter().zip(&mut rates) {
+            rates.push(rate(*map, tuples));
+        }
+        two.push(rate_of_two(&ours, [&both[0], &both[1]]));
+    }
+    let medians = rates.map(median);
+    println!("\n{CONNECTIONS} connections, random lookups, one core    Mlookups/s   ns each   ours is");
+    for ((name, ..), rate) in rows.iter().zip(medians) {
+        println!("  {name:45} {rate:13.1} {:9.1} {:8.2} x", 1e3 / rate, medians[0] / rate);
+    }
+    let two = median(two);
+    println!(
+        "  ours, two cores                               {two:13.1}             {:8.2} x of one",
+        two / medians[0]
+    );
+}
+
+fn insert_burst(table: &Table, first: u32, now: Ticks, guard: &Guard<'_>) {
+    let mut records = [0; BURST].map(|_| None);
+    for (n, place) in (first..).zip(&mut records) {
+        let record = record(n, now + LIFE);
+        table.prefetch_bucket(table.hash(&record.original));
+        table.prefetch_bucket(table.hash(&record.reply));
+        *place = Some(record);
+    }
+    for record in records.iter().flatten() {
+        assert!(table.insert(record, now, guard).is_ok(), "there is room");
+    }
+}
+
+fn insert_rate() {
+    let table = Table::new(CONNECTIONS);
+    let handle: Handle = table.register();
+    let (mut now, mut from) = (NOW, 0);
+    let mut rates = Vec::new();
+    // The first round is without expiry, and is not counted.
+    for round in 0..=ROUNDS as u32 {
+        let start = CpuTime::now();
+        let until = INSERTS / ROUNDS as u32 * (round + 1);
+        let mut inserted = 0;
+        while from < until {
+            now = NOW + from / INSERTS_PER_TICK;
+            let guard = handle.pin();
+            insert_burst(&table, from, now, &guard);
+            table.sweep(now, SWEPT, &guard);
+            from += BURST as u32;
+            inserted += BURST;
+        }
+        let time = CpuTime::now() - start;
+        if round > 0 {
+            rates.push(f64::from(inserted as u32) / time.as_secs_f64() / 1e6);
+        }
+    }
+    let counts = table.counts();
+    println!(
+        "\ninserts with expiry, one core, {} live, room for {CONNECTIONS}",
+        table.len()
+    );
+    println!("  {:.2} M/s; {counts:?}; at tick {now}", median(rates));
+}
+
+/// The resident set, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn ten_million() {
+    let before = resident();
+    let start = CpuTime::now();
+    let ours = Ours(filled(MANY));
+    let time = (CpuTime::now() - start).as_secs_f64();
+    let grown = resident().saturating_sub(before) as f64;
+    let tuples = lookups(MANY, 4, 2);
+    let rates = (0..ROUNDS).map(|_| rate(&ours, &tuples)).collect();
+    let rate = median(rates);
+    println!(
+        "\n{MANY} connections: filled at {:.2} M/s",
+        f64::from(MANY) / time / 1e6
+    );
+    println!(
+        "  {:.1} bytes each by the table's own account, {:.1} of resident set ({:.3} GiB)",
+        ours.0.bytes() as f64 / f64::from(MANY),
+        grown / f64::from(MANY),
+        grown / f64::from(1 << 30)
+    );
+    println!("  random lookups, one core: {rate:.1} M/s, {:.1} ns each", 1e3 / rate);
+}
+
+fn main() {
+    let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    println!("transparent huge pages: {}", huge.trim());
+    lookup_rates();
+    insert_rate();
+    ten_million();
+}

@@ -1,0 +1,60 @@
+//! The twin over tracked connections: for the same packets, the far ends must see the same with bypath and without, and the
+//! connection tables must say the same after every step.
+//!
+//! The hand-written scenarios follow the themes of the kernel's own tests (tools/testing/selftests/net/netfilter); each says
+//! how much of it bypath must have forwarded itself. Then come seeded random connections (module `random`), and real sockets
+//! through a box whose bypath starts, stops and is killed (module `restart`).
+//!
+//! `BYPATH_TWIN=kernel` compares two kernels, to judge the harness (see `lab`).
+
+mod lab;
+
+#[path = "conntrack/changes.rs"]
+mod changes;
+#[path = "conntrack/clash.rs"]
+mod clash;
+#[path = "conntrack/datagrams.rs"]
+mod datagrams;
+#[path = "conntrack/flow.rs"]
+mod flow;
+#[path = "conntrack/fragments.rs"]
+mod fragments;
+#[path = "conntrack/generator.rs"]
+mod generator;
+#[path = "conntrack/icmp_errors.rs"]
+mod icmp_errors;
+#[path = "conntrack/kernel_answers.rs"]
+mod kernel_answers;
+#[path = "conntrack/lines.rs"]
+mod lines;
+#[allow(dead_code, reason = "shared with the tests of an instance")]
+#[path = "instance/net.rs"]
+mod net;
+#[path = "conntrack/protocols.rs"]
+mod protocols;
+#[path = "conntrack/random.rs"]
+mod random;
+#[path = "conntrack/restart.rs"]
+mod restart;
+#[path = "conntrack/rules.rs"]
+mod rules;
+#[path = "conntrack/rulesets.rs"]
+mod rulesets;
+#[path = "conntrack/script.rs"]
+mod script;
+#[path = "conntrack/sctp.rs"]
+mod sctp;
+#[path = "conntrack/stream.rs"]
+mod stream;
+#[path = "conntrack/tcp_close.rs"]
+mod tcp_close;
+#[path = "conntrack/tcp_open.rs"]
+mod tcp_open;
+#[path = "conntrack/tcp_reset.rs"]
+mod tcp_reset;
+#[path = "conntrack/tcp_sysctls.rs"]
+mod tcp_sysctls;
+#[path = "conntrack/tcp_window.rs"]
+mod tcp_window;
+#[path = "conntrack/unreplied.rs"]
+mod unreplied;
