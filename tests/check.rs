@@ -125,7 +125,7 @@ fn a_rule_beyond_the_shape_is_named_by_its_handle() {
         assert_eq!(code, Some(3), "{text}");
         let line = text.lines().nth(1).unwrap();
         assert!(
-            line.starts_with("inet ") && line.contains("and rule handle 3 has: counter"),
+            line.starts_with("inet ") && line.contains("with 2 rules; not carried: rule handle 3, counter"),
             "{text}"
         );
         assert_eq!(

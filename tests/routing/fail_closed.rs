@@ -113,13 +113,13 @@ fn nft_netdev_chains() {
     );
 }
 
-/// A rule in input alone looks at connections: the kernel then tracks everything, transit too.
+/// A rule in input alone does more to connections than to look: the kernel then tracks everything, transit too.
 #[test]
 fn nft_conntrack_in_input_alone() {
     let more = [
         "nft add table inet t",
         "nft add chain inet t i { type filter hook input priority 0 ; }",
-        "nft add rule inet t i ct state invalid drop",
+        "nft add rule inet t i ct state new ct mark set 1",
     ];
     closed("nft_conntrack_in_input", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
 }

@@ -36,6 +36,12 @@ const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
+/// What `ct` loads, in nft's words (enum nft_ct_keys).
+const CT_KEYS: &str = "state direction status mark secmark expiration helper l3proto saddr daddr protocol \
+    proto-src proto-dst label packets bytes avgpkt zone event";
+/// What `meta` loads, in nft's words (enum nft_meta_keys); `th dport` and the like come with an l4proto.
+const META_KEYS: &str = "length protocol priority mark iif oif iifname oifname iiftype oiftype skuid skgid \
+    nftrace rtclassid secmark nfproto l4proto ibrname obrname pkttype cpu iifgroup oifgroup cgroup random";
 /// Registers in words of 32 bits.
 const WORDS: usize = 16;
 
@@ -174,17 +180,18 @@ fn load_ct(loaded: &mut [Option<Loaded>; WORDS], data: &Attrs) -> Result<(), Str
             put(loaded, at, Loaded::State { mask: !0, xor: 0 });
             Ok(())
         }
-        _ => Err("ct of something else than the state".into()),
+        _ => Err(format!("ct {}", nth(CT_KEYS, key))),
     }
 }
 
 fn load_meta(loaded: &mut [Option<Loaded>; WORDS], data: &Attrs) -> Result<(), String> {
-    let what = match data.find(2).and_then(get_be32) {
+    let key = data.find(2).and_then(get_be32);
+    let what = match key {
         Some(4) => Loaded::Index(Side::In),
         Some(5) => Loaded::Index(Side::Out),
         Some(6) => Loaded::Name(Side::In),
         Some(7) => Loaded::Name(Side::Out),
-        _ => return Err("meta of something else than an interface".into()),
+        _ => return Err(format!("meta {}", nth(META_KEYS, key))),
     };
     match data.find(1).and_then(register) {
         Some(at) => {
@@ -193,6 +200,11 @@ fn load_meta(loaded: &mut [Option<Loaded>; WORDS], data: &Attrs) -> Result<(), S
         }
         None => Err("meta set".into()),
     }
+}
+
+fn nth(words: &'static str, key: Option<u32>) -> &'static str {
+    let word = key.and_then(|key| words.split(' ').nth(key as usize));
+    word.unwrap_or("of an unknown kind")
 }
 
 fn bitwise(loaded: &mut [Option<Loaded>; WORDS], data: &Attrs) -> Option<()> {

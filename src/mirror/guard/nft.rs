@@ -55,8 +55,8 @@ pub(super) const NF_INET_INGRESS: u32 = 5;
 const TABLE_DORMANT: u32 = 1;
 /// Readings of a ruleset that changes meanwhile.
 const TRIES: usize = 3;
-const REMEDY: &str = "carried is a chain at forward of `ct state`, iifname, oifname, iif, oif, accept and drop; it is the kernel's until \
-                      the chain is like that, empty (policy accept) or deleted";
+const REMEDY: &str = "it is the kernel's until the chain is at forward with nothing but ct state, iifname, oifname, iif, oif, \
+                      accept and drop, or empty (policy accept), or deleted";
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
 const REMEDY_NAT: &str =
@@ -349,7 +349,7 @@ impl Ruleset {
             match result {
                 Ok(rules) => compiled.extend(rules),
                 Err(what) => {
-                    chain.text = format!("{}, and rule handle {} has: {what}", chain.text, rule.handle);
+                    chain.text = format!("{}; not carried: rule handle {}, {what}", chain.text, rule.handle);
                     self.chains.push(chain);
                     return;
                 }

@@ -253,10 +253,12 @@ fn everything_else_is_named() {
         refused(&[expr("immediate", &attrs(&[(1, &REG1), (2, &data(&[0; 4]))]))]),
         "immediate"
     );
-    assert_eq!(refused(&[ct(3)]), "ct of something else than the state");
+    assert_eq!(refused(&[ct(3)]), "ct mark");
     let sets = expr("ct", &attrs(&[(2, &be(3)), (4, &REG1)]));
     assert_eq!(refused(&[sets]), "ct set");
-    assert_eq!(refused(&[meta(15, 1)]), "meta of something else than an interface");
+    assert_eq!(refused(&[meta(15, 1)]), "meta nfproto");
+    assert_eq!(refused(&[meta(99, 1)]), "meta of an unknown kind");
+    assert_eq!(refused(&[ct(99)]), "ct of an unknown kind");
     assert_eq!(refused(&[expr("meta", &attrs(&[(2, &be(6)), (3, &REG1)]))]), "meta set");
     assert_eq!(refused(&[says(1), says(1)]), "something behind a verdict");
     assert_eq!(
