@@ -2,7 +2,7 @@
 //! nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c.
 //!
 //! ```text
-//!  outer IP | ICMP error | inner IP | inner transport header, eight bytes of it at least
+//!  outer IP | ICMP error | inner IP | inner transport header, its ports at least
 //!                          \- its tuple inverted is looked up: that side of the connection gets the error
 //! ```
 //!
@@ -86,8 +86,8 @@ fn error_v6(segment: &Segment<'_>, config: &Config, zone: u16) -> IcmpError {
         return IcmpError::Invalid;
     }
     match header[0] {
-        // Router and neighbour discovery, redirects; multicast listener reports.
-        130..=132 | 133..=137 | 143 => IcmpError::Untracked,
+        // Router and neighbour discovery, redirects; multicast listener reports, advertisements of multicast routers.
+        130..=132 | 133..=137 | 143 | 151 => IcmpError::Untracked,
         // All errors have types below 128.
         0..128 => inner_v6(inner, zone).map_or(IcmpError::Invalid, IcmpError::About),
         _ => IcmpError::None,
@@ -129,7 +129,8 @@ fn inner_tuple(family: Family, proto: u8, src: u128, dst: u128, bytes: &[u8], zo
     let be16 = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     let (sport, dport) = match Protocol(proto) {
         Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
-            bytes.get(..8)?;
+            // The ports are enough.
+            bytes.get(..4)?;
             (be16(0), be16(2))
         }
         _ => {

@@ -157,7 +157,7 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
     match (Protocol(packet.proto), packet.family) {
         (Protocol::TCP, _) => tcp::track(&segment, view, direction, config),
         (Protocol::UDP, _) => udp::track(&segment, view, config, now),
-        (Protocol::UDPLITE, _) => udp::track_lite(&segment, view, config, now),
+        (Protocol::UDPLITE, _) => udp::track_lite(&segment, view, config),
         (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => icmp::track(&segment, view, config),
         (Protocol::GRE, _) => gre(view, config),
         _ => Outcome::valid(view.proto, config.generic),

@@ -1,7 +1,8 @@
 //! UDP and UDP-Lite: one way, both ways, a stream. nf_conntrack_proto_udp.c.
 //!
 //! A connection that still sends two seconds after its first packet, and was answered, is a stream: it lives longer, and is
-//! assured. Word 1 of the state holds when that will be, plus a bit that it is known.
+//! assured. Word 1 of the state holds when that will be, plus a bit that it is known. UDP-Lite waits for no such moment: its
+//! first packet after an answer makes the stream.
 
 use super::{Outcome, Segment, Update, View};
 use crate::table::conntrack::{Config, ProtoState, Status, TICKS_PER_SECOND, Ticks, is_past};
@@ -31,7 +32,7 @@ pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) ->
 
 /// What a UDP-Lite packet does: its length field says how much the checksum covers, and there must be one. The kernel sums
 /// UDP's number up in the pseudo-header, and so does this.
-pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) -> Outcome {
+pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config) -> Outcome {
     let bytes = segment.bytes;
     let &[_, _, _, _, len1, len2, check1, check2, ..] = bytes else {
         return Outcome::Invalid(None);
@@ -46,7 +47,11 @@ pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config, now: Tick
     if config.checksum && !segment.sums_up(Protocol::UDP, covered) {
         return Outcome::Invalid(None);
     }
-    advance(view, config, now)
+    let [one_way, stream] = config.udp;
+    if !view.confirmed || !view.status.any(Status::SEEN_REPLY) {
+        return Outcome::valid(view.proto, one_way);
+    }
+    answered(view, stream)
 }
 
 #[inline]
@@ -64,6 +69,10 @@ fn advance(view: &View, config: &Config, now: Ticks) -> Outcome {
     if !is_stream {
         return Outcome::valid(view.proto, one_way);
     }
+    answered(view, stream)
+}
+
+fn answered(view: &View, stream: Ticks) -> Outcome {
     let clash = view.status.any(Status::NAT_CLASH);
     Outcome::Valid(Update {
         proto: view.proto,
