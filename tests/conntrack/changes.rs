@@ -59,6 +59,7 @@ fn a_nat_rule_comes_and_goes() {
     streams.go_on(&mut twin, "before", true);
     let nat = "ruleset table inet nat {\n chain post {\n type nat hook postrouting priority 100; policy accept;\n oifname \"d9\" \
                masquerade\n }\n}";
+    twin.hand_over();
     twin.change(&[nat]);
     streams.go_on(&mut twin, "with a NAT rule", true);
     let late = Streams::begin(&mut twin);
@@ -101,6 +102,7 @@ fn tracking_ends_and_begins() {
     let mut twin = strict("change_tracking", &[]);
     let mut streams = Streams::begin(&mut twin);
     streams.go_on(&mut twin, "before", true);
+    twin.hand_over();
     twin.change(&["nft delete table inet fw"]);
     streams.go_on(&mut twin, "untracked", true);
     twin.change(&[&format!("ruleset {STRICT}")]);
@@ -135,6 +137,7 @@ fn routes_and_neighbours_change() {
         "ip route replace fd00:101::/32 via fd00:0:0:1::2",
     ]);
     streams.go_on(&mut twin, "back", true);
+    twin.hand_over();
     twin.change(&["sysctl net.ipv4.ip_forward=0"]);
     streams.go_on(&mut twin, "no forwarding of IPv4", false);
     twin.finish(Share::AtLeast(0.7));

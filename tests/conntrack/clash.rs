@@ -9,7 +9,10 @@ use crate::lab::packet::Packet;
 use crate::lab::twin::{Setup, Share, Twin};
 use crate::rules::{NOT_INVALID, OPEN, STRICT};
 
-const ANY_DIRECTION: Free = Free { direction: true };
+const ANY_DIRECTION: Free = Free {
+    direction: true,
+    tcp_timeouts: false,
+};
 
 /// Two workers and two queues, so that packets of one tuple meet.
 fn setup(name: &str, ruleset: &str) -> Setup {

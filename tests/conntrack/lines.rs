@@ -66,7 +66,10 @@ fn the_side_that_began_counts_unless_it_is_free() {
     let turned = "tcp      6 431999 ESTABLISHED src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 src=10.0.0.1 dst=10.0.0.2 sport=1 \
                   dport=2 [ASSURED] mark=7 use=1";
     assert_eq!(differences(&[TCP], &[turned]), 1);
-    let free = Free { direction: true };
+    let free = Free {
+        direction: true,
+        ..Free::default()
+    };
     assert!(listing(&[TCP]).compare(&listing(&[turned]), free).is_empty());
 }
 

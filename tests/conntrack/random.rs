@@ -199,19 +199,24 @@ fn switches(random: &mut ChaCha8Rng) -> Vec<String> {
         })
         .collect();
     lines.extend((0..random.random_range(0..6)).map(|_| one_switch(random)));
+    // From the start on: a connection counts if it was born so.
+    lines.extend(
+        random
+            .random_bool(0.2)
+            .then(|| "sysctl net.netfilter.nf_conntrack_acct=1".to_string()),
+    );
     lines
 }
 
 fn one_switch(random: &mut ChaCha8Rng) -> String {
-    let (name, value) = match random.random_range(0..9) {
+    let (name, value) = match random.random_range(0..8) {
         0 => ("tcp_loose", random.random_range(0..2)),
         1 => ("tcp_be_liberal", random.random_range(0..2)),
         2 => ("tcp_ignore_invalid_rst", random.random_range(0..2)),
         3 => ("tcp_max_retrans", random.random_range(1..6)),
         4 => ("checksum", random.random_range(0..2)),
-        5 => ("acct", random.random_range(0..2)),
-        6 => ("tcp_timeout_established", random.random_range(200..500_000)),
-        7 => ("tcp_timeout_unacknowledged", random.random_range(100..400)),
+        5 => ("tcp_timeout_established", random.random_range(200..500_000)),
+        6 => ("tcp_timeout_unacknowledged", random.random_range(100..400)),
         _ => ("tcp_timeout_max_retrans", random.random_range(100..400)),
     };
     format!("sysctl net.netfilter.nf_conntrack_{name}={value}")

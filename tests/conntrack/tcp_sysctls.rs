@@ -55,7 +55,7 @@ fn pickup() {
         Step::from(c(ACK, 1, 1)),
     ];
     play(&mut loose, "reset at once", unanswered);
-    loose.finish(Share::AtLeast(0.9));
+    loose.finish(Share::AtLeast(0.85));
     let mut strict = twin("pickup_never", &["tcp_loose=0"]);
     play(&mut strict, "not loose", middle());
     play(

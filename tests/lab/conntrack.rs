@@ -128,7 +128,7 @@ impl Connection {
         };
         let facts = [
             ("protocol", self.protocol == other.protocol),
-            ("timeout", timeouts),
+            ("timeout", timeouts || free.tcp_timeouts && self.number == 6),
             ("state", self.state == other.state),
             ("tuples", free.direction || self.tuples == other.tuples),
             ("counters", free.direction || self.counters == other.counters),
@@ -152,6 +152,8 @@ fn push(text: &mut String, word: &str) {
 pub struct Free {
     /// Which side began a connection: packets of both came at once.
     pub direction: bool,
+    /// How long TCP connections live that were handed over: the kernel does not know of data that nobody has acknowledged.
+    pub tcp_timeouts: bool,
 }
 
 /// A table at a moment.

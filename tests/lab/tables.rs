@@ -52,6 +52,11 @@ impl Twin {
         true
     }
 
+    /// Connections are about to be handed over to the kernel: see `Free::tcp_timeouts`.
+    pub fn hand_over(&mut self) {
+        self.handed_over = true;
+    }
+
     /// From now on windows are followed so: a scenario's rules or routes would lose a fence, or do so no more.
     pub fn set_fence(&mut self, fence: Fence) {
         self.setup.fence = fence;
@@ -153,6 +158,10 @@ impl Twin {
         let until = Instant::now() + TABLES_WITHIN;
         let (kernel, differences) = loop {
             let [kernel, tested] = self.tables();
+            let free = Free {
+                tcp_timeouts: free.tcp_timeouts || self.handed_over,
+                ..free
+            };
             let differences = kernel.compare(&tested, free);
             if differences.is_empty() {
                 return kernel;

@@ -97,6 +97,7 @@ pub struct Twin {
     pub(super) injected: u64,
     pub(super) fences: u64,
     pub(super) fenced: Instant,
+    pub(super) handed_over: bool,
     pub(super) changes: Vec<String>,
 }
 
@@ -128,6 +129,7 @@ impl Twin {
             injected: 0,
             fences: 0,
             fenced: Instant::now(),
+            handed_over: false,
             changes: Vec::new(),
         };
         if twin.setup.fence != Fence::None {
