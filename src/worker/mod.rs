@@ -9,6 +9,7 @@ mod report;
 mod run;
 mod shared;
 pub mod trace;
+mod tracked;
 mod turn;
 
 pub use latency::Latency;

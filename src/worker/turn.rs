@@ -9,32 +9,22 @@
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::pipeline::{Ahead, Here, Unobserved, look_ahead, prefetch, walk, walk_on, wire};
+use super::pipeline::{Ahead, Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
 use super::{Latency, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Step, Verdict};
 use crate::port::{Queue, take_stamp};
-use crate::stage::prerouting::Tracking;
 use crate::stage::routing::Flows;
 use crate::stage::rx;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Handle;
-use crate::table::conntrack::{TICKS_PER_SECOND, Ticks, ticks};
+use crate::table::conntrack::{Ticks, ticks};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 /// Flows with several ways out that a worker remembers the kernel's choice for.
 const ANSWERS_MAX: usize = 1 << 16;
-
-/// A round over all connections, which ends those that are over, takes about so long.
-const ROUND_TICKS: u32 = 4 * TICKS_PER_SECOND;
-
-/// Turns between two looks whether a piece is due: a clock read in so many.
-const SWEEP_TURNS: u64 = 16;
-
-/// The most places that one turn looks at for that: some 20 us.
-const SWEEP_MAX: u32 = 2048;
 
 /// A (port, queue) pair of this worker.
 struct Owned<Q> {
@@ -51,8 +41,8 @@ struct Owned<Q> {
 /// and in plain memory.
 pub struct Worker<Q> {
     index: usize,
-    shared: Arc<Shared<Q>>,
-    snapshot: Arc<Snapshot>,
+    pub(super) shared: Arc<Shared<Q>>,
+    pub(super) snapshot: Arc<Snapshot>,
     queues: Vec<Owned<Q>>,
     /// The place in `queues` that transmits for a port.
     egress: Vec<Option<u16>>,
@@ -61,15 +51,15 @@ pub struct Worker<Q> {
     free: Vec<Frame>,
     burst: Vec<Frame>,
     done: Vec<Frame>,
-    flows: Flows,
+    pub(super) flows: Flows,
     /// Packets of a tracked burst, looked at before any of them walks.
-    ahead: Vec<Step<Ahead>>,
+    pub(super) ahead: Vec<Step<Ahead>>,
     /// Our access to the connections; away while a burst uses it.
-    connections: Option<Handle>,
-    swept: Ticks,
+    pub(super) connections: Option<Handle>,
+    pub(super) swept: Ticks,
     latency: Vec<Option<Box<Latency>>>,
-    tracer: Option<Tracer>,
-    report: Report,
+    pub(super) tracer: Option<Tracer>,
+    pub(super) report: Report,
 }
 
 impl<Q: Queue> Worker<Q> {
@@ -127,26 +117,6 @@ impl<Q: Queue> Worker<Q> {
             self.report.busy_turns += 1;
         }
         moved
-    }
-
-    /// Ends connections whose time is over: a piece of the table, as large as the time since the last one asks for.
-    #[inline]
-    fn sweep(&mut self, clock: &impl Fn() -> u64) {
-        if self.shared.conntrack.is_empty() || !self.report.turns.is_multiple_of(SWEEP_TURNS) {
-            return;
-        }
-        let now = ticks(clock());
-        let since = now.wrapping_sub(self.swept).min(ROUND_TICKS);
-        if since == 0 {
-            return;
-        }
-        let piece = u64::from(self.shared.conntrack.capacity()) * u64::from(since) / u64::from(ROUND_TICKS);
-        if let Some(handle) = &self.connections {
-            self.shared
-                .conntrack
-                .sweep(now, (piece as u32).min(SWEEP_MAX), &handle.pin());
-        }
-        self.swept = now;
     }
 
     /// Takes the frames that other workers rewrote for ports of this one.
@@ -213,41 +183,8 @@ impl<Q: Queue> Worker<Q> {
         self.put(frame, here.port, arrival_ns, verdict);
     }
 
-    /// A burst of traffic that may be tracked: all frames are looked at first, so that the table's lines are on their way
-    /// into the caches while others walk.
-    fn carry_tracked(&mut self, burst: &mut Vec<Frame>, here: Here<'_>, now: Ticks) {
-        let table = Arc::clone(&self.shared.conntrack);
-        let Some(handle) = self.connections.take() else { return };
-        let guard = handle.pin();
-        let snapshot = Arc::clone(&self.snapshot);
-        let here = Here {
-            tracking: Some(Tracking {
-                table: &table,
-                guard: &guard,
-                config: &snapshot.conntrack,
-                now,
-            }),
-            ..here
-        };
-        let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.extend(burst.iter_mut().map(|frame| look_ahead(frame, &here)));
-        ahead.iter().for_each(|ahead| prefetch(ahead, &here));
-        for (mut frame, ahead) in burst.drain(..).zip(&ahead) {
-            let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
-            let verdict = match self.tracer {
-                None => walk_on(&mut frame, ahead, &here, &mut self.flows),
-                Some(_) => self.traced(&mut frame, &here),
-            };
-            self.put(frame, here.port, arrival_ns, verdict);
-        }
-        ahead.clear();
-        self.ahead = ahead;
-        drop(guard);
-        self.connections = Some(handle);
-    }
-
     #[inline]
-    fn put(&mut self, frame: Frame, port: PortIndex, arrival_ns: u64, verdict: Verdict) {
+    pub(super) fn put(&mut self, frame: Frame, port: PortIndex, arrival_ns: u64, verdict: Verdict) {
         match verdict {
             Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
             Verdict::Punt(reason) => self.punt(frame, port, reason),
@@ -267,7 +204,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[cold]
-    fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
+    pub(super) fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
         let port = here.port;
         let parsed = match rx::parse_any(frame, port) {
             Continue(parsed) => Some(parsed),
@@ -339,7 +276,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A frame that is lost here.
-    fn lose(&mut self, frame: Frame, port: PortIndex, reason: DropReason) {
+    pub(super) fn lose(&mut self, frame: Frame, port: PortIndex, reason: DropReason) {
         self.report.dropped[reason as usize] += 1;
         self.report.port(port).dropped += 1;
         self.shared.send_home(frame);

@@ -1,0 +1,77 @@
+//! A worker's part in tracking connections: bursts that look ahead, and the end of what is over.
+//!
+//! A burst of tracked traffic is looked at twice. The first pass parses, hashes and asks for the table's lines; the second
+//! asks for the entries that they name; then the frames walk, and what they look up has come meanwhile. Everything that a
+//! lookup found stays what it is while the burst's guard lives.
+
+use super::Worker;
+use super::pipeline::{Here, look_ahead, prefetch, walk_on};
+use crate::packet::Frame;
+use crate::port::{Queue, take_stamp};
+use crate::stage::prerouting::Tracking;
+use crate::table::conntrack::{TICKS_PER_SECOND, Ticks, ticks};
+use std::sync::Arc;
+
+/// A round over all connections, which ends those that are over, takes about so long.
+const ROUND_TICKS: u32 = 4 * TICKS_PER_SECOND;
+
+/// Turns between two looks whether a piece is due: a clock read in so many.
+const SWEEP_TURNS: u64 = 16;
+
+/// The most places that one turn looks at for that: some 20 us.
+const SWEEP_MAX: u32 = 2048;
+
+impl<Q: Queue> Worker<Q> {
+    /// A burst of traffic that may be tracked: all frames are looked at first, so that the table's lines are on their way
+    /// into the caches while others walk.
+    pub(super) fn carry_tracked(&mut self, burst: &mut Vec<Frame>, here: Here<'_>, now: Ticks) {
+        let table = Arc::clone(&self.shared.conntrack);
+        let Some(handle) = self.connections.take() else { return };
+        let guard = handle.pin();
+        let snapshot = Arc::clone(&self.snapshot);
+        let here = Here {
+            tracking: Some(Tracking {
+                table: &table,
+                guard: &guard,
+                config: &snapshot.conntrack,
+                now,
+            }),
+            ..here
+        };
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.extend(burst.iter_mut().map(|frame| look_ahead(frame, &here)));
+        ahead.iter().for_each(|ahead| prefetch(ahead, &here));
+        for (mut frame, ahead) in burst.drain(..).zip(&ahead) {
+            let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
+            let verdict = match self.tracer {
+                None => walk_on(&mut frame, ahead, &here, &mut self.flows),
+                Some(_) => self.traced(&mut frame, &here),
+            };
+            self.put(frame, here.port, arrival_ns, verdict);
+        }
+        ahead.clear();
+        self.ahead = ahead;
+        drop(guard);
+        self.connections = Some(handle);
+    }
+
+    /// Ends connections whose time is over: a piece of the table, as large as the time since the last one asks for.
+    #[inline]
+    pub(super) fn sweep(&mut self, clock: &impl Fn() -> u64) {
+        if self.shared.conntrack.is_empty() || !self.report.turns.is_multiple_of(SWEEP_TURNS) {
+            return;
+        }
+        let now = ticks(clock());
+        let since = now.wrapping_sub(self.swept).min(ROUND_TICKS);
+        if since == 0 {
+            return;
+        }
+        let piece = u64::from(self.shared.conntrack.capacity()) * u64::from(since) / u64::from(ROUND_TICKS);
+        if let Some(handle) = &self.connections {
+            self.shared
+                .conntrack
+                .sweep(now, (piece as u32).min(SWEEP_MAX), &handle.pin());
+        }
+        self.swept = now;
+    }
+}
