@@ -289,9 +289,11 @@ impl Subscribers {
             if !filter.holds(record) {
                 return true;
             }
+            // At the moment of the event, of which `now` is a little later, its time was whole.
+            let then = now.wrapping_sub(TICKS_PER_SECOND / 2);
             let row = ConnectionRow {
                 event: Some(event.into()),
-                ..ConnectionRow::new(record, now, acct)
+                ..ConnectionRow::new(record, then, acct)
             };
             !matches!(events.try_send(row), Err(TrySendError::Disconnected(_)))
         });

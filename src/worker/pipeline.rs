@@ -323,6 +323,9 @@ fn decided<O: Observer>(
     if postrouting::confirm(tracked, tracking)? == Confirmed::Clash {
         return Continue(None);
     }
+    if matches!(tracked.of, prerouting::Of::Unconfirmed(_)) {
+        seen.see(Stage::Postrouting, || "connection confirmed".into());
+    }
     prerouting::adopt(tracked);
     if constant {
         flow::keep(tracked, iif, &out, generation, &mut flows.ways);
