@@ -405,7 +405,7 @@ fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
         marks: Marks(Marks::KERNEL),
         deadline: tracking.now.wrapping_add(KERNEL_TICKS),
         mark: 0,
-        proto: [0; 7],
+        proto: tracker::begun(original.proto, tracking.now),
         counters: Default::default(),
     };
     let _ = tracking.table.insert(&record, tracking.now, tracking.guard);

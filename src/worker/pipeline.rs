@@ -262,6 +262,9 @@ fn untracked<O: Observer>(
 /// the middle of it.
 const WALKS_MAX: u32 = 256;
 
+/// ... and how often before it lets that worker run.
+const WALKS_BUSY: u32 = 64;
+
 /// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
 fn tracked<O: Observer>(
     frame: &mut Frame,
@@ -277,13 +280,14 @@ fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    for _ in 0..WALKS_MAX {
+    for walk in 0..WALKS_MAX {
         let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.leaving)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {
             Continue(Some(egress)) => return Continue(egress),
-            // The other one is about to be found.
-            Continue(None) => std::hint::spin_loop(),
+            // The other one is about to be found, unless the worker that brings it is off its CPU.
+            Continue(None) if walk < WALKS_BUSY => std::hint::spin_loop(),
+            Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
                 if matches!(verdict, Verdict::Punt(_)) {
                     prerouting::leave(&tracked, tracking, &mut flows.leaving);
