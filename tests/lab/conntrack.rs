@@ -131,7 +131,10 @@ impl Connection {
             ("timeout", timeouts || free.handed_over),
             ("state", self.state == other.state),
             ("tuples", free.direction || self.tuples == other.tuples),
-            ("counters", free.direction || self.counters == other.counters),
+            (
+                "counters",
+                free.direction || free.handed_over || self.counters == other.counters,
+            ),
             (
                 "status",
                 self.status == other.status || free.handed_over && self.number != 6,
@@ -156,7 +159,7 @@ pub struct Free {
     /// Which side began a connection: packets of both came at once.
     pub direction: bool,
     /// How long connections live that were handed over, and whether one of datagrams is assured: the kernel is told neither of
-    /// data that nobody has acknowledged, nor of the age of a stream.
+    /// data that nobody has acknowledged, nor of the age of a stream; nor are fragments counted that it reassembled.
     pub handed_over: bool,
 }
 
