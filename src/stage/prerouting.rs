@@ -62,6 +62,8 @@ pub struct Tracked<'a> {
     pub state: CtState,
     /// The connection, if there is one.
     pub of: Of<'a>,
+    /// The packet ends its connection, unless it is punted: then the kernel ends what was exported of it.
+    pub kill: bool,
 }
 
 /// Whose a packet is.
@@ -78,10 +80,12 @@ impl Tracked<'_> {
     const INVALID: Self = Tracked {
         state: CtState::INVALID,
         of: Of::Nothing,
+        kill: false,
     };
     const UNTRACKED: Self = Tracked {
         state: CtState::UNTRACKED,
         of: Of::Nothing,
+        kill: false,
     };
 }
 
@@ -122,10 +126,11 @@ pub fn track<'a>(
         .lookup(&key.tuple, key.hash, tracking.now, tracking.guard);
     if let Some((connection, direction)) = found {
         match advance(packet, bytes, &connection, direction, tracking)? {
-            Advanced::To(state) => {
+            Advanced::To(state, kill) => {
                 return Continue(Tracked {
                     state,
                     of: Of::Connection(connection, direction),
+                    kill,
                 });
             }
             Advanced::Invalid => return Continue(Tracked::INVALID),
@@ -139,8 +144,8 @@ pub fn track<'a>(
 
 /// What became of a connection.
 enum Advanced {
-    /// It goes on; the packet is of this state.
-    To(CtState),
+    /// It goes on, or ends if the packet gets through; the packet is of this state.
+    To(CtState, bool),
     /// The packet is not part of it.
     Invalid,
     /// It was over, and the packet begins it anew.
@@ -182,7 +187,7 @@ fn advance(
                 let word = |proto| tracker::state_word(packet.proto, proto);
                 let changed = tracking.table.log.is_watched() && word(&proto) != word(&update.proto);
                 keep(connection, direction, status, &update, changed, packet, tracking);
-                return Continue(Advanced::To(state));
+                return Continue(Advanced::To(state, update.kill));
             }
             Outcome::Invalid(kept) => {
                 if let Some(kept) = kept {
@@ -248,9 +253,6 @@ fn keep(
     if (news || changed) && tracking.table.log.is_watched() {
         tracking.table.log.push(Event::Update, connection.record());
     }
-    if update.kill {
-        tracking.table.remove(*connection, tracking.guard);
-    }
 }
 
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
@@ -290,6 +292,7 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) 
             Continue(Tracked {
                 state: CtState::NEW,
                 of: Of::Unconfirmed(record),
+                kill: false,
             })
         }
         Outcome::Invalid(_) | Outcome::Reopen => Continue(Tracked::INVALID),
@@ -342,6 +345,7 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     Continue(Some(Tracked {
         state: CtState::RELATED,
         of: Of::Connection(connection, direction),
+        kill: false,
     }))
 }
 
@@ -372,6 +376,16 @@ fn hand_over<'a>(
         kernel_owned(&key.tuple, tracking);
     }
     Verdict::punt(reason)
+}
+
+/// Ends the connection of a packet that ends it, now that it is not punted.
+#[inline]
+pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
+    if tracked.kill
+        && let Of::Connection(connection, _) = tracked.of
+    {
+        tracking.table.remove(connection, tracking.guard);
+    }
 }
 
 /// A packet of the kernel's connection got through: from now on it is ours.

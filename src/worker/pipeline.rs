@@ -284,13 +284,17 @@ fn tracked<O: Observer>(
         let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.leaving)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {
-            Continue(Some(egress)) => return Continue(egress),
+            Continue(Some(egress)) => {
+                prerouting::end(&tracked, tracking);
+                return Continue(egress);
+            }
             // The other one is about to be found, unless the worker that brings it is off its CPU.
             Continue(None) if walk < WALKS_BUSY => std::hint::spin_loop(),
             Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
-                if matches!(verdict, Verdict::Punt(_)) {
-                    prerouting::leave(&tracked, tracking, &mut flows.leaving);
+                match verdict {
+                    Verdict::Punt(_) => prerouting::leave(&tracked, tracking, &mut flows.leaving),
+                    _ => prerouting::end(&tracked, tracking),
                 }
                 return Break(verdict);
             }
