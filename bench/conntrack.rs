@@ -173,7 +173,9 @@ fn rate(map: &dyn Lookup, tuples: &[Tuple]) -> f64 {
     let start = CpuTime::now();
     let found = map.find(tuples);
     let time = CpuTime::now() - start;
-    if found != tuples.len() { println!("only {found} of {} found", tuples.len()); }
+    if found != tuples.len() {
+        println!("only {found} of {} found", tuples.len());
+    }
     tuples.len() as f64 / time.as_secs_f64() / 1e6
 }
 
