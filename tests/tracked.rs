@@ -106,7 +106,7 @@ impl Tracker {
             }),
             ..Here::new(PortIndex(port), &self.snapshot)
         };
-        self.flows.leaving = None;
+        self.flows.aside.leaving = None;
         walk(&mut self.frame, &here, &mut self.flows, seen)
     }
 
@@ -233,9 +233,9 @@ fn what_is_punted_takes_its_connection_along_and_what_would_begin_is_the_kernels
     let original = tracker.records()[0].original;
     let ttl = Verdict::Punt(PuntReason::TtlExceeded);
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &dying)), ttl);
-    assert_eq!(tracker.flows.leaving, Some(original), "it is exported first");
+    assert_eq!(tracker.flows.aside.leaving, Some(original), "it is exported first");
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &other)), ttl);
-    assert_eq!(tracker.flows.leaving, None);
+    assert_eq!(tracker.flows.aside.leaving, None);
     let marked = tracker.records().iter().filter(|r| r.marks.any(Marks::KERNEL)).count();
     assert_eq!(marked, 1);
     let answer = Transport { ttl: 64, ..other };
@@ -359,7 +359,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         let by_boxes = full.walk_with(port, &bytes, &mut Watching);
         assert_eq!(by_decision, by_boxes, "step {step}");
         assert_eq!(cached.frame.bytes(), full.frame.bytes(), "step {step}");
-        assert_eq!(cached.flows.leaving, full.flows.leaving, "step {step}");
+        assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");
         forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
         dropped += u32::from(by_decision == FILTERED);
     }

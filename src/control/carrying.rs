@@ -22,12 +22,12 @@ pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
     })
 }
 
-/// Whether some port stops carrying a family whose connections are tracked.
-pub fn lets_go_of_connections(before: &Snapshot, after: &Snapshot) -> bool {
+/// The families whose connections are tracked and that some port stops carrying.
+pub fn lets_go_of_connections(before: &Snapshot, after: &Snapshot) -> [bool; 2] {
     let carried = |snapshot: &Snapshot, port: usize, family: Family| {
         carry(snapshot, PortIndex(port as u16)).is_some_and(|carry| carry.family[family as usize])
     };
-    Family::ALL.iter().any(|&family| {
+    Family::ALL.map(|family| {
         before.conntrack.tracked[family as usize]
             && (0..before.ports.len()).any(|port| carried(before, port, family) && !carried(after, port, family))
     })

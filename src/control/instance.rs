@@ -286,7 +286,8 @@ impl Instance {
         let snapshot = Arc::new(snapshot);
         // Steer first lets go of what is to be left, and takes up what is to be carried after the workers know it.
         let before = self.shared.snapshot.load_full();
-        if lets_go_of_connections(&before, &snapshot) {
+        let lets_go = lets_go_of_connections(&before, &snapshot);
+        if lets_go != [false; 2] {
             self.exchange.export_all(EXPORT);
         }
         self.tell_steer(|port| {
@@ -295,6 +296,9 @@ impl Instance {
                 .map(|(new, old)| both(new, old))
         });
         self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
+        if lets_go != [false; 2] {
+            self.exchange.let_go(lets_go);
+        }
         self.steer.set_generation(snapshot.generation);
         self.tell_steer(|port| carry(&snapshot, port));
     }

@@ -5,6 +5,7 @@
 
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{DropReason, Step, Verdict};
+use crate::table::conntrack::Record;
 use crate::table::conntrack::table::{Event, Refused};
 use std::ops::ControlFlow::Continue;
 
@@ -17,13 +18,13 @@ pub enum Confirmed {
     Clash,
 }
 
-/// Puts a connection that begins with this packet into the table.
+/// Puts the connection that begins with this packet, `begun`, into the table.
 #[inline]
-pub fn confirm(tracked: &Tracked<'_>, tracking: &Tracking<'_>) -> Step<Confirmed> {
-    let Of::Unconfirmed(record) = &tracked.of else {
+pub fn confirm(tracked: &Tracked<'_>, begun: &Record, tracking: &Tracking<'_>) -> Step<Confirmed> {
+    let Of::Unconfirmed = tracked.of else {
         return Continue(Confirmed::Yes);
     };
-    match tracking.table.insert(record, tracking.now, tracking.guard) {
+    match tracking.table.insert(begun, tracking.now, tracking.guard) {
         Ok(connection) => {
             if tracking.table.log.is_watched() {
                 tracking.table.log.push(Event::New, connection.record());

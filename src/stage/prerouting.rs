@@ -16,10 +16,12 @@
 //!
 //! A packet that ends in a punt takes its connection along: see [`leave`].
 
-use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
+use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
-use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::conntrack::{
+    Config, CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple,
+};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
@@ -62,6 +64,8 @@ pub struct Tracked<'a> {
     pub state: CtState,
     /// The connection, if there is one.
     pub of: Of<'a>,
+    /// The packet ends its connection, unless it is punted: then the kernel ends what was exported of it.
+    pub kill: bool,
 }
 
 /// Whose a packet is.
@@ -70,18 +74,56 @@ pub enum Of<'a> {
     Nothing,
     /// A connection's.
     Connection(Connection<'a>, Direction),
-    /// That of a connection that begins with it.
-    Unconfirmed(Record),
+    /// That of a connection that begins with it: [`Aside::begun`].
+    Unconfirmed,
+}
+
+/// What a packet's walk lays aside, a worker's own: large, and needed by few packets.
+#[derive(Debug)]
+pub struct Aside {
+    /// The connection that begins with this packet.
+    pub begun: Record,
+    /// The connection of ours whose packet was punted: it must be exported before the kernel gets the packet.
+    pub leaving: Option<Tuple>,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        let nobody = Tuple {
+            src: 0,
+            dst: 0,
+            sport: 0,
+            dport: 0,
+            proto: 0,
+            family: Family::V4,
+            zone: 0,
+        };
+        Self {
+            begun: Record {
+                original: nobody,
+                reply: nobody,
+                status: Status(0),
+                marks: Marks(0),
+                deadline: 0,
+                mark: 0,
+                proto: [0; 7],
+                counters: Default::default(),
+            },
+            leaving: None,
+        }
+    }
 }
 
 impl Tracked<'_> {
     const INVALID: Self = Tracked {
         state: CtState::INVALID,
         of: Of::Nothing,
+        kill: false,
     };
     const UNTRACKED: Self = Tracked {
         state: CtState::UNTRACKED,
         of: Of::Nothing,
+        kill: false,
     };
 }
 
@@ -101,14 +143,14 @@ pub fn track<'a>(
     frame: &Frame,
     key: Option<&Key>,
     tracking: &Tracking<'a>,
-    leaving: &mut Option<Tuple>,
+    aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
     let bytes = frame.bytes();
     if packet.flags.any(Flags::FRAGMENT) {
-        return hand_over(packet, key, PuntReason::Fragment, tracking, leaving);
+        return hand_over(packet, key, PuntReason::Fragment, tracking, aside);
     }
     if packet.proto == Protocol::SCTP.0 && sctp_without_crc(packet, bytes) {
-        return hand_over(packet, key, PuntReason::Checksum, tracking, leaving);
+        return hand_over(packet, key, PuntReason::Checksum, tracking, aside);
     }
     let is_icmp = packet.proto == Protocol::ICMP.0 || packet.proto == Protocol::ICMPV6.0;
     if is_icmp && let Some(tracked) = icmp_error(packet, bytes, tracking)? {
@@ -122,10 +164,11 @@ pub fn track<'a>(
         .lookup(&key.tuple, key.hash, tracking.now, tracking.guard);
     if let Some((connection, direction)) = found {
         match advance(packet, bytes, &connection, direction, tracking)? {
-            Advanced::To(state) => {
+            Advanced::To(state, kill) => {
                 return Continue(Tracked {
                     state,
                     of: Of::Connection(connection, direction),
+                    kill,
                 });
             }
             Advanced::Invalid => return Continue(Tracked::INVALID),
@@ -134,13 +177,13 @@ pub fn track<'a>(
             }
         }
     }
-    begin(packet, bytes, key, tracking)
+    begin(packet, bytes, key, tracking, aside)
 }
 
 /// What became of a connection.
 enum Advanced {
-    /// It goes on; the packet is of this state.
-    To(CtState),
+    /// It goes on, or ends if the packet gets through; the packet is of this state.
+    To(CtState, bool),
     /// The packet is not part of it.
     Invalid,
     /// It was over, and the packet begins it anew.
@@ -176,17 +219,17 @@ fn advance(
         };
         match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
             Outcome::Valid(update) => {
-                if update.proto != proto && !connection.commit(version, &update.proto) {
+                if differ(&update.proto, &proto) && !connection.commit(version, &update.proto) {
                     continue;
                 }
                 let word = |proto| tracker::state_word(packet.proto, proto);
                 let changed = tracking.table.log.is_watched() && word(&proto) != word(&update.proto);
                 keep(connection, direction, status, &update, changed, packet, tracking);
-                return Continue(Advanced::To(state));
+                return Continue(Advanced::To(state, update.kill));
             }
             Outcome::Invalid(kept) => {
                 if let Some(kept) = kept {
-                    if kept.proto != proto && !connection.commit(version, &kept.proto) {
+                    if differ(&kept.proto, &proto) && !connection.commit(version, &kept.proto) {
                         continue;
                     }
                     if let Some(timeout) = kept.timeout {
@@ -202,6 +245,12 @@ fn advance(
         }
     }
     Verdict::drop(DropReason::ConntrackBusy)
+}
+
+/// Whether two states differ, without a call for 56 bytes.
+#[inline(always)]
+fn differ(a: &ProtoState, b: &ProtoState) -> bool {
+    a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b)) != 0
 }
 
 /// The state of a packet in `direction` (resolve_normal_ct).
@@ -248,14 +297,17 @@ fn keep(
     if (news || changed) && tracking.table.log.is_watched() {
         tracking.table.log.push(Event::Update, connection.record());
     }
-    if update.kill {
-        tracking.table.remove(*connection, tracking.guard);
-    }
 }
 
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
-fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) -> Step<Tracked<'a>> {
+fn begin<'a>(
+    packet: &Parsed,
+    bytes: &[u8],
+    key: &Key,
+    tracking: &Tracking<'a>,
+    aside: &mut Aside,
+) -> Step<Tracked<'a>> {
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
     let family = packet.family as usize;
     if !tracking.config.alone[family] && is_midway(packet, bytes) {
@@ -273,7 +325,7 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) 
     let original = Direction::Original;
     match tracker::track(packet, bytes, &view, original, tracking.config, tracking.now) {
         Outcome::Valid(update) => {
-            let mut record = Record {
+            aside.begun = Record {
                 original: key.tuple,
                 reply,
                 status: update.set | Status::CONFIRMED,
@@ -284,12 +336,13 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], key: &Key, tracking: &Tracking<'a>) 
                 counters: Default::default(),
             };
             if tracking.config.acct {
-                record.counters[0].packets = 1;
-                record.counters[0].bytes = u64::from(packet.l3_len());
+                aside.begun.counters[0].packets = 1;
+                aside.begun.counters[0].bytes = u64::from(packet.l3_len());
             }
             Continue(Tracked {
                 state: CtState::NEW,
-                of: Of::Unconfirmed(record),
+                of: Of::Unconfirmed,
+                kill: false,
             })
         }
         Outcome::Invalid(_) | Outcome::Reopen => Continue(Tracked::INVALID),
@@ -342,6 +395,7 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     Continue(Some(Tracked {
         state: CtState::RELATED,
         of: Of::Connection(connection, direction),
+        kill: false,
     }))
 }
 
@@ -353,7 +407,7 @@ fn hand_over<'a>(
     key: Option<&Key>,
     reason: PuntReason,
     tracking: &Tracking<'a>,
-    leaving: &mut Option<Tuple>,
+    aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
     let found = key.and_then(|key| {
         tracking
@@ -363,7 +417,7 @@ fn hand_over<'a>(
     if let Some((connection, _)) = found
         && !connection.marks().any(Marks::KERNEL)
     {
-        *leaving = Some(connection.tuple(Direction::Original));
+        aside.leaving = Some(connection.tuple(Direction::Original));
         if packet.proto == Protocol::TCP.0 {
             let (version, proto) = connection.proto();
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
@@ -372,6 +426,16 @@ fn hand_over<'a>(
         kernel_owned(&key.tuple, tracking);
     }
     Verdict::punt(reason)
+}
+
+/// Ends the connection of a packet that ends it, now that it is not punted.
+#[inline]
+pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
+    if tracked.kill
+        && let Of::Connection(connection, _) = tracked.of
+    {
+        tracking.table.remove(connection, tracking.guard);
+    }
 }
 
 /// A packet of the kernel's connection got through: from now on it is ours.
@@ -384,14 +448,14 @@ pub fn adopt(tracked: &Tracked<'_>) {
     }
 }
 
-/// A packet ends in a punt: the kernel has to know its connection first. One of ours is exported (`leaving` names it), and
+/// A packet ends in a punt: the kernel has to know its connection first. One of ours is exported ([`Aside::leaving`] names it), and
 /// one that would have begun with it begins in the kernel, and is remembered as the kernel's.
 #[cold]
-pub fn leave(tracked: &Tracked<'_>, tracking: &Tracking<'_>, leaving: &mut Option<Tuple>) {
+pub fn leave(tracked: &Tracked<'_>, tracking: &Tracking<'_>, aside: &mut Aside) {
     match &tracked.of {
         Of::Nothing => {}
-        Of::Connection(connection, _) => *leaving = Some(connection.tuple(Direction::Original)),
-        Of::Unconfirmed(record) => kernel_owned(&record.original, tracking),
+        Of::Connection(connection, _) => aside.leaving = Some(connection.tuple(Direction::Original)),
+        Of::Unconfirmed => kernel_owned(&aside.begun.original, tracking),
     }
 }
 
@@ -405,7 +469,7 @@ fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
         marks: Marks(Marks::KERNEL),
         deadline: tracking.now.wrapping_add(KERNEL_TICKS),
         mark: 0,
-        proto: [0; 7],
+        proto: tracker::begun(original.proto, tracking.now),
         counters: Default::default(),
     };
     let _ = tracking.table.insert(&record, tracking.now, tracking.guard);

@@ -12,9 +12,9 @@
 //! ```
 
 use super::flow::Ways;
+use super::prerouting::Aside;
 use crate::packet::{Addr, Family, Flags, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
-use crate::table::conntrack::Tuple;
 use crate::table::destination::Destinations;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
@@ -47,8 +47,8 @@ pub struct Flows {
     pub questions: Vec<Asked>,
     /// What the decisions of connections name.
     pub ways: Ways,
-    /// The connection of ours whose packet was punted last: it must be exported before the kernel gets the packet.
-    pub leaving: Option<Tuple>,
+    /// What the walk of tracked packets lays aside.
+    pub aside: Aside,
 }
 
 impl Flows {
@@ -59,7 +59,7 @@ impl Flows {
             destinations: Destinations::new(),
             questions: Vec::with_capacity(QUESTIONS_MAX),
             ways: Ways::new(worker),
-            leaving: None,
+            aside: Aside::default(),
         }
     }
 }

@@ -262,6 +262,9 @@ fn untracked<O: Observer>(
 /// the middle of it.
 const WALKS_MAX: u32 = 256;
 
+/// ... and how often before it lets that worker run.
+const WALKS_BUSY: u32 = 64;
+
 /// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
 fn tracked<O: Observer>(
     frame: &mut Frame,
@@ -277,16 +280,21 @@ fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    for _ in 0..WALKS_MAX {
-        let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.leaving)?;
+    for walk in 0..WALKS_MAX {
+        let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {
-            Continue(Some(egress)) => return Continue(egress),
-            // The other one is about to be found.
-            Continue(None) => std::hint::spin_loop(),
+            Continue(Some(egress)) => {
+                prerouting::end(&tracked, tracking);
+                return Continue(egress);
+            }
+            // The other one is about to be found, unless the worker that brings it is off its CPU.
+            Continue(None) if walk < WALKS_BUSY => std::hint::spin_loop(),
+            Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
-                if matches!(verdict, Verdict::Punt(_)) {
-                    prerouting::leave(&tracked, tracking, &mut flows.leaving);
+                match verdict {
+                    Verdict::Punt(_) => prerouting::leave(&tracked, tracking, &mut flows.aside),
+                    _ => prerouting::end(&tracked, tracking),
                 }
                 return Break(verdict);
             }
@@ -320,10 +328,10 @@ fn decided<O: Observer>(
     routing::admit(packet, iface)?;
     let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
     leave(packet, (iif, iface), &out, tracked.state, here, seen)?;
-    if postrouting::confirm(tracked, tracking)? == Confirmed::Clash {
+    if postrouting::confirm(tracked, &flows.aside.begun, tracking)? == Confirmed::Clash {
         return Continue(None);
     }
-    if matches!(tracked.of, prerouting::Of::Unconfirmed(_)) {
+    if matches!(tracked.of, prerouting::Of::Unconfirmed) {
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);

@@ -259,7 +259,7 @@ impl<Q: Queue> Worker<Q> {
 
     /// A frame for the kernel, to the punt thread.
     fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
-        let leaving = self.flows.leaving.take();
+        let leaving = self.flows.aside.leaving.take();
         match self.shared.punts.push(Punted {
             frame,
             port,

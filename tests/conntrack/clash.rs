@@ -11,7 +11,7 @@ use crate::rules::{NOT_INVALID, OPEN, STRICT};
 
 const ANY_DIRECTION: Free = Free {
     direction: true,
-    tcp_timeouts: false,
+    handed_over: false,
 };
 
 /// Two workers and two queues, so that packets of one tuple meet.

@@ -37,6 +37,8 @@ pub struct Flow {
     pub ports: [u16; 2],
     /// Initial sequence numbers of TCP by end.
     pub isn: [u32; 2],
+    /// Some of its packets are such that bypath leaves them to the kernel (`generator`).
+    pub mixed: bool,
 }
 
 static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -50,6 +52,7 @@ impl Flow {
             ends: [client, server],
             ports: [10_000 + host % 50_000, 80],
             isn: [1000, 5_000_000],
+            mixed: false,
         }
     }
 

@@ -52,6 +52,7 @@ fn of_a_known_connection() {
         plain(SERVER).passes().says(""),
     ];
     play(&mut twin, "udp", steps);
+    twin.hand_over();
     let segments = vec![
         send("a segment in fragments", CLIENT, |flow| {
             flow.tcp(&c(ACK | PSH, 1, 1).data(1200))

@@ -6,7 +6,7 @@
 
 use crate::datagrams::Datagrams;
 use crate::flow::{CLIENT, Flow, SERVER};
-use crate::lab::packet::Packet;
+use crate::lab::packet::{Packet, proto};
 use crate::stream::Stream;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -39,10 +39,12 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// `count` of them, of all protocols.
-    pub fn random(random: &mut ChaCha8Rng, count: usize) -> Self {
+    /// `count` of them, of all protocols; `mixed` with packets that bypath leaves to the kernel (fragments, options, spent
+    /// TTLs).
+    pub fn random(random: &mut ChaCha8Rng, count: usize, mixed: bool) -> Self {
         let one = |_| {
-            let flow = Flow::new(random.random_bool(0.5)).shuffled(random);
+            let mut flow = Flow::new(random.random_bool(0.5)).shuffled(random);
+            flow.mixed = mixed;
             let model = if random.random_bool(0.6) {
                 Model::Stream(Box::new(Stream::new(flow)))
             } else {
@@ -89,13 +91,14 @@ pub fn end(random: &mut ChaCha8Rng) -> usize {
 pub fn queue(random: &mut ChaCha8Rng, queue: &mut Queue, flow: &Flow, from: usize, packet: Packet) {
     let four = packet.src.is_ipv4();
     let mut packets = vec![packet];
+    let left_to_the_kernel = flow.mixed;
     match random.random_range(0..400) {
+        0..14 if !left_to_the_kernel => {}
         0..3 => packets[0].ttl = random.random_range(0..2),
         3..5 if four => packets[0].options = vec![1, 1, 1, 0],
         3..5 => packets[0].extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])],
-        5..9 => packets[0].sum_fault = random.random_range(1..0xffff),
-        9..11 => packets[0].padding = random.random_range(1..20),
-        11..14 if packets[0].body.len() > 40 => {
+        // What a segment in fragments does to windows the kernel alone sees (docs/LIMITATIONS.md).
+        5..14 if packets[0].body.len() > 40 && packets[0].protocol != proto::TCP => {
             let id: u16 = random.random();
             packets = packets
                 .remove(0)
@@ -127,6 +130,8 @@ pub fn queue(random: &mut ChaCha8Rng, queue: &mut Queue, flow: &Flow, from: usiz
             packets = vec![from_here];
         }
         24..30 => packets.push(packets[0].clone()),
+        30..34 => packets[0].sum_fault = random.random_range(1..0xffff),
+        34..36 => packets[0].padding = random.random_range(1..20),
         _ => {}
     }
     queue.push_back(Item { from, packets });

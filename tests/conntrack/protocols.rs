@@ -223,7 +223,7 @@ fn every_type() {
                 );
             }
         }
-        twin.finish(Share::AtLeast(0.05));
+        twin.finish(Share::AtLeast(0.015));
     }
 }
 

@@ -78,7 +78,12 @@ fn run(seed: u64, packets: u64) -> crate::lab::twin::Outcome {
     setup.seed = Some(seed);
     setup.arguments = arguments(seed);
     let mut twin = Twin::start(setup);
-    let mut connections = Connections::random(&mut random, CONNECTIONS);
+    // Every other configuration has packets that go by the kernel, and then the kernel's words about some connections.
+    let mixed = seed.is_multiple_of(2);
+    if mixed {
+        twin.hand_over();
+    }
+    let mut connections = Connections::random(&mut random, CONNECTIONS, mixed);
     for part in 0..PARTS {
         let mut left = packets as i64 / PARTS as i64;
         while left > 0 {

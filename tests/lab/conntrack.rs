@@ -128,11 +128,17 @@ impl Connection {
         };
         let facts = [
             ("protocol", self.protocol == other.protocol),
-            ("timeout", timeouts || free.tcp_timeouts && self.number == 6),
+            ("timeout", timeouts || free.handed_over),
             ("state", self.state == other.state),
             ("tuples", free.direction || self.tuples == other.tuples),
-            ("counters", free.direction || self.counters == other.counters),
-            ("status", self.status == other.status),
+            (
+                "counters",
+                free.direction || free.handed_over || self.counters == other.counters,
+            ),
+            (
+                "status",
+                self.status == other.status || free.handed_over && self.number != 6,
+            ),
             ("mark", self.rest == other.rest),
         ];
         let differing: Vec<&str> = facts.iter().filter(|(_, same)| !same).map(|(what, _)| *what).collect();
@@ -152,8 +158,9 @@ fn push(text: &mut String, word: &str) {
 pub struct Free {
     /// Which side began a connection: packets of both came at once.
     pub direction: bool,
-    /// How long TCP connections live that were handed over: the kernel does not know of data that nobody has acknowledged.
-    pub tcp_timeouts: bool,
+    /// How long connections live that were handed over, and whether one of datagrams is assured: the kernel is told neither of
+    /// data that nobody has acknowledged, nor of the age of a stream; nor are fragments counted that it reassembled.
+    pub handed_over: bool,
 }
 
 /// A table at a moment.

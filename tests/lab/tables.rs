@@ -52,7 +52,7 @@ impl Twin {
         true
     }
 
-    /// Connections are about to be handed over to the kernel: see `Free::tcp_timeouts`.
+    /// Connections are about to be handed over to the kernel: see `Free::handed_over`.
     pub fn hand_over(&mut self) {
         self.handed_over = true;
     }
@@ -159,7 +159,7 @@ impl Twin {
         let (kernel, differences) = loop {
             let [kernel, tested] = self.tables();
             let free = Free {
-                tcp_timeouts: free.tcp_timeouts || self.handed_over,
+                handed_over: free.handed_over || self.handed_over,
                 ..free
             };
             let differences = kernel.compare(&tested, free);

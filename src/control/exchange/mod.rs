@@ -27,7 +27,9 @@ use crate::packet::{Addr, Family};
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Event, Handle, Table};
+use crate::table::conntrack::tracker::tcp;
 use crate::table::conntrack::{Direction, Marks, Record, Ticks, Tuple, ticks};
+use crate::wire::Protocol;
 use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::io;
@@ -190,6 +192,27 @@ impl Exchange {
         if let Some(inner) = &mut *self.lock() {
             self.delete_ended(inner);
             self.export_everything(inner, within);
+        }
+    }
+
+    /// Gives the connections of `families` to the kernel, which has just got their traffic and knows them: we do not see
+    /// their packets any more. Should the traffic come back, the first packets take them over again.
+    pub fn let_go(&self, families: [bool; 2]) {
+        let handle = self.table.register();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let guard = handle.pin();
+            from = self.table.walk(at, 4096, &guard, |connection| {
+                let original = connection.tuple(Direction::Original);
+                if !families[original.family as usize] || connection.marks().any(Marks::KERNEL) {
+                    return;
+                }
+                connection.set_marks(Marks::KERNEL | Marks::ADOPTABLE);
+                if original.proto == Protocol::TCP.0 {
+                    let (version, proto) = connection.proto();
+                    connection.commit(version, &tcp::forget_windows(&proto));
+                }
+            });
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  packet -> tracker::tuple -> Table::lookup --found--> Connection, direction -> tracker::track -> commit
-//!                                            \-none---> Unconfirmed (on the stack) -> tracker::track -> ... -> Table::insert
+//!                                            \-none---> unconfirmed, with its packet -> tracker::track -> ... -> Table::insert
 //! ```
 //!
 //! Everything here is plain computation over memory: no clock (`now` is an argument, in [`Ticks`]), no I/O, no allocation

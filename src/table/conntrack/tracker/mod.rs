@@ -100,10 +100,16 @@ impl<'a> Segment<'a> {
     /// Whether the first `covered` bytes, with the pseudo-header of `protocol`, sum up as a right checksum makes them.
     #[inline]
     fn sums_up(&self, protocol: Protocol, covered: usize) -> bool {
+        self.sums_up_as(protocol, self.bytes.len() as u16, covered)
+    }
+
+    /// The same with this length in the pseudo-header.
+    #[inline]
+    fn sums_up_as(&self, protocol: Protocol, len: u16, covered: usize) -> bool {
         let Some(bytes) = self.bytes.get(..covered) else {
             return false;
         };
-        let (packet, len) = (self.packet, self.bytes.len() as u16);
+        let packet = self.packet;
         let pseudo = match packet.family {
             Family::V4 => checksum::pseudo_v4(packet.src as u32, packet.dst as u32, protocol.0, len),
             Family::V6 => checksum::pseudo_v6(packet.src, packet.dst, protocol.0, len.into()),
@@ -168,6 +174,14 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
         (Protocol::SCTP, _) => sctp::track(&segment, view, direction, config),
         (Protocol::GRE, _) => gre::track(view, config),
         _ => Outcome::valid(view.proto, config.generic),
+    }
+}
+
+/// What is known of the state of a connection that begins at `now` with a packet for the kernel: the age of a UDP stream.
+pub fn begun(proto: u8, now: Ticks) -> ProtoState {
+    match Protocol(proto) {
+        Protocol::UDP => udp::begun(now),
+        _ => [0; 7],
     }
 }
 

@@ -5,6 +5,7 @@
 //! answered is a stream.
 
 use super::{Outcome, Segment, Update, View};
+use crate::packet::Family;
 use crate::table::conntrack::{Config, ProtoState, Status, TICKS_PER_SECOND, Ticks};
 use crate::wire::Protocol;
 use crate::wire::udp::HEADER_LEN;
@@ -29,11 +30,16 @@ pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) ->
     }
     let mut proto: ProtoState = view.proto;
     if !view.confirmed {
-        proto[1] = KNOWN | u64::from(now.wrapping_add(STREAM_TICKS));
+        proto = begun(now);
     }
     // One that came from elsewhere (imported) has no such moment: it is old enough.
     let is_old = proto[1] & KNOWN == 0 || now.wrapping_sub(proto[1] as u32).cast_signed() > 0;
     advance(view, proto, is_old && view.status.any(Status::SEEN_REPLY), config)
+}
+
+/// The state of a connection whose first packet came at `now`, whoever tracks it.
+pub fn begun(now: Ticks) -> ProtoState {
+    [0, KNOWN | u64::from(now.wrapping_add(STREAM_TICKS)), 0, 0, 0, 0, 0]
 }
 
 /// What a UDP-Lite packet does: its length field says how much the checksum covers, and there must be one. The kernel sums
@@ -50,7 +56,12 @@ pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config) -> Outcom
     if covered < HEADER_LEN || covered > bytes.len() || check1 | check2 == 0 {
         return Outcome::Invalid(None);
     }
-    if config.checksum && !segment.sums_up(Protocol::UDP, covered) {
+    // nf_ip_checksum_partial has protocol and length change places in the pseudo-header, where one byte holds the protocol.
+    let len = match segment.packet.family {
+        Family::V4 => bytes.len() as u16 & 0xff,
+        Family::V6 => bytes.len() as u16,
+    };
+    if config.checksum && !segment.sums_up_as(Protocol::UDP, len, covered) {
         return Outcome::Invalid(None);
     }
     advance(view, view.proto, view.status.any(Status::SEEN_REPLY), config)
