@@ -19,8 +19,10 @@ pub struct Step {
     says: Option<&'static str>,
 }
 
+type Make = Box<dyn Fn(&Flow) -> Vec<Packet>>;
+
 enum Act {
-    Send(Box<dyn Fn(&Flow) -> Vec<Packet>>),
+    Send(Make),
     Wait(Duration),
     Change(Vec<String>),
 }

@@ -91,12 +91,12 @@ fn checksums() {
     for (name, value, least) in [("checksums_judged", 1, 0.55), ("checksums_not_judged", 0, 0.99)] {
         let mut twin = twin(name, &[&format!("checksum={value}")]);
         let steps = [
-            Step::from(c(SYN, 0, 0).mss().with("wrong sum", wrong)),
+            c(SYN, 0, 0).mss().with("wrong sum", wrong),
             c(SYN, 0, 0).mss().passes(),
-            Step::from(s(SYN | ACK, 0, 1).mss().with("wrong sum", wrong)),
+            s(SYN | ACK, 0, 1).mss().with("wrong sum", wrong),
             s(SYN | ACK, 0, 1).mss().passes(),
             c(ACK, 1, 1).says("ESTABLISHED ASSURED"),
-            Step::from(c(ACK | PSH, 1, 1).data(333).with("wrong sum", wrong)),
+            c(ACK | PSH, 1, 1).data(333).with("wrong sum", wrong),
             c(ACK | PSH, 1, 1).data(333).passes(),
             c(ACK | PSH, 334, 1)
                 .data(333)

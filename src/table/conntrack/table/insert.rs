@@ -127,7 +127,7 @@ impl Table {
             }
             let hash = hashes[direction as usize];
             let place = || self.buckets.place(hash, index, direction);
-            if !place() && !(self.make_room(hash, now, guard) && place()) {
+            if !(place() || self.make_room(hash, now, guard) && place()) {
                 return Err(Refused::Full);
             }
         }
