@@ -188,6 +188,25 @@ impl Buckets {
         prefetch(&self.lines[self.home_of(hash)]);
     }
 
+    /// Hands each entry that may have that hash to `each`, those elsewhere only if there are none at home.
+    #[inline(always)]
+    pub fn guess(&self, hash: TupleHash, mut each: impl FnMut(u32)) {
+        let key = fingerprint(hash);
+        let at = self.home_of(hash);
+        let home = self.lines[at].load();
+        let mut matching = matching(&home, key);
+        if matching == 0 && home[0] & SPILLED != 0 {
+            self.find_spilled(at, home[0], key, |index, _| {
+                each(index);
+                None::<()>
+            });
+        }
+        while matching != 0 {
+            each(named(home[matching.trailing_zeros() as usize]).0);
+            matching &= matching - 1;
+        }
+    }
+
     /// Hands each entry that may have that hash to `each`, until it answers.
     #[inline(always)]
     pub fn find<T>(&self, hash: TupleHash, mut each: impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
@@ -287,13 +306,18 @@ fn value(hash: TupleHash, index: u32, direction: Direction) -> u64 {
     fingerprint(hash) | direction | (u64::from(index) + 1)
 }
 
+/// Which slots have that fingerprint, by bits. Without branches: which one it is cannot be predicted.
+#[inline(always)]
+fn matching(slots: &[u64; SLOTS], key: u64) -> u32 {
+    let bits = slots.iter().enumerate();
+    bits.fold(0, |all, (n, slot)| {
+        all | u32::from((slot ^ key) & FINGERPRINT == 0) << n
+    })
+}
+
 #[inline(always)]
 fn find_in<T>(slots: &[u64; SLOTS], key: u64, each: &mut impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
-    // Without branches: which slot it is cannot be predicted.
-    let mut matching = 0u32;
-    for (n, slot) in slots.iter().enumerate() {
-        matching |= u32::from((slot ^ key) & FINGERPRINT == 0) << n;
-    }
+    let mut matching = matching(slots, key);
     while matching != 0 {
         // Pairs with the release of `place`: the entry is seen as it was filled.
         fence(Acquire);

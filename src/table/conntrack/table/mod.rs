@@ -137,11 +137,10 @@ impl Table {
     /// Asks for the entries that the slots of a hash name.
     #[inline]
     pub fn prefetch_entry(&self, hash: TupleHash) {
-        self.buckets.find(hash, |index, _| {
+        self.buckets.guess(hash, |index| {
             if let Some(entry) = self.slab.entries.get(index as usize) {
                 entry.prefetch();
             }
-            None::<()>
         });
     }
 
