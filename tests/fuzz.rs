@@ -82,3 +82,8 @@ fn wire() {
 fn checksum() {
     run("checksum", targets::checksum);
 }
+
+#[test]
+fn tracker() {
+    run("tracker", targets::tracker);
+}

@@ -4,9 +4,12 @@
 
 use bypath::packet::{Family, Flags, Parsed, PortIndex};
 use bypath::stage::rx;
-use bypath::wire::{Malformed, Protocol, arp, checksum, ether, icmp, icmpv6, ipv4, ipv6, tcp, udp, vlan};
+use bypath::wire::{Malformed, Protocol, arp, checksum, ether, icmp, icmpv6, ipv4, ipv6, sctp, tcp, udp, vlan};
 use std::hint::black_box;
 use std::ops::ControlFlow;
+
+mod tracker;
+pub use tracker::tracker;
 
 /// Every view over `data`, and rx over it as a frame that is for us.
 pub fn wire(data: &[u8]) {
@@ -168,6 +171,19 @@ fn transport(data: &[u8], byte: u8, half: u16) {
     let pseudo = checksum::pseudo_v4(half.into(), 1, byte | 1, data.len() as u16);
     view!(
         data,
+        sctp,
+        |p| {
+            let tags = p.chunks().filter_map(|chunk| chunk.initiate_tag()).count();
+            assert!(p.chunks().count() <= data.len() / 4);
+            (p.src_port(), p.dst_port(), p.tag(), p.verify_checksum(), tags)
+        },
+        |p| {
+            p.fill_checksum();
+            assert!(p.verify_checksum());
+        }
+    );
+    view!(
+        data,
         tcp,
         |p| (
             (
@@ -183,6 +199,7 @@ fn transport(data: &[u8], byte: u8, half: u16) {
                 p.checksum(),
                 p.urgent(),
                 p.options().len(),
+                p.each_option().map(|(_, data)| data.len()).sum::<usize>(),
                 p.payload().len(),
                 p.verify_checksum(pseudo)
             ),

@@ -5,13 +5,15 @@
 //!  |  spilled  | fingerprint | direction | index + 1 |       0 in the low 43 bits: empty
 //! ```
 //!
-//! A tuple's home is one line (any number of lines: the hash is multiplied by it, and the upper half of the product taken).
-//! Where that is full, the slot goes into one of seven lines nearby, at growing distances within the same page or the next. How
-//! many slots of a home lie in each of those seven is counted in the home's first slot (`spilled`, 3 bits each): so a
-//! lookup reads the home only, unless something did spill, and then only the lines that have something. No tombstones: a counter goes down when its slot is cleared. With
-//! 2.5 slots per connection a table filled to the last connection spills a quarter of its slots, a table half full one in a
-//! hundred. What bounds it: eight lines; where all are full, the insertion evicts early-drop style or is refused (one in
-//! a thousand, of a table that is full anyway).
+//! A tuple's home is one line (any number of lines: the hash is multiplied by it, and the upper half of the product
+//! taken). Where that is full, the slot goes into one of fourteen lines behind it, at growing distances within 7 KiB. How many
+//! slots of a home lie there is counted in the home's first slot, by pairs of lines (`spilled`, seven counters of 3 bits):
+//! so a lookup reads the home only, unless something did spill, and then only pairs that have something. No tombstones: a
+//! counter goes down when its slot is cleared.
+//!
+//! With 2.7 slots per connection a table half full spills one slot in a hundred, one that is full to the last connection
+//! one in four. What bounds it: fifteen lines, and seven slots per counter; where that is not enough (simulated: fewer than
+//! one slot in a million, of a full table) the insertion ends another connection there, as if the table were full.
 //!
 //! Only the thread that inserts or ends a connection writes its slots; the counters are another's business too. So a slot
 //! is taken by compare-and-swap and cleared by a store, in the first of a line by an AND that leaves the counters.
@@ -24,10 +26,22 @@ use Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Slots of a line. Loom gets a smaller world with the same laws.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 8 };
-/// Where a home's slots go when it is full: so many lines on.
-const DISTANCES: &[usize] = if cfg!(loom) { &[1] } else { &[1, 3, 6, 10, 15, 21, 28] };
+/// Where a home's slots go when it is full: so many lines on. Those of a pair share a counter.
+const DISTANCES: &[&[usize]] = if cfg!(loom) {
+    &[&[1]]
+} else {
+    &[
+        &[1, 3],
+        &[6, 10],
+        &[15, 21],
+        &[28, 36],
+        &[45, 55],
+        &[66, 78],
+        &[91, 105],
+    ]
+};
 /// So that all these are different lines.
-const LINES_MIN: usize = if cfg!(loom) { 2 } else { 32 };
+const LINES_MIN: usize = if cfg!(loom) { 2 } else { 106 };
 
 const INDEX: u64 = (1 << 28) - 1;
 const DIRECTION: u64 = 1 << 28;
@@ -75,12 +89,18 @@ fn named(slot: u64) -> (u32, Direction) {
     (((slot & INDEX) as u32).wrapping_sub(1), direction)
 }
 
-fn spilled(home: u64, distance: usize) -> u64 {
-    home >> (SPILLED_SHIFT + SPILLED_BITS * distance as u32) & SPILLED_MAX
+/// How many slots of a home lie in a pair of lines.
+fn spilled(home: u64, pair: usize) -> u64 {
+    home >> (SPILLED_SHIFT + SPILLED_BITS * pair as u32) & SPILLED_MAX
 }
 
-fn one_spilled(distance: usize) -> u64 {
-    1 << (SPILLED_SHIFT + SPILLED_BITS * distance as u32)
+fn one_spilled(pair: usize) -> u64 {
+    1 << (SPILLED_SHIFT + SPILLED_BITS * pair as u32)
+}
+
+/// The pairs where some lie.
+fn pairs(home: u64) -> impl Iterator<Item = usize> {
+    (0..DISTANCES.len()).filter(move |&pair| spilled(home, pair) > 0)
 }
 
 impl Line {
@@ -115,11 +135,11 @@ impl Line {
         true
     }
 
-    /// One more slot of this home at that distance, unless there are too many to count.
-    fn spill(&self, distance: usize) -> bool {
+    /// One more slot of this home in that pair, unless there are too many to count.
+    fn spill(&self, pair: usize) -> bool {
         let mut old = self.0[0].load(Relaxed);
-        while spilled(old, distance) < SPILLED_MAX {
-            match self.0[0].compare_exchange(old, old + one_spilled(distance), AcqRel, Relaxed) {
+        while spilled(old, pair) < SPILLED_MAX {
+            match self.0[0].compare_exchange(old, old + one_spilled(pair), AcqRel, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => old = now,
             }
@@ -127,8 +147,12 @@ impl Line {
         false
     }
 
-    fn unspill(&self, distance: usize) {
-        self.0[0].fetch_sub(one_spilled(distance), AcqRel);
+    fn unspill(&self, pair: usize) {
+        self.0[0].fetch_sub(one_spilled(pair), AcqRel);
+    }
+
+    fn is_full(&self) -> bool {
+        self.load().iter().all(|slot| slot & !SPILLED != 0)
     }
 }
 
@@ -150,13 +174,12 @@ impl Buckets {
         ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
     }
 
-    fn line_at(&self, home: usize, distance: usize) -> &Line {
-        let at = home + DISTANCES[distance];
-        &self.lines[if at < self.lines.len() {
-            at
-        } else {
-            at - self.lines.len()
-        }]
+    fn lines_at(&self, home: usize, pair: usize) -> impl Iterator<Item = &Line> {
+        DISTANCES[pair].iter().map(move |distance| {
+            let at = home + distance;
+            let len = self.lines.len();
+            &self.lines[if at < len { at } else { at - len }]
+        })
     }
 
     /// Asks for the home of a hash.
@@ -190,9 +213,9 @@ impl Buckets {
     ) -> Option<T> {
         // A counter is up before its slot is placed: who has seen it sees that slot's line as it was then, or later.
         fence(Acquire);
-        (0..DISTANCES.len())
-            .filter(|&distance| spilled(home, distance) > 0)
-            .find_map(|distance| find_in(&self.line_at(at, distance).load(), key, &mut each))
+        pairs(home)
+            .flat_map(|pair| self.lines_at(at, pair))
+            .find_map(|line| find_in(&line.load(), key, &mut each))
     }
 
     /// Places a slot for an entry; false if all lines where it may stand are full.
@@ -203,14 +226,13 @@ impl Buckets {
         if home.place(value) {
             return true;
         }
-        (0..DISTANCES.len()).any(|distance| {
-            let line = self.line_at(at, distance);
-            if line.load().iter().all(|slot| slot & !SPILLED != 0) || !home.spill(distance) {
+        (0..DISTANCES.len()).any(|pair| {
+            if self.lines_at(at, pair).all(Line::is_full) || !home.spill(pair) {
                 return false;
             }
-            let placed = line.place(value);
+            let placed = self.lines_at(at, pair).any(|line| line.place(value));
             if !placed {
-                home.unspill(distance);
+                home.unspill(pair);
             }
             placed
         })
@@ -225,19 +247,16 @@ impl Buckets {
         if home.clear(value) {
             return;
         }
-        let counters = home.0[0].load(Acquire);
-        for distance in (0..DISTANCES.len()).filter(|&distance| spilled(counters, distance) > 0) {
-            if self.line_at(at, distance).clear(value) {
-                home.unspill(distance);
-                return;
-            }
+        let pair = pairs(home.0[0].load(Acquire)).find(|&pair| self.lines_at(at, pair).any(|line| line.clear(value)));
+        if let Some(pair) = pair {
+            home.unspill(pair);
         }
     }
 
     /// All entries that stand where one of that hash could, until `each` answers.
     pub fn neighborhood<T>(&self, hash: TupleHash, mut each: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let at = self.home_of(hash);
-        let others = (0..DISTANCES.len()).map(|distance| self.line_at(at, distance));
+        let others = (0..DISTANCES.len()).flat_map(|pair| self.lines_at(at, pair));
         std::iter::once(&self.lines[at]).chain(others).find_map(|line| {
             let slots = line.load();
             fence(Acquire);
@@ -258,11 +277,7 @@ impl Buckets {
     pub fn spilled(&self) -> u64 {
         let homes = self.lines.iter().map(|line| line.load()[0]);
         homes
-            .map(|home| {
-                (0..DISTANCES.len())
-                    .map(|distance| spilled(home, distance))
-                    .sum::<u64>()
-            })
+            .flat_map(|home| (0..DISTANCES.len()).map(move |pair| spilled(home, pair)))
             .sum()
     }
 }

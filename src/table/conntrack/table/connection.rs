@@ -6,6 +6,7 @@
 use super::entry::{Entry, Version};
 use super::life::Life;
 use super::slab::Slab;
+use super::sync::Ordering::Relaxed;
 use crate::table::conntrack::{Counter, Direction, Marks, ProtoState, Record, Status, Ticks, Tuple};
 
 /// A connection that was found: it stays what it is while the guard lives, though it may end.
@@ -24,7 +25,7 @@ impl Connection<'_> {
 
     /// Its tuple of a direction.
     pub fn tuple(&self, direction: Direction) -> Tuple {
-        self.entry.tuple(direction, || self.slab.annex(self.index))
+        self.entry.tuple(direction, |number| self.slab.annex(number))
     }
 
     /// All of it, as plain data.
@@ -140,11 +141,13 @@ impl Connection<'_> {
 
     /// When the kernel's copy of it expires, 0 if there never was one.
     pub fn kernel_deadline(&self) -> Ticks {
-        self.slab.cold[self.index as usize].kernel_deadline()
+        self.slab.kernel_deadlines[self.index as usize].0.load(Relaxed)
     }
 
     /// Sets it.
     pub fn set_kernel_deadline(&self, deadline: Ticks) {
-        self.slab.cold[self.index as usize].set_kernel_deadline(deadline);
+        self.slab.kernel_deadlines[self.index as usize]
+            .0
+            .store(deadline, Relaxed);
     }
 }

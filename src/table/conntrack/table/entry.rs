@@ -3,7 +3,8 @@
 //! ```text
 //!  line 0   0      life, see life.rs
 //!           1..4   addresses. IPv4: 1 = original src | dst, 2 = reply src | dst.
-//!                  IPv6: 1,2 = original src, 3,4 = original dst; the reply's are the inverse, or lie in the annex
+//!                  IPv6: 1,2 = original src, 3,4 = original dst; the reply's are the inverse. If they are not (NAT),
+//!                  4 is the number of an annex, which has the original's last word and the reply's four
 //!           5      ports: original src | dst | reply src | dst
 //!           6      ct mark (32) | zone (16) | protocol (8) | flags (8)
 //!           7      version (24) | protocol state, word 0 (40)
@@ -22,7 +23,7 @@
 use super::life::{Life, Stage};
 use super::sync::{AtomicU32, AtomicU64, Ordering, fence, prefetch, spin};
 use crate::packet::{Addr, Family};
-use crate::table::conntrack::{Counter, Direction, ProtoState, Record, Ticks, Tuple};
+use crate::table::conntrack::{Counter, Direction, ProtoState, Record, Tuple};
 use Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 const ADDRESSES: usize = 1;
@@ -35,7 +36,7 @@ const NEXT: usize = 1;
 
 /// Word 6: it is IPv6.
 const IPV6: u64 = 1;
-/// Word 6: the reply's IPv6 addresses lie in the annex.
+/// Word 6: word 4 is the number of an annex.
 const ANNEXED: u64 = 2;
 /// Word 6, but for the mark and the annex: what a tuple must have in common with the entry.
 const SAME: u64 = 0xffff_fffd;
@@ -52,36 +53,41 @@ pub struct Entry {
     words: [AtomicU64; 16],
 }
 
-/// What is touched rarely, or only where `nf_conntrack_acct` is on: 40 bytes, beside the entries.
+/// Packets and bytes by direction, beside the entries: touched only where `nf_conntrack_acct` is on.
 #[repr(C)]
 #[cfg_attr(loom, derive(Default))]
 pub struct Cold {
     counters: [AtomicU64; 4],
-    kernel_deadline: AtomicU32,
-    /// Index of the annex + 1, 0 for none.
-    pub annex: AtomicU32,
 }
 
-/// The reply's addresses of an IPv6 connection with NAT. On its free list word 0 is the next one.
+/// When the kernel's copy of it expires, beside the entries.
+#[repr(transparent)]
+#[cfg_attr(loom, derive(Default))]
+pub struct KernelDeadline(pub AtomicU32);
+
+/// The reply's addresses of an IPv6 connection with NAT, then the original's last word. On its free list word 0 is the next
+/// one.
 #[repr(C)]
 #[cfg_attr(loom, derive(Default))]
-pub struct Annex(pub [AtomicU64; 4]);
+pub struct Annex(pub [AtomicU64; 5]);
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == 128 && align_of::<Entry>() == 64);
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Cold>() == 40 && size_of::<Annex>() == 32);
+const _: () = assert!(size_of::<Cold>() == 32 && size_of::<Annex>() == 40);
 
 #[cfg(not(loom))]
 mod zeroed {
     use super::super::memory::Zeroed;
-    use super::{Annex, Cold, Entry};
+    use super::{Annex, Cold, Entry, KernelDeadline};
     // SAFETY: made of atomic integers only: zeros are a value, and they need no drop.
     unsafe impl Zeroed for Entry {}
     // SAFETY: made of atomic integers only.
     unsafe impl Zeroed for Cold {}
     // SAFETY: made of atomic integers only.
     unsafe impl Zeroed for Annex {}
+    // SAFETY: an atomic integer.
+    unsafe impl Zeroed for KernelDeadline {}
 }
 
 /// A tuple as it lies in an entry, to be compared.
@@ -142,7 +148,7 @@ impl Entry {
     }
 
     /// Writes a new connection into an entry that is nobody else's; its stage is pending then.
-    pub fn fill(&self, record: &Record, keys: &[Key; 2], life: Life, cold: &Cold, annex: Option<&Annex>) {
+    pub fn fill(&self, record: &Record, keys: &[Key; 2], life: Life, cold: &Cold, annex: Option<(u32, &Annex)>) {
         let [original, reply] = keys;
         let mut flags = 0;
         if u64::from(original.identity) & IPV6 == 0 {
@@ -152,11 +158,13 @@ impl Entry {
             for (n, &word) in original.addresses.iter().enumerate() {
                 self.put(ADDRESSES + n, word);
             }
-            if let Some(annex) = annex {
+            if let Some((number, annex)) = annex {
                 flags = ANNEXED;
-                for (place, &word) in annex.0.iter().zip(&reply.addresses) {
+                let words = reply.addresses.iter().chain(&original.addresses[3..]);
+                for (place, &word) in annex.0.iter().zip(words) {
                     place.store(word, Relaxed);
                 }
+                self.put(ADDRESSES + 3, u64::from(number));
             }
         }
         self.put(PORTS, u64::from(original.ports) << 32 | u64::from(reply.ports));
@@ -174,7 +182,6 @@ impl Entry {
             pair[0].store(counter.packets, Relaxed);
             pair[1].store(counter.bytes, Relaxed);
         }
-        cold.kernel_deadline.store(0, Relaxed);
         self.words[0].store(life.at(Stage::Pending).0, Release);
     }
 
@@ -201,7 +208,13 @@ impl Entry {
     /// Gives a dead entry, that nobody holds any more, back.
     pub fn free(&self, next: u32) {
         self.words[0].store(0, Relaxed);
-        self.words[NEXT].store(u64::from(next), Relaxed);
+        self.put(IDENTITY, 0);
+        self.put(NEXT, u64::from(next));
+    }
+
+    /// The number of its annex, if it has one.
+    pub fn annex(&self) -> Option<u32> {
+        (self.get(IDENTITY) & ANNEXED != 0).then(|| self.get(ADDRESSES + 3) as u32)
     }
 
     /// The next one of the free list. Anything, if this one is not on it.
@@ -228,9 +241,9 @@ impl Entry {
         Life(self.words[0].fetch_and(!bits, AcqRel))
     }
 
-    /// Whether `key` is its tuple of that direction. `annex` says where the reply's addresses are if not here.
+    /// Whether `key` is its tuple of that direction. `annex` finds one by its number.
     #[inline(always)]
-    pub fn matches<'a>(&self, key: &Key, direction: Direction, annex: impl FnOnce() -> Option<&'a Annex>) -> bool {
+    pub fn matches<'a>(&self, key: &Key, direction: Direction, annex: impl FnOnce(u32) -> Option<&'a Annex>) -> bool {
         let identity = self.get(IDENTITY);
         let ports = self.get(PORTS);
         let reply = direction == Direction::Reply;
@@ -248,19 +261,19 @@ impl Entry {
         &self,
         reply: bool,
         annexed: bool,
-        annex: impl FnOnce() -> Option<&'a Annex>,
+        annex: impl FnOnce(u32) -> Option<&'a Annex>,
     ) -> Option<[u64; 4]> {
         let words = [1, 2, 3, 4].map(|n| self.get(n));
         let [a, b, c, d] = words;
-        match (reply, annexed) {
-            (false, _) => Some(words),
-            (true, false) => Some([c, d, a, b]),
-            (true, true) => annex().map(|annex| annex.0.each_ref().map(|word| word.load(Relaxed))),
+        if annexed {
+            let [e, f, g, h, last] = annex(d as u32)?.0.each_ref().map(|word| word.load(Relaxed));
+            return Some(if reply { [e, f, g, h] } else { [a, b, c, last] });
         }
+        Some(if reply { [c, d, a, b] } else { words })
     }
 
     /// Its tuple of a direction.
-    pub fn tuple<'a>(&self, direction: Direction, annex: impl FnOnce() -> Option<&'a Annex>) -> Tuple {
+    pub fn tuple<'a>(&self, direction: Direction, annex: impl FnOnce(u32) -> Option<&'a Annex>) -> Tuple {
         let identity = self.get(IDENTITY);
         let reply = direction == Direction::Reply;
         let ports = self.get(PORTS) >> if reply { 0 } else { 32 };
@@ -368,15 +381,5 @@ impl Cold {
             packets: self.counters[at].load(Relaxed),
             bytes: self.counters[at + 1].load(Relaxed),
         })
-    }
-
-    /// When the kernel's copy of it expires.
-    pub fn kernel_deadline(&self) -> Ticks {
-        self.kernel_deadline.load(Relaxed)
-    }
-
-    /// Sets it.
-    pub fn set_kernel_deadline(&self, deadline: Ticks) {
-        self.kernel_deadline.store(deadline, Relaxed);
     }
 }

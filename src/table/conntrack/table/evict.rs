@@ -1,12 +1,13 @@
 //! Early drop: an insertion into a full table ends another connection, as early_drop of nf_conntrack_core.c does.
 //!
 //! First what is over, then what was never answered, then what is not assured; assured connections stay, whatever floods
-//! in. Bounded: [`EVICTION_MAX`](super::EVICTION_MAX) entries of the slab, or the lines where a slot finds no place.
+//! in. What the kernel tracks has a place here only so that its packets are punted: it is never assured. Bounded: [`EVICTION_MAX`](super::EVICTION_MAX) entries of the slab, or the lines where a slot finds no place.
 
+use super::counts::Count;
 use super::entry::Entry;
 use super::life::Life;
 use super::{EVICTION_MAX, Guard, Table, TupleHash};
-use crate::table::conntrack::{Status, Ticks};
+use crate::table::conntrack::{Marks, Status, Ticks};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Table {
@@ -54,7 +55,7 @@ impl Table {
             }
             let worth = match life.status() {
                 _ if life.is_expired(now) => 0,
-                status if status.any(Status::ASSURED) => continue,
+                status if status.any(Status::ASSURED) && !life.marks().any(Marks::KERNEL) => continue,
                 status if !status.any(Status::SEEN_REPLY) => 1,
                 _ => 2,
             };
@@ -72,15 +73,11 @@ impl Table {
         let Some((worth, index, life)) = best.take() else {
             return false;
         };
-        let ended = self.end(index, life, guard);
-        if ended {
-            let count = if worth == 0 {
-                &self.stats.expired
-            } else {
-                &self.stats.early_dropped
-            };
-            count.fetch_add(1, Relaxed);
-        }
-        ended
+        let why = if worth == 0 {
+            Count::Expired
+        } else {
+            Count::EarlyDropped
+        };
+        self.end(index, life, why, guard)
     }
 }

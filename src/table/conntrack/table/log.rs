@@ -5,8 +5,10 @@ use crate::table::conntrack::Record;
 use crossbeam::queue::ArrayQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Events that wait.
-const EVENTS_MAX: usize = if cfg!(any(loom, miri)) { 4 } else { 8192 };
+/// Events that wait: one for so many connections of the table, within bounds.
+const CONNECTIONS_PER_EVENT: u32 = 128;
+const EVENTS_MIN: u32 = if cfg!(any(loom, miri)) { 4 } else { 256 };
+const EVENTS_MAX: u32 = 8192;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +29,18 @@ pub struct Log {
 }
 
 impl Log {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(connections_max: u32) -> Self {
+        let events = (connections_max / CONNECTIONS_PER_EVENT).clamp(EVENTS_MIN, EVENTS_MAX);
         Self {
             watched: AtomicBool::new(false),
-            queue: ArrayQueue::new(EVENTS_MAX),
+            queue: ArrayQueue::new(events as usize),
             lost: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        // Each place has a stamp beside it, aligned as the record is.
+        self.queue.capacity() * (size_of::<(Event, Record)>() + align_of::<Record>())
     }
 
     /// Whether somebody wants every event, and not only the ends of what was exported.

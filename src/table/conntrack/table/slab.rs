@@ -1,25 +1,26 @@
 //! The memory of all connections, and its free lists.
 //!
-//! Entries, cold records and annexes are arrays made once. A free list is a Treiber stack whose links lie in the free
-//! entries themselves; its head carries a tag that changes with every push and pop, so that a pop that slept through a reuse fails (ABA).
-//! Entries that were never used come from a counter instead, so an empty table has touched nothing.
+//! Entries, counters, deadlines and annexes are arrays made once. A free list is a Treiber stack whose links lie in the free
+//! entries themselves; its head carries a tag that changes with every push and pop, so that a pop that slept through a
+//! reuse fails (ABA). Entries that were never used come from a counter instead, so an empty table has touched nothing.
 //!
-//! There are some more entries than connections (`SPARE_MIN`, or one in 256): those that wait for epochs, so that an
+//! There are some more entries than connections (`SPARE_MIN`, or one in 128): those that wait for epochs, so that an
 //! insertion into a full table, which ends another connection first, need not wait. When even those are gone (a thread
 //! keeps a guard for long), insertions are refused.
 
-use super::entry::{Annex, Cold, Entry};
+use super::entry::{Annex, Cold, Entry, KernelDeadline};
 use super::memory::Memory;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crossbeam::utils::CachePadded;
 
-const SPARE_MIN: u32 = if cfg!(loom) { 1 } else { 4096 };
+const SPARE_MIN: u32 = if cfg!(loom) { 1 } else { 2048 };
 
 /// See the file's head.
 pub struct Slab {
     pub entries: Memory<Entry>,
     pub cold: Memory<Cold>,
+    pub kernel_deadlines: Memory<KernelDeadline>,
     annexes: Memory<Annex>,
     free: CachePadded<FreeList>,
     annex_free: CachePadded<FreeList>,
@@ -27,7 +28,7 @@ pub struct Slab {
 
 /// How many entries there are for so many connections.
 pub const fn entries_of(connections_max: u32) -> u32 {
-    let spare = connections_max / 256;
+    let spare = connections_max / 128;
     connections_max + if spare > SPARE_MIN { spare } else { SPARE_MIN }
 }
 
@@ -39,6 +40,7 @@ impl Slab {
         Slab {
             entries: Memory::zeroed(entries as usize),
             cold: Memory::zeroed(entries as usize),
+            kernel_deadlines: Memory::zeroed(entries as usize),
             annexes: Memory::zeroed(annexes as usize),
             free: CachePadded::new(FreeList::new(entries)),
             annex_free: CachePadded::new(FreeList::new(annexes)),
@@ -47,7 +49,7 @@ impl Slab {
 
     /// What it takes.
     pub fn bytes(&self) -> usize {
-        self.entries.bytes() + self.cold.bytes() + self.annexes.bytes()
+        self.entries.bytes() + self.cold.bytes() + self.kernel_deadlines.bytes() + self.annexes.bytes()
     }
 
     /// How many entries were ever used: the first so many.
@@ -57,33 +59,31 @@ impl Slab {
 
     /// An entry that is now the caller's alone.
     pub fn take(&self) -> Option<u32> {
-        self.free.pop(|index| self.entries[index as usize].next_free())
+        let index = self.free.pop(|index| self.entries[index as usize].next_free())?;
+        self.kernel_deadlines[index as usize].0.store(0, Relaxed);
+        Some(index)
     }
 
     /// Frees an entry, and its annex, that nobody can hold any more.
     pub fn give(&self, index: u32) {
-        let annex = self.cold[index as usize].annex.load(Relaxed);
-        if let Some(annex) = annex.checked_sub(1) {
-            self.cold[index as usize].annex.store(0, Relaxed);
+        let entry = &self.entries[index as usize];
+        if let Some(annex) = entry.annex() {
             let link = &self.annexes[annex as usize].0[0];
             self.annex_free.push(annex, |next| link.store(u64::from(next), Relaxed));
         }
-        self.free.push(index, |next| self.entries[index as usize].free(next));
+        self.free.push(index, |next| entry.free(next));
     }
 
-    /// Takes an annex for an entry that is the caller's alone.
-    pub fn take_annex(&self, index: u32) -> Option<&Annex> {
-        let annex = self
-            .annex_free
-            .pop(|annex| self.annexes[annex as usize].0[0].load(Relaxed) as u32)?;
-        self.cold[index as usize].annex.store(annex + 1, Relaxed);
-        self.annexes.get(annex as usize)
+    /// An annex that is now the caller's alone, to be freed with the entry that is filled with it.
+    pub fn take_annex(&self) -> Option<(u32, &Annex)> {
+        let link = |annex: u32| self.annexes[annex as usize].0[0].load(Relaxed) as u32;
+        let number = self.annex_free.pop(link)?;
+        Some((number, &self.annexes[number as usize]))
     }
 
-    /// That of an entry.
-    pub fn annex(&self, index: u32) -> Option<&Annex> {
-        let annex = self.cold[index as usize].annex.load(Relaxed).checked_sub(1)?;
-        self.annexes.get(annex as usize)
+    /// By its number.
+    pub fn annex(&self, number: u32) -> Option<&Annex> {
+        self.annexes.get(number as usize)
     }
 }
 

@@ -168,9 +168,7 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
         (Protocol::TCP, _) => tcp::track(&segment, view, direction, config),
         (Protocol::UDP, _) => udp::track(&segment, view, config, now),
         (Protocol::UDPLITE, _) => udp::track_lite(&segment, view, config),
-        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => {
-            icmp::track(&segment, view, direction, config)
-        }
+        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => icmp::track(&segment, view, direction, config),
         // One family's ICMP in the other's packets.
         (Protocol::ICMP | Protocol::ICMPV6, _) => Outcome::Invalid(None),
         (Protocol::SCTP, _) => sctp::track(&segment, view, direction, config),

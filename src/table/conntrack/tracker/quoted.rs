@@ -26,7 +26,14 @@ fn tuple_v4(quote: &[u8], zone: u16) -> Option<Tuple> {
         return None;
     }
     let segment = quote.get(usize::from(header[0] & 0x0f) * 4..)?;
-    let address = |at: usize| Addr::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+    let address = |at: usize| {
+        Addr::from(u32::from_be_bytes([
+            header[at],
+            header[at + 1],
+            header[at + 2],
+            header[at + 3],
+        ]))
+    };
     let proto = Protocol(header[9]);
     let (sport, dport) = keys(proto, segment)?;
     Some(Tuple {
@@ -42,7 +49,11 @@ fn tuple_v4(quote: &[u8], zone: u16) -> Option<Tuple> {
 
 fn tuple_v6(quote: &[u8], zone: u16) -> Option<Tuple> {
     let (header, behind) = quote.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
-    let address = |at: usize| header[at..at + 16].iter().fold(0, |number, byte| number << 8 | Addr::from(*byte));
+    let address = |at: usize| {
+        header[at..at + 16]
+            .iter()
+            .fold(0, |number, byte| number << 8 | Addr::from(*byte))
+    };
     let (proto, segment) = upper(Protocol(header[6]), behind)?;
     let (sport, dport) = keys(proto, segment)?;
     Some(Tuple {

@@ -256,11 +256,7 @@ fn kinds(packet: &Packet<&[u8]>) -> Option<Kinds> {
 /// The state of a connection that begins with this packet, if it may: RFC 9260, section 8.4, and sctp_new.
 fn begin(packet: &Packet<&[u8]>, kinds: &Kinds) -> Option<Sctp> {
     let mut sctp = Sctp::default();
-    if kinds.has_any(&[
-        ChunkType::ABORT,
-        ChunkType::SHUTDOWN_COMPLETE,
-        ChunkType::COOKIE_ACK,
-    ]) {
+    if kinds.has_any(&[ChunkType::ABORT, ChunkType::SHUTDOWN_COMPLETE, ChunkType::COOKIE_ACK]) {
         return None;
     }
     for chunk in packet.chunks() {

@@ -1,5 +1,6 @@
-//! The order of it all: may a connection begin, what does the table of states say, what the windows, and what follows
-//! (nf_conntrack_tcp_packet).
+//! The order of it all: may a connection begin, what does the table of states say, what the windows, and what follows.
+//!
+//! nf_conntrack_tcp_packet of nf_conntrack_proto_tcp.c, and what it calls but for tcp_in_window.
 
 use super::super::{Outcome, Segment, Update, View};
 use super::state::{Side, Tcp, flag, number};

@@ -1,5 +1,6 @@
-//! The windows: is a segment one that the sender could send now, and what does it tell about both sides? tcp_in_window; the
-//! inequalities stand at the head of tcp/mod.rs.
+//! The windows: is a segment one that the sender could send now, and what does it tell about both sides?
+//!
+//! tcp_in_window of nf_conntrack_proto_tcp.c; the inequalities stand at the head of tcp/mod.rs.
 
 use super::state::{Side, Tcp, flag, number};
 use super::track::Header;
