@@ -162,6 +162,24 @@ pub fn folder() -> PathBuf {
 
 /// Writes the captures of one lab, one slice of frames per far end; where to.
 pub fn write_pcap(name: &str, captures: &[&[Vec<u8>]]) -> PathBuf {
+    let frames = captures
+        .iter()
+        .enumerate()
+        .flat_map(|(port, frames)| frames.iter().enumerate().map(move |(at, frame)| (port, at, &frame[..])));
+    write(name, captures.len(), frames)
+}
+
+/// Writes frames of several far ends in one order; where to.
+pub fn write_sequence(name: &str, frames: &[(usize, Vec<u8>)]) -> PathBuf {
+    let ports = frames.iter().map(|(port, _)| port + 1).max().unwrap_or(0);
+    let frames = frames
+        .iter()
+        .enumerate()
+        .map(|(at, (port, frame))| (*port, at, &frame[..]));
+    write(name, ports, frames)
+}
+
+fn write<'a>(name: &str, ports: usize, frames: impl Iterator<Item = (usize, usize, &'a [u8])>) -> PathBuf {
     let path = folder().join(format!("{name}.pcapng"));
     std::fs::create_dir_all(folder()).expect("make target/twin");
     let mut file = Vec::new();
@@ -171,24 +189,22 @@ pub fn write_pcap(name: &str, captures: &[&[Vec<u8>]]) -> PathBuf {
         0x0a0d_0d0a,
         &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat(),
     );
-    for port in 0..captures.len() {
+    for port in 0..ports {
         let name = format!("w{port}\0\0");
         let options = [&[2, 0, 2, 0][..], name.as_bytes(), &[0, 0, 0, 0]].concat();
         block(&mut file, 1, &[&[1, 0, 0, 0, 0, 0, 0, 0][..], &options].concat());
     }
-    for (port, frames) in captures.iter().enumerate() {
-        for (time_us, frame) in frames.iter().enumerate() {
-            let length = (frame.len() as u32).to_le_bytes();
-            let head = [
-                (port as u32).to_le_bytes(),
-                [0; 4],
-                (time_us as u32).to_le_bytes(),
-                length,
-                length,
-            ]
-            .concat();
-            block(&mut file, 6, &[&head[..], frame].concat());
-        }
+    for (port, time_us, frame) in frames {
+        let length = (frame.len() as u32).to_le_bytes();
+        let head = [
+            (port as u32).to_le_bytes(),
+            [0; 4],
+            (time_us as u32).to_le_bytes(),
+            length,
+            length,
+        ]
+        .concat();
+        block(&mut file, 6, &[&head[..], frame].concat());
     }
     std::fs::write(&path, file).expect("write a capture");
     path

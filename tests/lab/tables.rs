@@ -12,6 +12,7 @@ use super::bypath::BINARY;
 use super::conntrack::{Connection, Free, Listing};
 use super::packet::{Packet, udp};
 use super::plan;
+use super::report;
 use super::setup::Fence;
 use super::sys;
 use super::twin::{Mode, Side, Twin};
@@ -173,6 +174,7 @@ impl Twin {
         };
         // A frame that went astray says more.
         self.fail_if_different();
+        self.write_sequence();
         let shown: Vec<String> = differences
             .iter()
             .take(SHOWN_MAX)
@@ -190,6 +192,13 @@ impl Twin {
             self.bypath().map(|bypath| bypath.said()).unwrap_or_default(),
             self.changes.join("\n  "),
         );
+    }
+
+    /// Writes what was injected, in its order, as `NAME-injected.pcapng`: what a tracker has seen.
+    pub(super) fn write_sequence(&self) {
+        if !self.sequence.is_empty() {
+            report::write_sequence(&format!("{}-injected", self.setup.name), &self.sequence);
+        }
     }
 
     /// What the kernel's table says of the connections between two addresses, in brief.

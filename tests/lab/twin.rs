@@ -98,6 +98,8 @@ pub struct Twin {
     pub(super) fences: u64,
     pub(super) fenced: Instant,
     pub(super) handed_over: bool,
+    /// Injected at each port, where connections are tracked, in the order of all; fences aside.
+    pub(super) sequence: Vec<(usize, Vec<u8>)>,
     pub(super) changes: Vec<String>,
 }
 
@@ -130,6 +132,7 @@ impl Twin {
             fences: 0,
             fenced: Instant::now(),
             handed_over: false,
+            sequence: Vec::new(),
             changes: Vec::new(),
         };
         if twin.setup.fence != Fence::None {
@@ -161,6 +164,9 @@ impl Twin {
             self.kernel.lab.wires[port].inject(window);
             self.tested.lab.wires[port].inject(window);
             self.injected += window.len() as u64;
+            if self.setup.filters {
+                self.sequence.extend(window.iter().map(|frame| (port, frame.clone())));
+            }
             self.kernel.drain(&self.rules);
             self.wait_for_tested();
             let answered = self.kernel.sent() - sent_before;
@@ -382,6 +388,7 @@ impl Twin {
             report::write_pcap(&format!("{name}-{which}"), &frames)
         };
         let (kernel, tested) = (captures(&self.kernel, "kernel"), captures(&self.tested, "bypath"));
+        self.write_sequence();
         let count: usize = differences.iter().map(|difference| difference.count()).sum();
         let described: Vec<String> = differences
             .iter()
