@@ -12,7 +12,7 @@
 //! A new connection leaves nothing behind unless its packet survives: the [`Record`] is the packet's own until
 //! [`postrouting`](super::postrouting) confirms it. What a packet does to a connection that is there is kept at once, as in
 //! the kernel, whatever becomes of the packet. Two workers may advance one connection at a time: the loser of the commit
-//! computes anew, at most [`COMMITS_MAX`] times.
+//! computes anew, at most 64 times.
 //!
 //! A packet that ends in a punt takes its connection along: see [`leave`].
 

@@ -1,7 +1,7 @@
 //! Early drop: an insertion into a full table ends another connection, as early_drop of nf_conntrack_core.c does.
 //!
 //! First what is over, then what was never answered, then what is not assured; assured connections stay, whatever floods
-//! in. What the kernel tracks has a place here only so that its packets are punted: it is never assured. Bounded: [`EVICTION_MAX`](super::EVICTION_MAX) entries of the slab, or the lines where a slot finds no place.
+//! in. What the kernel tracks has a place here only so that its packets are punted: it is never assured. Bounded: [`EVICTION_MAX`] entries of the slab, or the lines where a slot finds no place.
 
 use super::counts::Count;
 use super::entry::Entry;

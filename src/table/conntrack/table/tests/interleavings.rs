@@ -1,6 +1,6 @@
 //! Every interleaving of two threads in small cases, by loom, with at most two preemptions: inserts of one tuple, clashes,
 //! ends, reuse, refreshes, commits. Each case ends with the checks of `both`. To run them:
-//! `RUSTFLAGS="--cfg loom" cargo test --release loom`.
+//! `RUSTFLAGS="--cfg loom" cargo test --no-default-features --lib loom_`.
 
 use super::*;
 use loom::sync::Arc as Shared;

@@ -82,7 +82,7 @@ pub struct Side {
 pub struct Tcp {
     /// Both sides, by [`Direction`].
     pub sides: [Side; 2],
-    /// [`number`].
+    /// Its kernel number, see [`WORDS`].
     pub state: u8,
     /// The direction of the last packet that was taken in.
     pub last_dir: u8,
