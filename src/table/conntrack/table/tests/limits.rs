@@ -1,4 +1,6 @@
 //! What happens at the edges: a full table, annexes that run out, tuples that are their own inverse, reuse, the log.
+//!
+//! Plain calls on small tables, one thread: what is bounded, and what happens at the bound.
 
 use super::*;
 use crate::table::conntrack::Counter;
