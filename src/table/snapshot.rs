@@ -1,7 +1,5 @@
 //! The whole configuration of one moment, immutable. Mirror builds it, control publishes it, a worker picks it up between
 //! bursts; the one before is freed by control, never by a worker. Connections are not in it: they are what traffic made.
-//!
-//! Connections are not in it: they are what traffic made.
 
 use super::conntrack;
 use super::fib::Fib;
