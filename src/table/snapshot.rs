@@ -1,5 +1,7 @@
 //! The whole configuration of one moment, immutable. Mirror builds it, control publishes it, a worker picks it up between
-//! bursts; the one before is freed by control, never by a worker. Connections are not in it: they are what traffic made.
+//! bursts; the one before is freed by control, never by a worker.
+//!
+//! Connections are not in it: they are what traffic made, and live in `conntrack::table`.
 
 use super::conntrack;
 use super::fib::Fib;
