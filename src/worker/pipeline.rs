@@ -321,6 +321,7 @@ fn decided<O: Observer>(
     let generation = here.snapshot.generation;
     if let Some(out) = flow::current(packet, tracked, iif, generation, &flows.ways) {
         if !O::ON {
+            prerouting::adopt(tracked);
             return Continue(Some(transmit(frame, packet, out, seen)?));
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));

@@ -2,8 +2,8 @@
 //!
 //! | variable | default | what |
 //! |---|---|---|
-//! | BYPATH_TWIN_CONNTRACK_CONFIGS | 5 | configurations |
-//! | BYPATH_TWIN_CONNTRACK_PACKETS | 20000 | packets over all configurations |
+//! | BYPATH_TWIN_CONNTRACK_CONFIGS | 16 | configurations |
+//! | BYPATH_TWIN_CONNTRACK_PACKETS | 64000 | packets over all configurations |
 //! | BYPATH_TWIN_SEED | 1 | the seed of the first configuration; the others follow. Printed; replays with CONFIGS=1 |
 //!
 //! Even seeds have packets among the others that go by the kernel (options, spent hop limits, fragments). There are known
@@ -38,8 +38,8 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn random_connections() {
-    let configs = number("BYPATH_TWIN_CONNTRACK_CONFIGS", 5);
-    let packets = number("BYPATH_TWIN_CONNTRACK_PACKETS", 20_000).div_ceil(configs);
+    let configs = number("BYPATH_TWIN_CONNTRACK_CONFIGS", 16);
+    let packets = number("BYPATH_TWIN_CONNTRACK_PACKETS", 64_000).div_ceil(configs);
     let hunting = std::env::var_os("BYPATH_TWIN_SEED").is_some();
     let seed = number("BYPATH_TWIN_SEED", 1);
     let step = if hunting { 1 } else { 2 };

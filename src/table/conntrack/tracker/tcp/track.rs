@@ -302,9 +302,9 @@ fn reset(tcp: &mut Tcp, header: &Header<'_>, view: &View, direction: Direction, 
         // Not exactly where it should be: the other end will ask for proof.
         new = old;
     }
-    // Without an ACK it answers nothing, whatever its field says.
+    // Without an ACK, and from the side that was let through, it answers nothing, whatever its field says.
     let answers_ignored = (seen_reply && last_was(tcp, Index::Syn) || !assured && last_was(tcp, Index::Ack))
-        && header.has_ack
+        && (header.has_ack || tcp.last_dir != direction as u8)
         && header.ack == tcp.last_end;
     let answers_challenge = old == number::SYN_SENT
         && last_was(tcp, Index::Ack)
