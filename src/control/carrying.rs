@@ -33,6 +33,23 @@ pub fn lets_go_of_connections(before: &Snapshot, after: &Snapshot) -> [bool; 2] 
     })
 }
 
+/// Why a port does not carry one of `families`, in words for the log.
+pub fn why_left(snapshot: &Snapshot, families: [bool; 2]) -> String {
+    let ports = (0..snapshot.ports.len()).filter_map(|port| snapshot.port(PortIndex(port as u16)));
+    let of_families = |family: &Family| families[*family as usize];
+    for (_, iface) in ports {
+        for family in Family::ALL.into_iter().filter(of_families) {
+            let here = iface.family(family);
+            match &here.left {
+                Some(why) => return format!("{}: {why}", iface.name),
+                None if !here.forwarding => return format!("{}: forwarding is off", iface.name),
+                None => {}
+            }
+        }
+    }
+    "a port is gone".into()
+}
+
 /// Leaves the families that are tracked to the kernel, on every link.
 pub fn leave_tracked(snapshot: &mut Snapshot, why: &str) {
     eprintln!("bypath: {why}; traffic that the kernel tracks is left to it");

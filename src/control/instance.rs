@@ -11,7 +11,7 @@
 
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
-use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_addresses};
+use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_addresses, why_left};
 use super::config::{Poll, RunConfig};
 use super::exchange::{Exchange, Exporter};
 use super::metrics::{self, MetricsHandle};
@@ -288,6 +288,7 @@ impl Instance {
         let before = self.shared.snapshot.load_full();
         let lets_go = lets_go_of_connections(&before, &snapshot);
         if lets_go != [false; 2] {
+            eprintln!("bypath: connections go to the kernel: {}", why_left(&snapshot, lets_go));
             self.exchange.export_all(EXPORT);
         }
         self.tell_steer(|port| {

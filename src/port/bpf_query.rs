@@ -81,7 +81,8 @@ fn netfilter_link(id: u32) -> io::Result<Option<NetfilterLink>> {
     let fd = match bpf(LINK_GET_FD_BY_ID, &mut attr) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        // Gone; or (EAGAIN) not settled yet: whoever makes it, of whatever kind, is not through, and the next look will tell.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN)) => return Ok(None),
         Err(e) => return Err(e),
     };
     let mut info = LinkInfo([0; 16]);
