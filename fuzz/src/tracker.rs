@@ -141,11 +141,12 @@ impl Connection {
     }
 
     fn apply(&mut self, update: &Update, proto: u8) {
-        assert!(update.proto[0] < 1 << 40, "word 0 has 40 bits");
+        let state = update.proto.unwrap_or(self.proto);
+        assert!(state[0] < 1 << 40, "word 0 has 40 bits");
         assert_eq!(update.set.0 & !Status::ASSURED.0, 0);
-        let word = tracker::state_word(proto, &update.proto);
+        let word = tracker::state_word(proto, &state);
         assert_eq!(word.is_some(), [6, 132].contains(&proto), "a state has a word");
-        self.proto = update.proto;
+        self.proto = state;
         self.left = update.timeout.unwrap_or(self.left);
         self.status = self.status | update.set;
     }

@@ -17,11 +17,9 @@
 //! A packet that ends in a punt takes its connection along: see [`leave`].
 
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
-use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash};
+use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
-use crate::table::conntrack::{
-    Config, CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple,
-};
+use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
@@ -219,17 +217,18 @@ fn advance(
         };
         match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
             Outcome::Valid(update) => {
-                if differ(&update.proto, &proto) && !connection.commit(version, &update.proto) {
+                if !commit(connection, version, &update) {
                     continue;
                 }
-                let word = |proto| tracker::state_word(packet.proto, proto);
-                let changed = tracking.table.log.is_watched() && word(&proto) != word(&update.proto);
+                let word = |proto: &_| tracker::state_word(packet.proto, proto);
+                let changed =
+                    tracking.table.log.is_watched() && update.proto.is_some_and(|new| word(&new) != word(&proto));
                 keep(connection, direction, status, &update, changed, packet, tracking);
                 return Continue(Advanced::To(state, update.kill));
             }
             Outcome::Invalid(kept) => {
                 if let Some(kept) = kept {
-                    if differ(&kept.proto, &proto) && !connection.commit(version, &kept.proto) {
+                    if !commit(connection, version, &kept) {
                         continue;
                     }
                     if let Some(timeout) = kept.timeout {
@@ -247,10 +246,13 @@ fn advance(
     Verdict::drop(DropReason::ConntrackBusy)
 }
 
-/// Whether two states differ, without a call for 56 bytes.
+/// Keeps the new state, if there is one; false if somebody was quicker.
 #[inline(always)]
-fn differ(a: &ProtoState, b: &ProtoState) -> bool {
-    a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b)) != 0
+fn commit(connection: &Connection<'_>, version: Version, update: &Update) -> bool {
+    match &update.proto {
+        Some(proto) => connection.commit(version, proto),
+        None => true,
+    }
 }
 
 /// The state of a packet in `direction` (resolve_normal_ct).
@@ -332,7 +334,7 @@ fn begin<'a>(
                 marks: Marks(0),
                 deadline: tracking.now.wrapping_add(update.timeout.unwrap_or(0)),
                 mark: 0,
-                proto: update.proto,
+                proto: update.proto.unwrap_or_default(),
                 counters: Default::default(),
             };
             if tracking.config.acct {

@@ -28,11 +28,17 @@ pub(super) fn keys(bytes: &[u8]) -> Option<(u16, u16)> {
 
 /// What a GRE packet does.
 pub(super) fn track(view: &View, config: &Config) -> Outcome {
-    let mut proto = view.proto;
-    if !view.confirmed {
-        proto[WORD] = u64::from(config.gre[1]) << 32 | u64::from(config.gre[0]);
-    }
-    let [one_way, both_ways] = match proto[WORD] {
+    let began = [
+        0,
+        u64::from(config.gre[1]) << 32 | u64::from(config.gre[0]),
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let proto = (!view.confirmed).then_some(began);
+    let [one_way, both_ways] = match proto.unwrap_or(view.proto)[WORD] {
         0 => config.gre,
         word => [word as u32, (word >> 32) as u32],
     };

@@ -131,7 +131,7 @@ pub fn track(segment: &Segment<'_>, view: &View, direction: Direction, config: &
     if !may_be {
         return Outcome::Invalid(None);
     }
-    Outcome::valid(view.proto, timeout)
+    Outcome::valid(None, timeout)
 }
 
 /// Whether the original direction of a packet's connection is that of a query: echo, timestamp, information, address mask.

@@ -45,8 +45,8 @@ pub struct View {
 /// What a packet does to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// The new state.
-    pub proto: ProtoState,
+    /// The new state; `None`: as before.
+    pub proto: Option<ProtoState>,
     /// It ends so long from now; `None`: as before, and the packet is not counted (the kernel counts where it refreshes).
     /// That a fixed timeout ([`Status::FIXED_TIMEOUT`]) stays is the caller's to see to.
     pub timeout: Option<Ticks>,
@@ -70,7 +70,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn valid(proto: ProtoState, timeout: Ticks) -> Self {
+    #[inline(always)]
+    fn valid(proto: Option<ProtoState>, timeout: Ticks) -> Self {
         Outcome::Valid(Update {
             proto,
             timeout: Some(timeout),
@@ -161,7 +162,7 @@ fn keys(protocol: Protocol, bytes: &[u8]) -> Option<(u16, u16)> {
 }
 
 /// What `packet` does to the connection that `view` shows, in `direction`.
-#[inline]
+#[inline(always)]
 pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, config: &Config, now: Ticks) -> Outcome {
     let segment = Segment::new(packet, frame);
     match (Protocol(packet.proto), packet.family) {
@@ -173,7 +174,7 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
         (Protocol::ICMP | Protocol::ICMPV6, _) => Outcome::Invalid(None),
         (Protocol::SCTP, _) => sctp::track(&segment, view, direction, config),
         (Protocol::GRE, _) => gre::track(view, config),
-        _ => Outcome::valid(view.proto, config.generic),
+        _ => Outcome::valid(None, config.generic),
     }
 }
 

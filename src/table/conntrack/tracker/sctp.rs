@@ -223,7 +223,7 @@ pub(super) fn track(segment: &Segment<'_>, view: &View, direction: Direction, co
     let valid = packet.chunks().all(|chunk| walk.chunk(&chunk, direction).is_some());
     let (ignored, assured) = (walk.ignored, walk.assured);
     let update = Update {
-        proto: sctp.pack(),
+        proto: Some(sctp.pack()),
         timeout: (valid && !ignored).then(|| config.sctp[usize::from(sctp.state)]),
         set: if assured { Status::ASSURED } else { Status(0) },
         kill: false,

@@ -168,7 +168,7 @@ impl Flow {
     }
 
     fn apply(&mut self, update: &Update) {
-        self.view.proto = update.proto;
+        self.view.proto = update.proto.unwrap_or(self.view.proto);
         self.view.left = update.timeout.unwrap_or(self.view.left);
         self.view.status = self.view.status | update.set;
     }

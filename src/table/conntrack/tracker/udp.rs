@@ -14,7 +14,7 @@ const STREAM_TICKS: Ticks = 2 * TICKS_PER_SECOND;
 const KNOWN: u64 = 1 << 32;
 
 /// What a UDP packet does.
-#[inline]
+#[inline(always)]
 pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) -> Outcome {
     let bytes = segment.bytes;
     let &[_, _, _, _, len1, len2, check1, check2, ..] = bytes else {
@@ -28,13 +28,13 @@ pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) ->
     if check1 | check2 != 0 && config.checksum && !segment.sums_up(Protocol::UDP, bytes.len()) {
         return Outcome::Invalid(None);
     }
-    let mut proto: ProtoState = view.proto;
     if !view.confirmed {
-        proto = begun(now);
+        return Outcome::valid(Some(begun(now)), config.udp[0]);
     }
     // One that came from elsewhere (imported) has no such moment: it is old enough.
-    let is_old = proto[1] & KNOWN == 0 || now.wrapping_sub(proto[1] as u32).cast_signed() > 0;
-    advance(view, proto, is_old && view.status.any(Status::SEEN_REPLY), config)
+    let moment = view.proto[1];
+    let is_old = moment & KNOWN == 0 || now.wrapping_sub(moment as u32).cast_signed() > 0;
+    advance(view, is_old && view.status.any(Status::SEEN_REPLY), config)
 }
 
 /// The state of a connection whose first packet came at `now`, whoever tracks it.
@@ -64,18 +64,18 @@ pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config) -> Outcom
     if config.checksum && !segment.sums_up_as(Protocol::UDP, len, covered) {
         return Outcome::Invalid(None);
     }
-    advance(view, view.proto, view.status.any(Status::SEEN_REPLY), config)
+    advance(view, view.status.any(Status::SEEN_REPLY), config)
 }
 
-#[inline]
-fn advance(view: &View, proto: ProtoState, is_stream: bool, config: &Config) -> Outcome {
+#[inline(always)]
+fn advance(view: &View, is_stream: bool, config: &Config) -> Outcome {
     let [one_way, stream] = config.udp;
     if !is_stream {
-        return Outcome::valid(proto, one_way);
+        return Outcome::valid(None, one_way);
     }
     let clash = view.status.any(Status::NAT_CLASH);
     Outcome::Valid(Update {
-        proto,
+        proto: None,
         timeout: Some(stream),
         set: if clash { Status(0) } else { Status::ASSURED },
         kill: false,

@@ -20,8 +20,9 @@
 //! ```
 //!
 //! What fails I or III is invalid; what fails II or IV is only late, passes, and changes nothing. `transitions` is the table,
-//! `window` the inequalities, `track` the order of it all, `state` how it is packed.
+//! `window` the inequalities, `track` the order of it all, `established` its short cut, `state` how it is packed.
 
+mod established;
 mod state;
 #[cfg(test)]
 mod tests;

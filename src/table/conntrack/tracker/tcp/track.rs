@@ -3,6 +3,7 @@
 //! nf_conntrack_tcp_packet of nf_conntrack_proto_tcp.c, and what it calls but for tcp_in_window.
 
 use super::super::{Outcome, Segment, Update, View};
+use super::established;
 use super::state::{Side, Tcp, flag, number};
 use super::transitions::{IGNORE, INVALID, Index, NEXT};
 use super::window::{self, Verdict, before};
@@ -27,8 +28,8 @@ pub struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// `None` where the header is cut, or its flags or its checksum make no sense (tcp_error).
-    #[inline]
-    fn new(segment: &Segment<'a>, config: &Config) -> Option<Self> {
+    #[inline(always)]
+    pub fn new(segment: &Segment<'a>, config: &Config) -> Option<Self> {
         let bytes = segment.bytes;
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         let len = usize::from(header[12] >> 4) * 4;
@@ -57,6 +58,16 @@ impl<'a> Header<'a> {
             rst: has(Flags::RST),
             options: &bytes[HEADER_LEN..len],
         })
+    }
+
+    /// Whether there are no options, or a timestamp alone, as most segments carry it.
+    #[inline(always)]
+    pub fn has_no_sack(&self) -> bool {
+        match *self.options {
+            [] => true,
+            [a, b, c, d, _, _, _, _, _, _, _, _] => [a, b, c, d] == [1, 1, 8, 10],
+            _ => false,
+        }
     }
 
     pub fn each_option(&self) -> Options<'a> {
@@ -102,29 +113,38 @@ fn makes_sense(flags: Flags) -> bool {
 }
 
 /// What a segment does to its connection.
-#[inline]
+#[inline(always)]
 pub fn track(segment: &Segment<'_>, view: &View, direction: Direction, config: &Config) -> Outcome {
     let Some(header) = Header::new(segment, config) else {
         return Outcome::Invalid(None);
     };
+    match established::advance(&header, view, direction, config) {
+        Some(update) => Outcome::Valid(update),
+        None => judge(&header, view, direction, config),
+    }
+}
+
+/// The slow path: any segment, of any connection.
+#[inline(never)]
+pub(super) fn judge(header: &Header<'_>, view: &View, direction: Direction, config: &Config) -> Outcome {
     let mut tcp = if view.confirmed {
         Tcp::unpack(&view.proto)
     } else {
-        match begin(&header, config) {
+        match begin(header, config) {
             Some(tcp) => tcp,
             None => return Outcome::Invalid(None),
         }
     };
-    match transition(&mut tcp, &header, view, direction, config) {
+    match transition(&mut tcp, header, view, direction, config) {
         Next::To { old, new, check } => {
             if check {
-                match window::judge(&mut tcp, &header, direction, config) {
+                match window::judge(&mut tcp, header, direction, config) {
                     Verdict::In => {}
                     Verdict::Ignore => return passes(tcp),
-                    Verdict::Out => return out_of_window(tcp, &header, view, direction, config),
+                    Verdict::Out => return out_of_window(tcp, header, view, direction, config),
                 }
             }
-            advance(tcp, &header, view, direction, config, (old, new))
+            advance(tcp, header, view, direction, config, (old, new))
         }
         Next::Passes => passes(tcp),
         Next::Invalid => Outcome::Invalid(None),
@@ -316,7 +336,7 @@ fn reset(tcp: &mut Tcp, header: &Header<'_>, view: &View, direction: Direction, 
 /// It passes; what was noted is kept, and neither state nor timeout change.
 fn passes(tcp: Tcp) -> Outcome {
     Outcome::Valid(Update {
-        proto: tcp.pack(),
+        proto: Some(tcp.pack()),
         timeout: None,
         set: Status(0),
         kill: false,
@@ -340,7 +360,7 @@ fn out_of_window(mut tcp: Tcp, header: &Header<'_>, view: &View, direction: Dire
         }
     }
     Outcome::Invalid(Some(Update {
-        proto: tcp.pack(),
+        proto: Some(tcp.pack()),
         timeout,
         set: Status(0),
         kill: false,
@@ -374,7 +394,7 @@ fn advance(
     let again = !seen_reply && header.index == Index::Syn && old == number::SYN_SENT;
     let assured = seen_reply && new == number::ESTABLISHED && matches!(old, number::SYN_RECV | number::ESTABLISHED);
     Outcome::Valid(Update {
-        proto: tcp.pack(),
+        proto: Some(tcp.pack()),
         timeout: (!again).then_some(timeout),
         set: if assured { Status::ASSURED } else { Status(0) },
         kill,
@@ -383,17 +403,24 @@ fn advance(
 
 #[inline]
 fn timeout(tcp: &Tcp, header: &Header<'_>, config: &Config) -> Ticks {
-    let usual = config.tcp[usize::from(tcp.state)];
-    let [retrans, unack] = [TCP_RETRANS, TCP_UNACK].map(|place| config.tcp[place]);
-    let unacknowledged = (tcp.sides[0].flags | tcp.sides[1].flags) & flag::DATA_UNACKNOWLEDGED != 0;
-    if tcp.retrans >= config.tcp_max_retrans && usual > retrans {
-        retrans
-    } else if header.index == Index::Rst {
+    let flags = tcp.sides[0].flags | tcp.sides[1].flags;
+    timeout_of(tcp.state, tcp.retrans, flags, tcp.last_win, header.index, config)
+}
+
+/// The timeout of a state: less after retransmissions without an answer, after an RST, while data is not acknowledged, and
+/// while a window is closed. `flags` are those of both sides.
+#[inline(always)]
+pub(super) fn timeout_of(state: u8, retrans: u8, flags: u8, last_win: u16, index: Index, config: &Config) -> Ticks {
+    let usual = config.tcp[usize::from(state)];
+    let [most_retrans, unack] = [TCP_RETRANS, TCP_UNACK].map(|place| config.tcp[place]);
+    if retrans >= config.tcp_max_retrans && usual > most_retrans {
+        most_retrans
+    } else if index == Index::Rst {
         config.tcp[usize::from(number::CLOSE)]
-    } else if unacknowledged && usual > unack {
+    } else if flags & flag::DATA_UNACKNOWLEDGED != 0 && usual > unack {
         unack
-    } else if tcp.last_win == 0 && usual > retrans {
-        retrans
+    } else if last_win == 0 && usual > most_retrans {
+        most_retrans
     } else {
         usual
     }

@@ -9,7 +9,7 @@ use crate::table::conntrack::{Config, Direction};
 use crate::wire::tcp::OptionKind;
 
 /// The least that is taken for a window when an acknowledgement is judged for its age.
-const ACK_WINDOW_MIN: u32 = 66_000;
+pub const ACK_WINDOW_MIN: u32 = 66_000;
 
 /// The largest window scale. RFC 7323, section 2.3.
 const SCALE_MAX: u8 = 14;
@@ -31,8 +31,9 @@ pub fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
+/// Whether `a` comes after `b`.
 #[inline]
-fn after(a: u32, b: u32) -> bool {
+pub fn after(a: u32, b: u32) -> bool {
     before(b, a)
 }
 
@@ -221,8 +222,7 @@ pub fn options(side: &mut Side, header: &Header<'_>) {
 /// The highest right edge of the SACK blocks, if it is above `ack`.
 #[inline]
 fn highest_sack(header: &Header<'_>, ack: u32) -> u32 {
-    // A timestamp alone is what most segments carry.
-    if header.options.is_empty() || header.options.len() == 12 && header.options.starts_with(&[1, 1, 8, 10]) {
+    if header.has_no_sack() {
         return ack;
     }
     let mut options = header.each_option();

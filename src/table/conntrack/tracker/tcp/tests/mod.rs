@@ -12,6 +12,7 @@ use crate::wire::Protocol;
 use crate::wire::tcp::Flags;
 use proptest::prelude::*;
 
+mod established;
 mod reset;
 mod window;
 
