@@ -14,7 +14,7 @@
 mod cpu_time;
 
 use bypath::packet::{BURST, Family};
-use bypath::table::conntrack::table::{Guard, Handle, Table, TupleHash};
+use bypath::table::conntrack::table::{Guard, Handle, Table};
 use bypath::table::conntrack::{Direction, Marks, Record, Status, Ticks, Tuple};
 use cpu_time::CpuTime;
 use dashmap::DashMap;
@@ -121,10 +121,10 @@ impl Lookup for Ours {
         let handle = table.register();
         let bursts = keys.bursts().map(|burst| {
             let guard = handle.pin();
-            let hashes = prefetched(table, &burst);
-            let found = burst.iter().zip(hashes).filter(|&(tuple, hash)| {
-                let found = table.lookup(tuple, hash, NOW, &guard);
-                found.is_some_and(|(connection, direction)| {
+            let mut probes = burst.each_ref().map(|tuple| table.probe(tuple));
+            probes.iter_mut().for_each(|probe| table.aim(probe));
+            let found = probes.iter().filter(|probe| {
+                table.find(probe, NOW, &guard).is_some_and(|(connection, direction)| {
                     black_box((connection.deadline(), direction == Direction::Reply));
                     true
                 })
@@ -133,14 +133,6 @@ impl Lookup for Ours {
         });
         bursts.sum()
     }
-}
-
-/// Hashes of a burst, and everything about them asked for.
-fn prefetched(table: &Table, burst: &[Tuple; BURST]) -> [TupleHash; BURST] {
-    let hashes = burst.each_ref().map(|tuple| table.hash(tuple));
-    hashes.iter().for_each(|&hash| table.prefetch_bucket(hash));
-    hashes.iter().for_each(|&hash| table.prefetch_entry(hash));
-    hashes
 }
 
 struct Dash(DashMap<Tuple, u64, RandomState>);

@@ -11,6 +11,11 @@
 //! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
 //! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
 //!
+//! Most packets are TCP or UDP in the middle of a connection that is established both ways, and change nothing of it but a
+//! window and a deadline. Of a burst, these do not even walk prerouting: [`cached`] does what it would do, in one straight
+//! line. It bails out, before anything is changed, also for other protocols, SYN, FIN and RST, what is out of a window or
+//! not assured, the kernel's connections, and those whose timeout is fixed.
+//!
 //! A decision is a word of the connection: the generation, the state, the worker and the number of a [`Way`] in this
 //! worker's table of them.
 //!
@@ -19,9 +24,11 @@
 //!  | generation     | state | worker  | way      |       0: none, for generations count from 1
 //! ```
 
-use super::prerouting::{Of, Tracked};
-use crate::packet::{Flags, Parsed};
-use crate::table::conntrack::CtState;
+use super::prerouting::{Of, Tracked, Tracking};
+use crate::packet::{Flags, Frame, Parsed};
+use crate::table::conntrack::table::Probe;
+use crate::table::conntrack::tracker::{self, View};
+use crate::table::conntrack::{CtState, Marks, Status};
 use crate::table::destination::Out;
 use crate::table::iface::IfaceIndex;
 use hashbrown::HashMap;
@@ -97,6 +104,55 @@ impl Ways {
         };
         self.generation << 10 | state << 8 | u64::from(self.worker)
     }
+}
+
+/// The cached walk from prerouting on: the packet is taken for one of its connection, and this is its way out. `None`: nothing
+/// has changed, and it has to walk all boxes.
+#[inline(always)]
+pub fn cached<'a>(
+    packet: &Parsed,
+    frame: &Frame,
+    probe: &Probe,
+    iif: IfaceIndex,
+    generation: u64,
+    tracking: &Tracking<'_>,
+    ways: &'a Ways,
+) -> Option<&'a Out> {
+    if packet.flags.any(Flags::FRAGMENT | Flags::OPTIONS | Flags::EXTENSION) || packet.ttl <= 1 {
+        return None;
+    }
+    let (connection, direction) = tracking.table.find(probe, tracking.now, tracking.guard)?;
+    let status = connection.status();
+    let plain = status.any(Status::SEEN_REPLY) && !status.any(Status::FIXED_TIMEOUT);
+    if !plain || connection.marks().any(Marks::KERNEL) {
+        return None;
+    }
+    let way = ways.get(connection.decision(direction), CtState::ESTABLISHED, generation)?;
+    if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu {
+        return None;
+    }
+    let (version, proto) = connection.proto();
+    let view = View {
+        confirmed: true,
+        status,
+        left: 0,
+        proto,
+    };
+    let update = tracker::in_the_middle(packet, frame.bytes(), &view, direction, tracking.config, tracking.now)?;
+    let timeout = update.timeout?;
+    if update.set.0 & !status.0 != 0 {
+        return None;
+    }
+    if let Some(proto) = &update.proto
+        && !connection.commit(version, proto)
+    {
+        return None;
+    }
+    connection.refresh(tracking.now.wrapping_add(timeout));
+    if tracking.config.acct {
+        connection.count(direction, packet.l3_len().into());
+    }
+    Some(&way.out)
 }
 
 /// The way out of `packet`, if it is decided.

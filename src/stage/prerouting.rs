@@ -17,7 +17,7 @@
 //! A packet that ends in a punt takes its connection along: see [`leave`].
 
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
-use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash, Version};
+use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
@@ -45,15 +45,6 @@ pub struct Tracking<'a> {
     pub config: &'a Config,
     /// The burst's time.
     pub now: Ticks,
-}
-
-/// A packet's tuple and where the table has it.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// The tuple.
-    pub tuple: Tuple,
-    /// Its place.
-    pub hash: TupleHash,
 }
 
 /// A packet and its connection.
@@ -125,42 +116,37 @@ impl Tracked<'_> {
     };
 }
 
-/// The packet's key, and the first look at where the table has it.
-#[inline]
-pub fn key(packet: &Parsed, bytes: &[u8], table: &Table) -> Option<Key> {
+/// Whose the packet is, if anybody's: the first of the three steps of [`Probe`].
+#[inline(always)]
+pub fn probe(packet: &Parsed, bytes: &[u8], table: &Table) -> Option<Probe> {
     let tuple = tracker::tuple(packet, bytes, ZONE)?;
-    let hash = table.hash(&tuple);
-    table.prefetch_bucket(hash);
-    Some(Key { tuple, hash })
+    Some(table.probe(&tuple))
 }
 
-/// Finds or begins the connection of the packet with `key`, and advances it.
+/// Finds or begins the connection of the packet that has `probe`, and advances it.
 #[inline]
 pub fn track<'a>(
     packet: &Parsed,
     frame: &Frame,
-    key: Option<&Key>,
+    probe: Option<&Probe>,
     tracking: &Tracking<'a>,
     aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
     let bytes = frame.bytes();
     if packet.flags.any(Flags::FRAGMENT) {
-        return hand_over(packet, key, PuntReason::Fragment, tracking, aside);
+        return hand_over(packet, bytes, probe, PuntReason::Fragment, tracking, aside);
     }
     if packet.proto == Protocol::SCTP.0 && sctp_without_crc(packet, bytes) {
-        return hand_over(packet, key, PuntReason::Checksum, tracking, aside);
+        return hand_over(packet, bytes, probe, PuntReason::Checksum, tracking, aside);
     }
     let is_icmp = packet.proto == Protocol::ICMP.0 || packet.proto == Protocol::ICMPV6.0;
     if is_icmp && let Some(tracked) = icmp_error(packet, bytes, tracking)? {
         return Continue(tracked);
     }
-    let Some(key) = key else {
+    let Some(probe) = probe else {
         return Continue(Tracked::INVALID);
     };
-    let found = tracking
-        .table
-        .lookup(&key.tuple, key.hash, tracking.now, tracking.guard);
-    if let Some((connection, direction)) = found {
+    if let Some((connection, direction)) = tracking.table.find(probe, tracking.now, tracking.guard) {
         match advance(packet, bytes, &connection, direction, tracking)? {
             Advanced::To(state, kill) => {
                 return Continue(Tracked {
@@ -175,7 +161,7 @@ pub fn track<'a>(
             }
         }
     }
-    begin(packet, bytes, key, tracking, aside)
+    begin(packet, bytes, tracking, aside)
 }
 
 /// What became of a connection.
@@ -303,19 +289,14 @@ fn keep(
 
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
-fn begin<'a>(
-    packet: &Parsed,
-    bytes: &[u8],
-    key: &Key,
-    tracking: &Tracking<'a>,
-    aside: &mut Aside,
-) -> Step<Tracked<'a>> {
+fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
     let family = packet.family as usize;
     if !tracking.config.alone[family] && is_midway(packet, bytes) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
-    let Some(reply) = key.tuple.invert() else {
+    let original = tracker::tuple(packet, bytes, ZONE);
+    let Some((original, reply)) = original.and_then(|tuple| Some((tuple, tuple.invert()?))) else {
         return Continue(Tracked::INVALID);
     };
     let view = View {
@@ -324,11 +305,11 @@ fn begin<'a>(
         left: 0,
         proto: [0; 7],
     };
-    let original = Direction::Original;
-    match tracker::track(packet, bytes, &view, original, tracking.config, tracking.now) {
+    let direction = Direction::Original;
+    match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
         Outcome::Valid(update) => {
             aside.begun = Record {
-                original: key.tuple,
+                original,
                 reply,
                 status: update.set | Status::CONFIRMED,
                 marks: Marks(0),
@@ -406,16 +387,13 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
 #[inline(never)]
 fn hand_over<'a>(
     packet: &Parsed,
-    key: Option<&Key>,
+    bytes: &[u8],
+    probe: Option<&Probe>,
     reason: PuntReason,
     tracking: &Tracking<'a>,
     aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
-    let found = key.and_then(|key| {
-        tracking
-            .table
-            .lookup(&key.tuple, key.hash, tracking.now, tracking.guard)
-    });
+    let found = probe.and_then(|probe| tracking.table.find(probe, tracking.now, tracking.guard));
     if let Some((connection, _)) = found
         && !connection.marks().any(Marks::KERNEL)
     {
@@ -424,8 +402,8 @@ fn hand_over<'a>(
             let (version, proto) = connection.proto();
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
         }
-    } else if let Some(key) = key {
-        kernel_owned(&key.tuple, tracking);
+    } else if let Some(tuple) = tracker::tuple(packet, bytes, ZONE) {
+        kernel_owned(&tuple, tracking);
     }
     Verdict::punt(reason)
 }

@@ -6,7 +6,7 @@ use crate::table::destination::Out;
 use crate::wire::{ether, ipv4, ipv6};
 
 /// Rewrites `frame` for its next hop. The lengths were checked when it was parsed, so no view can refuse it.
-#[inline]
+#[inline(always)]
 pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
     frame.truncate(usize::from(packet.end));
     let Ok(mut ethernet) = ether::Packet::new_checked(frame.bytes_mut()) else {

@@ -39,18 +39,25 @@ fn native(bytes: &[u8]) -> u64 {
             *lane += u64::from(u32::from_ne_bytes(*word));
         }
     }
-    let mut total: u64 = lanes.iter().sum();
-    let (words, rest) = rest.as_chunks::<4>();
+    let mut total = if blocks.is_empty() { 0 } else { lanes.iter().sum() };
+    let (words, rest) = rest.as_chunks::<8>();
     for word in words {
+        let word = u64::from_ne_bytes(*word);
+        total += (word >> 32) + (word & 0xffff_ffff);
+    }
+    // Up to seven bytes, in halves of what is left.
+    let (words, rest) = rest.as_chunks::<4>();
+    if let [word] = words {
         total += u64::from(u32::from_ne_bytes(*word));
     }
-    let last = match *rest {
-        [a] => [a, 0, 0, 0],
-        [a, b] => [a, b, 0, 0],
-        [a, b, c] => [a, b, c, 0],
-        _ => [0; 4],
-    };
-    total + u64::from(u32::from_ne_bytes(last))
+    let (words, rest) = rest.as_chunks::<2>();
+    if let [word] = words {
+        total += u64::from(u16::from_ne_bytes(*word));
+    }
+    if let [byte] = *rest {
+        total += u64::from(u16::from_ne_bytes([byte, 0]));
+    }
+    total
 }
 
 /// Folds a sum to 16 bits, carries added back in. 0 only for a sum of 0.

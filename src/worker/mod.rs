@@ -1,8 +1,9 @@
 //! The workers: pinned threads that own (port, queue) pairs and carry packets along the walk.
 //!
-//! [`pipeline`] is the walk; [`Worker`] turns the rings around it; [`Shared`] is all that workers and control have in
+//! [`pipeline`] is the walk, [`ahead`] that of a burst whose connections are tracked; [`Worker`] turns the rings around it; [`Shared`] is all that workers and control have in
 //! common. Layer 4.
 
+pub mod ahead;
 mod latency;
 pub mod pipeline;
 mod report;

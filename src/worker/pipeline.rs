@@ -6,10 +6,11 @@
 
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
-use crate::stage::prerouting::{self, Key, Tracked, Tracking};
+use crate::stage::prerouting::{self, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
 use crate::stage::{flow, forward, neighbor, routing, rx, tx};
 use crate::table::conntrack::CtState;
+use crate::table::conntrack::table::Probe;
 use crate::table::destination::Out;
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
@@ -140,7 +141,7 @@ impl<'a> Here<'a> {
 
     /// The connections, if `family` is tracked.
     #[inline]
-    fn tracking(&self, family: Family) -> Option<&Tracking<'a>> {
+    pub(super) fn tracking(&self, family: Family) -> Option<&Tracking<'a>> {
         self.tracking
             .as_ref()
             .filter(|tracking| tracking.config.tracked[family as usize])
@@ -154,7 +155,7 @@ pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, 
 }
 
 #[inline]
-fn verdict(step: Step<PortIndex>) -> Verdict {
+pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
     match step {
         Continue(egress) => Verdict::Forward(egress),
         Break(verdict) => verdict,
@@ -167,55 +168,15 @@ fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, see
     match here.tracking(packet.family) {
         None => untracked(frame, &packet, link, here, flows, seen),
         Some(tracking) => {
-            let key = prerouting::key(&packet, frame.bytes(), tracking.table);
-            tracked(frame, &packet, key.as_ref(), here, flows, seen)
+            let probe = prerouting::probe(&packet, frame.bytes(), tracking.table);
+            tracked(frame, &packet, probe.as_ref(), here, flows, seen)
         }
     }
 }
 
-/// A packet of a burst of tracked traffic that was looked at ahead, so that what the table has of it is on its way into the
-/// caches while others walk.
-#[derive(Clone, Debug)]
-pub struct Ahead {
-    packet: Parsed,
-    key: Option<Key>,
-}
-
-/// Looks at `frame` ahead of its walk.
-#[inline]
-pub fn look_ahead(frame: &mut Frame, here: &Here<'_>) -> Step<Ahead> {
-    let (packet, _) = arrive(frame, here, &mut Unobserved)?;
-    let key = here
-        .tracking(packet.family)
-        .and_then(|tracking| prerouting::key(&packet, frame.bytes(), tracking.table));
-    Continue(Ahead { packet, key })
-}
-
-/// Brings in what the table has of the packet, when its bucket has come.
-#[inline]
-pub fn prefetch(ahead: &Step<Ahead>, here: &Here<'_>) {
-    if let (Continue(Ahead { key: Some(key), .. }), Some(tracking)) = (ahead, &here.tracking) {
-        tracking.table.prefetch_entry(key.hash);
-    }
-}
-
-/// [`walk`] for a frame that was looked at ahead.
-#[inline]
-pub fn walk_on(frame: &mut Frame, ahead: &Step<Ahead>, here: &Here<'_>, flows: &mut Flows) -> Verdict {
-    let Ahead { packet, key } = match ahead {
-        Continue(ahead) => ahead,
-        Break(verdict) => return *verdict,
-    };
-    verdict(match (here.tracking(packet.family), here.link) {
-        (Some(_), _) => tracked(frame, packet, key.as_ref(), here, flows, &mut Unobserved),
-        (None, Some(link)) => untracked(frame, packet, link, here, flows, &mut Unobserved),
-        (None, None) => Verdict::punt(PuntReason::LeftIngress),
-    })
-}
-
 /// rx, on a port that is not left.
 #[inline(always)]
-fn arrive<'a, O: Observer>(
+pub(super) fn arrive<'a, O: Observer>(
     frame: &mut Frame,
     here: &Here<'a>,
     seen: &mut O,
@@ -234,7 +195,7 @@ fn arrive<'a, O: Observer>(
 
 /// The walk of a family that is not tracked.
 #[inline]
-fn untracked<O: Observer>(
+pub(super) fn untracked<O: Observer>(
     frame: &mut Frame,
     packet: &Parsed,
     (iif, iface): (IfaceIndex, &Iface),
@@ -266,10 +227,10 @@ const WALKS_MAX: u32 = 256;
 const WALKS_BUSY: u32 = 64;
 
 /// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
-fn tracked<O: Observer>(
+pub(super) fn tracked<O: Observer>(
     frame: &mut Frame,
     packet: &Parsed,
-    key: Option<&Key>,
+    probe: Option<&Probe>,
     here: &Here<'_>,
     flows: &mut Flows,
     seen: &mut O,
@@ -281,7 +242,7 @@ fn tracked<O: Observer>(
         return Verdict::punt(PuntReason::LeftIngress);
     }
     for walk in 0..WALKS_MAX {
-        let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.aside)?;
+        let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {
             Continue(Some(egress)) => {
@@ -367,8 +328,8 @@ fn leave<O: Observer>(
 }
 
 /// tx.
-#[inline]
-fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Out, seen: &mut O) -> Step<PortIndex> {
+#[inline(always)]
+pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Out, seen: &mut O) -> Step<PortIndex> {
     tx::rewrite(frame, packet, out);
     seen.see(Stage::Tx, || {
         let (from, to) = (Mac(&out.from), Mac(&out.to));

@@ -1,11 +1,11 @@
 //! A worker's part in tracking connections: bursts that look ahead, and the end of what is over.
 //!
-//! A burst of tracked traffic is looked at twice. The first pass parses, hashes and asks for the table's lines; the second
-//! asks for the entries that they name; then the frames walk, and what they look up has come meanwhile. Everything that a
-//! lookup found stays what it is while the burst's guard lives.
+//! A burst is looked at ahead of its walk, see ahead.rs. Everything that a lookup found stays what it is while the burst's
+//! guard lives.
 
 use super::Worker;
-use super::pipeline::{Here, look_ahead, prefetch, walk_on};
+use super::ahead::look;
+use super::pipeline::Here;
 use crate::packet::Frame;
 use crate::port::{Queue, take_stamp};
 use crate::stage::prerouting::Tracking;
@@ -39,17 +39,15 @@ impl<Q: Queue> Worker<Q> {
             ..here
         };
         let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.extend(burst.iter_mut().map(|frame| look_ahead(frame, &here)));
-        ahead.iter().for_each(|ahead| prefetch(ahead, &here));
+        look(burst, &mut ahead, &here);
         for (mut frame, ahead) in burst.drain(..).zip(&ahead) {
             let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
             let verdict = match self.tracer {
-                None => walk_on(&mut frame, ahead, &here, &mut self.flows),
+                None => ahead.walk_on(&mut frame, &here, &mut self.flows),
                 Some(_) => self.traced(&mut frame, &here),
             };
             self.put(frame, here.port, arrival_ns, verdict);
         }
-        ahead.clear();
         self.ahead = ahead;
         drop(guard);
         self.connections = Some(handle);

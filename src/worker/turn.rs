@@ -9,11 +9,12 @@
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::pipeline::{Ahead, Here, Unobserved, walk, wire};
+use super::ahead::Ahead;
+use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
 use super::{Latency, QueueReport, Report};
-use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
 use crate::stage::routing::Flows;
 use crate::stage::rx;
@@ -53,7 +54,7 @@ pub struct Worker<Q> {
     done: Vec<Frame>,
     pub(super) flows: Flows,
     /// Packets of a tracked burst, looked at before any of them walks.
-    pub(super) ahead: Vec<Step<Ahead>>,
+    pub(super) ahead: Vec<Ahead>,
     /// Our access to the connections; away while a burst uses it.
     pub(super) connections: Option<Handle>,
     pub(super) swept: Ticks,
@@ -80,7 +81,7 @@ impl<Q: Queue> Worker<Q> {
             burst: Vec::with_capacity(BURST),
             done: Vec::with_capacity(shared.limits.slab_frames as usize),
             flows: Flows::new(index, ANSWERS_MAX),
-            ahead: Vec::with_capacity(BURST),
+            ahead: vec![Ahead::NOTHING; BURST],
             connections: Some(shared.conntrack.register()),
             swept: 0,
             latency: (0..PORTS_MAX).map(|_| None).collect(),

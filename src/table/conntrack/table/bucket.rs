@@ -106,7 +106,46 @@ fn pairs(home: u64) -> impl Iterator<Item = usize> {
 impl Line {
     #[inline(always)]
     fn load(&self) -> [u64; SLOTS] {
-        self.0.each_ref().map(|slot| slot.load(Relaxed))
+        let mut slots = [0; SLOTS];
+        let mut at = 0;
+        while at < SLOTS {
+            slots[at] = self.0[at].load(Relaxed);
+            at += 1;
+        }
+        slots
+    }
+
+    /// Which slots have that fingerprint, by bits. Without branches: which one it is cannot be predicted. And without a copy
+    /// of the line, which the processor would have to wait for.
+    #[inline(always)]
+    fn matching(&self, key: u64) -> u32 {
+        let (mut bits, mut at) = (0, 0);
+        while at < SLOTS {
+            bits |= u32::from((self.0[at].load(Relaxed) ^ key) & FINGERPRINT == 0) << at;
+            at += 1;
+        }
+        bits
+    }
+
+    /// Hands each entry that a slot with that fingerprint names to `each`, until it answers. A slot that changes meanwhile
+    /// names another entry, of which `each` says no.
+    #[inline(always)]
+    fn find<T>(&self, key: u64, each: &mut impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
+        let mut matching = self.matching(key);
+        while matching != 0 {
+            // Acquire pairs with the release of `place`: the entry is seen as it was filled.
+            let (index, direction) = named(self.0[matching.trailing_zeros() as usize].load(Acquire));
+            if let Some(found) = each(index, direction) {
+                return Some(found);
+            }
+            matching &= matching - 1;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn spilled_any(&self) -> bool {
+        self.0[0].load(Relaxed) & SPILLED != 0
     }
 
     /// Puts a slot where one is empty.
@@ -188,53 +227,47 @@ impl Buckets {
         prefetch(&self.lines[self.home_of(hash)]);
     }
 
-    /// Hands each entry that may have that hash to `each`, those elsewhere only if there are none at home.
+    /// What the first slot that may have that hash names, one elsewhere only if there is none at home.
     #[inline(always)]
-    pub fn guess(&self, hash: TupleHash, mut each: impl FnMut(u32)) {
-        let key = fingerprint(hash);
+    pub fn likely(&self, hash: TupleHash) -> Option<(u32, Direction)> {
         let at = self.home_of(hash);
-        let home = self.lines[at].load();
-        let mut matching = matching(&home, key);
-        if matching == 0 && home[0] & SPILLED != 0 {
-            self.find_spilled(at, home[0], key, |index, _| {
-                each(index);
-                None::<()>
-            });
+        let home = &self.lines[at];
+        let matching = home.matching(fingerprint(hash));
+        if matching != 0 {
+            return Some(named(home.0[matching.trailing_zeros() as usize].load(Relaxed)));
         }
-        while matching != 0 {
-            each(named(home[matching.trailing_zeros() as usize]).0);
-            matching &= matching - 1;
+        if !home.spilled_any() {
+            return None;
         }
+        self.find_spilled(at, hash, |index, direction| Some((index, direction)))
     }
 
     /// Hands each entry that may have that hash to `each`, until it answers.
     #[inline(always)]
     pub fn find<T>(&self, hash: TupleHash, mut each: impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
-        let key = fingerprint(hash);
         let at = self.home_of(hash);
-        let home = self.lines[at].load();
-        if let Some(found) = find_in(&home, key, &mut each) {
+        let home = &self.lines[at];
+        if let Some(found) = home.find(fingerprint(hash), &mut each) {
             return Some(found);
         }
-        if home[0] & SPILLED == 0 {
+        if !home.spilled_any() {
             return None;
         }
-        self.find_spilled(at, home[0], key, each)
+        self.find_spilled(at, hash, each)
     }
 
     #[inline(never)]
     fn find_spilled<T>(
         &self,
         at: usize,
-        home: u64,
-        key: u64,
+        hash: TupleHash,
         mut each: impl FnMut(u32, Direction) -> Option<T>,
     ) -> Option<T> {
         // A counter is up before its slot is placed: who has seen it sees that slot's line as it was then, or later.
-        fence(Acquire);
+        let home = self.lines[at].0[0].load(Acquire);
         pairs(home)
             .flat_map(|pair| self.lines_at(at, pair))
-            .find_map(|line| find_in(&line.load(), key, &mut each))
+            .find_map(|line| line.find(fingerprint(hash), &mut each))
     }
 
     /// Places a slot for an entry; false if all lines where it may stand are full.
@@ -304,28 +337,4 @@ impl Buckets {
 fn value(hash: TupleHash, index: u32, direction: Direction) -> u64 {
     let direction = if direction == Direction::Reply { DIRECTION } else { 0 };
     fingerprint(hash) | direction | (u64::from(index) + 1)
-}
-
-/// Which slots have that fingerprint, by bits. Without branches: which one it is cannot be predicted.
-#[inline(always)]
-fn matching(slots: &[u64; SLOTS], key: u64) -> u32 {
-    let bits = slots.iter().enumerate();
-    bits.fold(0, |all, (n, slot)| {
-        all | u32::from((slot ^ key) & FINGERPRINT == 0) << n
-    })
-}
-
-#[inline(always)]
-fn find_in<T>(slots: &[u64; SLOTS], key: u64, each: &mut impl FnMut(u32, Direction) -> Option<T>) -> Option<T> {
-    let mut matching = matching(slots, key);
-    while matching != 0 {
-        // Pairs with the release of `place`: the entry is seen as it was filled.
-        fence(Acquire);
-        let (index, direction) = named(slots[matching.trailing_zeros() as usize]);
-        if let Some(found) = each(index, direction) {
-            return Some(found);
-        }
-        matching &= matching - 1;
-    }
-    None
 }

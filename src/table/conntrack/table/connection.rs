@@ -44,19 +44,19 @@ impl Connection<'_> {
     }
 
     /// The kernel's bits.
-    #[inline]
+    #[inline(always)]
     pub fn status(&self) -> Status {
         self.entry.life().status()
     }
 
     /// Ours.
-    #[inline]
+    #[inline(always)]
     pub fn marks(&self) -> Marks {
         self.entry.life().marks()
     }
 
     /// When it ends.
-    #[inline]
+    #[inline(always)]
     pub fn deadline(&self) -> Ticks {
         self.entry.life().deadline()
     }
@@ -77,7 +77,7 @@ impl Connection<'_> {
     }
 
     /// It ends at `deadline`; false if it ended already.
-    #[inline]
+    #[inline(always)]
     pub fn refresh(&self, deadline: Ticks) -> bool {
         let mut life = self.entry.life();
         loop {
@@ -105,19 +105,19 @@ impl Connection<'_> {
     }
 
     /// The protocol's state, and which version of it that is.
-    #[inline]
+    #[inline(always)]
     pub fn proto(&self) -> (Version, ProtoState) {
         self.entry.proto()
     }
 
     /// Keeps what was computed from `version`; false if somebody was quicker: compute again.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&self, version: Version, state: &ProtoState) -> bool {
         self.entry.commit(version, state)
     }
 
     /// Counts a packet of `bytes`.
-    #[inline]
+    #[inline(always)]
     pub fn count(&self, direction: Direction, bytes: u32) {
         self.slab.cold[self.index as usize].count(direction, bytes);
     }
@@ -128,13 +128,13 @@ impl Connection<'_> {
     }
 
     /// What the flow stage keeps for a direction; 0 at first.
-    #[inline]
+    #[inline(always)]
     pub fn decision(&self, direction: Direction) -> u64 {
         self.entry.decision(direction)
     }
 
     /// Sets it.
-    #[inline]
+    #[inline(always)]
     pub fn set_decision(&self, direction: Direction, decision: u64) {
         self.entry.set_decision(direction, decision);
     }

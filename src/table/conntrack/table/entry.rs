@@ -91,7 +91,7 @@ mod zeroed {
 }
 
 /// A tuple as it lies in an entry, to be compared.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     addresses: [u64; 4],
     ports: u32,
@@ -143,6 +143,7 @@ impl Entry {
         self.words[word].load(Relaxed)
     }
 
+    #[inline(always)]
     fn put(&self, word: usize, value: u64) {
         self.words[word].store(value, Relaxed);
     }
@@ -310,15 +311,16 @@ impl Entry {
     }
 
     /// See the file's head.
-    #[inline]
+    #[inline(always)]
     pub fn proto(&self) -> (Version, ProtoState) {
         let mut spins = 0;
         loop {
             let version = self.words[PROTO].load(Acquire);
-            let mut state: ProtoState = [0; 7];
-            state[0] = version & STATE_0;
-            for (n, word) in state.iter_mut().enumerate().skip(1) {
-                *word = self.get(PROTO + n);
+            let mut state: ProtoState = [version & STATE_0; 7];
+            let mut n = 1;
+            while n < state.len() {
+                state[n] = self.get(PROTO + n);
+                n += 1;
             }
             // The words above are not read later than the version below.
             fence(Acquire);
@@ -333,7 +335,7 @@ impl Entry {
     }
 
     /// Stores a state that was computed from the one of `version`; false if that is no longer the latest.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&self, Version(old): Version, state: &ProtoState) -> bool {
         let word = &self.words[PROTO];
         if old & VERSION != 0
@@ -345,8 +347,10 @@ impl Entry {
         }
         // Whoever reads one of the words below finds the odd version, or a later one, behind its fence.
         fence(Release);
-        for (n, &value) in state.iter().enumerate().skip(1) {
-            self.put(PROTO + n, value);
+        let mut n = 1;
+        while n < state.len() {
+            self.put(PROTO + n, state[n]);
+            n += 1;
         }
         let version = old.wrapping_add(2 * VERSION) & !STATE_0;
         word.store(version | state[0] & STATE_0, Release);

@@ -1,7 +1,7 @@
 //! The table of all connections: a fixed slab of entries, a hash of slots that name them, no lock. All workers share it.
 //!
 //! ```text
-//!  hash of a tuple -> line of slots (bucket.rs) -> entry (entry.rs) -> life (life.rs): live? -> Connection
+//!  tuple (probe.rs) -> hash -> line of slots (bucket.rs) -> entry (entry.rs) -> life (life.rs): live? -> Connection
 //! ```
 //!
 //! insert.rs puts connections in, and says why of threads that insert one tuple at once exactly one does; end.rs takes
@@ -24,6 +24,7 @@ mod insert;
 mod life;
 mod log;
 mod memory;
+mod probe;
 mod slab;
 mod sync;
 
@@ -34,10 +35,11 @@ pub use epoch::{Guard, Handle};
 pub use hash::TupleHash;
 pub use insert::Refused;
 pub use log::{Event, Log};
+pub use probe::Probe;
 
-use super::{Direction, Ticks, Tuple};
+use super::{Direction, Tuple};
 #[cfg(test)]
-use super::{Marks, Record};
+use super::{Marks, Record, Ticks};
 use bucket::{Buckets, ENTRIES_MAX};
 use counts::Striped;
 use crossbeam::utils::CachePadded;
@@ -132,35 +134,6 @@ impl Table {
     #[inline]
     pub fn prefetch_bucket(&self, hash: TupleHash) {
         self.buckets.prefetch(hash);
-    }
-
-    /// Asks for the entries that the slots of a hash name.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: TupleHash) {
-        self.buckets.guess(hash, |index| {
-            if let Some(entry) = self.slab.entries.get(index as usize) {
-                entry.prefetch();
-            }
-        });
-    }
-
-    /// The connection that has `tuple`, and which of its directions that is.
-    #[inline]
-    pub fn lookup<'g>(
-        &'g self,
-        tuple: &Tuple,
-        hash: TupleHash,
-        now: Ticks,
-        guard: &'g Guard<'_>,
-    ) -> Option<(Connection<'g>, Direction)> {
-        debug_assert!(self.owns(guard), "a guard of another table");
-        let key = Key::new(tuple);
-        self.buckets.find(hash, |index, direction| {
-            let entry = self.slab.entries.get(index as usize)?;
-            let life = entry.life();
-            let found = life.is_live() && self.matches(entry, &key, direction) && !life.is_expired(now);
-            found.then(|| (self.connection(index, entry), direction))
-        })
     }
 
     #[inline(always)]

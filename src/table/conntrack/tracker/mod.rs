@@ -4,7 +4,7 @@
 //! ```text
 //!  tuple       whose is the packet?        nf_ct_get_tuple
 //!  icmp_error  about whose is the error?   nf_conntrack_icmpv4_error, nf_conntrack_icmpv6_error
-//!  track       what does it do to it?      nf_conntrack_handle_packet
+//!  track       what does it do to it?      nf_conntrack_handle_packet; in_the_middle is its short cut
 //!     |- tcp      nf_conntrack_proto_tcp.c      |- icmp     nf_conntrack_proto_icmp.c, _icmpv6.c
 //!     |- udp      nf_conntrack_proto_udp.c      |- gre      nf_conntrack_proto_gre.c
 //!     |- sctp     nf_conntrack_proto_sctp.c     \- others   nf_conntrack_proto_generic.c
@@ -99,13 +99,13 @@ impl<'a> Segment<'a> {
     }
 
     /// Whether the first `covered` bytes, with the pseudo-header of `protocol`, sum up as a right checksum makes them.
-    #[inline]
+    #[inline(always)]
     fn sums_up(&self, protocol: Protocol, covered: usize) -> bool {
         self.sums_up_as(protocol, self.bytes.len() as u16, covered)
     }
 
     /// The same with this length in the pseudo-header.
-    #[inline]
+    #[inline(always)]
     fn sums_up_as(&self, protocol: Protocol, len: u16, covered: usize) -> bool {
         let Some(bytes) = self.bytes.get(..covered) else {
             return false;
@@ -175,6 +175,28 @@ pub fn track(packet: &Parsed, frame: &[u8], view: &View, direction: Direction, c
         (Protocol::SCTP, _) => sctp::track(&segment, view, direction, config),
         (Protocol::GRE, _) => gre::track(view, config),
         _ => Outcome::valid(None, config.generic),
+    }
+}
+
+/// [`track`] for what most packets are, TCP and UDP in the middle of an established connection, without its detours: `None`
+/// where it must be asked, and nothing is said.
+#[inline(always)]
+pub fn in_the_middle(
+    packet: &Parsed,
+    frame: &[u8],
+    view: &View,
+    direction: Direction,
+    config: &Config,
+    now: Ticks,
+) -> Option<Update> {
+    let segment = Segment::new(packet, frame);
+    match Protocol(packet.proto) {
+        Protocol::TCP => tcp::in_the_middle(&segment, view, direction, config),
+        Protocol::UDP => match udp::track(&segment, view, config, now) {
+            Outcome::Valid(update) => Some(update),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -31,4 +31,4 @@ mod transitions;
 mod window;
 
 pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, state};
-pub(super) use track::track;
+pub(super) use track::{in_the_middle, track};

@@ -113,19 +113,22 @@ fn makes_sense(flags: Flags) -> bool {
 }
 
 /// What a segment does to its connection.
-#[inline(always)]
+#[inline]
 pub fn track(segment: &Segment<'_>, view: &View, direction: Direction, config: &Config) -> Outcome {
-    let Some(header) = Header::new(segment, config) else {
-        return Outcome::Invalid(None);
-    };
-    match established::advance(&header, view, direction, config) {
-        Some(update) => Outcome::Valid(update),
-        None => judge(&header, view, direction, config),
+    match Header::new(segment, config) {
+        Some(header) => judge(&header, view, direction, config),
+        None => Outcome::Invalid(None),
     }
 }
 
-/// The slow path: any segment, of any connection.
-#[inline(never)]
+/// The same for an ACK of an established connection in its windows; `None` for all else, which [`track`] judges.
+#[inline(always)]
+pub fn in_the_middle(segment: &Segment<'_>, view: &View, direction: Direction, config: &Config) -> Option<Update> {
+    established::advance(&Header::new(segment, config)?, view, direction, config)
+}
+
+/// [`track`] of what is in a header.
+#[inline]
 pub(super) fn judge(header: &Header<'_>, view: &View, direction: Direction, config: &Config) -> Outcome {
     let mut tcp = if view.confirmed {
         Tcp::unpack(&view.proto)
