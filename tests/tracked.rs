@@ -13,7 +13,8 @@ use bypath::table::conntrack::table::{Handle, Table};
 use bypath::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks};
 use bypath::table::filter::{Chain, Condition, FilterVerdict, Name, Rule};
 use bypath::table::iface::IfaceIndex;
-use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
+use bypath::worker::ahead::{Ahead, look};
+use bypath::worker::pipeline::{Here, Observer, Stage, walk};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
 
@@ -94,7 +95,28 @@ impl Tracker {
         }
     }
 
-    fn walk_with<O: Observer>(&mut self, port: u16, packet: &[u8], seen: &mut O) -> Verdict {
+    /// As a worker walks a burst, of one frame.
+    fn walk(&mut self, port: u16, packet: &[u8]) -> Verdict {
+        self.with(port, packet, |frame, here, flows| {
+            let mut ahead = [Ahead::NOTHING];
+            look(std::slice::from_mut(frame), &mut ahead, here);
+            ahead[0].walk_on(frame, here, flows)
+        })
+    }
+
+    /// The full walk, of a packet that is watched.
+    fn walk_watched(&mut self, port: u16, packet: &[u8]) -> Verdict {
+        self.with(port, packet, |frame, here, flows| {
+            walk(frame, here, flows, &mut Watching)
+        })
+    }
+
+    fn with(
+        &mut self,
+        port: u16,
+        packet: &[u8],
+        walk: impl FnOnce(&mut Frame, &Here<'_>, &mut Flows) -> Verdict,
+    ) -> Verdict {
         self.frame.fill(packet);
         let guard = self.handle.pin();
         let here = Here {
@@ -107,11 +129,7 @@ impl Tracker {
             ..Here::new(PortIndex(port), &self.snapshot)
         };
         self.flows.aside.leaving = None;
-        walk(&mut self.frame, &here, &mut self.flows, seen)
-    }
-
-    fn walk(&mut self, port: u16, packet: &[u8]) -> Verdict {
-        self.walk_with(port, packet, &mut Unobserved)
+        walk(&mut self.frame, &here, &mut self.flows)
     }
 
     fn records(&self) -> Vec<Record> {
@@ -356,7 +374,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
             tracker.now = 1000 + step / 10;
         }
         let by_decision = cached.walk(port, &bytes);
-        let by_boxes = full.walk_with(port, &bytes, &mut Watching);
+        let by_boxes = full.walk_watched(port, &bytes);
         assert_eq!(by_decision, by_boxes, "step {step}");
         assert_eq!(cached.frame.bytes(), full.frame.bytes(), "step {step}");
         assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");

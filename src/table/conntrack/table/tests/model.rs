@@ -83,7 +83,11 @@ fn the_table_is_a_map_of_tuples() {
                 } else {
                     plain(some, 0).reply
                 };
-                let hit = table.lookup(&tuple, table.hash(&tuple), now, &guard);
+                let mut probe = table.probe(&tuple);
+                if rng.random() {
+                    table.aim(&mut probe);
+                }
+                let hit = table.find(&probe, now, &guard);
                 let wanted = model.tuples.get(&tuple);
                 assert_eq!(hit.is_some(), wanted.is_some());
                 if let (Some((connection, direction)), Some(number)) = (hit, wanted) {
