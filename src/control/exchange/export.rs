@@ -153,15 +153,13 @@ fn left(deadline: Ticks, now: Ticks) -> Ticks {
 
 /// Enters what the kernel does not have, changes what it has; false if its table is full.
 fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts, now: Ticks) -> bool {
-    let (known, unknown): (Vec<_>, Vec<_>) = connections
+    let (known, mut unknown): (Vec<_>, Vec<_>) = connections
         .iter()
         .map(|connection| (connection, connection.record()))
         .partition(|(_, record)| record.marks.any(Marks::EXPORTED));
     let (mut taken, mut gone, mut full) = (Vec::new(), Vec::new(), false);
-    // Marked first: when it ends meanwhile, its end is logged, and the copy deleted.
-    for (connection, _) in &unknown {
-        connection.set_marks(Marks::EXPORTED);
-    }
+    // Marked first: when it ends meanwhile, its end is logged, and the copy deleted. One that ended before gets no copy.
+    unknown.retain(|(connection, _)| connection.mark_alive(Marks::EXPORTED));
     let records: Vec<Record> = unknown.iter().map(|(_, record)| record.clone()).collect();
     let created = link.create(&records, now, |place, errno| match errno {
         libc::EEXIST => taken.push(place),
