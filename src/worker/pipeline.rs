@@ -8,7 +8,7 @@ use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, St
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Key, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, neighbor, routing, rx, tx};
+use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
 use crate::table::conntrack::CtState;
 use crate::table::destination::Out;
 use crate::table::fib::Gateway;
@@ -280,6 +280,9 @@ fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
+    if leaving::is_by_header(packet) {
+        leaving::look_before(key, tracking, &mut flows.aside);
+    }
     for walk in 0..WALKS_MAX {
         let tracked = prerouting::track(packet, frame, key, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
@@ -293,7 +296,7 @@ fn tracked<O: Observer>(
             Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
                 match verdict {
-                    Verdict::Punt(_) => prerouting::leave(&tracked, tracking, &mut flows.aside),
+                    Verdict::Punt(_) => leaving::leave(packet, key, &tracked, tracking, &mut flows.aside),
                     _ => prerouting::end(&tracked, tracking),
                 }
                 return Break(verdict);

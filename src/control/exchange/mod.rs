@@ -17,9 +17,10 @@
 //! lost lead to another dump; a round walks a tenth of our table. Nothing is done while nothing is tracked.
 
 mod export;
+mod handing;
 mod import;
 
-pub use export::Exporter;
+pub use handing::Exporter;
 
 use super::connections::Subscribers;
 use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, Events, Heard, Own};
