@@ -15,8 +15,9 @@
 
 use super::prerouting::{Aside, Key, Of, Tracked, Tracking};
 use crate::packet::{Flags, Parsed};
-use crate::table::conntrack::tracker;
-use crate::table::conntrack::{CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::conntrack::table::Connection;
+use crate::table::conntrack::tracker::{self, Outcome, View};
+use crate::table::conntrack::{CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 
 /// How long a connection that was punted before it was confirmed stays known as the kernel's, unless the kernel tells of it:
@@ -82,7 +83,8 @@ pub fn leave(packet: &Parsed, key: Option<&Key>, tracked: &Tracked<'_>, tracking
         (Of::Unconfirmed, before) => {
             // What the kernel does not forward it does not confirm.
             if packet.ttl > 1 {
-                kernel_owned(&aside.begun.original, tracking);
+                let proto = (packet.proto == Protocol::TCP.0).then_some(aside.begun.proto);
+                kernel_owned(&aside.begun.original, proto, tracking);
             }
             before.map(|record| Leaving::Over(record.original))
         }
@@ -99,17 +101,59 @@ fn is_judged(packet: &Parsed, tracked: &Tracked<'_>) -> bool {
     tracked.state == CtState::INVALID && packet.ttl > 1 && packet.proto == Protocol::TCP.0
 }
 
-/// Remembers that the kernel decides about a connection. A full table forgets: then an answer may be taken for a beginning.
-pub(super) fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
+/// Advances a connection of the kernel's by a packet that is punted, as the kernel will: when it is ours its windows are known.
+/// Where the kernel may have done otherwise it is followed no more: another worker's packet came between, it begins anew, or
+/// another SYN came, of which the kernel may not have seen the first.
+#[cold]
+pub(super) fn follow(
+    packet: &Parsed,
+    bytes: &[u8],
+    connection: &Connection<'_>,
+    direction: Direction,
+    tracking: &Tracking<'_>,
+) {
+    let (version, proto) = connection.proto();
+    let view = View {
+        confirmed: true,
+        status: connection.status(),
+        left: connection.deadline().wrapping_sub(tracking.now),
+        proto,
+    };
+    let reply = match direction {
+        Direction::Original => Status(0),
+        Direction::Reply => Status::SEEN_REPLY,
+    };
+    let (kept, set) = match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
+        Outcome::Valid(update) => (Some(update.proto), update.set | reply),
+        Outcome::Invalid(None) => return,
+        Outcome::Invalid(Some(update)) => (Some(update.proto), Status(0)),
+        Outcome::Reopen => (None, Status(0)),
+    };
+    let Some(kept) = kept else {
+        connection.clear_marks(Marks::FOLLOWED);
+        return;
+    };
+    let begins = tracker::tcp::is_beginning(&proto) && direction == Direction::Original;
+    let windows = |proto: &ProtoState| [proto[1], proto[2], proto[3], proto[4]];
+    let another = begins && windows(&kept) != windows(&proto);
+    if another || !connection.commit(version, &kept) {
+        connection.clear_marks(Marks::FOLLOWED);
+    }
+    connection.set_status(set);
+}
+
+/// Remembers that the kernel decides about a connection, which is followed here if `begun` says how it began. A full table
+/// forgets: then an answer may be taken for a beginning.
+pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
     let Some(reply) = original.invert() else { return };
     let record = Record {
         original: *original,
         reply,
         status: Status(0),
-        marks: Marks(Marks::KERNEL),
+        marks: Marks(Marks::KERNEL | begun.map_or(0, |_| Marks::FOLLOWED)),
         deadline: tracking.now.wrapping_add(KERNEL_TICKS),
         mark: 0,
-        proto: tracker::begun(original.proto, tracking.now),
+        proto: begun.unwrap_or_else(|| tracker::begun(original.proto, tracking.now)),
         counters: Default::default(),
     };
     let _ = tracking.table.insert(&record, tracking.now, tracking.guard);

@@ -16,7 +16,7 @@
 //!
 //! A packet that ends in a punt takes its connection along: see [`leaving`](super::leaving).
 
-use super::leaving::{KERNEL_TICKS, Leaving, kernel_owned};
+use super::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Table, TupleHash};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
@@ -202,6 +202,9 @@ fn advance(
         // It is in use; what the kernel told of its end, if anything, is later.
         if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
             connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+        }
+        if marks.any(Marks::FOLLOWED) {
+            follow(packet, bytes, connection, direction, tracking);
         }
         return Verdict::punt(PuntReason::KernelConnection);
     }
@@ -412,16 +415,18 @@ fn hand_over<'a>(
             .table
             .lookup(&key.tuple, key.hash, tracking.now, tracking.guard)
     });
-    if let Some((connection, _)) = found
-        && !connection.marks().any(Marks::KERNEL)
-    {
+    if let Some((connection, _)) = found {
+        if connection.marks().any(Marks::KERNEL) {
+            connection.clear_marks(Marks::FOLLOWED);
+            return Verdict::punt(reason);
+        }
         aside.leaving = Some(Leaving::AsItIs(connection.tuple(Direction::Original)));
         if packet.proto == Protocol::TCP.0 {
             let (version, proto) = connection.proto();
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
         }
     } else if let Some(key) = key {
-        kernel_owned(&key.tuple, tracking);
+        kernel_owned(&key.tuple, None, tracking);
     }
     Verdict::punt(reason)
 }
@@ -442,6 +447,6 @@ pub fn adopt(tracked: &Tracked<'_>) {
     if let Of::Connection(connection, _) = &tracked.of
         && connection.marks().any(Marks::KERNEL)
     {
-        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
+        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::FOLLOWED);
     }
 }

@@ -29,5 +29,5 @@ mod track;
 mod transitions;
 mod window;
 
-pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, state};
+pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, is_beginning, state};
 pub(super) use track::track;
