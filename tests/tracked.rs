@@ -6,6 +6,7 @@ mod lab;
 
 use bypath::packet::{DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
 use bypath::port::MemPool;
+use bypath::stage::leaving::Leaving;
 use bypath::stage::prerouting::Tracking;
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
@@ -246,17 +247,31 @@ fn a_tcp_connection_opens_and_what_is_out_of_its_window_is_invalid() {
 fn what_is_punted_takes_its_connection_along_and_what_would_begin_is_the_kernels() {
     let mut tracker = Tracker::new(Arc::default());
     let dying = Transport { ttl: 1, ..UDP };
-    let other = Transport { port: 6000, ..dying };
+    let long = Transport {
+        port: 6000,
+        payload: 1500,
+        ..UDP
+    };
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &UDP)), OUT);
-    let original = tracker.records()[0].original;
+    let known = tracker.records().remove(0);
     let ttl = Verdict::Punt(PuntReason::TtlExceeded);
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &dying)), ttl);
-    assert_eq!(tracker.flows.aside.leaving, Some(original), "it is exported first");
-    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &other)), ttl);
-    assert_eq!(tracker.flows.aside.leaving, None);
-    let marked = tracker.records().iter().filter(|r| r.marks.any(Marks::KERNEL)).count();
-    assert_eq!(marked, 1);
-    let answer = Transport { ttl: 64, ..other };
+    assert_eq!(
+        tracker.flows.aside.leaving,
+        Some(Leaving::AsItWas(known)),
+        "it is exported first, as it was"
+    );
+    let marked = |tracker: &Tracker| {
+        let records = tracker.records();
+        records.iter().filter(|record| record.marks.any(Marks::KERNEL)).count()
+    };
+    let spent = Transport { port: 7000, ..dying };
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &spent)), ttl);
+    assert_eq!((&tracker.flows.aside.leaving, marked(&tracker)), (&None, 0));
+    let too_long = Verdict::Punt(PuntReason::Mtu);
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &long)), too_long);
+    assert_eq!((&tracker.flows.aside.leaving, marked(&tracker)), (&None, 1));
+    let answer = Transport { payload: 10, ..long };
     let kernels = Verdict::Punt(PuntReason::KernelConnection);
     assert_eq!(
         tracker.walk(1, &packet(Family::V4, 1, &answer)),

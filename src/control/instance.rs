@@ -28,8 +28,8 @@ use crate::packet::{Addr, Family, PortIndex};
 use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
+use crate::stage::leaving::Leaving;
 use crate::table::Snapshot;
-use crate::table::conntrack::Tuple;
 use crate::worker::{self, Command, Report, Shared, Worker};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
@@ -447,9 +447,15 @@ struct DeviceSink {
 }
 
 impl Sink for DeviceSink {
-    fn export(&mut self, original: &Tuple) {
+    fn export(&mut self, leaving: &Leaving) {
         if let Some(exporter) = &mut self.exporter {
-            exporter.export(original);
+            exporter.export(leaving);
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Some(exporter) = &mut self.exporter {
+            exporter.rest();
         }
     }
 

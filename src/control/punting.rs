@@ -7,8 +7,8 @@
 //! one packet (TTL, length, options) or of a moment (neighbour, oracle).
 
 use crate::packet::{Addr, Family, Frame, PortIndex, PuntReason};
+use crate::stage::leaving::Leaving;
 use crate::stage::rx;
-use crate::table::conntrack::Tuple;
 use crate::worker::{Punted, Shared};
 use crossbeam::sync::Parker;
 use hashbrown::HashMap;
@@ -19,8 +19,11 @@ use std::time::Duration;
 
 /// Where punted frames go. The punt device is one; tests have their own.
 pub trait Sink: Send {
-    /// Makes the kernel know the connection of ours with this original tuple.
-    fn export(&mut self, original: &Tuple);
+    /// Tells the kernel what it must know of a connection before it gets the next frame.
+    fn export(&mut self, leaving: &Leaving);
+
+    /// Undoes what was told for frames that the kernel has had by now.
+    fn rest(&mut self);
 
     /// Hands `frame` to the kernel as if it had just arrived on `port`; false if the kernel refused it.
     fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool;
@@ -86,8 +89,8 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
             leaving,
         }) = shared.punts.pop()
         {
-            if let Some(original) = leaving {
-                sink.export(&original);
+            if let Some(leaving) = leaving {
+                sink.export(&leaving);
             }
             if sink.punt(port, frame.bytes()) {
                 counts.written[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -99,6 +102,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
             }
             shared.send_home(frame);
         }
+        sink.rest();
         if stop.load(Ordering::Acquire) {
             return;
         }

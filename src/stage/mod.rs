@@ -6,6 +6,7 @@
 
 pub mod flow;
 pub mod forward;
+pub mod leaving;
 pub mod neighbor;
 pub mod postrouting;
 pub mod prerouting;

@@ -14,22 +14,19 @@
 //! the kernel, whatever becomes of the packet. Two workers may advance one connection at a time: the loser of the commit
 //! computes anew, at most 64 times.
 //!
-//! A packet that ends in a punt takes its connection along: see [`leave`].
+//! A packet that ends in a punt takes its connection along: see [`leaving`](super::leaving).
 
+use super::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
-use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
 
 /// Commits of one packet before it is given up, counted. Each lost one means that another worker advanced the connection.
 const COMMITS_MAX: u32 = 64;
-
-/// How long a connection that was punted before it was confirmed stays known as the kernel's, unless the kernel tells of it:
-/// time for its event to arrive, with room.
-const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
 
 /// The only zone there is so far.
 const ZONE: u16 = 0;
@@ -72,8 +69,10 @@ pub enum Of<'a> {
 pub struct Aside {
     /// The connection that begins with this packet.
     pub begun: Record,
-    /// The connection of ours whose packet was punted: it must be exported before the kernel gets the packet.
-    pub leaving: Option<Tuple>,
+    /// The connection of a packet that is the kernel's for its header, as it was before the packet.
+    pub before: Option<Record>,
+    /// What the kernel must be told before it gets the packet, which was punted.
+    pub leaving: Option<Leaving>,
 }
 
 impl Default for Aside {
@@ -98,6 +97,7 @@ impl Default for Aside {
                 proto: [0; 7],
                 counters: Default::default(),
             },
+            before: None,
             leaving: None,
         }
     }
@@ -116,11 +116,16 @@ impl Tracked<'_> {
     };
 }
 
+/// The tuple that the packet has, if any.
+#[inline(always)]
+pub fn tuple(packet: &Parsed, bytes: &[u8]) -> Option<Tuple> {
+    tracker::tuple(packet, bytes, ZONE)
+}
+
 /// Whose the packet is, if anybody's: the first of the three steps of [`Probe`].
 #[inline(always)]
 pub fn probe(packet: &Parsed, bytes: &[u8], table: &Table) -> Option<Probe> {
-    let tuple = tracker::tuple(packet, bytes, ZONE)?;
-    Some(table.probe(&tuple))
+    Some(table.probe(&tuple(packet, bytes)?))
 }
 
 /// Finds or begins the connection of the packet that has `probe`, and advances it.
@@ -188,6 +193,9 @@ fn advance(
         // It is in use; what the kernel told of its end, if anything, is later.
         if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
             connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+        }
+        if marks.any(Marks::FOLLOWED) {
+            follow(packet, bytes, connection, direction, tracking);
         }
         return Verdict::punt(PuntReason::KernelConnection);
     }
@@ -295,7 +303,7 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
     if !tracking.config.alone[family] && is_midway(packet, bytes) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
-    let original = tracker::tuple(packet, bytes, ZONE);
+    let original = tuple(packet, bytes);
     let Some((original, reply)) = original.and_then(|tuple| Some((tuple, tuple.invert()?))) else {
         return Continue(Tracked::INVALID);
     };
@@ -394,16 +402,18 @@ fn hand_over<'a>(
     aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
     let found = probe.and_then(|probe| tracking.table.find(probe, tracking.now, tracking.guard));
-    if let Some((connection, _)) = found
-        && !connection.marks().any(Marks::KERNEL)
-    {
-        aside.leaving = Some(connection.tuple(Direction::Original));
+    if let Some((connection, _)) = found {
+        if connection.marks().any(Marks::KERNEL) {
+            connection.clear_marks(Marks::FOLLOWED);
+            return Verdict::punt(reason);
+        }
+        aside.leaving = Some(Leaving::AsItIs(connection.tuple(Direction::Original)));
         if packet.proto == Protocol::TCP.0 {
             let (version, proto) = connection.proto();
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
         }
-    } else if let Some(tuple) = tracker::tuple(packet, bytes, ZONE) {
-        kernel_owned(&tuple, tracking);
+    } else if let Some(tuple) = tuple(packet, bytes) {
+        kernel_owned(&tuple, None, tracking);
     }
     Verdict::punt(reason)
 }
@@ -424,33 +434,6 @@ pub fn adopt(tracked: &Tracked<'_>) {
     if let Of::Connection(connection, _) = &tracked.of
         && connection.marks().any(Marks::KERNEL)
     {
-        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
+        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::FOLLOWED);
     }
-}
-
-/// A packet ends in a punt: the kernel has to know its connection first. One of ours is exported ([`Aside::leaving`] names it), and
-/// one that would have begun with it begins in the kernel, and is remembered as the kernel's.
-#[cold]
-pub fn leave(tracked: &Tracked<'_>, tracking: &Tracking<'_>, aside: &mut Aside) {
-    match &tracked.of {
-        Of::Nothing => {}
-        Of::Connection(connection, _) => aside.leaving = Some(connection.tuple(Direction::Original)),
-        Of::Unconfirmed => kernel_owned(&aside.begun.original, tracking),
-    }
-}
-
-/// Remembers that the kernel decides about a connection. A full table forgets: then an answer may be taken for a beginning.
-fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
-    let Some(reply) = original.invert() else { return };
-    let record = Record {
-        original: *original,
-        reply,
-        status: Status(0),
-        marks: Marks(Marks::KERNEL),
-        deadline: tracking.now.wrapping_add(KERNEL_TICKS),
-        mark: 0,
-        proto: tracker::begun(original.proto, tracking.now),
-        counters: Default::default(),
-    };
-    let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
 }

@@ -8,7 +8,7 @@ use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, St
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, neighbor, routing, rx, tx};
+use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
 use crate::table::conntrack::CtState;
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::Out;
@@ -241,6 +241,9 @@ pub(super) fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
+    if leaving::is_by_header(packet) {
+        leaving::look_before(probe, tracking, &mut flows.aside);
+    }
     for walk in 0..WALKS_MAX {
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
@@ -254,7 +257,7 @@ pub(super) fn tracked<O: Observer>(
             Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
                 match verdict {
-                    Verdict::Punt(_) => prerouting::leave(&tracked, tracking, &mut flows.aside),
+                    Verdict::Punt(_) => leaving::leave(packet, frame.bytes(), &tracked, tracking, &mut flows.aside),
                     _ => prerouting::end(&tracked, tracking),
                 }
                 return Break(verdict);

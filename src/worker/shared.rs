@@ -13,8 +13,8 @@ use super::Report;
 use super::trace::Tracer;
 use crate::packet::{Frame, FrameId, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::wait::Waker;
+use crate::stage::leaving::Leaving;
 use crate::table::Snapshot;
-use crate::table::conntrack::Tuple;
 use crate::table::conntrack::table::Table;
 use crate::table::oracle::Asked;
 use arc_swap::ArcSwap;
@@ -48,8 +48,8 @@ pub struct Punted {
     pub port: PortIndex,
     /// Why.
     pub reason: PuntReason,
-    /// The connection that the kernel must know first, by its original tuple.
-    pub leaving: Option<Tuple>,
+    /// What the kernel must be told first of its connection.
+    pub leaving: Option<Leaving>,
 }
 
 /// What control tells a worker, between bursts.

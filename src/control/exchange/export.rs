@@ -5,11 +5,8 @@
 
 use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
 use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
-use crate::table::conntrack::table::{Connection, Guard, Handle};
-use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, is_past};
-use crate::wire::Protocol;
-use std::io;
-use std::sync::Arc;
+use crate::table::conntrack::table::Connection;
+use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, is_past};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -18,9 +15,6 @@ const REFRESH_TICKS: Ticks = 30 * TICKS_PER_SECOND;
 
 /// ... or when ours ends so much sooner.
 const SOONER_TICKS: i32 = 60 * TICKS_PER_SECOND as i32;
-
-/// A copy that is used now must live at least so long.
-const FRESH_TICKS: Ticks = 5 * TICKS_PER_SECOND;
 
 /// Connections that one round walks past at least, and that one guard covers at most.
 const PIECE_MIN: u32 = 4096;
@@ -84,49 +78,6 @@ impl Exchange {
         }
         next
     }
-
-    /// An exporter for another thread, which must be of this network namespace.
-    ///
-    /// # Errors
-    /// Those of socket(2).
-    pub fn exporter(self: &Arc<Self>) -> io::Result<Exporter> {
-        Ok(Exporter {
-            link: Ctnetlink::open(Arc::clone(&self.own))?,
-            handle: self.table.register(),
-            exchange: Arc::clone(self),
-        })
-    }
-}
-
-/// Makes the kernel know single connections, before their packets are punted.
-pub struct Exporter {
-    link: Ctnetlink,
-    handle: Handle,
-    exchange: Arc<Exchange>,
-}
-
-impl Exporter {
-    /// Returns when the kernel knows the connection with this original tuple, or refused it.
-    pub fn export(&mut self, original: &Tuple) {
-        let now = now();
-        let table = &self.exchange.table;
-        let guard: Guard<'_> = self.handle.pin();
-        let Some((connection, _)) = table.lookup(original, table.hash(original), now, &guard) else {
-            return;
-        };
-        let marks = connection.marks();
-        // The copy of a handshake that went on would take what comes next for invalid.
-        let settled = marks.any(Marks::SETTLED) || original.proto != Protocol::TCP.0;
-        let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
-        if marks.any(Marks::KERNEL) || fresh {
-            return;
-        }
-        export(&mut self.link, &[connection], &self.exchange.counts, now);
-        // It may have ended meanwhile, and its copy been deleted before it was made.
-        if table.lookup(original, table.hash(original), now, &guard).is_none() {
-            let _ = self.link.delete(&[*original], |_, _| {});
-        }
-    }
 }
 
 /// Whether a connection's copy in the kernel is missing or old, if it has `status`.
@@ -143,7 +94,7 @@ fn wants(connection: &Connection<'_>, now: Ticks, status: Status) -> bool {
     ahead < -SOONER_TICKS || ahead > TICKS_PER_SECOND as i32 && left(copys, now) < REFRESH_TICKS
 }
 
-fn left(deadline: Ticks, now: Ticks) -> Ticks {
+pub(super) fn left(deadline: Ticks, now: Ticks) -> Ticks {
     if is_past(deadline, now) {
         0
     } else {
@@ -152,16 +103,14 @@ fn left(deadline: Ticks, now: Ticks) -> Ticks {
 }
 
 /// Enters what the kernel does not have, changes what it has; false if its table is full.
-fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts, now: Ticks) -> bool {
-    let (known, unknown): (Vec<_>, Vec<_>) = connections
+pub(super) fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts, now: Ticks) -> bool {
+    let (known, mut unknown): (Vec<_>, Vec<_>) = connections
         .iter()
         .map(|connection| (connection, connection.record()))
         .partition(|(_, record)| record.marks.any(Marks::EXPORTED));
     let (mut taken, mut gone, mut full) = (Vec::new(), Vec::new(), false);
-    // Marked first: when it ends meanwhile, its end is logged, and the copy deleted.
-    for (connection, _) in &unknown {
-        connection.set_marks(Marks::EXPORTED);
-    }
+    // Marked first: when it ends meanwhile, its end is logged, and the copy deleted. One that ended before gets no copy.
+    unknown.retain(|(connection, _)| connection.mark_alive(Marks::EXPORTED));
     let records: Vec<Record> = unknown.iter().map(|(_, record)| record.clone()).collect();
     let created = link.create(&records, now, |place, errno| match errno {
         libc::EEXIST => taken.push(place),

@@ -8,6 +8,7 @@
 use super::{Exchange, Inner, Local, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
 use crate::table::conntrack::table::{Connection, Guard, Handle};
+use crate::table::conntrack::tracker::tcp;
 use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use std::collections::HashSet;
@@ -159,8 +160,13 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     }
     connection.refresh(record.deadline);
     if entry.protoinfo.is_some() {
-        let (version, _) = connection.proto();
-        connection.commit(version, &record.proto);
+        let (version, proto) = connection.proto();
+        // Events come late, never early: what was followed here is as far, or is not what the kernel has seen.
+        let followed = connection.marks().any(Marks::FOLLOWED) && tcp::state(&proto) >= tcp::state(&record.proto);
+        if !followed {
+            connection.commit(version, &record.proto);
+            connection.clear_marks(Marks::FOLLOWED);
+        }
     }
     connection.set_marks(marks);
 }

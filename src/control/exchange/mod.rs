@@ -17,9 +17,10 @@
 //! lost lead to another dump; a round walks a tenth of our table. Nothing is done while nothing is tracked.
 
 mod export;
+mod handing;
 mod import;
 
-pub use export::Exporter;
+pub use handing::Exporter;
 
 use super::connections::Subscribers;
 use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, Events, Heard, Own};
@@ -293,17 +294,27 @@ impl Exchange {
     }
 
     /// Whether the kernel has a copy of a connection that ended, which means nothing any more. One that is the kernel's own
-    /// was only known here, and goes on there; and where its tuples live on, so does the copy, as theirs.
+    /// was only known here, and goes on there; and where its tuples live on, so does the copy, as theirs: it ends with them.
     fn leaves_a_copy(&self, handle: &Handle, ended: &Record, now: Ticks) -> bool {
         if !ended.marks.any(Marks::EXPORTED) || ended.marks.any(Marks::KERNEL) {
             return false;
         }
         let guard = handle.pin();
         let hash = self.table.hash(&ended.original);
-        let heir = self.table.lookup(&ended.original, hash, now, &guard);
-        !heir.is_some_and(|(connection, _)| {
-            connection.marks().any(Marks::KERNEL) || connection.tuple(Direction::Reply) == ended.reply
-        })
+        while let Some((heir, _)) = self.table.lookup(&ended.original, hash, now, &guard) {
+            if heir.marks().any(Marks::KERNEL) {
+                return false;
+            }
+            if heir.tuple(Direction::Reply) != ended.reply {
+                return true;
+            }
+            if heir.mark_alive(Marks::EXPORTED) {
+                heir.clear_marks(Marks::SETTLED);
+                return false;
+            }
+            // It has ended meanwhile, and says nothing of a copy.
+        }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Inner>> {

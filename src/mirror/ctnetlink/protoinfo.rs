@@ -25,6 +25,8 @@ const SCTP_SHUTDOWN_ACK_SENT: u8 = 7;
 const TCP_FLAGS_TOLD: u8 = 0x01 | 0x02 | 0x04;
 /// IP_CT_TCP_FLAG_BE_LIBERAL
 const TCP_BE_LIBERAL: u8 = 0x08;
+/// Those that are set or cleared: with IP_CT_TCP_FLAG_MAXACK_SET, which a copy that has seen packets has got since.
+const TCP_FLAGS_MASK: u8 = TCP_FLAGS_TOLD | TCP_BE_LIBERAL | 0x20;
 
 /// A state as ctnetlink has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl Protoinfo {
                     let flags = flags[direction] & TCP_FLAGS_TOLD | TCP_BE_LIBERAL;
                     r = r
                         .attr(at::TCP_WSCALE[direction], &[wscale[direction]])
-                        .attr(at::TCP_FLAGS[direction], &[flags, TCP_FLAGS_TOLD | TCP_BE_LIBERAL]);
+                        .attr(at::TCP_FLAGS[direction], &[flags, TCP_FLAGS_MASK]);
                 }
                 r
             }),

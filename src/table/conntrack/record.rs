@@ -24,6 +24,9 @@ impl Marks {
     pub const ADOPTABLE: u16 = 1 << 2;
     /// The kernel's copy was made, or brought up to date, when the connection was assured already.
     pub const SETTLED: u16 = 1 << 3;
+    /// The kernel's, of TCP, and its tracker's state here is of all its packets: so are the windows, which the kernel cannot
+    /// tell.
+    pub const FOLLOWED: u16 = 1 << 4;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -71,6 +71,11 @@ impl Connection<'_> {
         self.entry.set_bits(Life::of_marks(bits)).marks()
     }
 
+    /// Sets marks; false if it had ended already, and so without them.
+    pub fn mark_alive(&self, bits: u16) -> bool {
+        self.entry.set_bits(Life::of_marks(bits)).is_live()
+    }
+
     /// Clears marks; says what they were.
     pub fn clear_marks(&self, bits: u16) -> Marks {
         self.entry.clear_bits(Life::of_marks(bits)).marks()

@@ -30,5 +30,5 @@ mod track;
 mod transitions;
 mod window;
 
-pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, state};
+pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, is_beginning, state};
 pub(super) use track::{in_the_middle, track};

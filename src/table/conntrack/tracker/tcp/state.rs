@@ -188,6 +188,11 @@ pub fn state(words: &ProtoState) -> u8 {
     words[0] as u8 & 0x0f
 }
 
+/// Whether all that was seen is SYNs of one side.
+pub fn is_beginning(words: &ProtoState) -> bool {
+    state(words) <= number::SYN_SENT
+}
+
 /// What the kernel tells of a connection by ctnetlink: state, and by direction window scale and flags. Windows are taken up
 /// from the next packets, as the kernel does with what it is told.
 pub fn imported(state: u8, scale: [u8; 2], flags: [u8; 2]) -> ProtoState {

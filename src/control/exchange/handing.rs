@@ -1,0 +1,203 @@
+//! Single connections into the kernel's table, each before a packet of it is punted, by the punt thread.
+//!
+//! What the stages say of the packet ([`Leaving`]) becomes an entry under which the kernel does with it what it would have done
+//! had it seen all that came before: the connection's state of before it; or, for a packet that is no part of its connection,
+//! the connection turned round and in no state at all, in which every answer of TCP is invalid (tcp_conntracks: sNO). Such an
+//! entry stands only until the kernel has had the packet, then there is none, and the next export makes it anew.
+//!
+//! An entry cannot lose status bits by a change, so where it would have to it is deleted and made anew.
+
+use super::export::{export, left};
+use super::{Exchange, now};
+use crate::mirror::ctnetlink::Ctnetlink;
+use crate::stage::leaving::Leaving;
+use crate::table::conntrack::table::{Connection, Guard, Handle};
+use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::wire::Protocol;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// A copy that is used now must live at least so long.
+const FRESH_TICKS: Ticks = 5 * TICKS_PER_SECOND;
+
+/// What the entry of an invalid packet lives, should nobody delete it.
+const INVALID_TICKS: Ticks = 5 * TICKS_PER_SECOND;
+
+/// When the kernel has had what was written, even if it put it off.
+const HAD_AFTER: Duration = Duration::from_millis(30);
+
+/// An entry under which a packet is invalid.
+struct Turned {
+    original: Tuple,
+    packet: Tuple,
+    since: Instant,
+}
+
+/// See the file's head.
+pub struct Exporter {
+    link: Ctnetlink,
+    handle: Handle,
+    exchange: Arc<Exchange>,
+    turned: Vec<Turned>,
+}
+
+impl Exchange {
+    /// An exporter for another thread, which must be of this network namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn exporter(self: &Arc<Self>) -> io::Result<Exporter> {
+        Ok(Exporter {
+            link: Ctnetlink::open(Arc::clone(&self.own))?,
+            handle: self.table.register(),
+            exchange: Arc::clone(self),
+            turned: Vec::new(),
+        })
+    }
+}
+
+impl Exporter {
+    /// Returns when the kernel knows what it must, or refused it.
+    pub fn export(&mut self, leaving: &Leaving) {
+        let now = now();
+        match leaving {
+            Leaving::AsItIs(original) => self.as_it_is(original, now),
+            Leaving::AsItWas(record) => self.as_it_was(record, now),
+            Leaving::Over(original) => {
+                self.turned.retain(|turned| turned.original != *original);
+                let _ = self.link.delete(&[*original], |_, _| {});
+            }
+            Leaving::Invalid { packet, original } => self.invalid(packet, original, now),
+        }
+    }
+
+    /// Deletes the entries of invalid packets that the kernel has had by now.
+    pub fn rest(&mut self) {
+        let old = |turned: &Turned| turned.since.elapsed() >= HAD_AFTER;
+        while let Some(at) = self.turned.iter().position(old) {
+            let original = self.turned[at].original;
+            self.turn_back(&original);
+        }
+    }
+
+    fn as_it_is(&mut self, original: &Tuple, now: Ticks) {
+        self.turn_back(original);
+        let table = &self.exchange.table;
+        let guard: Guard<'_> = self.handle.pin();
+        let Some((connection, _)) = table.lookup(original, table.hash(original), now, &guard) else {
+            return;
+        };
+        let marks = connection.marks();
+        // The copy of a handshake that went on would take what comes next for invalid.
+        let settled = marks.any(Marks::SETTLED) || original.proto != Protocol::TCP.0;
+        let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
+        if marks.any(Marks::KERNEL) || fresh {
+            return;
+        }
+        export(&mut self.link, &[connection], &self.exchange.counts, now);
+        // It may have ended meanwhile, and its copy been deleted before it was made.
+        if table.lookup(original, table.hash(original), now, &guard).is_none() {
+            let _ = self.link.delete(&[*original], |_, _| {});
+        }
+    }
+
+    fn as_it_was(&mut self, record: &Record, now: Ticks) {
+        self.turn_back(&record.original);
+        let Self {
+            link, handle, exchange, ..
+        } = self;
+        let guard: Guard<'_> = handle.pin();
+        let found = find(exchange, &record.original, now, &guard);
+        if found.is_some_and(|connection| connection.marks().any(Marks::KERNEL)) {
+            return;
+        }
+        // If it has just ended, by this packet or another, the kernel ends it by the same.
+        let copied = found.is_some_and(|connection| {
+            let had = connection.marks().any(Marks::EXPORTED);
+            connection.mark_alive(Marks::EXPORTED) && had
+        });
+        let records = std::slice::from_ref(record);
+        let mut refused = !copied;
+        if copied {
+            let done = link.update(records, now, |_, _| refused = true);
+            refused |= done.is_err();
+        }
+        if refused {
+            let mut failed = 0;
+            let _ = link.delete(&[record.original], |_, _| {});
+            let _ = link.create(records, now, |_, _| failed = 1);
+            exchange.counts.refused.fetch_add(failed, Relaxed);
+            exchange.counts.exported.fetch_add(1 - failed, Relaxed);
+        } else {
+            exchange.counts.refreshed.fetch_add(1, Relaxed);
+        }
+        if let Some(connection) = found {
+            connection.set_kernel_deadline(record.deadline);
+            // It is as old as the packet: the next one needs it anew.
+            connection.clear_marks(Marks::SETTLED);
+            if record.status.any(Status::ASSURED) {
+                connection.set_marks(Marks::SETTLED);
+            }
+        }
+    }
+
+    fn invalid(&mut self, packet: &Tuple, original: &Tuple, now: Ticks) {
+        let known = self.turned.iter_mut().find(|turned| turned.original == *original);
+        if let Some(turned) = known
+            && turned.packet == *packet
+        {
+            turned.since = Instant::now();
+            return;
+        }
+        self.turned.retain(|turned| turned.original != *original);
+        let guard: Guard<'_> = self.handle.pin();
+        let found = find(&self.exchange, original, now, &guard);
+        let Some(connection) = found.filter(|connection| !connection.marks().any(Marks::KERNEL)) else {
+            return;
+        };
+        let Some(turned) = packet.invert() else { return };
+        let record = Record {
+            original: turned,
+            reply: *packet,
+            status: Status::CONFIRMED,
+            marks: Marks(0),
+            deadline: now.wrapping_add(INVALID_TICKS),
+            mark: 0,
+            proto: [0; 7],
+            counters: Default::default(),
+        };
+        // For the walk it is a copy like others, until it is gone; and should ours end, it ends with it.
+        connection.set_kernel_deadline(connection.deadline());
+        connection.set_marks(Marks::EXPORTED | Marks::SETTLED);
+        let _ = self.link.delete(&[*original], |_, _| {});
+        let _ = self.link.create(&[record], now, |_, _| {});
+        self.turned.push(Turned {
+            original: *original,
+            packet: *packet,
+            since: Instant::now(),
+        });
+    }
+
+    /// Deletes the entry of an invalid packet of this connection, if there is one.
+    fn turn_back(&mut self, original: &Tuple) {
+        let before = self.turned.len();
+        self.turned.retain(|turned| turned.original != *original);
+        if self.turned.len() == before {
+            return;
+        }
+        let _ = self.link.delete(&[*original], |_, _| {});
+        let guard: Guard<'_> = self.handle.pin();
+        if let Some(connection) = find(&self.exchange, original, now(), &guard) {
+            connection.clear_marks(Marks::EXPORTED | Marks::SETTLED);
+        }
+    }
+}
+
+/// The connection with this original tuple.
+fn find<'g>(exchange: &'g Exchange, original: &Tuple, now: Ticks, guard: &'g Guard<'g>) -> Option<Connection<'g>> {
+    let table = &exchange.table;
+    let (connection, _) = table.lookup(original, table.hash(original), now, guard)?;
+    Some(connection)
+}
