@@ -32,6 +32,8 @@ mod lines;
 mod net;
 #[path = "conntrack/protocols.rs"]
 mod protocols;
+#[path = "conntrack/punted.rs"]
+mod punted;
 #[path = "conntrack/random.rs"]
 mod random;
 #[path = "conntrack/restart.rs"]

@@ -447,7 +447,7 @@ struct DeviceSink {
 }
 
 impl Sink for DeviceSink {
-    fn export(&mut self, leaving: &Leaving) {
+    fn export(&mut self, leaving: Option<&Leaving>) {
         if let Some(exporter) = &mut self.exporter {
             exporter.export(leaving);
         }

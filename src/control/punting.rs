@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Where punted frames go. The punt device is one; tests have their own.
 pub trait Sink: Send {
     /// Tells the kernel what it must know of a connection before it gets the next frame.
-    fn export(&mut self, leaving: &Leaving);
+    fn export(&mut self, leaving: Option<&Leaving>);
 
     /// Undoes what was told for frames that the kernel has had by now.
     fn rest(&mut self);
@@ -89,9 +89,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
             leaving,
         }) = shared.punts.pop()
         {
-            if let Some(leaving) = leaving {
-                sink.export(&leaving);
-            }
+            sink.export(leaving.as_ref());
             if sink.punt(port, frame.bytes()) {
                 counts.written[reason as usize].fetch_add(1, Ordering::Relaxed);
             } else {

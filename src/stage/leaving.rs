@@ -101,7 +101,7 @@ fn is_judged(packet: &Parsed, tracked: &Tracked<'_>) -> bool {
 
 /// Advances a connection of the kernel's by a packet that is punted, as the kernel will: when it is ours its windows are known.
 /// Where the kernel may have done otherwise it is followed no more: another worker's packet came between, it begins anew, or
-/// another SYN came, of which the kernel may not have seen the first.
+/// another SYN came, and the kernel has told of no entry that the first one made.
 #[cold]
 pub(super) fn follow(
     packet: &Parsed,
@@ -133,7 +133,8 @@ pub(super) fn follow(
     };
     let begins = tracker::tcp::is_beginning(&proto) && direction == Direction::Original;
     let windows = |proto: &ProtoState| [proto[1], proto[2], proto[3], proto[4]];
-    let another = begins && windows(&kept) != windows(&proto);
+    let seen = connection.marks().any(Marks::EXPORTED);
+    let another = begins && !seen && windows(&kept) != windows(&proto);
     if another || !connection.commit(version, &kept) {
         connection.clear_marks(Marks::FOLLOWED);
     }

@@ -16,7 +16,8 @@ fn closed() -> Vec<Step> {
     ]
 }
 
-fn closed_and(more: Vec<Step>) -> Vec<Step> {
+/// A connection that both sides have closed, and then this happens.
+pub fn closed_and(more: Vec<Step>) -> Vec<Step> {
     after_handshake(closed().into_iter().chain(more).collect())
 }
 

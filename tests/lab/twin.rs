@@ -257,9 +257,6 @@ impl Twin {
         self.settle();
         let totals = self.bypath.as_ref().map(Bypath::totals_at_rest);
         if let Some(bypath) = self.bypath.take() {
-            if let Ok(p) = std::env::var("DBGSAID") {
-                std::fs::write(p, bypath.said()).unwrap();
-            }
             bypath.stop();
         }
         self.fail_if_different();

@@ -59,9 +59,11 @@ impl Exchange {
 }
 
 impl Exporter {
-    /// Returns when the kernel knows what it must, or refused it.
-    pub fn export(&mut self, leaving: &Leaving) {
+    /// Returns when the kernel knows what it must, or refused it; and has no copy of what has ended, which would still judge.
+    pub fn export(&mut self, leaving: Option<&Leaving>) {
         let now = now();
+        self.exchange.delete_ended(&mut self.link, &self.handle);
+        let Some(leaving) = leaving else { return };
         match leaving {
             Leaving::AsItIs(original) => self.as_it_is(original, now),
             Leaving::AsItWas(record) => self.as_it_was(record, now),

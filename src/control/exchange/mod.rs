@@ -90,6 +90,8 @@ pub struct Exchange {
     /// What was done.
     pub counts: Counts,
     inner: Mutex<Option<Inner>>,
+    /// Held while what ended is deleted: by the exchange's thread, or by the punt thread before a frame.
+    ending: Mutex<()>,
     waker: Waker,
     stop: AtomicBool,
 }
@@ -121,6 +123,7 @@ impl Exchange {
             own: Arc::default(),
             counts: Counts::default(),
             inner: Mutex::new(None),
+            ending: Mutex::new(()),
             waker: Waker::new()?,
             stop: AtomicBool::new(false),
         })
@@ -191,7 +194,7 @@ impl Exchange {
     /// Brings all that is ours into the kernel's table, as it is now; at most `within`.
     pub fn export_all(&self, within: Duration) {
         if let Some(inner) = &mut *self.lock() {
-            self.delete_ended(inner);
+            self.delete_ended(&mut inner.link, &inner.handle);
             self.export_everything(inner, within);
         }
     }
@@ -245,7 +248,7 @@ impl Exchange {
             inner.lost = self.reconcile(inner).is_err();
             inner.audited = Instant::now();
         }
-        self.delete_ended(inner);
+        self.delete_ended(&mut inner.link, &inner.handle);
         if !self.table.is_empty() && Instant::now() >= inner.not_before {
             self.write_behind(inner);
         }
@@ -266,12 +269,17 @@ impl Exchange {
         }
     }
 
-    /// Tells subscribers what happened to ours, and deletes the kernel's copies of what ended.
-    fn delete_ended(&self, inner: &mut Inner) {
+    /// Tells subscribers what happened to ours, and deletes the kernel's copies of what ended. When it returns they are gone,
+    /// whichever thread deleted them.
+    fn delete_ended(&self, link: &mut Ctnetlink, handle: &Handle) {
+        let _alone = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table.log.is_empty() {
+            return;
+        }
         let now = now();
         let mut ended: Vec<Tuple> = Vec::new();
         while let Some((event, record)) = self.table.log.pop() {
-            if event == Event::Destroy && self.leaves_a_copy(&inner.handle, &record, now) {
+            if event == Event::Destroy && self.leaves_a_copy(handle, &record, now) {
                 ended.push(record.original);
             }
             if self.table.log.is_watched() {
@@ -287,7 +295,7 @@ impl Exchange {
         // What found no room in the log stays in the kernel until it expires there.
         self.table.log.take_lost();
         let mut gone = 0;
-        let done = inner.link.delete(&ended, |_, _| gone += 1);
+        let done = link.delete(&ended, |_, _| gone += 1);
         if done.is_ok() {
             self.counts.deleted.fetch_add(ended.len() as u64 - gone, Relaxed);
         }

@@ -67,6 +67,11 @@ impl Log {
         self.queue.pop()
     }
 
+    /// Whether there is no event, and none was lost since the last call of [`take_lost`](Self::take_lost).
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.lost.load(Ordering::Relaxed) == 0
+    }
+
     /// Events that found no room, since the last call.
     pub fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
