@@ -25,9 +25,9 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   rx           parse once, complete partial checksums
           v
-  prerouting   the connection: lookup, state machine; a new one stays with its packet
+  flow         in the middle of a connection, its way decided? -> tx      (the cached walk)
           v
-  flow         decided for an earlier packet of it? -> tx        (the cached walk)
+  prerouting   the connection: lookup, state machine; a new one stays with its packet; way decided? -> tx
           v
   routing      martians, rules, longest prefix, source validation, ECMP as the kernel chose
           v
