@@ -3,7 +3,6 @@
 
 mod lab;
 
-use bypath::control::connections::Subscribers;
 use bypath::control::exchange::Exchange;
 use bypath::mirror::ctnetlink::{Ctnetlink, Entry, Own, Protoinfo};
 use bypath::packet::Family;
@@ -50,7 +49,7 @@ impl Box {
         user.create(before, now(), |place, errno| panic!("{place}: {errno}"))
             .expect("create");
         let table = Arc::new(Table::new(1 << 17));
-        let exchange = Exchange::new(table.clone(), Arc::new(Subscribers::default())).expect("exchange");
+        let exchange = Exchange::new(table.clone(), Arc::default(), Arc::default()).expect("exchange");
         let exchange = Arc::new(exchange);
         exchange.set_local([(Family::V4, LOCAL)].into_iter().collect());
         let mut snapshot = Snapshot::default();
@@ -230,12 +229,12 @@ fn a_tuple_that_begins_anew_keeps_its_copy() {
     let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
     let tcp = record(Protocol::TCP, 1, 80, 100);
     set.insert(&tcp);
-    exporter.export(&Leaving::AsItIs(tcp.original));
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     assert!(set.kernels(&tcp.original).is_some(), "it returns when the kernel knows");
     for _ in 0..5 {
         set.remove(&tcp.original);
         set.insert(&tcp);
-        exporter.export(&Leaving::AsItIs(tcp.original));
+        exporter.export(Some(&Leaving::AsItIs(tcp.original)));
         std::thread::sleep(Duration::from_millis(250));
         assert!(set.kernels(&tcp.original).is_some());
     }
@@ -255,7 +254,7 @@ fn a_handshake_that_went_on_is_told_again_before_a_punt() {
     };
     (tcp.status, tcp.proto) = (Status::CONFIRMED, state(1));
     set.insert(&tcp);
-    exporter.export(&Leaving::AsItIs(tcp.original));
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     let kernels = |set: &mut Box| match set.kernels(&tcp.original).and_then(|entry| entry.protoinfo) {
         Some(Protoinfo::Tcp { state, .. }) => state,
         other => panic!("{other:?}"),
@@ -270,7 +269,7 @@ fn a_handshake_that_went_on_is_told_again_before_a_punt() {
         assert!(connection.commit(version, &state(3)));
         connection.set_status(Status::SEEN_REPLY | Status::ASSURED);
     }
-    exporter.export(&Leaving::AsItIs(tcp.original));
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     assert_eq!(kernels(&mut set), 3);
 }
 

@@ -4,6 +4,7 @@
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
+use super::exchange;
 use super::punting::PuntCounts;
 use super::report::{
     self, DropRow, Frames, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
@@ -61,6 +62,8 @@ pub struct Running<Q> {
     pub last: Mutex<Vec<Option<Report>>>,
     /// Who wants to hear of connections.
     pub subscribers: Arc<Subscribers>,
+    /// What the exchange of connections with the kernel did.
+    pub exchanged: Arc<exchange::Counts>,
 }
 
 /// Connections that are looked at between two moments in which deleted ones can be reclaimed.
@@ -166,6 +169,10 @@ impl<Q: Send + 'static> Running<Q> {
 impl<Q: Send + 'static> Backend for Running<Q> {
     fn totals(&self) -> Totals {
         self.totals_of(&self.reports())
+    }
+
+    fn conntrack(&self) -> report::Conntrack {
+        self.exchanged.report(&self.shared.conntrack)
     }
 
     fn ports(&self) -> Vec<Port> {

@@ -113,8 +113,10 @@ impl Instance {
             closed: ports.closed(),
             last: Mutex::default(),
             subscribers: Arc::default(),
+            exchanged: Arc::default(),
         });
-        let exchange = Exchange::new(shared.conntrack.clone(), running.subscribers.clone()).map_err(no_eventfd)?;
+        let (subscribers, exchanged) = (running.subscribers.clone(), running.exchanged.clone());
+        let exchange = Exchange::new(shared.conntrack.clone(), subscribers, exchanged).map_err(no_eventfd)?;
         let exchange = Arc::new(exchange);
         let api = api::serve(running.clone(), config.control.as_deref())?;
         let metrics = config

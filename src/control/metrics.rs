@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::api::{Backend, end_accept};
-use super::report::{ByReason, Latency, Port, Queue, Totals, Worker};
+use super::report::{ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -131,6 +131,7 @@ fn render(backend: &dyn Backend) -> String {
     workers(&mut text, &backend.workers());
     drops(&mut text, backend);
     latency(&mut text, &backend.latency());
+    conntrack(&mut text, &backend.conntrack());
     text
 }
 
@@ -314,6 +315,28 @@ fn latency(text: &mut String, ports: &[Latency]) {
     );
 }
 
+fn conntrack(text: &mut String, conntrack: &Conntrack) {
+    let gauges = [
+        (
+            "conntrack_connections",
+            "Connections in the table.",
+            conntrack.connections,
+        ),
+        (
+            "conntrack_connections_max",
+            "Connections for which there is room.",
+            conntrack.connections_max,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        metric(text, name, "gauge", help, [("", value)]);
+    }
+    let events = conntrack.events.iter();
+    let events = events.map(|(event, &count)| (format!("{{event=\"{event}\"}}"), count));
+    let help = "What happened to connections, the exchange with the kernel included.";
+    metric(text, "conntrack_events_total", "counter", help, events);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,6 +355,13 @@ mod tests {
         }
         fn connection_events(&self, _: &ConnectionFilter) -> Receiver<ConnectionRow> {
             crossbeam::channel::bounded(1).1
+        }
+        fn conntrack(&self) -> Conntrack {
+            Conntrack {
+                connections: 7,
+                connections_max: 9,
+                events: ByReason::from([("exported".into(), 3)]),
+            }
         }
         fn totals(&self) -> Totals {
             Totals {
@@ -406,6 +436,8 @@ mod tests {
             "bypath_steer_frames_total{port=\"d0\",decision=\"redirect\"} 4",
             "bypath_lost_frames_total{place=\"d0:0\",reason=\"xsk_rx_ring_full\"} 6",
             "bypath_latency_nanoseconds{port=\"d0\",quantile=\"0.99\"} 8",
+            "bypath_conntrack_connections 7",
+            "bypath_conntrack_events_total{event=\"exported\"} 3",
         ] {
             assert!(body.lines().any(|have| have == line), "{line}\n{body}");
         }

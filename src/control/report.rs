@@ -182,6 +182,17 @@ pub struct Worker {
     pub frames: Frames,
 }
 
+/// The connection table, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Connections in it.
+    pub connections: u64,
+    /// ... for which there is room.
+    pub connections_max: u64,
+    /// What happened to connections, by word: see `control::exchange::Counts`.
+    pub events: ByReason,
+}
+
 /// The frame audit: `free + fill + tx + held = all`, over all workers of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frames {

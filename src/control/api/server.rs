@@ -9,7 +9,7 @@ use super::{
 };
 use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
-use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, TracePacket, Worker};
+use crate::control::report::{Conntrack, DropRow, Latency, Neighbor, Port, Route, Totals, TracePacket, Worker};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync + 'static {
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>);
     /// Calls `each` with every neighbour until it breaks.
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>);
+    /// The connection table's counts.
+    fn conntrack(&self) -> Conntrack;
     /// Calls `each` with every connection that `filter` selects until it breaks.
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>);
     /// Deletes the connections that `filter` selects; how many.

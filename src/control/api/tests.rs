@@ -5,7 +5,9 @@
 
 use super::*;
 use crate::control::connections::{ConnectionFilter, ConnectionRow};
-use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, TraceLine, TracePacket, Worker};
+use crate::control::report::{
+    Conntrack, DropRow, Latency, Neighbor, Port, Route, Totals, TraceLine, TracePacket, Worker,
+};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -55,6 +57,9 @@ impl Backend for Fake {
             worker: 3,
             ..Worker::default()
         }]
+    }
+    fn conntrack(&self) -> Conntrack {
+        Conntrack::default()
     }
     fn drops(&self) -> Vec<DropRow> {
         vec![]

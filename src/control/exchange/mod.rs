@@ -16,10 +16,12 @@
 //! Bounded: the kernel's nf_conntrack_max refuses what does not fit (counted, tried again a second later); events that were
 //! lost lead to another dump; a round walks a tenth of our table. Nothing is done while nothing is tracked.
 
+mod counts;
 mod export;
 mod handing;
 mod import;
 
+pub use counts::Counts;
 pub use handing::Exporter;
 
 use super::connections::Subscribers;
@@ -35,7 +37,7 @@ use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,27 +59,6 @@ const HAND_BACK: Duration = Duration::from_millis(300);
 /// How long a dump may have to be tried again, at the start.
 const IMPORT_TRIES: usize = 3;
 
-/// What the exchange did so far.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Connections of the kernel that came into our table.
-    pub imported: AtomicU64,
-    /// ... that found no room in it.
-    pub left_out: AtomicU64,
-    /// Connections of ours that were entered in the kernel's table.
-    pub exported: AtomicU64,
-    /// ... whose copy there was brought up to date.
-    pub refreshed: AtomicU64,
-    /// ... that the kernel refused: its table is full.
-    pub refused: AtomicU64,
-    /// Copies that were deleted, because ours ended.
-    pub deleted: AtomicU64,
-    /// Connections of ours that a user deleted in the kernel.
-    pub deleted_by_user: AtomicU64,
-    /// Events were lost, and everything was read again.
-    pub overruns: AtomicU64,
-}
-
 /// Addresses of the box itself.
 pub type Local = HashSet<(Family, Addr)>;
 
@@ -88,7 +69,7 @@ pub struct Exchange {
     subscribers: Arc<Subscribers>,
     own: Arc<Own>,
     /// What was done.
-    pub counts: Counts,
+    pub counts: Arc<Counts>,
     inner: Mutex<Option<Inner>>,
     /// Held while what ended is deleted: by the exchange's thread, or by the punt thread before a frame.
     ending: Mutex<()>,
@@ -115,13 +96,13 @@ impl Exchange {
     ///
     /// # Errors
     /// Where there is no eventfd.
-    pub fn new(table: Arc<Table>, subscribers: Arc<Subscribers>) -> io::Result<Self> {
+    pub fn new(table: Arc<Table>, subscribers: Arc<Subscribers>, counts: Arc<Counts>) -> io::Result<Self> {
         Ok(Self {
             table,
             local: ArcSwap::default(),
             subscribers,
             own: Arc::default(),
-            counts: Counts::default(),
+            counts,
             inner: Mutex::new(None),
             ending: Mutex::new(()),
             waker: Waker::new()?,
@@ -293,7 +274,7 @@ impl Exchange {
             }
         }
         // What found no room in the log stays in the kernel until it expires there.
-        self.table.log.take_lost();
+        self.counts.log_full.fetch_add(self.table.log.take_lost(), Relaxed);
         let mut gone = 0;
         let done = link.delete(&ended, |_, _| gone += 1);
         if done.is_ok() {
