@@ -1,0 +1,16 @@
+//! The kernel's nf_tables ruleset, carried: as data, and as what runs it.
+//!
+//! ```text
+//!  keys      what expressions ask of packets            program    tables, chains, rules, objects
+//!  expr      one expression                             set        sets and maps, by which things are looked up
+//!  state     counters, quotas, limits: what packets change
+//!  interpret runs a chain for a packet, expression by expression: the reference
+//! ```
+//!
+//! Layer 2: plain data, no system call. It is read from the kernel by `mirror::nft`. The kernel's files are
+//! net/netfilter/nf_tables_core.c and nft_*.c.
+
+pub mod expr;
+pub mod keys;
+pub mod program;
+pub mod set;
