@@ -14,3 +14,4 @@ pub mod expr;
 pub mod keys;
 pub mod program;
 pub mod set;
+pub mod state;
