@@ -10,6 +10,8 @@
 //! Values are bytes as they lie in registers: network order where they come from packets, the kernel's own order where they
 //! are its numbers. What is not carried is an expression too, with its name; only what it looks like is lost.
 
+pub use super::stateful::{Limit, Stateful};
+
 use super::keys::{CtKey, FibResult, MetaKey, RtKey, SocketKey};
 use super::program::{ChainId, ObjectId, SetId, StateId};
 
@@ -207,61 +209,6 @@ pub struct Dynset {
     pub inverted: bool,
     /// What each element that it adds carries, where the set does not say so.
     pub carries: Box<[Stateful]>,
-}
-
-/// An expression with a memory: in a rule, as a named object, or in an element of a set. Numbers are those of the reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stateful {
-    /// Counts. Never breaks.
-    Counter {
-        /// Packets so far.
-        packets: u64,
-        /// Bytes so far.
-        bytes: u64,
-    },
-    /// Breaks beyond its bytes; below them if inverted (`over`).
-    Quota {
-        /// So many.
-        bytes: u64,
-        /// So many are used, at most `bytes`.
-        consumed: u64,
-        /// Below breaks.
-        inverted: bool,
-    },
-    /// Breaks beyond its rate; below it if inverted (`over`).
-    Limit(Limit),
-    /// Breaks beyond so many connections; below if inverted (`over`).
-    Connlimit {
-        /// So many.
-        count: u32,
-        /// Below breaks.
-        inverted: bool,
-    },
-    /// When it was run last. Never breaks.
-    Last {
-        /// Milliseconds ago, if it ever was.
-        ago_ms: Option<u64>,
-    },
-    /// The counter of `numgen inc`: not one of the kernel's own, but it lives as they do.
-    Numgen {
-        /// It goes up to one less than this. At least 1.
-        modulus: u32,
-    },
-}
-
-/// A rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// So many packets or bytes, at least 1.
-    pub rate: u64,
-    /// In so many nanoseconds.
-    pub per_ns: u64,
-    /// And so many at once.
-    pub burst: u32,
-    /// Of bytes, not of packets.
-    pub of_bytes: bool,
-    /// Below breaks.
-    pub inverted: bool,
 }
 
 /// Which address `fib` looks up, and how (NFTA_FIB_F_*).

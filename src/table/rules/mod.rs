@@ -4,6 +4,7 @@
 //!  keys      what expressions ask of packets            program    tables, chains, rules, objects
 //!  expr      one expression                             set        sets and maps, by which things are looked up
 //!  state     counters, quotas, limits: what packets change
+//!  packet    what a packet must answer and do
 //!  interpret runs a chain for a packet, expression by expression: the reference
 //! ```
 //!
@@ -11,7 +12,12 @@
 //! net/netfilter/nf_tables_core.c and nft_*.c.
 
 pub mod expr;
+mod exthdr;
+pub mod hash;
+pub mod interpret;
 pub mod keys;
+pub mod packet;
 pub mod program;
 pub mod set;
 pub mod state;
+pub mod stateful;

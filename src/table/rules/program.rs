@@ -14,7 +14,7 @@
 //!
 //! As net/netfilter/nf_tables_api.c has it. Tables that are dormant have no base chains here.
 
-use super::expr::{Expr, Stateful};
+use super::expr::{Expr, Stateful, Verdict};
 use super::set::Set;
 use std::sync::Arc;
 
@@ -176,6 +176,24 @@ impl Ruleset {
             .collect();
         found.sort_by_key(|(base, _)| (base.priority, base.order));
         found.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Why an expression is never carried, whatever the packet: a packet that reaches it is the kernel's.
+    pub fn uncarried<'a>(&'a self, expr: &'a Expr) -> Option<&'a str> {
+        let opaque = |set: SetId| self[set].spec.opaque.as_deref();
+        match expr {
+            Expr::Uncarried(what) => Some(&what.name),
+            Expr::Dynset(_) => Some("dynset"),
+            Expr::Jhash { seed: None, .. } => Some("jhash without a seed"),
+            Expr::Verdict(Verdict::Uncarried(_)) => Some("verdict"),
+            Expr::State(id) if matches!(self[*id], Stateful::Connlimit { .. }) => Some("connlimit"),
+            Expr::Objref(id) => match self[*id].kind {
+                ObjectKind::Uncarried(_) => Some("object"),
+                ObjectKind::State(id) => matches!(self[id], Stateful::Connlimit { .. }).then_some("connlimit"),
+            },
+            Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } => opaque(*set),
+            _ => None,
+        }
     }
 
     /// A chain as an operator would look for it: `table inet fw, chain forward`.

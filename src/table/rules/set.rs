@@ -45,8 +45,8 @@ pub struct SetSpec {
     pub constant: bool,
     /// Keys are intervals.
     pub interval: bool,
-    /// Packets add elements (NFT_SET_EVAL), or may.
-    pub dynamic: bool,
+    /// Its elements are not known here, and this is why: whoever looks something up in it, does so in the kernel.
+    pub opaque: Option<Box<str>>,
     /// Elements may have a time, and what it is where they do not say. 0: forever.
     pub timeout_ms: Option<u64>,
     /// The most elements; 0 for no bound.
@@ -65,8 +65,8 @@ pub enum DataKind {
     Value(u8),
     /// A verdict.
     Verdict,
-    /// An object.
-    Object,
+    /// An object of this kind (NFT_OBJECT_*).
+    Object(u32),
 }
 
 /// What an element leads to.
@@ -225,6 +225,17 @@ impl Set {
         })
     }
 
+    /// A set whose elements are not known; `spec` says why.
+    pub fn opaque(spec: SetSpec) -> Self {
+        Self {
+            spec,
+            index: Index::Exact(HashMap::default()),
+            entries: Box::default(),
+            catch_all: None,
+            states: Box::default(),
+        }
+    }
+
     /// The element of `key`, but for a catch-all; `key` has the set's length.
     pub fn lookup(&self, key: &[u8], now_ns: u64) -> Option<Found<'_>> {
         let place = match &self.index {
@@ -316,7 +327,7 @@ impl DataKind {
         match (self, data) {
             (DataKind::Value(len), Data::Value(bytes)) => bytes.len() == usize::from(len),
             (DataKind::Nothing, Data::Nothing) | (DataKind::Verdict, Data::Verdict(_)) => true,
-            (DataKind::Object, Data::Object(_)) => true,
+            (DataKind::Object(_), Data::Object(_)) => true,
             _ => false,
         }
     }
