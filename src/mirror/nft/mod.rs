@@ -133,7 +133,7 @@ impl Nft {
         family: u8,
         mut each: impl FnMut(u8, &Message) -> Result<(), NftError>,
     ) -> Result<(), NftError> {
-        let request = Request::new(SUBSYS | kind as u16 + 1, libc::NLM_F_DUMP as u16, &[family, 0, 0, 0]);
+        let request = Request::new(SUBSYS | (kind as u16 + 1), libc::NLM_F_DUMP as u16, &[family, 0, 0, 0]);
         let (mut mixed, mut result) = (false, Ok(()));
         self.sock.dump(narrow(request), |m| {
             let header = m.payload.first_chunk::<GENMSG_LEN>();

@@ -133,7 +133,7 @@ fn tcp(packet: &mut impl Packet, wanted: Wanted, act: ExthdrDo, source: [u8; 4])
 
 /// The whole TCP header and its length.
 fn tcp_header(packet: &impl Packet, header: &mut [u8; TCP_LEN_MAX]) -> std::result::Result<usize, Answer> {
-    if packet.l4proto() != Some(IPPROTO_TCP) {
+    if packet.l4proto() != Some(IPPROTO_TCP) || packet.is_later_fragment() {
         return Err(Answer::Break);
     }
     let mut load = |len: usize| match packet.payload(Base::Transport, 0, &mut header[..len]) {

@@ -221,7 +221,7 @@ impl<'a> Interpreter<'a> {
     /// Runs something with a memory, and remembers how to take that back.
     fn cell(&mut self, change: impl Fn(Undo) -> Change, cell: &Cell, packet: &impl Packet) -> Flow {
         use super::state::Ran;
-        let (ran, undo) = cell.run(packet.len(), self.now_ns);
+        let (ran, undo) = cell.run(packet.length(), self.now_ns);
         self.changes.push(change(undo));
         match ran {
             Ran::On => Flow::On,

@@ -209,7 +209,7 @@ keys! {
 
 impl MetaKey {
     /// How many bytes of registers it fills (`nft_meta_get_init`).
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         use MetaKey::*;
         match self {
             Iifname | Oifname | BriIifname | BriOifname | Iifkind | Oifkind | Sdifname => 16,
@@ -221,7 +221,7 @@ impl MetaKey {
 
 impl CtKey {
     /// How many bytes of registers it fills at most (`nft_ct_get_init`).
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         use CtKey::*;
         match self {
             Helper | Src | Dst | SrcIp6 | DstIp6 | Labels => 16,
@@ -233,7 +233,7 @@ impl CtKey {
 
 impl RtKey {
     /// How many bytes of registers it fills.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         if self == RtKey::Nexthop6 { 16 } else { 4 }
     }
 }

@@ -57,12 +57,15 @@ pub trait Packet {
     fn nfproto(&self) -> u8;
 
     /// skb->len: from the IP header to the end.
-    fn len(&self) -> u32;
+    fn length(&self) -> u32;
 
-    /// The transport protocol; none where extension headers hide it. A later fragment has one, but no transport header.
+    /// The transport protocol; none where extension headers hide it. A later fragment has one, too.
     fn l4proto(&self) -> Option<u8>;
 
-    /// Bytes of it, all of `out` or nothing.
+    /// Whether it is a fragment, but not the first: what is behind its IP header is no transport header.
+    fn is_later_fragment(&self) -> bool;
+
+    /// Bytes of it, all of `out` or nothing; of a later fragment, [`Base::Transport`] is what is behind its IP header.
     fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer;
 
     /// A fact of the packet. Length, family and transport protocol are not asked here.

@@ -154,11 +154,14 @@ struct Entry {
     states: std::ops::Range<u32>,
 }
 
+/// Where an interval starts, with its element; or only ends.
+type Bound = (Box<[u8]>, Option<u32>);
+
 #[derive(Clone, Debug)]
 enum Index {
     Exact(HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>),
     /// Bounds in order, each with the element that starts there.
-    Interval(Box<[(Box<[u8]>, Option<u32>)]>),
+    Interval(Box<[Bound]>),
     Ranges(Ranges),
 }
 
@@ -209,7 +212,7 @@ impl Set {
                     .filter_map(|(key, end, place)| Some((end.unwrap_or_else(|| key.clone()), key, place?)));
                 Index::Ranges(Ranges::new(&fields, ranges.map(|(end, key, place)| (key, end, place))))
             }
-            (false, true) => Index::Interval(bounds(keys)),
+            (false, true) => Index::Interval(bounds(keys.into_iter().map(|(key, _, place)| (key, place)))),
             (false, false) => Index::Exact(
                 keys.into_iter()
                     .filter_map(|(key, _, place)| Some((key, place?)))
@@ -288,8 +291,8 @@ impl Set {
 }
 
 /// Sorted bounds, of equal ones that which starts an interval.
-fn bounds(keys: Vec<(Box<[u8]>, Option<Box<[u8]>>, Option<u32>)>) -> Box<[(Box<[u8]>, Option<u32>)]> {
-    let mut bounds: Vec<_> = keys.into_iter().map(|(key, _, place)| (key, place)).collect();
+fn bounds(keys: impl IntoIterator<Item = Bound>) -> Box<[Bound]> {
+    let mut bounds: Vec<_> = keys.into_iter().collect();
     // An end has no place, and goes behind what starts there: then it is the one to leave out.
     bounds.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
     bounds.dedup_by(|b, a| a.0 == b.0);
@@ -304,7 +307,7 @@ impl SetSpec {
     /// Where each field lies in the key: one after the other, each padded to a word.
     fn field_ranges(&self) -> Vec<std::ops::Range<usize>> {
         if self.fields.is_empty() {
-            return vec![0..usize::from(self.key_len)];
+            return std::iter::once(0..usize::from(self.key_len)).collect();
         }
         let mut start = 0;
         let place = |&len: &u8| {

@@ -58,7 +58,7 @@ fn meta(data: &[u8]) -> Option<Expr> {
     let fields = Fields::<4>::of(data)?;
     let key = MetaKey::of(fields.u32(2)?)?;
     if fields.has(1) {
-        let dest = fields.register(1, key.len())?;
+        let dest = fields.register(1, key.width())?;
         return (!matches!(key, Nftrace | BriBroute)).then_some(Expr::Meta { key, dest });
     }
     let source = fields.register(3, 4)?;
@@ -74,12 +74,12 @@ fn ct(data: &[u8]) -> Option<Expr> {
         false => None,
     };
     if fields.has(1) {
-        let dest = fields.register(1, key.len())?;
+        let dest = fields.register(1, key.width())?;
         let wants_direction = matches!(key, Src | Dst | ProtoSrc | ProtoDst | SrcIp | DstIp | SrcIp6 | DstIp6);
         let is_right = key != Eventmask && (!wants_direction || reply.is_some());
         return is_right.then_some(Expr::Ct { key, reply, dest });
     }
-    let source = fields.register(4, key.len())?;
+    let source = fields.register(4, key.width())?;
     matches!(key, Mark | Secmark | Labels | Zone | Eventmask).then_some(Expr::CtSet { key, reply, source })
 }
 
@@ -113,7 +113,7 @@ fn exthdr(data: &[u8]) -> Option<Expr> {
 fn rt(data: &[u8]) -> Option<Expr> {
     let fields = Fields::<3>::of(data)?;
     let key = RtKey::of(fields.u32(2)?)?;
-    let dest = fields.register(1, key.len())?;
+    let dest = fields.register(1, key.width())?;
     Some(Expr::Rt { key, dest })
 }
 

@@ -55,12 +55,16 @@ impl Packet for Anything {
         2
     }
 
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         1500
     }
 
     fn l4proto(&self) -> Option<u8> {
         Some(6)
+    }
+
+    fn is_later_fragment(&self) -> bool {
+        false
     }
 
     fn payload(&self, _: Base, offset: usize, out: &mut [u8]) -> Answer {
@@ -72,7 +76,7 @@ impl Packet for Anything {
     }
 
     fn meta(&self, key: MetaKey) -> Fact {
-        if key.len() == 16 {
+        if key.width() == 16 {
             Fact::name("eth0")
         } else {
             Fact::U32(1)

@@ -24,6 +24,12 @@ impl From<Answer> for Flow {
     }
 }
 
+/// Whether the kernel loads it by the short way (nft_payload_select_ops), which does not look whether the packet is a later
+/// fragment, and so takes its payload for a transport header.
+fn is_fast(offset: u8, len: u8) -> bool {
+    matches!(len, 1 | 2 | 4) && offset.is_multiple_of(len)
+}
+
 /// Goes on if it holds.
 fn if_so(holds: bool) -> Flow {
     if holds { Flow::On } else { Flow::Break }
@@ -43,6 +49,9 @@ impl Interpreter<'_> {
                 len,
                 dest,
             } => {
+                if *base == Base::Transport && packet.is_later_fragment() && !is_fast(*offset, *len) {
+                    return Flow::Break;
+                }
                 let mut bytes = [0; 256];
                 let bytes = &mut bytes[..usize::from(*len)];
                 let answer = packet.payload(*base, usize::from(*offset), bytes);
@@ -58,12 +67,15 @@ impl Interpreter<'_> {
                 source,
                 fix,
             } => {
+                if *base == Base::Transport && packet.is_later_fragment() {
+                    return Flow::Break;
+                }
                 let bytes = self.registers.get(*source, usize::from(*len));
                 packet.store(*base, usize::from(*offset), bytes, *fix).into()
             }
             Expr::Meta { key, dest } => {
                 let fact = match key {
-                    MetaKey::Len => Fact::U32(packet.len()),
+                    MetaKey::Len => Fact::U32(packet.length()),
                     MetaKey::Nfproto => Fact::U8(packet.nfproto()),
                     MetaKey::L4proto => packet.l4proto().map_or(Fact::Absent, Fact::U8),
                     other => packet.meta(*other),

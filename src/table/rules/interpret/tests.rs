@@ -39,12 +39,16 @@ impl Packet for Probe {
         NFPROTO_IPV4
     }
 
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         self.bytes.len() as u32
     }
 
     fn l4proto(&self) -> Option<u8> {
         Some(self.bytes[9])
+    }
+
+    fn is_later_fragment(&self) -> bool {
+        self.bytes[7] != 0
     }
 
     fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {

@@ -56,6 +56,32 @@ fn payload_breaks_where_the_packet_ends_and_pads_with_zeroes() {
     );
 }
 
+/// As in the kernel, where only the long way asks for it.
+#[test]
+fn short_loads_take_a_fragment_s_payload_for_a_header() {
+    let mut packet = probe();
+    packet.bytes[7] = 1;
+    let holds = |offset, len, packet: &mut Probe| holds(&[load(Base::Transport, offset, len)], packet);
+    assert!(
+        [(0, 2), (2, 2), (4, 4), (13, 1)]
+            .iter()
+            .all(|&(offset, len)| holds(offset, len, &mut packet))
+    );
+    assert!(
+        [(1, 2), (0, 8), (0, 3), (2, 4)]
+            .iter()
+            .all(|&(offset, len)| !holds(offset, len, &mut packet))
+    );
+    let present = Expr::Exthdr {
+        options: Options::Tcp,
+        kind: 2,
+        offset: 2,
+        len: 2,
+        act: ExthdrDo::Load(reg(1)),
+    };
+    assert!(!super::holds(&[present], &mut packet));
+}
+
 #[test]
 fn facts_of_each_width() {
     let meta = |key| Expr::Meta { key, dest: reg(1) };

@@ -6,7 +6,7 @@ use super::*;
 fn with(options: &[u8]) -> Probe {
     let mut packet = probe();
     packet.bytes.truncate(40);
-    packet.bytes[32] = ((20 + options.len()) / 4 << 4) as u8;
+    packet.bytes[32] = (((20 + options.len()) / 4) << 4) as u8;
     packet.bytes.extend(options);
     packet
 }
