@@ -417,6 +417,17 @@ fn dormant_tables_have_no_base_chains_and_the_latest_hook_is_the_first() {
                 ["table inet b, chain z", "table ip a, chain y", "table ip a, chain x"]
             );
             assert_eq!(ruleset.bases(NFPROTO_IPV6, 2).len(), 1);
+            // One that comes later to an older table, and one that is hooked anew.
+            nft("add chain ip a w { type filter hook forward priority 0; }");
+            nft("add table inet b { flags dormant; }");
+            nft("add table inet b");
+            let ruleset = read();
+            let names: Vec<_> = ruleset
+                .bases(NFPROTO_IPV4, 2)
+                .into_iter()
+                .map(|id| &*ruleset[id].name)
+                .collect();
+            assert_eq!(names, ["z", "w", "y", "x"]);
         },
     );
 }

@@ -27,7 +27,7 @@ pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
         devices: devices(&hook),
         counts: attrs.find(8).is_some(),
         offload: flags & HW_OFFLOAD != 0,
-        order: 0,
+        order: [u32::MAX; 2],
     })
 }
 

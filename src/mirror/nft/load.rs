@@ -1,24 +1,28 @@
 //! One reading: dump by dump, each resolved with the names of those before.
 //!
-//! A base chain's place among others of its priority: the kernel puts a new hook before those of the same priority
-//! (nf_hook_entries_grow), and lists tables and chains from the oldest on; so the one that is listed last runs first. That
-//! is not so for a chain that was added later to an older table, or hooked anew when its table ceased to be dormant: the
-//! order is then not to be seen in these messages.
+//! A base chain's place among others of its priority is that of the kernel's own list of hooks. Where there is none, and
+//! among chains of type nat, it is guessed: the kernel puts a new hook before those of the same priority, and lists tables
+//! and chains from the oldest on, so the one that is listed last runs first. That is wrong for a chain that was added later to
+//! an older table, or hooked anew when its table ceased to be dormant.
 
 use super::super::nlattr::{Attrs, Message, get_be32, get_be64, get_str};
 use super::chains;
 use super::expr::Decoder;
+use super::hooks;
 use super::names::Names;
 use super::sets::{self, Elements};
 use super::stateful;
 use super::{GENMSG_LEN, Kind, Nft, NftError, RULES_MAX, SETS_MAX};
 use crate::table::rules::expr::{Expr, Stateful};
 use crate::table::rules::program::{
-    Chain, ChainId, Object, ObjectId, ObjectKind, Rule, Ruleset, SetId, StateId, Table, TableId,
+    Chain, ChainId, NFPROTO_IPV4, NFPROTO_IPV6, Object, ObjectId, ObjectKind, Rule, Ruleset, SetId, StateId, Table,
+    TableId,
 };
 use crate::table::rules::set::{Set, SetSpec};
 use std::sync::Arc;
 
+/// NF_INET_PRE_ROUTING to NF_INET_POST_ROUTING.
+const HOOKS: u32 = 5;
 /// NFT_TABLE_F_DORMANT
 const DORMANT: u32 = 1;
 
@@ -39,6 +43,11 @@ pub(super) fn load(nft: &mut Nft, generation: u32, now_ns: u64) -> Result<Rulese
     let all = |request| request;
     nft.dump(Kind::Table, generation, all, 0, |family, m| loading.table(family, m))?;
     nft.dump(Kind::Chain, generation, all, 0, |family, m| loading.chain(family, m))?;
+    for (family, nfproto) in [NFPROTO_IPV4, NFPROTO_IPV6].into_iter().enumerate() {
+        for hook in 0..HOOKS {
+            loading.order(family, hooks::chains(&mut nft.sock, nfproto, hook)?);
+        }
+    }
     nft.dump(Kind::Object, generation, all, 0, |family, m| loading.object(family, m))?;
     nft.dump(Kind::Set, generation, all, 0, |family, m| loading.set(family, m))?;
     let mut rules = 0;
@@ -115,13 +124,24 @@ impl Loading {
             table,
             name: name.into(),
             base: base.map(|base| crate::table::rules::program::BaseChain {
-                order: u32::MAX - number,
+                order: [u32::MAX - number; 2],
                 ..base
             }),
             rules: Box::default(),
         };
         self.chains.push((chain, Vec::new()));
         Ok(())
+    }
+
+    /// Takes the kernel's order of a hook's chains, of IPv4 or IPv6.
+    fn order(&mut self, family: usize, listed: Option<Vec<hooks::Named>>) {
+        for (place, (table_family, table, chain)) in (0u32..).zip(listed.into_iter().flatten()) {
+            let table = self.names.tables.get(&(table_family, table));
+            let chain = table.and_then(|&table| self.names.chain(table, &chain));
+            if let Some(base) = chain.and_then(|chain| self.chains[chain.0 as usize].0.base.as_mut()) {
+                base.order[family] = place;
+            }
+        }
     }
 
     fn object(&mut self, family: u8, m: &Message) -> Result<(), NftError> {

@@ -1,7 +1,7 @@
 //! The kernel's nf_tables ruleset, read by netlink into the model that `table::rules` runs. Needs no nft.
 //!
 //! ```text
-//!  GETGEN -> tables -> chains -> objects -> sets -> rules -> elements of each set -> GETGEN
+//!  GETGEN -> tables -> chains (and their order, hooks) -> objects -> sets -> rules -> elements of each set -> GETGEN
 //!            names become numbers, so that what comes later can be resolved
 //! ```
 //!
@@ -17,6 +17,7 @@ mod chains;
 mod data;
 mod expr;
 mod fields;
+mod hooks;
 mod load;
 mod names;
 mod sets;

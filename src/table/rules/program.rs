@@ -128,8 +128,8 @@ pub struct BaseChain {
     pub counts: bool,
     /// It asks for hardware offload.
     pub offload: bool,
-    /// Among those of one hook and one priority the lowest runs first.
-    pub order: u32,
+    /// Among those of one hook and one priority the lowest runs first: of IPv4 (and all others), of IPv6.
+    pub order: [u32; 2],
 }
 
 /// A rule.
@@ -174,7 +174,7 @@ impl Ruleset {
             .filter(|&id| of_family(&self[id]))
             .filter_map(|id| Some((self[id].base.as_ref().filter(|base| base.hook == hook)?, id)))
             .collect();
-        found.sort_by_key(|(base, _)| (base.priority, base.order));
+        found.sort_by_key(|(base, _)| (base.priority, base.order[usize::from(family == NFPROTO_IPV6)]));
         found.into_iter().map(|(_, id)| id).collect()
     }
 

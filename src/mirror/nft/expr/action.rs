@@ -1,4 +1,7 @@
 //! Expressions that act: log, notrack, reject, nat, masq, redir.
+//!
+//! As the dump functions of net/netfilter/nft_{log,reject,nat,masq,redir}.c. Of the three that translate, the model has one
+//! with a kind: masq and redir have no addresses, and hold for both families. A range of one value is first and last.
 
 use super::super::fields::Fields;
 use crate::table::rules::expr::{Expr, Log, Nat, NatKind, Register, Reject};

@@ -1,4 +1,7 @@
 //! Expressions that ask something of a packet, or set it: payload, meta, ct, exthdr, rt, fib, socket, hash.
+//!
+//! As the dump functions of net/netfilter/nft_{payload,meta,ct,exthdr,rt,fib,socket,hash}.c. A key that is known is decoded,
+//! whether or not anybody can answer it: that is for the packet to say. What can be set is what the kernel lets be set.
 
 use super::super::fields::Fields;
 use crate::table::rules::expr::{Base, ChecksumFix, Expr, ExthdrDo, FibFlags, Options};

@@ -1,4 +1,8 @@
 //! What each expression does, as its `eval` function in net/netfilter/nft_*.c.
+//!
+//! An expression goes on, breaks, or ends the rule with a verdict, a request or a punt. A load that breaks leaves its register
+//! as it was, which nobody can see: the kernel refuses rules that read what they have not loaded. Numbers of the kernel lie in
+//! registers in the order of the host, so that comparisons of more or less are preceded by a byteorder.
 
 use super::super::expr::{Base, BitOp, Expr, ExthdrDo, LookupInto, Nat, NatKind, Operand, Register, Verdict};
 use super::super::exthdr::{self, Wanted};

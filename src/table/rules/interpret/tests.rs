@@ -123,7 +123,7 @@ pub(super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
         devices: Box::default(),
         counts: false,
         offload: false,
-        order: 0,
+        order: [0; 2],
     };
     let chain = |(place, rules): (usize, Vec<Rule>)| Chain {
         table: TableId(0),

@@ -1,4 +1,6 @@
-//! Expressions one by one.
+//! Expressions one by one, each in a rule of its own that accepts where it goes on and falls to the policy, drop, where it
+//! breaks. What an expression leaves in a register is seen by a comparison behind it; what it sets in the packet, by the
+//! packet afterwards.
 
 use super::*;
 

@@ -1,4 +1,6 @@
-//! `exthdr`.
+//! `exthdr`: TCP options that are right, cut, of length 0, at odd places, or not there; and the options and extension headers
+//! of IP, of which only packets without any are decided here. The kernel's file is net/netfilter/nft_exthdr.c, whose loops
+//! over options these cases walk through.
 
 use super::*;
 
