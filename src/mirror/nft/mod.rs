@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A change in mid-dump mixes generations without any flag: so the 16 bits of the generation in each message are compared,
-//! and the whole number is asked before and after; [`TRIES_MAX`] tries. What is not understood costs no more than itself:
+//! and the whole number is asked before and after, a few times. What is not understood costs no more than itself:
 //! an expression is uncarried, a set is opaque. A message without the names that everything hangs on is an error of the
 //! whole reading.
 //!
