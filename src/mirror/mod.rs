@@ -26,6 +26,7 @@ mod link;
 mod neighbor;
 mod netlink;
 mod nexthop;
+pub mod nft;
 mod nlattr;
 mod nlsock;
 pub mod oracle;

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod iface;
 pub mod neighbor;
 pub mod oracle;
+pub mod rules;
 pub mod snapshot;
 
 pub use snapshot::Snapshot;

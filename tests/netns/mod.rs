@@ -44,6 +44,8 @@ pub fn isolated(name: &str, test: impl FnOnce()) {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success(), "{name} failed in its namespace");
+    let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+    assert!(ran, "{name} is not the path of a test: nothing ran in the namespace");
 }
 
 /// Runs a shell command, which must succeed.

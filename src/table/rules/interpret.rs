@@ -1,0 +1,240 @@
+//! The reference: runs a chain for a packet as `nft_do_chain` does, one expression after the other.
+//!
+//! ```text
+//!  rule    its expressions in order, until one breaks (next rule) or gives a verdict
+//!  jump    that chain, then the rule behind; goto  that chain, then where the last jump came from; return  there at once
+//!  end     of the chain at the bottom: its policy
+//!  accept  ends this base chain; `hook` goes on with the next
+//! ```
+//!
+//! Registers keep what earlier rules left in them, and begin as zeroes (the kernel refuses rules that would see the
+//! difference). A packet that reaches what is not carried is the kernel's, and then nothing that the walk changed in
+//! [`State`] stays: see [`Interpreter::take_back`]. What it set in the packet, the caller throws away.
+//!
+//! Bounds: [`JUMPS_MAX`] jumps deep, as in the kernel, and [`EXPRS_MAX`] expressions in one walk, which the kernel does not
+//! have: it lets chains of jumps grow as they like. Beyond that the packet is the kernel's.
+//!
+//! As net/netfilter/nf_tables_core.c; each expression in `eval` as in its own file there.
+
+mod eval;
+mod regs;
+#[cfg(test)]
+mod tests;
+
+use super::expr::{NatKind, Reject, Verdict};
+use super::packet::Packet;
+use super::program::{ChainId, JUMPS_MAX, Ruleset, SetId, StateId};
+use super::state::{Cell, State, Undo};
+use regs::Registers;
+
+/// The most expressions that one walk runs.
+pub const EXPRS_MAX: u32 = 1 << 20;
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In this chain.
+    pub chain: ChainId,
+    /// At this of its rules; none for the policy, and then it is the base chain.
+    pub rule: Option<u32>,
+    /// At this of the rule's expressions.
+    pub expr: u32,
+}
+
+/// What a chain, or all of a hook, said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// On it goes.
+    Accept,
+    /// Lost.
+    Drop(Place),
+    /// Lost, and answered.
+    Reject(Reject, Place),
+    /// Its connection is to be translated: what comes of that (accept or drop) is this chain's verdict.
+    Nat(NatRequest, Place),
+    /// It is the kernel's.
+    Punt(Place),
+}
+
+/// A translation with its values, as `nf_nat_setup_info` and its like take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatRequest {
+    /// Which.
+    pub kind: NatKind,
+    /// First and last address, IPv4 ones in the first four bytes. Those of netmap are worked out.
+    pub addresses: Option<([u8; 16], [u8; 16])>,
+    /// First and last port.
+    pub ports: Option<(u16, u16)>,
+    /// NF_NAT_RANGE_* beside those two.
+    pub flags: u32,
+}
+
+/// What was done to one thing with a memory.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Cell(StateId, Undo),
+    Element(SetId, u32, Undo),
+}
+
+/// Runs chains for one packet.
+#[derive(Debug)]
+pub struct Interpreter<'a> {
+    ruleset: &'a Ruleset,
+    state: &'a State,
+    now_ns: u64,
+    registers: Registers,
+    changes: Vec<Change>,
+    exprs: u32,
+}
+
+/// How an expression ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+    Verdict(Verdict),
+    Reject(Reject),
+    Nat(NatRequest),
+    Punt,
+}
+
+/// How a rule ends.
+enum End {
+    Next,
+    Return,
+    Enter { chain: ChainId, back: bool },
+    Outcome(Outcome),
+}
+
+impl<'a> Interpreter<'a> {
+    /// For one packet at `now_ns`.
+    pub fn new(ruleset: &'a Ruleset, state: &'a State, now_ns: u64) -> Self {
+        Self {
+            ruleset,
+            state,
+            now_ns,
+            registers: Registers::default(),
+            changes: Vec::new(),
+            exprs: 0,
+        }
+    }
+
+    /// Runs base chains, in this order, until one does not accept.
+    pub fn hook(&mut self, bases: &[ChainId], packet: &mut impl Packet) -> Outcome {
+        for &base in bases {
+            match self.chain(base, packet) {
+                Outcome::Accept => {}
+                other => return other,
+            }
+        }
+        Outcome::Accept
+    }
+
+    /// Runs a base chain.
+    pub fn chain(&mut self, base: ChainId, packet: &mut impl Packet) -> Outcome {
+        let outcome = self.walk(base, packet);
+        if let Outcome::Punt(_) = outcome {
+            self.take_back();
+        }
+        outcome
+    }
+
+    /// Takes back what this packet changed so far, in counters and the like: it turned out to be the kernel's.
+    pub fn take_back(&mut self) {
+        // The last one first, since one may have changed twice.
+        while let Some(change) = self.changes.pop() {
+            match change {
+                Change::Cell(id, undo) => self.state.cell(id).undo(undo),
+                Change::Element(set, number, undo) => self.state.of_element(set, number).undo(undo),
+            }
+        }
+    }
+
+    fn walk(&mut self, base: ChainId, packet: &mut impl Packet) -> Outcome {
+        let ruleset = self.ruleset;
+        let (mut chain, mut rule) = (base, 0usize);
+        let mut stack = [(base, 0usize); JUMPS_MAX];
+        let mut depth = 0;
+        loop {
+            let end = match ruleset[chain].rules.get(rule) {
+                Some(_) => self.rule(chain, rule, packet),
+                None => End::Return,
+            };
+            rule += 1;
+            match end {
+                End::Next => {}
+                End::Outcome(outcome) => return outcome,
+                End::Enter { chain: to, back } => {
+                    if back {
+                        let Some(slot) = stack.get_mut(depth) else {
+                            // The kernel never lets it come to this, and drops if it does.
+                            return Outcome::Drop(place(chain, rule - 1, 0));
+                        };
+                        *slot = (chain, rule);
+                        depth += 1;
+                    }
+                    (chain, rule) = (to, 0);
+                }
+                End::Return if depth > 0 => {
+                    depth -= 1;
+                    (chain, rule) = stack[depth];
+                }
+                End::Return => {
+                    let drops = ruleset[base].base.as_ref().is_some_and(|base| base.policy_drop);
+                    return match drops {
+                        true => Outcome::Drop(Place {
+                            chain: base,
+                            rule: None,
+                            expr: 0,
+                        }),
+                        false => Outcome::Accept,
+                    };
+                }
+            }
+        }
+    }
+
+    fn rule(&mut self, chain: ChainId, number: usize, packet: &mut impl Packet) -> End {
+        let ruleset = self.ruleset;
+        for (at, expr) in ruleset[chain].rules[number].exprs.iter().enumerate() {
+            let place = place(chain, number, at);
+            self.exprs += 1;
+            if self.exprs > EXPRS_MAX {
+                return End::Outcome(Outcome::Punt(place));
+            }
+            match self.expr(expr, packet) {
+                Flow::On | Flow::Verdict(Verdict::Continue) => {}
+                Flow::Break | Flow::Verdict(Verdict::Break) => return End::Next,
+                Flow::Verdict(Verdict::Accept) => return End::Outcome(Outcome::Accept),
+                Flow::Verdict(Verdict::Drop) => return End::Outcome(Outcome::Drop(place)),
+                Flow::Verdict(Verdict::Return) => return End::Return,
+                Flow::Verdict(Verdict::Jump(to)) => return End::Enter { chain: to, back: true },
+                Flow::Verdict(Verdict::Goto(to)) => return End::Enter { chain: to, back: false },
+                Flow::Verdict(Verdict::Uncarried(_)) | Flow::Punt => return End::Outcome(Outcome::Punt(place)),
+                Flow::Reject(reject) => return End::Outcome(Outcome::Reject(reject, place)),
+                Flow::Nat(request) => return End::Outcome(Outcome::Nat(request, place)),
+            }
+        }
+        End::Next
+    }
+
+    /// Runs something with a memory, and remembers how to take that back.
+    fn cell(&mut self, change: impl Fn(Undo) -> Change, cell: &Cell, packet: &impl Packet) -> Flow {
+        use super::state::Ran;
+        let (ran, undo) = cell.run(packet.length(), self.now_ns);
+        self.changes.push(change(undo));
+        match ran {
+            Ran::On => Flow::On,
+            Ran::Break => Flow::Break,
+            Ran::Uncarried => Flow::Punt,
+        }
+    }
+}
+
+fn place(chain: ChainId, rule: usize, expr: usize) -> Place {
+    Place {
+        chain,
+        rule: Some(rule as u32),
+        expr: expr as u32,
+    }
+}

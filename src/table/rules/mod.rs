@@ -1,0 +1,23 @@
+//! The kernel's nf_tables ruleset, carried: as data, and as what runs it.
+//!
+//! ```text
+//!  keys      what expressions ask of packets            program    tables, chains, rules, objects
+//!  expr      one expression                             set        sets and maps, by which things are looked up
+//!  state     counters, quotas, limits: what packets change
+//!  packet    what a packet must answer and do
+//!  interpret runs a chain for a packet, expression by expression: the reference
+//! ```
+//!
+//! Layer 2: plain data, no system call. It is read from the kernel by `mirror::nft`. The kernel's files are
+//! net/netfilter/nf_tables_core.c and nft_*.c.
+
+pub mod expr;
+mod exthdr;
+pub mod hash;
+pub mod interpret;
+pub mod keys;
+pub mod packet;
+pub mod program;
+pub mod set;
+pub mod state;
+pub mod stateful;
