@@ -24,7 +24,7 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
     mirror.set_findings(mirror::Findings {
         links: findings.by_iface.iter().map(of_link).collect(),
         tracked: findings.tracked,
-        filter: findings.filter.clone(),
+        rules: findings.rules.clone(),
     });
 }
 

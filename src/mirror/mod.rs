@@ -46,8 +46,8 @@ pub use publish::is_never_forwarded;
 
 use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
-use crate::table::filter::Chain;
 use crate::table::iface::Left;
+use crate::table::rules::live::Rules;
 use netlink::{Channel, EVENTS_BYTES};
 use state::State;
 use std::collections::HashMap;
@@ -131,8 +131,8 @@ pub struct Findings {
     pub links: HashMap<u32, LinkFindings>,
     /// Whether the kernel tracks connections, by [`Family`].
     pub tracked: [bool; 2],
-    /// The filter chains that are carried, by [`Family`].
-    pub filter: [Arc<[Chain]>; 2],
+    /// The rules at forward that are run.
+    pub rules: Arc<Rules>,
 }
 
 /// The kernel's configuration of one network namespace.

@@ -48,7 +48,7 @@ impl State {
         self.snapshot.multipath_policy = [globals.hash_policy as u8, globals.hash_policy6 as u8];
         if stale.ifaces {
             self.publish_ifaces();
-            self.snapshot.filter.clone_from(&self.findings.filter);
+            self.snapshot.rules = Arc::clone(&self.findings.rules);
         }
         if stale.ifaces || stale.conntrack {
             self.publish_conntrack();

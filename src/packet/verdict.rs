@@ -100,6 +100,8 @@ reasons! {
         Fragment = "fragment",
         /// Of a connection that the kernel tracks, or may: it decided about its first packets.
         KernelConnection = "kernel_connection",
+        /// A rule at forward that it reached is not carried: the kernel logs, answers, marks or decides.
+        Rule = "rule",
     }
 }
 

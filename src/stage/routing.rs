@@ -19,6 +19,7 @@ use crate::table::destination::Destinations;
 use crate::table::fib::{FibKey, Found, Nexthop, Route, RouteKind};
 use crate::table::iface::{Iface, IfaceIndex, RpFilter};
 use crate::table::oracle::{Answer, Answers, Asked, Question};
+use crate::table::rules::interpret::Changes;
 use crate::wire::Protocol;
 use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Flows {
     pub ways: Ways,
     /// What the walk of tracked packets lays aside.
     pub aside: Aside,
+    /// What the packet changed in the memory of rules.
+    pub changes: Changes,
 }
 
 impl Flows {
@@ -60,6 +63,7 @@ impl Flows {
             questions: Vec::with_capacity(QUESTIONS_MAX),
             ways: Ways::new(worker),
             aside: Aside::default(),
+            changes: Changes::default(),
         }
     }
 }

@@ -8,7 +8,6 @@
 pub mod conntrack;
 pub mod destination;
 pub mod fib;
-pub mod filter;
 pub mod iface;
 pub mod neighbor;
 pub mod oracle;

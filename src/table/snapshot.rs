@@ -5,9 +5,9 @@
 
 use super::conntrack;
 use super::fib::Fib;
-use super::filter::Chain;
 use super::iface::{Iface, IfaceIndex};
 use super::neighbor::Neighbors;
+use super::rules::live::Rules;
 use crate::packet::{Addr, Family, PortIndex};
 use hashbrown::HashSet;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub struct Snapshot {
     pub multipath_epoch: u64,
     /// How connections are tracked, and whether.
     pub conntrack: Arc<conntrack::Config>,
-    /// The filter chains at the forward hook, by [`Family`], in the order of priority.
-    pub filter: [Arc<[Chain]>; 2],
+    /// The rules at the forward hook, with what packets change in them.
+    pub rules: Arc<Rules>,
 }
 
 impl Default for Snapshot {
@@ -61,7 +61,7 @@ impl Default for Snapshot {
             multipath_policy: [0; 2],
             multipath_epoch: 0,
             conntrack: Arc::default(),
-            filter: [Arc::default(), Arc::default()],
+            rules: Arc::default(),
         }
     }
 }

@@ -4,17 +4,22 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
-use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
+use crate::stage::rules::{self, AtForward};
 use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
-use crate::table::conntrack::CtState;
+use crate::table::conntrack::ticks;
 use crate::table::conntrack::table::Probe;
-use crate::table::destination::Out;
+use crate::table::conntrack::Record;
+use crate::table::destination::{Destinations, Out};
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
-use crate::table::{Snapshot, filter};
+use crate::table::Snapshot;
+use crate::table::rules::carried::Depends;
+use crate::table::rules::interpret::{Changes, Outcome, Place};
+use crate::table::rules::live::Rules;
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -124,10 +129,12 @@ pub struct Here<'a> {
     pub by_connection: [bool; 2],
     /// The connections, if any family is tracked.
     pub tracking: Option<Tracking<'a>>,
+    /// The burst's time, in monotonic nanoseconds.
+    pub now_ns: u64,
 }
 
 impl<'a> Here<'a> {
-    /// `port` as it is in `snapshot`; nothing is tracked.
+    /// `port` as it is in `snapshot`; nothing is tracked, and no time has passed.
     pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
         Self {
             port,
@@ -136,6 +143,7 @@ impl<'a> Here<'a> {
             by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
             by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
             tracking: None,
+            now_ns: 0,
         }
     }
 
@@ -203,17 +211,24 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    let state = CtState::INVALID; // what a rule would read without a connection
     routing::admit(packet, iface)?;
+    let Flows {
+        destinations,
+        aside,
+        changes,
+        ..
+    } = flows;
     // What is known is read where it lies: a copy would be waited for.
-    match known(packet, here, flows) {
+    match known(packet, here, destinations) {
         Some(out) if !O::ON => {
-            leave(packet, (iif, iface), out, state, here, seen)?;
+            let who = (packet, frame.bytes(), None, &aside.begun);
+            leave(who, (iif, iface), out, here, changes, seen)?;
             transmit(frame, packet, out, seen)
         }
         _ => {
             let (out, _) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
-            leave(packet, (iif, iface), &out, state, here, seen)?;
+            let who = (packet, frame.bytes(), None, &flows.aside.begun);
+            leave(who, (iif, iface), &out, here, &mut flows.changes, seen)?;
             transmit(frame, packet, &out, seen)
         }
     }
@@ -292,42 +307,91 @@ fn decided<O: Observer>(
     }
     routing::admit(packet, iface)?;
     let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
-    leave(packet, (iif, iface), &out, tracked.state, here, seen)?;
+    let who = (packet, frame.bytes(), Some(tracked), &flows.aside.begun);
+    leave(who, (iif, iface), &out, here, &mut flows.changes, seen)?;
     if postrouting::confirm(tracked, &flows.aside.begun, tracking)? == Confirmed::Clash {
+        // It comes by again.
+        flows.changes.take_back(&here.snapshot.rules.state);
         return Continue(None);
     }
     if matches!(tracked.of, prerouting::Of::Unconfirmed) {
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);
-    if constant {
+    if constant && may_keep(packet, &here.snapshot.rules) {
         flow::keep(tracked, iif, &out, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, packet, &out, seen)?))
 }
 
-/// Whether the packet may take its way out: source validation, forward's checks and filter.
+/// A packet with its connection, as rules ask about it: in the table, or begun with it.
+type Who<'a> = (&'a Parsed, &'a [u8], Option<&'a Tracked<'a>>, &'a Record);
+
+/// Whether the packet may take its way out: source validation, forward's checks and rules.
 #[inline]
 fn leave<O: Observer>(
-    packet: &Parsed,
+    who: Who<'_>,
     (iif, iface): (IfaceIndex, &Iface),
     out: &Out,
-    state: CtState,
     here: &Here<'_>,
+    changes: &mut Changes,
     seen: &mut O,
 ) -> Step<()> {
-    let snapshot = here.snapshot;
+    let (packet, snapshot) = (who.0, here.snapshot);
     routing::validate(packet, (iif, iface), out.iface, snapshot)?;
     forward::check(packet, (iif, iface), out)?;
-    let chains = &*snapshot.filter[packet.family as usize];
-    if !chains.is_empty()
-        && let Some(egress) = snapshot.iface(out.iface)
-        && let Err(chain) = filter::run(chains, state, iface, egress)
-    {
-        seen.see(Stage::Forward, || format!("{} says drop", chain.name));
-        return Verdict::drop(DropReason::Filter);
+    if snapshot.rules.forward[packet.family as usize].bases.is_empty() {
+        return Continue(());
     }
-    Continue(())
+    let Some(egress) = snapshot.iface(out.iface) else {
+        return Verdict::punt(PuntReason::EgressNotPort);
+    };
+    obey(who, [iface, egress], here, changes, seen)
+}
+
+/// What the rules at forward say. Out of line: it is large, and most packets of a connection do not come here.
+#[inline(never)]
+fn obey<O: Observer>(
+    (packet, bytes, tracked, begun): Who<'_>,
+    links: [&Iface; 2],
+    here: &Here<'_>,
+    changes: &mut Changes,
+    seen: &mut O,
+) -> Step<()> {
+    let at = AtForward {
+        packet,
+        bytes,
+        links,
+        tracked,
+        begun,
+        now: ticks(here.now_ns),
+    };
+    let live = &here.snapshot.rules;
+    let place = |place: &Place| match live.rule_of(place) {
+        Some(rule) => format!("{}, rule handle {}", live.ruleset.describe(place.chain), rule.handle),
+        None => live.ruleset.describe(place.chain),
+    };
+    match rules::run(at, live, here.now_ns, changes) {
+        Outcome::Accept => Continue(()),
+        Outcome::Drop(at) => {
+            seen.see(Stage::Forward, || format!("{} says drop", place(&at)));
+            Verdict::drop(DropReason::Filter)
+        }
+        Outcome::Reject(_, at) | Outcome::Nat(_, at) | Outcome::Punt(at) => {
+            seen.see(Stage::Forward, || format!("{} is the kernel's", place(&at)));
+            Verdict::punt(PuntReason::Rule)
+        }
+    }
+}
+
+/// Whether what the rules said holds for all packets of the connection, its direction and state.
+#[inline]
+fn may_keep(packet: &Parsed, rules: &Rules) -> bool {
+    match rules.forward[packet.family as usize].depends {
+        Depends::Flow => true,
+        Depends::FlowWithPorts => packet.flags.any(Flags::PORTS),
+        Depends::Packet => false,
+    }
 }
 
 /// tx.
@@ -343,12 +407,12 @@ pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Ou
 
 /// The way out of an earlier packet to the same destination, where nothing but the destination decides.
 #[inline]
-fn known<'a>(packet: &Parsed, here: &Here<'_>, flows: &'a Flows) -> Option<&'a Out> {
+fn known<'a>(packet: &Parsed, here: &Here<'_>, destinations: &'a Destinations) -> Option<&'a Out> {
     let family = packet.family;
     if !here.by_destination[family as usize] {
         return None;
     }
-    flows.destinations.get(here.snapshot.generation, family, packet.dst)
+    destinations.get(here.snapshot.generation, family, packet.dst)
 }
 
 /// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
@@ -364,7 +428,7 @@ fn way_out<O: Observer>(
     seen: &mut O,
 ) -> Step<(Out, bool)> {
     let (snapshot, family) = (here.snapshot, packet.family);
-    if let Some(out) = known(packet, here, flows)
+    if let Some(out) = known(packet, here, &flows.destinations)
         && !O::ON
     {
         return Continue((*out, true));

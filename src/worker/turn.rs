@@ -161,13 +161,17 @@ impl<Q: Queue> Worker<Q> {
             self.report.received += received as u64;
             self.report.port(port).received += received as u64;
             let snapshot = Arc::clone(&self.snapshot);
-            let here = Here::new(port, &snapshot);
+            let now_ns = clock();
+            let here = Here {
+                now_ns,
+                ..Here::new(port, &snapshot)
+            };
             if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
                 for frame in burst.drain(..) {
                     self.carry(frame, &here);
                 }
             } else {
-                self.carry_tracked(&mut burst, here, ticks(clock()));
+                self.carry_tracked(&mut burst, here, ticks(now_ns));
             }
             self.ask();
             self.flush(clock);

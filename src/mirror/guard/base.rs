@@ -7,7 +7,6 @@ use super::super::nlattr::{Attrs, get_be32, get_str};
 use super::nft::{
     NF_INET_INGRESS, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, text, word,
 };
-use crate::table::filter::FilterVerdict;
 
 const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
@@ -20,10 +19,6 @@ const HW_OFFLOAD: u32 = 2;
 pub(super) struct BaseChain {
     pub(super) family: u8,
     pub(super) hook: u32,
-    pub(super) priority: i32,
-    pub(super) table: String,
-    pub(super) name: String,
-    pub(super) policy: FilterVerdict,
     /// Names of devices, or prefixes with a `*`, of a chain on devices.
     pub(super) devices: Vec<String>,
     /// What and where it is, for an operator.
@@ -87,14 +82,6 @@ impl BaseChain {
         Judged::InPath(BaseChain {
             family,
             hook,
-            priority: hook_attrs.find(2).and_then(get_be32).unwrap_or(0) as i32,
-            table,
-            name,
-            policy: if policy == Some(NF_ACCEPT) {
-                FilterVerdict::Accept
-            } else {
-                FilterVerdict::Drop
-            },
             devices: devices(&hook_attrs),
             text,
             strange,
@@ -115,15 +102,10 @@ impl BaseChain {
         })
     }
 
-    /// Whether it is carried if its rules are.
-    pub(super) fn may_be_carried(&self) -> bool {
+    /// Whether its rules are run here.
+    pub(super) fn is_carried(&self) -> bool {
         let routed = matches!(self.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
         routed && self.hook == NF_INET_FORWARD && self.strange.is_none()
-    }
-
-    /// What names it in the kernel.
-    pub(super) fn key(&self) -> (u8, String, String) {
-        (self.family, self.table.clone(), self.name.clone())
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the guard found, in the form that the snapshot and `bypath check` want.
 //!
-//! What is carried of it: `tracked` and `filter`, by family. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
+//! What is carried of it: `tracked`, by family, and the `rules` of forward chains. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
 //! found wins: one reason suffices for a packet), `notes` names everything, for an operator. Bounded: [`NOTES_MAX`] notes,
 //! a last one then counts the rest; `by_iface` has an entry per port at most.
 
 use super::link::LinkFacts;
 use crate::packet::Family;
-use crate::table::filter::Chain;
+use crate::table::rules::live::Rules;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ pub struct Findings {
     pub notes: Vec<Note>,
     /// Whether the kernel tracks connections, by [`Family`]; also where the family is left.
     pub tracked: [bool; 2],
-    /// The filter chains to be run, by [`Family`], in the order of priority; none where the family is left.
-    pub filter: [Arc<[Chain]>; 2],
+    /// The rules at forward to be run.
+    pub rules: Arc<Rules>,
 }
 
 impl Findings {
@@ -104,10 +104,8 @@ pub(super) struct Collector {
     ports: Vec<(u32, Arc<str>)>,
     findings: Findings,
     unlisted: usize,
-    /// Chains that are carried, with priority, in the order of the kernel's list.
-    chains: [Vec<(i32, Chain)>; 2],
-    /// What is carried, in words.
-    carried: Vec<(Vec<Family>, String, &'static str)>,
+    /// What is carried, or what of it is not, in words; and whether it is that.
+    carried: Vec<(Vec<Family>, String, &'static str, bool)>,
     /// What leaves a family only where it is tracked.
     if_tracked: Vec<(Family, String, &'static str)>,
 }
@@ -123,7 +121,6 @@ impl Collector {
             ports,
             findings: Findings::default(),
             unlisted: 0,
-            chains: [Vec::new(), Vec::new()],
             carried: Vec::new(),
             if_tracked: Vec::new(),
         }
@@ -161,16 +158,24 @@ impl Collector {
             self.findings.tracked[*family as usize] = true;
         }
         if !text.is_empty() {
-            self.carried.push((families.to_vec(), text, TRACKED));
+            self.carried.push((families.to_vec(), text, TRACKED, false));
         }
     }
 
     /// A filter chain at forward that is carried.
-    pub(super) fn carry(&mut self, families: &[Family], priority: i32, chain: &Chain, text: &str) {
-        for family in families {
-            self.chains[*family as usize].push((priority, chain.clone()));
-        }
-        self.carried.push((families.to_vec(), text.to_owned(), CARRIED));
+    pub(super) fn carry(&mut self, families: &[Family], text: &str) {
+        self.carried
+            .push((families.to_vec(), text.to_owned(), CARRIED, false));
+    }
+
+    /// Of what is carried, something that leaves the packets which reach it.
+    pub(super) fn punt_in_part(&mut self, families: &[Family], text: String, remedy: &'static str) {
+        self.carried.push((families.to_vec(), text, remedy, true));
+    }
+
+    /// The rules that are run.
+    pub(super) fn run(&mut self, rules: &Arc<Rules>) {
+        self.findings.rules = Arc::clone(rules);
     }
 
     /// Leaves families on every port, if they turn out to be tracked.
@@ -204,17 +209,6 @@ impl Collector {
                 self.leave_families(&[family], text, remedy);
             }
         }
-        for family in Family::ALL {
-            let mut chains = std::mem::take(&mut self.chains[family as usize]);
-            if self.is_left(family) {
-                continue;
-            }
-            // As nf_hook_entries_grow has it: of equal priority, the one registered last runs first. All that follows from
-            // it is which of two chains drops a packet.
-            chains.reverse();
-            chains.sort_by_key(|(priority, _)| *priority);
-            self.findings.filter[family as usize] = chains.into_iter().map(|(_, chain)| chain).collect();
-        }
         self.say_carried();
         if self.unlisted > 0 {
             let text = format!("{} more findings are not listed", self.unlisted).into();
@@ -230,10 +224,10 @@ impl Collector {
 
     /// Names what is carried, for the families that are not left altogether.
     fn say_carried(&mut self) {
-        for (families, text, remedy) in std::mem::take(&mut self.carried) {
+        for (families, text, remedy, leaves) in std::mem::take(&mut self.carried) {
             let kept: Vec<Family> = families.into_iter().filter(|family| !self.is_left(*family)).collect();
             if let Some(scope) = scope(&kept) {
-                self.note(scope, text.into(), remedy, false);
+                self.note(scope, text.into(), remedy, leaves);
             }
         }
     }

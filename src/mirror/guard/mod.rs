@@ -1,5 +1,6 @@
 //! Fail closed: finds whatever could stand in the path of a forwarded packet, and tells what of it is carried from what is
-//! not: carried are filter chains of one shape (`forward`), and the tracking of connections where rules need no more.
+//! not: carried are filter chains at forward, but for the rules that are named, and the tracking of connections where rules
+//! need no more.
 //!
 //! ```text
 //!             prerouting        forward        postrouting
@@ -24,7 +25,6 @@ mod base;
 mod expr;
 mod files;
 mod findings;
-mod forward;
 mod hook;
 mod link;
 mod nft;

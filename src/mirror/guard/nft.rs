@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  family      hook                               left
-//!  ip ip6 inet forward, of the shape in `forward` nothing: it is carried
-//!  ip ip6 inet prerouting forward postrouting     that family on every port
+//!  ip ip6 inet forward, of type filter            nothing: its rules are run; those that are not carried are named
+//!  ip ip6 inet prerouting postrouting, others     that family on every port
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
@@ -17,8 +17,8 @@
 //! tracked, it is left (nf_nat_inet_fn, nf_nat_alloc_null_binding in nf_nat_core.c).
 //!
 //! Read by nfnetlink dumps of all families at once. A change in mid-dump mixes generations without any flag, so the 16 bits
-//! of the generation in each message are compared, and the whole number asked before and after; three tries, then both
-//! families are left until the next reading. While the generation stays the same nothing is dumped again: what is judged
+//! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
+//! good one counts for [`STALE_MAX`], and both families are left until it can be read. While the generation stays the same nothing is dumped again: what is judged
 //! here (chains, rules, sets, objects) changes by commits only, and devices are matched by name at every reading.
 
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
@@ -26,12 +26,15 @@ use super::super::nlsock::NlSock;
 use super::base::{BaseChain, Judged};
 use super::expr;
 use super::findings::{Collector, Way, names};
-use super::forward::{self, Set};
+use super::super::nft::{self as ruleset, NftError};
 use super::sets;
 use crate::packet::Family;
-use crate::table::filter::Chain;
-use std::collections::{HashMap, HashSet};
+use crate::port::wait::monotonic_ns;
+use crate::table::rules::live::Rules;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// NFNL_SUBSYS_NFTABLES in the high byte of a message type.
 pub(super) const SUBSYS: u16 = 10 << 8;
@@ -55,8 +58,14 @@ pub(super) const NF_INET_INGRESS: u32 = 5;
 const TABLE_DORMANT: u32 = 1;
 /// Readings of a ruleset that changes meanwhile.
 const TRIES: usize = 3;
-const REMEDY: &str = "it is the kernel's until the chain is at forward with nothing but ct state, iifname, oifname, iif, oif, \
-                      accept and drop, or empty (policy accept), or deleted";
+/// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
+const STALE_MAX: Duration = Duration::from_millis(150);
+const REMEDY: &str =
+    "it is the kernel's until the chain is one of type filter at forward, or empty (policy accept), or deleted";
+const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
+const REMEDY_QUEUE: &str = "it is the kernel's until the rule is deleted";
+/// Expressions of a rule at forward that leave its family: who gets the packet may do anything with it.
+const QUEUES: [&str; 2] = ["queue", "verdict"];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
 const REMEDY_NAT: &str =
@@ -74,22 +83,15 @@ struct Tracking {
     plainly: bool,
 }
 
-/// A chain at forward that is carried.
-#[derive(Debug)]
-struct Carried {
-    family: u8,
-    priority: i32,
-    text: String,
-    chain: Chain,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Ruleset {
     pub(super) generation: u32,
     /// What stands in the path and is not carried.
     chains: Vec<BaseChain>,
-    /// What is, in the order of the kernel's list.
-    carried: Vec<Carried>,
+    /// What is.
+    carried: Vec<BaseChain>,
+    /// How it is run.
+    rules: Arc<Rules>,
     /// Base chains of type nat.
     nat: Vec<(u8, String)>,
     tracking: Vec<Tracking>,
@@ -101,16 +103,22 @@ pub(super) struct Nft {
     sock: Option<NlSock>,
     /// The kernel said that it has no nf_tables; asking would have it try to load a module.
     absent: bool,
+    /// Reads what is run.
+    reader: Option<ruleset::Nft>,
     ruleset: Option<Ruleset>,
+    /// Since when the ruleset cannot be read.
+    failing: Option<Instant>,
 }
 
 impl Nft {
     /// `None` where the kernel has no netfilter.
     pub(super) fn new(sock: Option<NlSock>) -> Self {
         Self {
+            reader: sock.as_ref().and_then(|_| ruleset::Nft::open().ok()),
             sock,
             absent: false,
             ruleset: None,
+            failing: None,
         }
     }
 
@@ -120,11 +128,19 @@ impl Nft {
         if self.absent {
             return;
         }
-        let Some(sock) = &mut self.sock else { return };
-        match refresh(sock, &mut self.ruleset) {
-            Ok(Some(ruleset)) => report(found, ruleset),
-            Ok(None) => self.absent = true,
-            Err(e) => found.leave_families(&Family::ALL, format!("nf_tables cannot be read: {e}"), REMEDY),
+        let (Some(sock), Some(reader)) = (&mut self.sock, &mut self.reader) else {
+            return;
+        };
+        match (refresh(sock, reader, &mut self.ruleset), &self.ruleset) {
+            (Ok(true), Some(ruleset)) => {
+                self.failing = None;
+                report(found, ruleset);
+            }
+            (Ok(_), _) => self.absent = true,
+            (Err(_), Some(last)) if self.failing.get_or_insert_with(Instant::now).elapsed() < STALE_MAX => {
+                report(found, last);
+            }
+            (Err(e), _) => found.leave_families(&Family::ALL, format!("nf_tables cannot be read: {e}"), REMEDY),
         }
     }
 }
@@ -137,15 +153,11 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
             _ => found.leave_families(families(chain.family), chain.text.clone(), REMEDY),
         }
     }
-    for Carried {
-        family,
-        priority,
-        text,
-        chain,
-    } in &ruleset.carried
-    {
-        found.carry(families(*family), *priority, chain, text);
+    for chain in &ruleset.carried {
+        found.carry(families(chain.family), &chain.text);
     }
+    found.run(&ruleset.rules);
+    report_punted(found, &ruleset.rules);
     for tracking in &ruleset.tracking {
         let text = format!("conntrack active for {}: {}", names(tracking.families), tracking.text);
         if tracking.plainly {
@@ -157,6 +169,29 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
     }
     for (family, text) in &ruleset.nat {
         found.leave_if_tracked(families(*family), text, REMEDY_NAT);
+    }
+}
+
+/// Names the rules at forward that are the kernel's.
+fn report_punted(found: &mut Collector, rules: &Rules) {
+    let mut named: BTreeMap<_, (Vec<Family>, String)> = BTreeMap::new();
+    for family in Family::ALL {
+        for punted in rules.punted(family) {
+            let entry = named.entry((punted.chain, punted.rule));
+            entry.or_insert_with(|| (Vec::new(), punted.why)).0.push(family);
+        }
+    }
+    for ((chain, rule), (families, why)) in named {
+        let handle = rules.ruleset[chain].rules[rule].handle;
+        let text = format!(
+            "nft {}, rule handle {handle} is not carried: {why}",
+            rules.ruleset.describe(chain)
+        );
+        if QUEUES.contains(&why.as_str()) {
+            found.leave_families(&families, text, REMEDY_QUEUE);
+        } else {
+            found.punt_in_part(&families, text, REMEDY_RULE);
+        }
     }
 }
 
@@ -173,20 +208,24 @@ fn on_devices(found: &mut Collector, chain: &BaseChain, way: Way) {
     }
 }
 
-/// The ruleset of now: the one at hand if its generation still holds. `None` if the kernel has no nf_tables.
-fn refresh<'a>(sock: &mut NlSock, at_hand: &'a mut Option<Ruleset>) -> io::Result<Option<&'a Ruleset>> {
+/// Brings the ruleset at hand up to date, if its generation does not hold any more; where that fails it stays. False if the
+/// kernel has no nf_tables.
+fn refresh(sock: &mut NlSock, reader: &mut ruleset::Nft, at_hand: &mut Option<Ruleset>) -> io::Result<bool> {
     for _ in 0..TRIES {
         let before = match generation(sock) {
             // nfnetlink's answer for a subsystem that is not there.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(None),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(false),
             other => other?,
         };
         if at_hand.as_ref().is_some_and(|r| r.generation == before) {
-            return Ok(at_hand.as_ref());
+            return Ok(true);
         }
-        *at_hand = None;
-        match load(sock, before) {
-            Ok(ruleset) if generation(sock)? == before => return Ok(Some(at_hand.insert(ruleset))),
+        let last = at_hand.as_ref().map(|ruleset| &*ruleset.rules);
+        match load(sock, reader, last, before) {
+            Ok(ruleset) if generation(sock)? == before => {
+                *at_hand = Some(ruleset);
+                return Ok(true);
+            }
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
             _ => {}
         }
@@ -229,42 +268,35 @@ pub(super) fn all(get: u16) -> Request {
     Request::new(get, libc::NLM_F_DUMP as u16, &[0; GENMSG_LEN])
 }
 
-/// A rule of a chain that may be carried.
-struct RawRule {
-    handle: u64,
-    /// NFTA_RULE_COMPAT narrows it to a protocol, beside its expressions.
-    compat: bool,
-    exprs: Vec<u8>,
-}
-
-fn load(sock: &mut NlSock, generation: u32) -> io::Result<Ruleset> {
+fn load(
+    sock: &mut NlSock,
+    reader: &mut ruleset::Nft,
+    last: Option<&Rules>,
+    generation: u32,
+) -> io::Result<Ruleset> {
     let mut ruleset = Ruleset {
         generation,
         ..Ruleset::default()
     };
-    let judged = load_chains(sock, &mut ruleset)?;
-    let mut rules: HashMap<_, Vec<RawRule>> = judged.iter().map(|chain| (chain.key(), Vec::new())).collect();
-    load_rules(sock, &mut ruleset, &mut rules)?;
+    load_chains(sock, &mut ruleset)?;
+    load_rules(sock, &mut ruleset)?;
     sets::load_objects(sock, &mut ruleset)?;
-    let known = sets::load_sets(sock, &mut ruleset)?;
-    for chain in judged {
-        let rules = rules.remove(&chain.key()).unwrap_or_default();
-        let looked_up = rules.iter().flat_map(|rule| forward::sets_of(&rule.exprs));
-        let mut sets = HashMap::new();
-        for name in looked_up.take(forward::RULES_MAX) {
-            let table = (chain.family, chain.table.clone());
-            if !sets.contains_key(&name) && known.contains(&(table.0, table.1.clone(), name.clone())) {
-                let set = sets::elements(sock, table, &name, generation)?;
-                sets.insert(name, set);
-            }
-        }
-        ruleset.judge(chain, &rules, |name| sets.get(name)?.as_ref());
+    sets::load_sets(sock, &mut ruleset)?;
+    if !ruleset.carried.is_empty() {
+        let now_ns = monotonic_ns();
+        let read = match reader.read(now_ns) {
+            Ok(read) if read.generation == generation => read,
+            Ok(_) | Err(NftError::Busy) => return Err(io::ErrorKind::Interrupted.into()),
+            Err(NftError::Io(e)) => return Err(e),
+            Err(e) => return Err(io::Error::other(e)),
+        };
+        ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
     }
     Ok(ruleset)
 }
 
-/// Sorts base chains: in the path, of type nat, harmless. Those that are in the path and may be carried are the result.
-fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<Vec<BaseChain>> {
+/// Sorts base chains: in the path, carried, of type nat, harmless.
+fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     let mut dormant = HashSet::new();
     dump(sock, all(GETTABLE), NEWTABLE, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
@@ -273,7 +305,6 @@ fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<Vec<BaseC
             dormant.insert((family, text(&attrs, 1)));
         }
     })?;
-    let mut judge = Vec::new();
     dump(sock, all(GETCHAIN), NEWCHAIN, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
         if dormant.contains(&(family, text(&attrs, 1))) {
@@ -281,22 +312,17 @@ fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<Vec<BaseC
         }
         match BaseChain::read(family, &attrs) {
             Judged::Harmless => {}
-            Judged::InPath(chain) if chain.may_be_carried() => judge.push(chain),
+            Judged::InPath(chain) if chain.is_carried() => ruleset.carried.push(chain),
             Judged::InPath(chain) => ruleset.chains.push(chain),
         }
         ruleset
             .nat
             .extend(BaseChain::nat(family, &attrs).map(|text| (family, text)));
-    })?;
-    Ok(judge)
+    })
 }
 
-/// Looks what tracks, and keeps the rules of the chains in `keep`, one more than may be carried.
-fn load_rules(
-    sock: &mut NlSock,
-    ruleset: &mut Ruleset,
-    keep: &mut HashMap<(u8, String, String), Vec<RawRule>>,
-) -> io::Result<()> {
+/// Looks what tracks.
+fn load_rules(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     let mut seen = HashSet::new();
     dump(sock, all(GETRULE), NEWRULE, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
@@ -314,15 +340,6 @@ fn load_rules(
                 ruleset.track(family, text, plainly);
             }
         }
-        if let Some(rules) = keep.get_mut(&(family, table, chain))
-            && rules.len() <= forward::RULES_MAX
-        {
-            rules.push(RawRule {
-                handle,
-                compat: attrs.find(5).is_some(),
-                exprs: exprs.to_vec(),
-            });
-        }
     })
 }
 
@@ -335,40 +352,6 @@ impl Ruleset {
             families: families(family),
             text,
             plainly: plainly && matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET),
-        });
-    }
-
-    /// Carries `chain` if all its `rules` can be, else it stands in the path.
-    fn judge<'a>(&mut self, mut chain: BaseChain, rules: &[RawRule], set: impl Fn(&str) -> Option<&'a Set>) {
-        let mut compiled = Vec::new();
-        for rule in rules.iter().take(forward::RULES_MAX) {
-            let result = match rule.compat {
-                true => Err("a protocol of iptables".to_owned()),
-                false => forward::rule(&rule.exprs, &set),
-            };
-            match result {
-                Ok(rules) => compiled.extend(rules),
-                Err(what) => {
-                    chain.text = format!("{}; not carried: rule handle {}, {what}", chain.text, rule.handle);
-                    self.chains.push(chain);
-                    return;
-                }
-            }
-        }
-        if rules.len().max(compiled.len()) > forward::RULES_MAX {
-            chain.text = format!("{}, more than {} are not carried", chain.text, forward::RULES_MAX);
-            self.chains.push(chain);
-            return;
-        }
-        self.carried.push(Carried {
-            family: chain.family,
-            priority: chain.priority,
-            chain: Chain {
-                name: format!("table {} {}, chain {}", word(chain.family), chain.table, chain.name).into(),
-                rules: compiled.into(),
-                policy: chain.policy,
-            },
-            text: chain.text,
         });
     }
 }

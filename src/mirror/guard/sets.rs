@@ -1,15 +1,11 @@
-//! Sets and objects of nf_tables: those that make the kernel track connections by being there, and the elements of those
-//! that a carried rule looks things up in (anonymous, constant, without intervals or times: nothing changes them but the
-//! commit that changes their rule).
+//! Sets and objects of nf_tables that make the kernel track connections by being there.
 //!
 //! As net/netfilter/nf_tables_api.c (nf_tables_fill_set, nf_tables_fill_setelem, nf_tables_fill_obj_info).
 
 use super::super::nlattr::{Attrs, Request, get_be32};
 use super::super::nlsock::NlSock;
 use super::expr::{self, Tracks};
-use super::forward::Set;
 use super::nft::{GENMSG_LEN, Ruleset, SUBSYS, all, dump, text, word};
-use std::collections::HashSet;
 use std::io;
 
 const NEWSET: u16 = SUBSYS | 9;
@@ -18,16 +14,8 @@ const NEWSETELEM: u16 = SUBSYS | 12;
 const GETSETELEM: u16 = SUBSYS | 13;
 const NEWOBJ: u16 = SUBSYS | 18;
 const GETOBJ: u16 = SUBSYS | 19;
-const SET_ANONYMOUS: u32 = 0x1;
-const SET_CONSTANT: u32 = 0x2;
-const SET_MAP: u32 = 0x8;
 const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
-/// The most elements of a set that is looked up by a carried rule.
-const ELEMENTS_MAX: usize = 64;
-
-/// Family, table, set.
-pub(super) type SetKey = (u8, String, String);
 
 /// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies.
 pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
@@ -46,10 +34,8 @@ pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Resu
 }
 
 /// Sets whose elements carry an expression. Where the set itself does not say which, the elements tell; that can be only in
-/// sets that packets may fill and that never forget (a connlimit needs exactly those). The result is the plain ones, that
-/// a carried rule may use.
-pub(super) fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<HashSet<SetKey>> {
-    let mut plain = HashSet::new();
+/// sets that packets may fill and that never forget (a connlimit needs exactly those).
+pub(super) fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     let mut ask = Vec::new();
     dump(sock, all(GETSET), NEWSET, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
@@ -58,9 +44,6 @@ pub(super) fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<
         match element_tracking(&attrs, 17, 18) {
             Some(tracks) => track(ruleset, family, &table, &set, tracks),
             None if flags & (SET_EVAL | SET_TIMEOUT) == SET_EVAL => ask.push((family, table, set)),
-            None if flags & !SET_MAP == SET_ANONYMOUS | SET_CONSTANT => {
-                plain.insert((family, table, set));
-            }
             None => {}
         }
     })?;
@@ -78,22 +61,7 @@ pub(super) fn load_sets(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<
             track(ruleset, family, &table, &set, tracks);
         }
     }
-    Ok(plain)
-}
-
-/// The elements of a set; `None` if some are of a kind that is not carried, or they are too many.
-pub(super) fn elements(
-    sock: &mut NlSock,
-    (family, table): (u8, String),
-    set: &str,
-    generation: u32,
-) -> io::Result<Option<Set>> {
-    let (mut elements, mut count, mut carried) = (Set::new(), 0, true);
-    dump_elements(sock, family, &table, set, generation, |element| {
-        count += 1;
-        carried = carried && count <= ELEMENTS_MAX && elements.add(element);
-    })?;
-    Ok(carried.then_some(elements))
+    Ok(())
 }
 
 fn dump_elements(

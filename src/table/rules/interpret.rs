@@ -76,6 +76,23 @@ enum Change {
     Element(SetId, u32, Undo),
 }
 
+/// What a packet changed in counters and the like, so that it can be taken back. It keeps its room from packet to packet.
+#[derive(Debug, Default)]
+pub struct Changes(Vec<Change>);
+
+impl Changes {
+    /// Takes all of it back in `state`: the packet turned out to be the kernel's.
+    pub fn take_back(&mut self, state: &State) {
+        // The last one first, since one may have changed twice.
+        while let Some(change) = self.0.pop() {
+            match change {
+                Change::Cell(id, undo) => state.cell(id).undo(undo),
+                Change::Element(set, number, undo) => state.of_element(set, number).undo(undo),
+            }
+        }
+    }
+}
+
 /// Runs chains for one packet.
 #[derive(Debug)]
 pub struct Interpreter<'a> {
@@ -83,7 +100,7 @@ pub struct Interpreter<'a> {
     state: &'a State,
     now_ns: u64,
     registers: Registers,
-    changes: Vec<Change>,
+    changes: Changes,
     exprs: u32,
 }
 
@@ -114,9 +131,21 @@ impl<'a> Interpreter<'a> {
             state,
             now_ns,
             registers: Registers::default(),
-            changes: Vec::new(),
+            changes: Changes::default(),
             exprs: 0,
         }
+    }
+
+    /// The same in the room of an earlier packet's changes, which are forgotten: they stay.
+    pub fn in_room_of(mut self, mut changes: Changes) -> Self {
+        changes.0.clear();
+        self.changes = changes;
+        self
+    }
+
+    /// What the packet changed.
+    pub fn into_changes(self) -> Changes {
+        self.changes
     }
 
     /// Runs base chains, in this order, until one does not accept.
@@ -141,13 +170,7 @@ impl<'a> Interpreter<'a> {
 
     /// Takes back what this packet changed so far, in counters and the like: it turned out to be the kernel's.
     pub fn take_back(&mut self) {
-        // The last one first, since one may have changed twice.
-        while let Some(change) = self.changes.pop() {
-            match change {
-                Change::Cell(id, undo) => self.state.cell(id).undo(undo),
-                Change::Element(set, number, undo) => self.state.of_element(set, number).undo(undo),
-            }
-        }
+        self.changes.take_back(self.state);
     }
 
     fn walk(&mut self, base: ChainId, packet: &mut impl Packet) -> Outcome {
@@ -222,7 +245,7 @@ impl<'a> Interpreter<'a> {
     fn cell(&mut self, change: impl Fn(Undo) -> Change, cell: &Cell, packet: &impl Packet) -> Flow {
         use super::state::Ran;
         let (ran, undo) = cell.run(packet.length(), self.now_ns);
-        self.changes.push(change(undo));
+        self.changes.0.push(change(undo));
         match ran {
             Ran::On => Flow::On,
             Ran::Break => Flow::Break,

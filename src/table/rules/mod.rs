@@ -6,16 +6,20 @@
 //!  state     counters, quotas, limits: what packets change
 //!  packet    what a packet must answer and do
 //!  interpret runs a chain for a packet, expression by expression: the reference
+//!  carried   which expressions are the kernel's whatever the packet, and which look at more than is constant in a flow
+//!  live      all that the walk needs: ruleset, memory, and the chains of each hook
 //! ```
 //!
 //! Layer 2: plain data, no system call. It is read from the kernel by `mirror::nft`. The kernel's files are
 //! net/netfilter/nf_tables_core.c and nft_*.c.
 
+pub mod carried;
 pub mod expr;
 mod exthdr;
 pub mod hash;
 pub mod interpret;
 pub mod keys;
+pub mod live;
 pub mod packet;
 pub mod program;
 pub mod set;

@@ -16,6 +16,7 @@
 
 use super::expr::{Limit, Stateful};
 use super::program::{Ruleset, SetId, StateId};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Tokens that a limit of packets holds where the rule does not say (NFT_LIMIT_PKT_BURST_DEFAULT).
@@ -24,7 +25,8 @@ const PACKETS_BURST: u32 = 5;
 /// All that packets change in one ruleset.
 #[derive(Debug, Default)]
 pub struct State {
-    cells: Box<[Cell]>,
+    /// Shared with the rulesets before and after, where they have the same expression: see [`State::share`].
+    cells: Box<[Arc<Cell>]>,
     /// By set: what its elements carry.
     elements: Box<[Box<[Cell]>]>,
 }
@@ -32,11 +34,33 @@ pub struct State {
 impl State {
     /// As it was when the ruleset was read, at `now_ns`.
     pub fn new(ruleset: &Ruleset, now_ns: u64) -> Self {
-        let cells = |states: &[Stateful]| states.iter().map(|spec| Cell::new(spec, now_ns)).collect();
+        let new = |spec: &Stateful| Cell::new(spec, now_ns);
+        let elements = |set: &Arc<super::set::Set>| set.states().iter().map(new).collect();
         Self {
-            cells: cells(&ruleset.states),
-            elements: ruleset.sets.iter().map(|set| cells(set.states())).collect(),
+            cells: ruleset.states.iter().map(|spec| Arc::new(new(spec))).collect(),
+            elements: ruleset.sets.iter().map(elements).collect(),
         }
+    }
+
+    /// The same, but counters begin at 0: they count what is not the kernel's.
+    pub fn of_our_own(ruleset: &Ruleset, now_ns: u64) -> Self {
+        let own = |spec: &Stateful| match spec {
+            Stateful::Counter { .. } => Stateful::Counter { packets: 0, bytes: 0 },
+            other => *other,
+        };
+        Self {
+            cells: ruleset
+                .states
+                .iter()
+                .map(|spec| Arc::new(Cell::new(&own(spec), now_ns)))
+                .collect(),
+            ..Self::new(ruleset, now_ns)
+        }
+    }
+
+    /// Goes on with the cell `theirs` of another ruleset's state, whose packets may still be on their way.
+    pub fn share(&mut self, ours: StateId, other: &State, theirs: StateId) {
+        self.cells[ours.0 as usize] = Arc::clone(&other.cells[theirs.0 as usize]);
     }
 
     /// That of a rule or an object.

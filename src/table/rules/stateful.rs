@@ -55,3 +55,20 @@ pub struct Limit {
     /// Below breaks.
     pub inverted: bool,
 }
+
+impl Stateful {
+    /// Whether it is the other but for what packets have changed in it.
+    pub fn is_same_but_for_use(&self, other: &Stateful) -> bool {
+        let unused = |spec: &Stateful| match *spec {
+            Stateful::Counter { .. } => Stateful::Counter { packets: 0, bytes: 0 },
+            Stateful::Quota { bytes, inverted, .. } => Stateful::Quota {
+                bytes,
+                consumed: 0,
+                inverted,
+            },
+            Stateful::Last { .. } => Stateful::Last { ago_ms: None },
+            other => other,
+        };
+        unused(self) == unused(other)
+    }
+}

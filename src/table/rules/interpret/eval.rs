@@ -176,7 +176,7 @@ impl Interpreter<'_> {
             }
             Expr::NumgenInc { state, offset, dest } => match self.state.cell(*state).number() {
                 Some(number) => {
-                    self.changes.push(Change::Cell(*state, Undo::Number));
+                    self.changes.0.push(Change::Cell(*state, Undo::Number));
                     self.load(*dest, Fact::U32(number.wrapping_add(*offset)))
                 }
                 None => Flow::Punt,

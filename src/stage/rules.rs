@@ -1,0 +1,251 @@
+//! A packet as the rules at forward see it: its bytes, its links, its connection.
+//!
+//! ```text
+//!  payload  the frame as it came, but with one hop less: ip_forward and ip6_forward take it off before the hook
+//!  meta     links, lengths, protocols; a forwarded packet has no mark here, no socket, and was meant for this box's MAC
+//!  ct       the connection that prerouting found or begun; nothing for one that is invalid or untracked
+//! ```
+//!
+//! What is not known here, and whatever a rule would do to the packet, its connection or somebody else (marks, logs, rejects),
+//! is [unknown](Fact::Unknown): then the packet is the kernel's, before anything is committed. `table::rules::carried` lists
+//! the keys that have an answer, and a test compares. As net/netfilter/nft_{payload,meta,ct}.c.
+
+use super::prerouting::{Of, Tracked};
+use crate::packet::{Family, Flags, Parsed};
+use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::iface::Iface;
+use crate::table::rules::expr::{Base, ChecksumFix};
+use crate::table::rules::interpret::{Changes, Interpreter, Outcome};
+use crate::table::rules::keys::{CtKey, MetaKey};
+use crate::table::rules::live::{Rules, number};
+use crate::table::rules::packet::{Answer, Fact, Packet};
+use crate::wire::{checksum, ether};
+
+/// A packet on its way through forward.
+#[derive(Clone, Copy)]
+pub struct AtForward<'a> {
+    /// What rx found out.
+    pub packet: &'a Parsed,
+    /// The frame as it came.
+    pub bytes: &'a [u8],
+    /// The link of arrival, and of departure.
+    pub links: [&'a Iface; 2],
+    /// Its connection, where its family is tracked.
+    pub tracked: Option<&'a Tracked<'a>>,
+    /// The connection that begins with it, if one does.
+    pub begun: &'a Record,
+    /// The burst's time, as connections count it.
+    pub now: Ticks,
+}
+
+/// What the rules at forward say of the packet. What they changed for it is in `changes`, and can be taken back.
+pub fn run(mut at: AtForward<'_>, rules: &Rules, now_ns: u64, changes: &mut Changes) -> Outcome {
+    let bases = &rules.forward[at.packet.family as usize].bases;
+    let room = std::mem::take(changes);
+    let mut interpreter = Interpreter::new(&rules.ruleset, &rules.state, now_ns).in_room_of(room);
+    let outcome = interpreter.hook(bases, &mut at);
+    if let Outcome::Reject(..) | Outcome::Nat(..) = outcome {
+        interpreter.take_back();
+    }
+    *changes = interpreter.into_changes();
+    outcome
+}
+
+/// The connection of a packet, as rules ask about it.
+enum Asked<'a> {
+    /// In the table.
+    Known(&'a crate::table::conntrack::table::Connection<'a>, Direction),
+    /// It begins with the packet.
+    Begun(&'a Record),
+}
+
+impl Asked<'_> {
+    fn tuple(&self, direction: Direction) -> Tuple {
+        match (self, direction) {
+            (Asked::Known(connection, _), _) => connection.tuple(direction),
+            (Asked::Begun(record), Direction::Original) => record.original,
+            (Asked::Begun(record), Direction::Reply) => record.reply,
+        }
+    }
+}
+
+impl<'a> AtForward<'a> {
+    fn state(&self) -> CtState {
+        // What a rule reads without a connection.
+        self.tracked.map_or(CtState::INVALID, |tracked| tracked.state)
+    }
+
+    fn connection(&self) -> Option<Asked<'a>> {
+        match &self.tracked?.of {
+            Of::Nothing => None,
+            Of::Connection(connection, direction) => Some(Asked::Known(connection, *direction)),
+            Of::Unconfirmed => Some(Asked::Begun(self.begun)),
+        }
+    }
+
+    fn tuple_fact(&self, key: CtKey, tuple: &Tuple) -> Fact {
+        let (addr, port) = match key {
+            CtKey::Src | CtKey::SrcIp | CtKey::SrcIp6 | CtKey::ProtoSrc => (tuple.src, tuple.sport),
+            _ => (tuple.dst, tuple.dport),
+        };
+        match (key, tuple.family) {
+            (CtKey::ProtoSrc | CtKey::ProtoDst, _) if self.packet.flags.any(Flags::PORTS) => {
+                Fact::Bytes2(port.to_be_bytes())
+            }
+            (CtKey::ProtoSrc | CtKey::ProtoDst, _) => Fact::Unknown,
+            (CtKey::Src | CtKey::Dst | CtKey::SrcIp | CtKey::DstIp, Family::V4) => {
+                Fact::Bytes4((addr as u32).to_be_bytes())
+            }
+            (CtKey::Src | CtKey::Dst | CtKey::SrcIp6 | CtKey::DstIp6, Family::V6) => Fact::Bytes16(addr.to_be_bytes()),
+            _ => Fact::Absent,
+        }
+    }
+
+    /// Takes a hop off what was read from `start` of the frame on.
+    fn one_hop_less(&self, start: usize, out: &mut [u8]) {
+        let l3 = usize::from(self.packet.l3);
+        let mut set = |at: usize, value: u8| {
+            if let Some(byte) = at.checked_sub(start).and_then(|at| out.get_mut(at)) {
+                *byte = value;
+            }
+        };
+        let ttl = self.packet.ttl.wrapping_sub(1);
+        match self.packet.family {
+            Family::V4 => {
+                set(l3 + 8, ttl);
+                if let Some(&[high, low]) = self.bytes.get(l3 + 10..l3 + 12) {
+                    let check = checksum::after_ttl_step(u16::from_be_bytes([high, low])).to_be_bytes();
+                    set(l3 + 10, check[0]);
+                    set(l3 + 11, check[1]);
+                }
+            }
+            Family::V6 => set(l3 + 7, ttl),
+        }
+    }
+}
+
+impl Packet for AtForward<'_> {
+    fn nfproto(&self) -> u8 {
+        number(self.packet.family)
+    }
+
+    fn length(&self) -> u32 {
+        self.packet.l3_len().into()
+    }
+
+    fn l4proto(&self) -> Option<u8> {
+        Some(self.packet.proto)
+    }
+
+    fn is_later_fragment(&self) -> bool {
+        let l3 = usize::from(self.packet.l3);
+        let offset = self.bytes.get(l3 + 6..l3 + 8).map(|b| u16::from_be_bytes([b[0], b[1]]));
+        self.packet.family == Family::V4
+            && self.packet.flags.any(Flags::FRAGMENT)
+            && offset.is_none_or(|offset| offset & 0x1fff != 0)
+    }
+
+    fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {
+        let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
+        let start = offset
+            + match base {
+                Base::Link => l3.saturating_sub(ether::HEADER_LEN),
+                Base::Network => l3,
+                Base::Transport => l4,
+            };
+        let end = start + out.len();
+        let Some(bytes) = self.bytes.get(start..end).filter(|_| end <= usize::from(self.packet.end)) else {
+            return Answer::Break;
+        };
+        out.copy_from_slice(bytes);
+        if start < l4 {
+            self.one_hop_less(start, out);
+        }
+        Answer::Done
+    }
+
+    fn meta(&self, key: MetaKey) -> Fact {
+        let [iif, oif] = self.links;
+        match key {
+            MetaKey::Protocol => Fact::Bytes2(match self.packet.family {
+                Family::V4 => [0x08, 0x00],
+                Family::V6 => [0x86, 0xdd],
+            }),
+            MetaKey::Mark => Fact::U32(0),
+            MetaKey::Iif => Fact::U32(iif.ifindex),
+            MetaKey::Oif => Fact::U32(oif.ifindex),
+            MetaKey::Iifname => Fact::name(&iif.name),
+            MetaKey::Oifname => Fact::name(&oif.name),
+            MetaKey::Skuid | MetaKey::Skgid | MetaKey::Cgroup => Fact::Absent,
+            // PACKET_HOST; and what came in by a port did not come through IPsec.
+            MetaKey::Pkttype | MetaKey::Secpath => Fact::U8(0),
+            _ => Fact::Unknown,
+        }
+    }
+
+    fn ct(&self, key: CtKey, reply: Option<bool>) -> Fact {
+        if key == CtKey::State {
+            return Fact::U32(self.state().0);
+        }
+        let Some(asked) = self.connection() else {
+            return match key {
+                CtKey::Eventmask => Fact::Unknown,
+                _ => Fact::Absent,
+            };
+        };
+        let of_direction = |reply: bool| match reply {
+            false => asked.tuple(Direction::Original),
+            true => asked.tuple(Direction::Reply),
+        };
+        match (key, &asked) {
+            // An ICMP error is of another direction than what it is about.
+            (CtKey::Direction, _) if self.state() == CtState::RELATED => Fact::Unknown,
+            (CtKey::Direction, Asked::Known(_, direction)) => Fact::U8(*direction as u8),
+            (CtKey::Direction, Asked::Begun(_)) => Fact::U8(0),
+            (CtKey::Status, Asked::Known(connection, _)) => {
+                Fact::U32((connection.status() | Status::CONFIRMED).0.into())
+            }
+            (CtKey::Status, Asked::Begun(record)) => Fact::U32((record.status.0 & !Status::CONFIRMED.0).into()),
+            (CtKey::Mark, Asked::Known(connection, _)) => Fact::U32(connection.mark()),
+            (CtKey::Mark, Asked::Begun(record)) => Fact::U32(record.mark),
+            (CtKey::Expiration, Asked::Known(connection, _)) => {
+                let left = connection.deadline().wrapping_sub(self.now).cast_signed().max(0);
+                Fact::U32(left.cast_unsigned().saturating_mul(1000 / TICKS_PER_SECOND))
+            }
+            (CtKey::L3protocol, _) => Fact::U8(number(self.packet.family)),
+            (CtKey::Protocol, _) => Fact::U8(of_direction(false).proto),
+            (CtKey::Zone, _) => Fact::U16(of_direction(false).zone),
+            (
+                CtKey::Src
+                | CtKey::Dst
+                | CtKey::ProtoSrc
+                | CtKey::ProtoDst
+                | CtKey::SrcIp
+                | CtKey::DstIp
+                | CtKey::SrcIp6
+                | CtKey::DstIp6,
+                _,
+            ) => reply.map_or(Fact::Unknown, |reply| self.tuple_fact(key, &of_direction(reply))),
+            _ => Fact::Unknown,
+        }
+    }
+
+    fn set_meta(&mut self, _: MetaKey, _: [u8; 4]) -> Answer {
+        Answer::Unknown
+    }
+
+    fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
+        Answer::Unknown
+    }
+
+    fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {
+        Answer::Unknown
+    }
+
+    fn store_tcp(&mut self, _: usize, _: &[u8]) -> Answer {
+        Answer::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests;
