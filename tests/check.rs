@@ -46,7 +46,7 @@ fn an_nft_base_chain() {
     namespace(|| {
         router();
         let nft = |words: &str| assert!(Command::new("nft").arg(words).status().unwrap().success(), "{words}");
-        nft("table inet fw { chain forward { type filter hook forward priority 0; tcp dport 23 drop; }; }");
+        nft("table inet fw { chain forward { type filter hook forward priority 0; tcp dport 23 reject; }; }");
         let (code, text) = check(&["d0", "d1"]);
         assert_eq!(code, Some(3), "{text}");
         assert!(text.contains("fw") && text.contains("forward"), "{text}");
@@ -116,22 +116,25 @@ fn a_chain_that_is_carried_is_named_and_nothing_stays() {
 }
 
 #[test]
-fn a_rule_beyond_the_shape_is_named_by_its_handle() {
+fn a_rule_that_stays_is_named_by_its_handle() {
     namespace(|| {
         router();
         let nft = |words: &str| assert!(Command::new("nft").arg(words).status().unwrap().success(), "{words}");
-        nft("table ip fw { chain forward { type filter hook forward priority 0; ct state new accept; counter; }; }");
+        nft(
+            "table ip fw { chain forward { type filter hook forward priority 0; ct state new accept; counter log; counter; }; }",
+        );
         let (code, text) = check(&["d0", "d1"]);
         assert_eq!(code, Some(3), "{text}");
         let line = text.lines().nth(1).unwrap();
         assert!(
-            line.starts_with("inet ") && line.contains("with 2 rules; not carried: rule handle 3, counter"),
+            line.starts_with("inet ")
+                && line.contains("nft table ip fw, chain forward, rule handle 3 is not carried: log"),
             "{text}"
         );
         assert_eq!(
             text.lines().count(),
-            3,
-            "IPv4 is left, so that its tracking is no news:\n{text}"
+            5,
+            "a head, the rule, the last line, and the chain and tracking that are carried:\n{text}"
         );
     });
 }

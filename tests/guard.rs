@@ -167,9 +167,8 @@ macro_rules! nft_tracking {
 fn nft_base_chains() {
     isolated("nft_base_chains", || check(&[
         nft_chain!("ip", "prerouting priority 0", PORTS, V4, BOTH_WAYS, "nft table ip t, chain c: base chain at prerouting with 1 rule"),
-        nft_chain!("ip", "forward priority 0", PORTS, V4, BOTH_WAYS, "base chain at forward"),
         nft_chain!("ip", "postrouting priority 0", PORTS, V4, BOTH_WAYS, "base chain at postrouting"),
-        nft_chain!("ip6", "forward priority 0", PORTS, V6, BOTH_WAYS, "nft table ip6 t, chain c: base chain at forward"),
+        nft_chain!("ip6", "prerouting priority 0", PORTS, V6, BOTH_WAYS, "nft table ip6 t, chain c: base chain at prerouting"),
         nft_chain!("inet", "prerouting priority -300", PORTS, V46, BOTH_WAYS, "nft table inet t"),
         nft_chain!("inet", "ingress device d0 priority 0", &["d0"], V46, &["in"], "chain c: base chain at ingress"),
         nft_chain!("netdev", "ingress device d1 priority 0", &["d1"], V46, &["in"], "nft table netdev t"),
@@ -191,7 +190,7 @@ fn nft_base_chains() {
         },
         // The commit that adds a rule to a chain that was harmless.
         Case {
-            add: "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }'; nft add rule ip t c accept; \
+            add: "nft 'add table ip t; add chain ip t c { type filter hook postrouting priority 0; }'; nft add rule ip t c accept; \
                   nft add rule ip t c counter",
             remove: "nft flush chain ip t c; nft delete table ip t",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "with 2 rules", event: true,
@@ -246,10 +245,11 @@ fn what_tracks_connections() {
 fn iptables_forward_rules() {
     isolated("iptables_forward_rules", || check(&[
         Case {
-            add: "iptables-nft -A FORWARD -s 192.0.2.1 -j DROP",
+            add: "iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP",
             remove: "nft flush ruleset",
-            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip filter, chain FORWARD", event: true,
+            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip mangle, chain POSTROUTING", event: true,
         },
+        nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         // Tables that iptables-nft leaves behind, empty, are harmless.
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP; iptables-nft -F FORWARD", "nft flush ruleset"),
     ]));
@@ -409,7 +409,7 @@ fn kinds_overlap() {
         let mut expected = each(PORTS, V4, BOTH_WAYS);
         expected.insert("d1 6 out".into());
         assert_eq!(left(&found, &now), expected);
-        assert_eq!(found.notes.iter().filter(|n| n.leaves).count(), 3, "{:#?}", found.notes);
+        assert_eq!(found.notes.iter().filter(|n| n.leaves).count(), 2, "{:#?}", found.notes);
         let why = found
             .on(ifindex("d1"), Family::V6)
             .and_then(|f| f.egress.clone())

@@ -1,14 +1,20 @@
-//! The guard and the one shape of forward chain that is carried, against a real kernel: what nft makes of rules is compiled
-//! and asked about packets; each kind of rule that is not carried is named; and what only tracks leaves nothing.
+//! The guard and chains at forward, against a real kernel: what nft makes of rules is read and asked about packets; each kind
+//! of rule that is not carried is named, and leaves nothing but what reaches it; and what only tracks leaves nothing.
 
 mod netns;
 
 use bypath::mirror::guard::{Findings, Guard};
-use bypath::packet::Family;
+use bypath::packet::{Family, PortIndex};
+use bypath::stage::prerouting::{Aside, Of, Tracked};
+use bypath::stage::rules::{AtForward, run};
+use bypath::stage::rx::parse_bytes;
 use bypath::table::conntrack::CtState;
-use bypath::table::filter;
 use bypath::table::iface::Iface;
+use bypath::table::rules::carried::Depends;
+use bypath::table::rules::interpret::{Changes, Outcome};
+use etherparse::PacketBuilder;
 use netns::{ifindex, isolated, links, readable, sh};
+use std::ops::ControlFlow::Continue;
 
 const PORTS: &[&str] = &["d0", "d1"];
 const STATES: [CtState; 5] = [
@@ -37,9 +43,40 @@ fn iface(name: &str) -> Iface {
 
 /// The states in which a packet passes, as letters: i e r n u.
 fn passes(found: &Findings, family: Family, iif: &str, oif: &str) -> String {
+    STATES
+        .iter()
+        .filter(|state| outcome(found, family, iif, oif, **state) == Outcome::Accept)
+        .map(|state| &state.word()[..1])
+        .collect()
+}
+
+/// What the rules say of an UDP packet without a connection.
+fn outcome(found: &Findings, family: Family, iif: &str, oif: &str, state: CtState) -> Outcome {
+    let ethernet = PacketBuilder::ethernet2([2; 6], [2, 0, 0, 0, 0, 1]);
+    let ip = match family {
+        Family::V4 => ethernet.ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64),
+        Family::V6 => ethernet.ipv6([0x20; 16], [0x21; 16], 64),
+    };
+    let mut bytes = Vec::new();
+    ip.udp(1000, 53).write(&mut bytes, b"?").expect("a frame");
+    let Continue(packet) = parse_bytes(&bytes, PortIndex(0), &[2, 0, 0, 0, 0, 1]) else {
+        panic!("it is right");
+    };
     let (iif, oif) = (iface(iif), iface(oif));
-    let pass = |state: &CtState| filter::run(&found.filter[family as usize], *state, &iif, &oif).is_ok();
-    STATES.iter().filter(|s| pass(s)).map(|s| &s.word()[..1]).collect()
+    let tracked = Tracked {
+        state,
+        of: Of::Nothing,
+        kill: false,
+    };
+    let at = AtForward {
+        packet: &packet,
+        bytes: &bytes,
+        links: [&iif, &oif],
+        tracked: Some(&tracked),
+        begun: &Aside::default().begun,
+        now: 0,
+    };
+    run(at, &found.rules, 0, &mut Changes::default())
 }
 
 /// Reads after a change, which must have been told.
@@ -80,6 +117,27 @@ const CARRIED: &[(&str, &str, &str)] = &[
     ),
     ("accept; drop", "iernu", "iernu"),
     ("drop", "", ""),
+    ("counter; udp dport 53 counter accept; drop", "iernu", "iernu"),
+    ("tcp dport 53 accept; udp dport { 1-52, 54 } accept; drop", "", ""),
+    ("meta l4proto udp ct state { new, related } accept; drop", "rn", "rn"),
+    ("jump other; ct state new drop", "ieru", "ieru"),
+    ("ct state new goto last; accept", "ieru", "ieru"),
+    ("ct state @states accept; drop", "n", "n"),
+    ("ct state vmap @verdicts", "ieru", "ieru"),
+    ("ct state vmap { new : jump last, invalid : drop }", "eru", "eru"),
+    (
+        "iifname { \"d*\", lo } oifname { d1, \"e*\" } accept; drop",
+        "iernu",
+        "",
+    ),
+    ("iifname . oifname { d0 . d1 } accept; drop", "iernu", ""),
+    ("ct state > 3 accept; drop", "rnu", "rnu"),
+    (
+        "meta mark 0 meta length 29-49 ct state != 2-4 accept; drop",
+        "inu",
+        "inu",
+    ),
+    ("ct mark 1 drop; ct direction reply drop", "iernu", "iernu"),
 ];
 
 #[test]
@@ -99,7 +157,11 @@ fn what_is_carried_says_what_the_kernel_says() {
                     .collect();
                 let rules = rules.join("; ");
                 let add = format!(
-                    "nft 'add table {table} t; add chain {table} t c {{ type filter hook forward priority 0; }}; \
+                    "nft 'add table {table} t; add chain {table} t other; add chain {table} t last; \
+                     add rule {table} t last drop; add rule {table} t other ct state related return; \
+                     add set {table} t states {{ type ct_state; elements = {{ new }}; }}; \
+                     add map {table} t verdicts {{ type ct_state : verdict; elements = {{ new : drop }}; }}; \
+                     add chain {table} t c {{ type filter hook forward priority 0; }}; \
                      {rules}'"
                 );
                 let found = after(&mut guard, &add);
@@ -114,13 +176,12 @@ fn what_is_carried_says_what_the_kernel_says() {
                     let touched = families.contains(&family);
                     let expected = if touched { [*there, *back] } else { ["iernu"; 2] };
                     let is = [("d0", "d1"), ("d1", "d0")].map(|(iif, oif)| passes(&found, family, iif, oif));
-                    assert_eq!(is, expected, "{add}: {family:?} {:#?}", found.filter);
-                    assert_eq!(
-                        found.tracked[family as usize],
-                        touched && add.contains("ct state"),
-                        "{add}: {family:?}"
-                    );
+                    assert_eq!(is, expected, "{add}: {family:?} {:#?}", found.rules);
+                    assert_eq!(found.tracked[family as usize], touched, "{add}: {family:?}");
                 }
+                let depends = found.rules.forward[families[0] as usize].depends;
+                let each = ["counter", "length", "mark"].iter().any(|word| rules.contains(word));
+                assert_eq!(depends == Depends::Packet, each, "{add}: {depends:?}");
                 assert_eq!(guard.read(&links(PORTS)), found, "{add}: read again");
                 let found = after(&mut guard, &format!("nft delete table {table} t"));
                 assert_eq!(found, Findings::default(), "{add}: removed");
@@ -131,79 +192,97 @@ fn what_is_carried_says_what_the_kernel_says() {
 
 /// Rules that are not carried, with what is said of them.
 const NOT_CARRIED: &[(&str, &str)] = &[
-    ("counter accept", "counter"),
-    ("ct state new counter", "counter"),
     ("log prefix \"x\"", "log"),
-    ("limit rate 1/second accept", "limit"),
-    ("ip saddr 192.0.2.1 drop", "meta nfproto"),
-    ("tcp dport 22 accept", "meta l4proto"),
-    ("meta nfproto ipv4 drop", "meta nfproto"),
-    ("meta mark 1 drop", "meta mark"),
+    ("reject", "reject"),
+    ("ip protocol tcp reject with tcp reset", "reject"),
     ("iiftype ether drop", "meta iiftype"),
     ("oifgroup 1 drop", "meta oifgroup"),
-    ("meta mark set 1", "immediate"),
-    ("jump other", "jump"),
-    ("goto other", "goto"),
-    ("return", "return"),
-    ("continue", "continue"),
-    ("reject", "reject"),
-    ("ct mark 1 accept", "ct mark"),
-    ("ct status snat accept", "ct status"),
-    ("ct direction reply accept", "ct direction"),
-    ("ct state @states accept", "lookup in set states"),
-    ("ct state vmap @verdicts", "lookup in set verdicts"),
-    ("iifname { \"d*\", lo } accept", "lookup in set __set"),
-    ("iifname . oifname { d0 . d1 } accept", "lookup in set __set"),
-    ("ct state vmap { new : jump other }", "lookup in set __map"),
-    ("ct state > 3 accept", "byteorder"),
-    ("ct state 1-3 accept", "byteorder"),
+    ("meta mark set 1", "meta mark set"),
+    ("meta priority 1:1 drop", "meta priority"),
+    ("meta nftrace set 1", "meta nftrace set"),
+    ("ip ttl set 9", "payload set"),
+    ("tcp flags syn tcp option maxseg size set 1400", "tcp option set"),
+    ("ct bytes > 1000 drop", "ct bytes"),
+    ("fib saddr oif 0 drop", "fib"),
+    ("numgen random mod 3 1 drop", "numgen random"),
+    ("meta mark set jhash ip saddr mod 3", "jhash without a seed"),
+    ("update @seen { ip saddr }", "dynset"),
+    ("ip saddr @seen drop", "a set that packets add to"),
+    ("ip saddr @counted drop", "a set whose elements have a memory"),
+    (
+        "limit rate 1/second log",
+        "limit, which packets in the kernel may reach too",
+    ),
+    (
+        "counter name shared limit name shared drop",
+        "limit, which packets in the kernel may reach too",
+    ),
 ];
 
 #[test]
-fn every_other_rule_leaves_its_family_and_is_named() {
-    isolated("every_other_rule_leaves_its_family_and_is_named", || {
+fn a_rule_that_is_not_carried_is_named_and_leaves_what_reaches_it() {
+    isolated("a_rule_that_is_not_carried_is_named_and_leaves_what_reaches_it", || {
         ports();
         let mut guard = Guard::open().expect("guard");
-        sh("nft 'add table inet t; add chain inet t other; \
-            add set inet t states { type ct_state; elements = { new }; }; \
-            add map inet t verdicts { type ct_state : verdict; elements = { new : drop }; }; \
-            add chain inet t c { type filter hook forward priority 0; }; add rule inet t c ct state established accept'");
+        sh(
+            "nft 'add table inet t; add counter inet t shared; add limit inet t shared { rate 1/second; }; \
+            add set inet t seen { type ipv4_addr; flags dynamic; size 9; }; \
+            add set inet t counted { type ipv4_addr; counter; elements = { 192.0.2.9 }; }; \
+            add chain inet t i { type filter hook input priority 0; }; add rule inet t i limit name shared drop; \
+            add chain inet t c { type filter hook forward priority 0; }; add rule inet t c ct state established accept'",
+        );
         let clean = guard.read(&links(PORTS));
-        assert!(!clean.leaves() && clean.filter[0].len() == 1, "{:#?}", clean.notes);
+        assert!(!clean.leaves() && clean.by_iface.is_empty(), "{:#?}", clean.notes);
         for (rule, what) in NOT_CARRIED {
             let found = after(&mut guard, &format!("nft add rule inet t c '{rule}'"));
-            let says = format!(", {what}");
             let note = found.notes.iter().find(|n| n.leaves).expect(rule);
             assert!(
-                note.text.contains(
-                    "nft table inet t, chain c: base chain at forward with 2 rules; not carried: rule handle"
-                ) && note.text.contains(&says),
+                note.text.starts_with("nft table inet t, chain c, rule handle ")
+                    && note.text.ends_with(&format!(" is not carried: {what}")),
                 "{rule}: {:#?}",
                 found.notes
             );
-            assert!(found.filter.iter().all(|chains| chains.is_empty()), "{rule}");
-            assert_eq!(found.tracked, [true; 2], "{rule}");
-            for port in PORTS {
-                for family in Family::ALL {
-                    let finding = found.on(ifindex(port), family).expect(rule);
-                    assert!(finding.ingress.is_some() && finding.egress.is_some(), "{rule}");
-                }
+            assert!(found.by_iface.is_empty() && found.tracked == [true; 2], "{rule}");
+            for family in Family::ALL {
+                let says = outcome(&found, family, "d0", "d1", CtState::ESTABLISHED);
+                assert_eq!(says, Outcome::Accept, "{rule}: another rule is before it");
             }
             let back = after(
                 &mut guard,
                 "nft flush chain inet t c; nft add rule inet t c ct state established accept",
             );
-            assert_eq!(left_and_filter(&back), left_and_filter(&clean), "{rule}: removed");
+            assert!(!back.leaves() && back.by_iface.is_empty(), "{rule}: removed");
+        }
+        let found = after(&mut guard, "nft add rule inet t c meta l4proto udp log");
+        for state in [CtState::NEW, CtState::INVALID] {
+            let says = outcome(&found, Family::V4, "d0", "d1", state);
+            assert!(matches!(says, Outcome::Punt(_)), "{says:?}");
         }
     });
 }
 
-/// Handles of rules differ between readings: without the notes.
-fn left_and_filter(found: &Findings) -> Findings {
-    Findings {
-        notes: Vec::new(),
-        ..found.clone()
-    }
+/// Rules that leave their family wherever they stand.
+const LEAVES: &[(&str, &str)] = &[("ct mark set 1", "ct set"), ("ct event set new", "ct set")];
+
+#[test]
+fn what_reaches_further_leaves_its_family() {
+    isolated("what_reaches_further_leaves_its_family", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        sh("nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }'");
+        for (rule, what) in LEAVES {
+            let found = after(&mut guard, &format!("nft add rule ip t c '{rule}'"));
+            let note = found.notes.iter().find(|n| n.leaves).expect(rule);
+            assert!(note.text.contains(what), "{rule}: {:#?}", found.notes);
+            for port in PORTS {
+                let finding = found.on(ifindex(port), Family::V4).expect(rule);
+                assert!(finding.ingress.is_some() && finding.egress.is_some(), "{rule}");
+                assert!(found.on(ifindex(port), Family::V6).is_none_or(|f| f.ingress.is_none()));
+            }
+            let back = after(&mut guard, "nft flush chain ip t c");
+            assert!(!back.leaves(), "{rule}: removed");
+        }
+    });
 }
 
 #[test]
@@ -222,8 +301,10 @@ fn chains_of_a_hook_all_have_their_say() {
         );
         assert!(!found.leaves(), "{:#?}", found.notes);
         let names = |family: Family| {
-            let chains = found.filter[family as usize].iter();
-            chains.map(|chain| chain.name.to_string()).collect::<Vec<_>>()
+            let bases = found.rules.forward[family as usize].bases.iter();
+            bases
+                .map(|base| found.rules.ruleset.describe(*base))
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             names(Family::V4),
@@ -239,42 +320,33 @@ fn chains_of_a_hook_all_have_their_say() {
         assert_eq!(passes(&found, Family::V4, "d1", "d0"), "");
         assert_eq!(passes(&found, Family::V6, "d0", "d1"), "iernu");
         assert_eq!(found.tracked, [true, false]);
-        // One that cannot be carried takes its family with it; the other goes on.
-        let found = after(&mut guard, "nft add rule ip t same counter");
-        assert_eq!(found.filter[0].len(), 0);
-        assert_eq!(found.filter[1].len(), 1);
-        assert!(found.on(ifindex("d0"), Family::V4).is_some_and(|f| f.ingress.is_some()));
-        assert!(found.on(ifindex("d0"), Family::V6).is_none_or(|f| f.ingress.is_none()));
+        // What cannot be carried of one leaves no family.
+        let found = after(&mut guard, "nft add rule ip t same log");
+        assert!(found.leaves() && found.by_iface.is_empty());
+        let say = |found: &Findings, family| outcome(found, family, "d0", "d1", CtState::ESTABLISHED);
+        assert!(matches!(say(&found, Family::V4), Outcome::Punt(_)));
+        assert_eq!(say(&found, Family::V6), Outcome::Accept);
         // A dormant table takes part in nothing, but what it tracks is tracked.
         let found = after(&mut guard, "nft 'add table ip t { flags dormant; }'");
         assert!(!found.leaves(), "{:#?}", found.notes);
-        assert_eq!(found.filter.each_ref().map(|chains| chains.len()), [1, 1]);
+        assert_eq!(found.rules.forward.each_ref().map(|hook| hook.bases.len()), [1, 1]);
         assert_eq!(found.tracked, [true, false]);
     });
 }
 
 #[test]
-fn a_chain_is_refused_as_a_whole() {
-    isolated("a_chain_is_refused_as_a_whole", || {
+fn many_rules_and_those_of_iptables() {
+    isolated("many_rules_and_those_of_iptables", || {
         ports();
         let mut guard = Guard::open().expect("guard");
         let chain = "add table ip t; add chain ip t c { type filter hook forward priority 0; }";
-        let rules = |count: usize| "add rule ip t c iifname lo drop; ".repeat(count);
-        let found = after(&mut guard, &format!("nft '{chain}; {}'", rules(1024)));
-        assert!(!found.leaves() && found.filter[0][0].rules.len() == 1024);
-        let found = after(&mut guard, "nft add rule ip t c iifname lo drop");
-        assert!(found.leaves() && found.filter[0].is_empty());
-        assert!(
-            found
-                .notes
-                .iter()
-                .any(|n| n.text.contains("with 1025 rules, more than 1024")),
-            "{:#?}",
-            found.notes
-        );
+        let rules = "add rule ip t c iifname lo drop; ".repeat(1025);
+        let found = after(&mut guard, &format!("nft '{chain}; {rules}'"));
+        let base = found.rules.forward[0].bases[0];
+        assert!(!found.leaves() && found.rules.ruleset[base].rules.len() == 1025);
         let found = after(&mut guard, "nft delete table ip t");
         assert_eq!(found, Findings::default());
-        // Rules of iptables-nft, and the counters of its chains.
+        // The counters of its chains.
         let found = after(
             &mut guard,
             "iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT",
@@ -327,7 +399,7 @@ fn what_only_tracks_leaves_nothing() {
                 "{add}: {:#?}",
                 found.notes
             );
-            assert!(found.filter.iter().all(|chains| chains.is_empty()), "{add}");
+            assert!(found.rules.forward.iter().all(|hook| hook.bases.is_empty()), "{add}");
             assert!(
                 found
                     .notes

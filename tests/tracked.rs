@@ -3,6 +3,8 @@
 
 #[path = "box/mod.rs"]
 mod lab;
+#[path = "box/rules.rs"]
+mod rules;
 
 use bypath::packet::{DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
 use bypath::port::MemPool;
@@ -12,11 +14,14 @@ use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::{Handle, Table};
 use bypath::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks};
-use bypath::table::filter::{Chain, Condition, FilterVerdict, Name, Rule};
 use bypath::table::iface::IfaceIndex;
+use bypath::table::rules::expr::{Expr, Verdict as Says};
+use bypath::table::rules::live::Rules;
+use bypath::table::rules::program::StateId;
 use bypath::worker::ahead::{Ahead, look};
 use bypath::worker::pipeline::{Here, Observer, Stage, walk};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use rules::stateful;
 use std::sync::Arc;
 
 const CLIENT: u128 = 77;
@@ -41,36 +46,8 @@ impl Observer for Watching {
     fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
 }
 
-/// Drops what is invalid, lets through what is established or comes in by d0, drops the rest.
-fn stateful() -> Arc<[Chain]> {
-    let rule = |conditions: Box<[Condition]>, verdict| Rule { conditions, verdict };
-    let state = |mask| Condition::State {
-        mask,
-        value: 0,
-        equal: false,
-    };
-    let d0 = Name {
-        bytes: (*b"d0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").into(),
-        equal: true,
-    };
-    let rules = [
-        rule([state(CtState::INVALID.0)].into(), FilterVerdict::Drop),
-        rule(
-            [state(CtState::ESTABLISHED.0 | CtState::RELATED.0)].into(),
-            FilterVerdict::Accept,
-        ),
-        rule([Condition::Iifname(d0)].into(), FilterVerdict::Accept),
-    ];
-    [Chain {
-        name: "table inet fw, chain forward".into(),
-        rules: rules.into(),
-        policy: FilterVerdict::Drop,
-    }]
-    .into()
-}
-
 impl Tracker {
-    fn new(filter: Arc<[Chain]>) -> Self {
+    fn new(rules: Arc<Rules>) -> Self {
         let mut snapshot = lab::snapshot(1, lab::FAR);
         for family in Family::ALL {
             let client = lab::net(family, 0).0 | CLIENT;
@@ -78,7 +55,7 @@ impl Tracker {
                 .neighbors
                 .insert(IfaceIndex(0), family, client, [2, 0, 0, 0, 9, 9]);
         }
-        snapshot.filter = [filter.clone(), filter];
+        snapshot.rules = rules;
         snapshot.conntrack = Arc::new(Config {
             tracked: [true; 2],
             alone: [true; 2],
@@ -349,27 +326,59 @@ fn established_connections_go_on_through_a_flood_of_syns() {
     assert!(counts.early_dropped > 50_000);
 }
 
+/// Rulesets of every kind: none, of the flow alone, of ports, that count, that punt.
+fn ruleset(kind: u32) -> Arc<Rules> {
+    let known = || rules::state(CtState::ESTABLISHED.0);
+    let few = || rules::sport_below(5010);
+    let log = || [few(), vec![Expr::uncarried("log")]].concat();
+    let of = |exprs: Vec<Vec<Expr>>| rules::dropping(1 + kind, exprs);
+    match kind {
+        0 => Arc::default(),
+        1 => of(vec![
+            rules::rule(few(), false, Says::Accept),
+            rules::rule(known(), false, Says::Accept),
+        ]),
+        2 => of(vec![
+            rules::rule(known(), true, Says::Accept),
+            rules::rule(few(), true, Says::Accept),
+        ]),
+        3 => of(vec![
+            rules::rule(known(), true, Says::Accept),
+            log(),
+            rules::rule(vec![], true, Says::Accept),
+        ]),
+        _ => stateful(),
+    }
+}
+
+/// What both counted, which is the same.
+fn both(one: &Tracker, other: &Tracker) -> u64 {
+    let of = |tracker: &Tracker| {
+        let rules = &tracker.snapshot.rules;
+        (!rules.ruleset.states.is_empty()).then(|| rules.state.cell(StateId(0)).counted())
+    };
+    assert_eq!(of(one), of(other));
+    of(one).flatten().map_or(0, |(packets, _)| packets)
+}
+
 /// Random packets of few connections, configurations that change: the decision that a connection caches is what all boxes
 /// would decide.
 #[test]
 fn the_cached_walk_of_a_connection_is_the_full_walk() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut cached, mut full) = (Tracker::new(stateful()), Tracker::new(stateful()));
-    let (mut forwarded, mut dropped) = (0, 0);
+    let (mut forwarded, mut dropped, mut punted, mut counted) = (0, 0, 0, 0);
     for step in 0..200_000u32 {
         if rng.random_ratio(1, 300) {
             let mtu = rng.random_range(100..1500);
             let up = rng.random_ratio(9, 10);
-            let filter = if rng.random_ratio(1, 4) {
-                Arc::default()
-            } else {
-                stateful()
-            };
+            let kind = rng.random_range(0..6);
+            counted += both(&cached, &full);
             for tracker in [&mut cached, &mut full] {
                 tracker.snapshot.generation += 1;
                 let iface = &mut Arc::make_mut(&mut tracker.snapshot.ifaces)[1];
                 (iface.mtu, iface.up) = ([mtu; 2], up);
-                tracker.snapshot.filter = [filter.clone(), filter.clone()];
+                tracker.snapshot.rules = ruleset(kind);
             }
         }
         let transport = Transport {
@@ -395,10 +404,11 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");
         forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
         dropped += u32::from(by_decision == FILTERED);
+        punted += u32::from(by_decision == Verdict::Punt(PuntReason::Rule));
     }
     assert!(
-        forwarded > 50_000 && dropped > 10_000,
-        "{forwarded} forwarded, {dropped} dropped"
+        forwarded > 50_000 && dropped > 5_000 && punted > 1_000 && counted > 10_000,
+        "{forwarded} forwarded, {dropped} dropped, {punted} punted, {counted} counted"
     );
     let key = |record: &Record| {
         (

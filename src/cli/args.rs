@@ -208,6 +208,8 @@ pub enum What {
     Routes,
     /// Resolved neighbours as mirrored from the kernel
     Neighbors,
+    /// Rules at forward that are run here, with what they counted
+    Rules,
     /// Connections, in the lines of `conntrack -L`
     Conntrack,
     /// Time from arrival to transmit, per egress port
@@ -225,6 +227,7 @@ impl What {
             What::Drops => Show::Drops,
             What::Routes => Show::Routes,
             What::Neighbors => Show::Neighbors,
+            What::Rules => Show::Rules,
             What::Latency => Show::Latency,
         })
     }

@@ -304,6 +304,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         }
     }
 
+    fn rules(&self) -> Vec<report::Rule> {
+        super::rules::rows(&self.shared.snapshot.load().rules)
+    }
+
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
         let acct = self.shared.snapshot.load().conntrack.acct;
         let now = ticks(crate::port::wait::monotonic_ns());
@@ -487,7 +491,7 @@ fn ends_in(reason: PuntReason) -> Stage {
         NotOurs | Malformed | Checksum => Stage::Rx,
         Options | Extension | LeftIngress | ForwardingOff | Martian | RpFilter | Local | NoRoute | Unreachable
         | RouteNotCarried | OracleAsked => Stage::Routing,
-        TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress => Stage::Forward,
+        TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress | Rule => Stage::Forward,
         NeighborUnresolved => Stage::Neighbor,
         Fragment | KernelConnection => Stage::Prerouting,
     }

@@ -406,6 +406,9 @@ mod tests {
         }
         fn routes(&self, _: &mut dyn FnMut(Route) -> ControlFlow<()>) {}
         fn neighbors(&self, _: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {}
+        fn rules(&self) -> Vec<report::Rule> {
+            vec![]
+        }
         fn trace(&self, _: &TraceFilter) -> Result<crossbeam::channel::Receiver<TracePacket>, String> {
             Err("not here".into())
         }

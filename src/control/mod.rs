@@ -44,6 +44,8 @@ pub mod punt;
 pub mod punting;
 pub mod report;
 #[cfg(feature = "xdp")]
+mod rules;
+#[cfg(feature = "xdp")]
 mod signals;
 #[cfg(feature = "xdp")]
 pub mod steer;

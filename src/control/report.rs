@@ -260,6 +260,29 @@ pub struct Neighbor {
     pub lladdr: String,
 }
 
+/// `show rules`: a rule that packets at forward may come to, or a named counter of such a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// That of its table: `ip`, `ip6`, `inet`.
+    pub family: String,
+    /// Its table.
+    pub table: String,
+    /// Its chain; empty for a named counter.
+    pub chain: String,
+    /// The number by which `nft -a` shows it; 0 for a named counter.
+    pub handle: u64,
+    /// The name of a named counter; empty for a rule.
+    pub object: String,
+    /// `cached` (the decision is kept in the connection), `per_packet`, or `punted`: packets that reach it are the kernel's.
+    pub run: String,
+    /// What of it is not carried, where it is punted.
+    pub why: String,
+    /// Packets that its counter counted here, if it has one. The kernel's own counter counts those that the kernel carried.
+    pub packets: Option<u64>,
+    /// Their bytes, as the kernel counts them.
+    pub bytes: Option<u64>,
+}
+
 /// `show latency`: one egress port, from the XDP hook (or RX, where the driver gives no metadata room) to TX.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {

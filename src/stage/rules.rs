@@ -154,7 +154,11 @@ impl Packet for AtForward<'_> {
                 Base::Transport => l4,
             };
         let end = start + out.len();
-        let Some(bytes) = self.bytes.get(start..end).filter(|_| end <= usize::from(self.packet.end)) else {
+        let Some(bytes) = self
+            .bytes
+            .get(start..end)
+            .filter(|_| end <= usize::from(self.packet.end))
+        else {
             return Answer::Break;
         };
         out.copy_from_slice(bytes);

@@ -6,7 +6,8 @@ use bypath::mirror::{Findings, LinkFindings, Mirror};
 use bypath::packet::PortIndex;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::{Config, TIMEOUT_MAX};
-use bypath::table::filter::{Chain, FilterVerdict};
+use bypath::table::rules::live::Rules;
+use bypath::table::rules::program::Ruleset;
 use std::sync::Arc;
 
 fn ifindex(mirror: &Mirror, name: &str) -> u32 {
@@ -34,18 +35,18 @@ fn a_finding_comes_into_the_snapshot_as_a_whole() {
         mirror.set_port(d0, Some(PortIndex(0)));
         let before = snapshot(&mut mirror);
         assert_eq!(*before.conntrack, Config::default());
-        let chain = Chain {
-            name: "table ip t, chain c".into(),
-            rules: [].into(),
-            policy: FilterVerdict::Drop,
+        let ruleset = Ruleset {
+            generation: 7,
+            ..Ruleset::default()
         };
+        let rules = Arc::new(Rules::new(ruleset, None, 0));
         let mut findings = tracked([true, false]);
-        findings.filter[0] = [chain.clone()].into();
+        findings.rules = rules.clone();
         mirror.set_findings(findings.clone());
         let after = snapshot(&mut mirror);
         assert!(after.generation > before.generation);
         assert_eq!(after.conntrack.tracked, [true, false]);
-        assert_eq!((&*after.filter[0], after.filter[1].len()), (&[chain][..], 0));
+        assert!(Arc::ptr_eq(&after.rules, &rules));
         mirror.set_findings(findings);
         let same = snapshot(&mut mirror);
         assert_eq!(same.generation, after.generation, "nothing new was said");
@@ -60,7 +61,7 @@ fn a_finding_comes_into_the_snapshot_as_a_whole() {
         mirror.set_findings(Findings::default());
         let end = snapshot(&mut mirror);
         assert_eq!(*end.conntrack, Config::default());
-        assert!(end.filter[0].is_empty());
+        assert_eq!(end.rules.ruleset.generation, 0);
     });
 }
 

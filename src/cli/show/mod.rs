@@ -9,7 +9,7 @@ use super::args::{Select, ShowArgs, What};
 use super::conntrack;
 use super::output::{Failure, Outcome};
 use crate::control::api::{Client, Rows};
-use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Totals, Worker};
+use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Rule, Totals, Worker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{BufWriter, Write};
@@ -29,6 +29,7 @@ pub fn show(args: &ShowArgs) -> Outcome {
         What::Workers => collected::<Worker>(args, &mut out, text::workers),
         What::Drops => collected::<DropRow>(args, &mut out, text::drops),
         What::Latency => collected::<Latency>(args, &mut out, text::latency),
+        What::Rules => collected::<Rule>(args, &mut out, text::rules),
         What::Conntrack => conntrack::show(args, &mut out),
         What::Routes => streamed::<Route>(args, &mut out, text::route),
         What::Neighbors => streamed::<Neighbor>(args, &mut out, text::neighbor),

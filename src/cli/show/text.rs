@@ -4,7 +4,7 @@
 //! neighbours read like the lines of `ip`. Scripts take `--json`, whose form does not change with taste.
 
 use crate::cli::output::{duration, grouped, table};
-use crate::control::report::{ByReason, DropRow, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, Worker};
+use crate::control::report::{ByReason, DropRow, Latency, Neighbor, Nexthop, Port, Queue, Route, Rule, Totals, Worker};
 use std::fmt::Write as _;
 
 /// `show totals`: one line per verdict, its reasons below it. Reasons that never happened are left out.
@@ -209,10 +209,56 @@ pub fn neighbor(neighbor: &Neighbor) -> String {
     format!("{} dev {} lladdr {}", neighbor.address, neighbor.dev, neighbor.lladdr)
 }
 
+/// `show rules`: one row per rule, by its handle, and per named counter.
+pub fn rules(rules: &[Rule]) -> String {
+    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
+    let row = |rule: &Rule| {
+        let (place, number) = match rule.object.as_str() {
+            "" => (format!("chain {}", rule.chain), format!("handle {}", rule.handle)),
+            object => (format!("counter {object}"), "-".to_owned()),
+        };
+        let run = match rule.why.as_str() {
+            "" => rule.run.clone(),
+            why => format!("{}: {why}", rule.run),
+        };
+        let table = format!("{} {}", rule.family, rule.table);
+        vec![table, place, number, count(rule.packets), count(rule.bytes), run]
+    };
+    let rows: Vec<_> = rules.iter().map(row).collect();
+    table(&["table", "of", "rule", "packets", "bytes", "run"], &rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::report;
+
+    #[test]
+    fn rules_are_named_by_chain_and_handle() {
+        let rule = Rule {
+            family: "inet".into(),
+            table: "fw".into(),
+            chain: "forward".into(),
+            handle: 4,
+            run: "punted".into(),
+            why: "log".into(),
+            packets: Some(1200),
+            ..Rule::default()
+        };
+        let counter = Rule {
+            object: "all".into(),
+            run: "per_packet".into(),
+            ..rule.clone()
+        };
+        let counter = Rule {
+            why: String::new(),
+            ..counter
+        };
+        let text = rules(&[rule, counter]);
+        let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1].join(" "), "inet fw chain forward handle 4 1,200 - punted: log");
+        assert_eq!(lines[2].join(" "), "inet fw counter all - 1,200 - per_packet");
+    }
 
     #[test]
     fn totals_name_what_happened() {

@@ -95,6 +95,8 @@ pub enum Show {
     Routes,
     /// Rows of `Neighbor`.
     Neighbors,
+    /// Rows of `Rule`.
+    Rules,
     /// Rows of `Latency`.
     Latency,
 }

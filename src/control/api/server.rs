@@ -9,7 +9,7 @@ use super::{
 };
 use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
-use crate::control::report::{Conntrack, DropRow, Latency, Neighbor, Port, Route, Totals, TracePacket, Worker};
+use crate::control::report::{Conntrack, DropRow, Latency, Neighbor, Port, Route, Rule, Totals, TracePacket, Worker};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync + 'static {
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>);
     /// Calls `each` with every neighbour until it breaks.
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>);
+    /// The rules at forward that are run.
+    fn rules(&self) -> Vec<Rule>;
     /// The connection table's counts.
     fn conntrack(&self) -> Conntrack;
     /// Calls `each` with every connection that `filter` selects until it breaks.
@@ -217,6 +219,7 @@ fn show(answer: &mut Answer<'_>, what: Show, backend: &dyn Backend) -> io::Resul
         Show::Workers => answer.rows(&backend.workers()),
         Show::Drops => answer.rows(&backend.drops()),
         Show::Latency => answer.rows(&backend.latency()),
+        Show::Rules => answer.rows(&backend.rules()),
         Show::Routes => answer.each(|each| backend.routes(each)),
         Show::Neighbors => answer.each(|each| backend.neighbors(each)),
     }

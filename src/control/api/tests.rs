@@ -6,7 +6,7 @@
 use super::*;
 use crate::control::connections::{ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    Conntrack, DropRow, Latency, Neighbor, Port, Route, Totals, TraceLine, TracePacket, Worker,
+    Conntrack, DropRow, Latency, Neighbor, Port, Route, Rule, Totals, TraceLine, TracePacket, Worker,
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -91,6 +91,13 @@ impl Backend for Fake {
             ..Neighbor::default()
         });
     }
+    fn rules(&self) -> Vec<Rule> {
+        vec![Rule {
+            handle: 7,
+            packets: Some(2),
+            ..Rule::default()
+        }]
+    }
     fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
         if filter.port.as_deref() == Some("nope") {
             return Err("port nope is not one of this instance: `bypath show ports`".into());
@@ -147,6 +154,7 @@ fn every_table_comes_back_as_it_was_given() {
     assert_eq!(show::<DropRow>(&name, Show::Drops), []);
     assert_eq!(show::<Latency>(&name, Show::Latency), fake.latency());
     assert_eq!(show::<Neighbor>(&name, Show::Neighbors).len(), 1);
+    assert_eq!(show::<Rule>(&name, Show::Rules)[0].packets, Some(2));
     let routes = show::<Route>(&name, Show::Routes);
     assert!(routes.iter().map(|route| route.table).eq(0..ROUTES));
 }

@@ -164,8 +164,7 @@ impl Collector {
 
     /// A filter chain at forward that is carried.
     pub(super) fn carry(&mut self, families: &[Family], text: &str) {
-        self.carried
-            .push((families.to_vec(), text.to_owned(), CARRIED, false));
+        self.carried.push((families.to_vec(), text.to_owned(), CARRIED, false));
     }
 
     /// Of what is carried, something that leaves the packets which reach it.

@@ -21,16 +21,17 @@
 //! good one counts for [`STALE_MAX`], and both families are left until it can be read. While the generation stays the same nothing is dumped again: what is judged
 //! here (chains, rules, sets, objects) changes by commits only, and devices are matched by name at every reading.
 
+use super::super::nft::{self as ruleset, NftError};
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
 use super::super::nlsock::NlSock;
 use super::base::{BaseChain, Judged};
 use super::expr;
 use super::findings::{Collector, Way, names};
-use super::super::nft::{self as ruleset, NftError};
 use super::sets;
 use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
 use crate::table::rules::live::Rules;
+pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(super) const NFPROTO_IPV6: u8 = 10;
 /// Bytes of a `struct nfgenmsg`.
 pub(super) const GENMSG_LEN: usize = 4;
 pub(super) const NF_INET_INGRESS: u32 = 5;
+pub(super) const NF_INET_FORWARD: u32 = 2;
 const TABLE_DORMANT: u32 = 1;
 /// Readings of a ruleset that changes meanwhile.
 const TRIES: usize = 3;
@@ -268,12 +270,7 @@ pub(super) fn all(get: u16) -> Request {
     Request::new(get, libc::NLM_F_DUMP as u16, &[0; GENMSG_LEN])
 }
 
-fn load(
-    sock: &mut NlSock,
-    reader: &mut ruleset::Nft,
-    last: Option<&Rules>,
-    generation: u32,
-) -> io::Result<Ruleset> {
+fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, generation: u32) -> io::Result<Ruleset> {
     let mut ruleset = Ruleset {
         generation,
         ..Ruleset::default()
@@ -369,18 +366,6 @@ pub(super) fn families(nfproto: u8) -> &'static [Family] {
     }
 }
 
-pub(super) fn word(nfproto: u8) -> &'static str {
-    match nfproto {
-        NFPROTO_INET => "inet",
-        NFPROTO_IPV4 => "ip",
-        NFPROTO_ARP => "arp",
-        NFPROTO_NETDEV => "netdev",
-        NFPROTO_BRIDGE => "bridge",
-        NFPROTO_IPV6 => "ip6",
-        _ => "of an unknown family",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::nlattr::HEADER_LEN;
@@ -396,6 +381,63 @@ mod tests {
         assert_eq!(ruleset.tracking.len(), 1);
         assert_eq!(ruleset.tracking[0].families, Family::ALL);
         assert!(!ruleset.tracking[0].plainly, "bridged frames would be tracked too");
+    }
+
+    /// Few kernels at hand have a queue.
+    #[test]
+    fn a_queue_at_forward_leaves_its_family_and_a_log_does_not() {
+        use crate::table::rules::expr::{Expr, Verdict};
+        use crate::table::rules::program::{self, Chain, ChainType, Rule, Table, TableId};
+        for (expr, leaves) in [
+            (Expr::uncarried("queue"), true),
+            (Expr::Verdict(Verdict::Uncarried(3)), true),
+            (Expr::uncarried("log"), false),
+        ] {
+            let chain = Chain {
+                table: TableId(0),
+                name: "f".into(),
+                base: Some(program::BaseChain {
+                    hook: NF_INET_FORWARD,
+                    priority: 0,
+                    kind: ChainType::Filter,
+                    policy_drop: false,
+                    devices: [].into(),
+                    counts: false,
+                    offload: false,
+                    order: [0; 2],
+                }),
+                rules: [Rule {
+                    handle: 4,
+                    exprs: [expr].into(),
+                }]
+                .into(),
+            };
+            let table = Table {
+                family: NFPROTO_IPV4,
+                name: "t".into(),
+                dormant: false,
+            };
+            let read = program::Ruleset {
+                tables: [table].into(),
+                chains: [chain].into(),
+                ..program::Ruleset::default()
+            };
+            let mut found = Collector::new(&[LinkFacts {
+                ifindex: 1,
+                is_port: true,
+                ..LinkFacts::default()
+            }]);
+            report_punted(&mut found, &Rules::new(read, None, 0));
+            let found = found.finish();
+            assert_eq!(found.on(1, Family::V4).is_some(), leaves);
+            assert_eq!(found.notes.len(), 1);
+            assert!(
+                found.leaves()
+                    && found.notes[0]
+                        .text
+                        .starts_with("nft table ip t, chain f, rule handle 4 ")
+            );
+        }
     }
 
     /// Device prefixes, which kernels since 6.17 report, match by their beginning.

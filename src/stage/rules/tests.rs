@@ -1,0 +1,129 @@
+//! What rules are told of a packet at forward.
+
+use super::*;
+use crate::packet::PortIndex;
+use crate::stage::{prerouting, prerouting::Aside, rx};
+use crate::table::rules::carried;
+use std::ops::ControlFlow::Continue;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// A TCP segment of IPv4 or IPv6, with a trailer of padding behind it.
+fn frame(v6: bool) -> Vec<u8> {
+    let ethernet = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], MAC);
+    let ip = match v6 {
+        true => ethernet.ipv6([1; 16], [2; 16], 64),
+        false => ethernet.ipv4([10, 0, 0, 1], [10, 0, 1, 2], 64),
+    };
+    let mut bytes = Vec::new();
+    ip.tcp(1000, 443, 7, 1000).write(&mut bytes, b"data").expect("a frame");
+    bytes.extend([0xee; 4]);
+    bytes
+}
+
+/// What `ask` is told of that packet, with a connection that it begins or without.
+fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtForward<'_>, &[u8]) -> T) -> T {
+    let bytes = frame(v6);
+    let Continue(packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
+        panic!("it is right");
+    };
+    let link = |ifindex: u32| Iface {
+        ifindex,
+        name: format!("d{ifindex}").into(),
+        ..Iface::default()
+    };
+    let (iif, oif) = (link(3), link(4));
+    let mut begun = Aside::default().begun;
+    begun.original = prerouting::tuple(&packet, &bytes).expect("a tuple");
+    begun.reply = begun.original.invert().expect("an answer");
+    begun.mark = 5;
+    begun.status = Status::CONFIRMED;
+    let tracked = Tracked {
+        state: if begins { CtState::NEW } else { CtState::INVALID },
+        of: if begins { Of::Unconfirmed } else { Of::Nothing },
+        kill: false,
+    };
+    let at = AtForward {
+        packet: &packet,
+        bytes: &bytes,
+        links: [&iif, &oif],
+        tracked: Some(&tracked),
+        begun: &begun,
+        now: 0,
+    };
+    ask(&at, &bytes)
+}
+
+#[test]
+fn the_packet_has_one_hop_less() {
+    for v6 in [false, true] {
+        asked(v6, true, |at, bytes| {
+            let mut sent = bytes[..bytes.len() - 4].to_vec();
+            match v6 {
+                true => sent[14 + 7] = 63,
+                false => crate::wire::ipv4::Packet::new_checked(&mut sent[14..])
+                    .expect("IPv4")
+                    .decrement_ttl(),
+            }
+            for (base, from) in [
+                (Base::Link, 0),
+                (Base::Network, 14),
+                (Base::Transport, if v6 { 54 } else { 34 }),
+            ] {
+                for start in from..sent.len() {
+                    for len in 1..=(sent.len() - start).min(20) {
+                        let mut out = vec![0; len];
+                        assert_eq!(at.payload(base, start - from, &mut out), Answer::Done);
+                        assert_eq!(out, sent[start..start + len], "{base:?} {start} {len}");
+                    }
+                }
+                // Padding is no part of the packet.
+                assert_eq!(at.payload(base, sent.len() - from, &mut [0]), Answer::Break);
+            }
+            assert_eq!(at.length() as usize, sent.len() - 14);
+        });
+    }
+}
+
+/// The lists by which rules are told carried from punted are those of what is answered here.
+#[test]
+fn what_is_listed_is_what_is_answered() {
+    // Asked of the interpreter, not here.
+    let own = [MetaKey::Len, MetaKey::Nfproto, MetaKey::L4proto];
+    asked(false, true, |at, _| {
+        for &key in MetaKey::ALL {
+            let known = own.contains(&key) || at.meta(key) != Fact::Unknown;
+            assert_eq!(known, carried::META.contains(&key), "{key:?}");
+        }
+        for &key in CtKey::ALL {
+            // Of a connection that only begins, nobody knows when it will end.
+            let known = key == CtKey::Expiration || at.ct(key, Some(false)) != Fact::Unknown;
+            assert_eq!(known, carried::CT.contains(&key), "{key:?}");
+        }
+    });
+}
+
+#[test]
+fn facts_of_links_and_connection() {
+    asked(false, true, |at, _| {
+        assert_eq!(at.meta(MetaKey::Iif), Fact::U32(3));
+        assert_eq!(at.meta(MetaKey::Oifname), Fact::name("d4"));
+        assert_eq!(at.meta(MetaKey::Protocol), Fact::Bytes2([8, 0]));
+        assert_eq!(at.ct(CtKey::State, None), Fact::U32(8));
+        assert_eq!(
+            (at.ct(CtKey::Status, None), at.ct(CtKey::Mark, None)),
+            (Fact::U32(0), Fact::U32(5))
+        );
+        assert_eq!(at.ct(CtKey::SrcIp, Some(true)), Fact::Bytes4([10, 0, 1, 2]));
+        assert_eq!(at.ct(CtKey::SrcIp6, Some(true)), Fact::Absent);
+        assert_eq!(at.ct(CtKey::ProtoDst, Some(false)), Fact::Bytes2([1, 0xbb]));
+    });
+    asked(true, true, |at, _| {
+        assert_eq!(at.ct(CtKey::DstIp6, Some(false)), Fact::Bytes16([2; 16]));
+        assert_eq!((at.nfproto(), at.l4proto()), (10, Some(6)));
+    });
+    asked(false, false, |at, _| {
+        assert_eq!(at.ct(CtKey::State, None), Fact::U32(1));
+        assert_eq!(at.ct(CtKey::Mark, None), Fact::Absent);
+    });
+}

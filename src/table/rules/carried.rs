@@ -194,9 +194,7 @@ pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
     }
     match expr {
         Expr::Payload { base, offset, len, .. } => payload(*base, usize::from(*offset), usize::from(*len), nfproto),
-        Expr::Meta {
-            key: MetaKey::Len, ..
-        }
+        Expr::Meta { key: MetaKey::Len, .. }
         | Expr::Ct {
             key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
             ..

@@ -89,8 +89,7 @@ impl Rules {
     /// Those of `ruleset`, which go on where `before` is, at `now_ns`.
     pub fn new(mut ruleset: Ruleset, before: Option<&Rules>, now_ns: u64) -> Self {
         let bases = Family::ALL.map(|family| bases(&ruleset, number(family)));
-        let chains = Family::ALL
-            .map(|family| carried::reachable(&ruleset, &bases[family as usize], number(family)));
+        let chains = Family::ALL.map(|family| carried::reachable(&ruleset, &bases[family as usize], number(family)));
         give_memories_away(&mut ruleset, &chains);
         let mut state = State::of_our_own(&ruleset, now_ns);
         if let Some(before) = before {
@@ -170,7 +169,9 @@ fn give_memories_away(ruleset: &mut Ruleset, chains: &[Vec<ChainId>; 2]) {
     let ours: HashSet<ChainId> = chains.iter().flatten().copied().collect();
     let theirs = reached_elsewhere(ruleset);
     let memories = |chains: &mut dyn Iterator<Item = &ChainId>| -> Vec<&Expr> {
-        let exprs = chains.flat_map(|chain| &ruleset[*chain].rules).flat_map(|rule| &rule.exprs);
+        let exprs = chains
+            .flat_map(|chain| &ruleset[*chain].rules)
+            .flat_map(|rule| &rule.exprs);
         exprs.filter(|expr| carried::memory(ruleset, expr).is_some()).collect()
     };
     let here = memories(&mut ours.iter());
@@ -250,7 +251,9 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
         })
     });
     let of_objects = ruleset.objects.iter().filter_map(|object| {
-        let ObjectKind::State(id) = object.kind else { return None };
+        let ObjectKind::State(id) = object.kind else {
+            return None;
+        };
         let table = &ruleset[object.table];
         let key = CellKey::Object {
             family: table.family,

@@ -199,15 +199,20 @@ impl Ruleset {
     /// A chain as an operator would look for it: `table inet fw, chain forward`.
     pub fn describe(&self, chain: ChainId) -> String {
         let (chain, table) = (&self[chain], &self[self[chain].table]);
-        let family = match table.family {
-            NFPROTO_INET => "inet",
-            NFPROTO_IPV4 => "ip",
-            3 => "arp",
-            5 => "netdev",
-            7 => "bridge",
-            NFPROTO_IPV6 => "ip6",
-            _ => "of an unknown family",
-        };
+        let family = family_word(table.family);
         format!("table {family} {}, chain {}", table.name, chain.name)
+    }
+}
+
+/// nft's word for a family (NFPROTO_*).
+pub fn family_word(nfproto: u8) -> &'static str {
+    match nfproto {
+        NFPROTO_INET => "inet",
+        NFPROTO_IPV4 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        NFPROTO_IPV6 => "ip6",
+        _ => "of an unknown family",
     }
 }

@@ -1,0 +1,206 @@
+//! What is carried, what a decision depends on, and what goes on over a change, on rulesets that are built by hand.
+
+use super::*;
+use crate::table::rules::expr::{Base, CmpOp, Limit, Register, Reject, Stateful, Verdict};
+use crate::table::rules::keys::{CtKey, MetaKey};
+use crate::table::rules::program::{BaseChain, Chain, ChainType, NFPROTO_INET, Object, ObjectId, Table, TableId};
+
+const COUNTER: Stateful = Stateful::Counter { packets: 9, bytes: 99 };
+const LIMIT: Stateful = Stateful::Limit(Limit {
+    rate: 1,
+    per_ns: 1_000_000_000,
+    burst: 5,
+    of_bytes: false,
+    inverted: false,
+});
+
+fn first() -> Register {
+    Register::of(1).expect("NFT_REG_1")
+}
+
+/// A chain at a hook, or none, with a rule of these expressions; its handle is 10 and its place.
+fn chain(name: &str, hook: Option<u32>, rules: Vec<Vec<Expr>>) -> Chain {
+    let rule = |(n, exprs): (u64, Vec<Expr>)| Rule {
+        handle: 10 + n,
+        exprs: exprs.into(),
+    };
+    Chain {
+        table: TableId(0),
+        name: name.into(),
+        base: hook.map(|hook| BaseChain {
+            hook,
+            priority: 0,
+            kind: ChainType::Filter,
+            policy_drop: false,
+            devices: [].into(),
+            counts: false,
+            offload: false,
+            order: [0; 2],
+        }),
+        rules: (0..).zip(rules).map(rule).collect(),
+    }
+}
+
+fn ruleset(generation: u32, states: &[Stateful], chains: Vec<Chain>) -> Ruleset {
+    Ruleset {
+        generation,
+        tables: [Table {
+            family: NFPROTO_INET,
+            name: "t".into(),
+            dormant: false,
+        }]
+        .into(),
+        chains: chains.into(),
+        states: states.into(),
+        ..Ruleset::default()
+    }
+}
+
+fn of(family: u8) -> [Expr; 2] {
+    [
+        Expr::Meta {
+            key: MetaKey::Nfproto,
+            dest: first(),
+        },
+        Expr::Cmp {
+            source: first(),
+            op: CmpOp::Eq,
+            data: [family].into(),
+        },
+    ]
+}
+
+fn load(base: Base, offset: u8, len: u8) -> Expr {
+    Expr::Payload {
+        base,
+        offset,
+        len,
+        dest: first(),
+    }
+}
+
+fn depends(rules: Vec<Vec<Expr>>) -> [Depends; 2] {
+    let rules = Rules::new(ruleset(1, &[COUNTER], vec![chain("f", Some(FORWARD), rules)]), None, 0);
+    rules.forward.map(|hook| hook.depends)
+}
+
+#[test]
+fn a_decision_depends_on_what_the_family_looks_at() {
+    use Depends::{Flow, FlowWithPorts, Packet};
+    let state = Expr::Ct {
+        key: CtKey::State,
+        reply: None,
+        dest: first(),
+    };
+    let length = Expr::Meta {
+        key: MetaKey::Len,
+        dest: first(),
+    };
+    let v4 = |expr: Expr| [&of(NFPROTO_IPV4)[..], &[expr]].concat();
+    assert_eq!(
+        depends(vec![vec![state.clone(), Expr::Verdict(Verdict::Accept)]]),
+        [Flow; 2]
+    );
+    assert_eq!(depends(vec![v4(load(Base::Network, 12, 8))]), [Flow; 2]);
+    assert_eq!(depends(vec![v4(load(Base::Network, 8, 1))]), [Packet, Flow]);
+    assert_eq!(depends(vec![vec![load(Base::Network, 8, 32)]]), [Packet, Flow]);
+    assert_eq!(depends(vec![vec![load(Base::Transport, 2, 2)]]), [FlowWithPorts; 2]);
+    assert_eq!(depends(vec![vec![load(Base::Transport, 2, 4)]]), [Packet; 2]);
+    assert_eq!(depends(vec![vec![load(Base::Link, 6, 6)]]), [Packet; 2]);
+    assert_eq!(depends(vec![v4(length)]), [Packet, Flow]);
+    assert_eq!(depends(vec![vec![Expr::State(StateId(0))]]), [Packet; 2]);
+    // A packet that reaches it is punted, and nothing is kept.
+    assert_eq!(depends(vec![vec![state, Expr::Reject(Reject::TcpReset)]]), [Flow; 2]);
+}
+
+#[test]
+fn chains_are_found_by_jumps_of_the_family_and_rules_of_the_kernel_named() {
+    let jump = |to: u32| Expr::Verdict(Verdict::Jump(ChainId(to)));
+    let jump6 = [&of(NFPROTO_IPV6)[..], &[jump(1)]].concat();
+    let chains = vec![
+        chain("f", Some(FORWARD), vec![jump6]),
+        chain("six", None, vec![vec![jump(2)]]),
+        chain("log", None, vec![vec![Expr::State(StateId(0)), Expr::uncarried("log")]]),
+        chain("input", Some(1), vec![vec![Expr::uncarried("queue")]]),
+    ];
+    let rules = Rules::new(ruleset(1, &[COUNTER], chains), None, 0);
+    assert_eq!(&*rules.forward[0].chains, [ChainId(0)]);
+    assert_eq!(&*rules.forward[1].chains, [ChainId(0), ChainId(1), ChainId(2)]);
+    assert_eq!(rules.punted(Family::V4), []);
+    let punted = Punted {
+        chain: ChainId(2),
+        rule: 0,
+        why: "log".into(),
+    };
+    assert_eq!(rules.punted(Family::V6), [punted]);
+}
+
+/// Whether the limit of the first rule of the first chain is run here.
+fn runs_limit(chains: Vec<Chain>) -> bool {
+    let mut ruleset = ruleset(1, &[LIMIT, COUNTER], chains);
+    ruleset.objects = [Object {
+        table: TableId(0),
+        name: "o".into(),
+        kind: ObjectKind::State(StateId(0)),
+    }]
+    .into();
+    Rules::new(ruleset, None, 0)
+        .punted(Family::V4)
+        .iter()
+        .all(|punted| !punted.why.starts_with("limit, "))
+}
+
+#[test]
+fn a_memory_belongs_to_one_side() {
+    let limit = || vec![Expr::State(StateId(0))];
+    let object = || vec![Expr::Objref(ObjectId(0))];
+    let count = || vec![Expr::State(StateId(1))];
+    let forward = |rules| chain("f", Some(FORWARD), rules);
+    let jumps = || vec![Expr::Verdict(Verdict::Jump(ChainId(2)))];
+    assert!(runs_limit(vec![forward(vec![limit(), count()])]));
+    assert!(runs_limit(vec![
+        forward(vec![limit()]),
+        chain("input", Some(1), vec![limit()])
+    ]));
+    assert!(!runs_limit(vec![forward(vec![limit(), vec![Expr::uncarried("log")]])]));
+    assert!(!runs_limit(vec![
+        forward(vec![object()]),
+        chain("input", Some(1), vec![object()])
+    ]));
+    assert!(!runs_limit(vec![
+        forward(vec![jumps()]),
+        chain("input", Some(1), vec![jumps()]),
+        chain("both", None, vec![limit()])
+    ]));
+}
+
+#[test]
+fn counters_count_our_own_and_go_on_over_a_change() {
+    let rule = || vec![Expr::State(StateId(0))];
+    let before = Rules::new(
+        ruleset(1, &[COUNTER], vec![chain("f", Some(FORWARD), vec![rule()])]),
+        None,
+        0,
+    );
+    before.state.cell(StateId(0)).run(40, 0);
+    let count = |rules: &Rules, id| rules.state.cell(StateId(id)).counted();
+    assert_eq!(count(&before, 0), Some((1, 40)));
+    // Another rule came before it: its handle is the same, its number is not.
+    let mut after = ruleset(
+        2,
+        &[COUNTER, COUNTER],
+        vec![chain("f", Some(FORWARD), vec![rule(), rule()])],
+    );
+    after.chains[0].rules[0].handle = 77;
+    after.chains[0].rules[0].exprs = [Expr::State(StateId(0))].into();
+    after.chains[0].rules[1] = Rule {
+        handle: 10,
+        exprs: [Expr::State(StateId(1))].into(),
+    };
+    let after = Rules::new(after, Some(&before), 0);
+    assert_eq!((count(&after, 0), count(&after, 1)), (Some((0, 0)), Some((1, 40))));
+    // A packet that is still on its way by the old ones is not lost.
+    before.state.cell(StateId(0)).run(60, 0);
+    assert_eq!(count(&after, 1), Some((2, 100)));
+    assert!(before != after && before == Rules::new(ruleset(1, &[], vec![]), None, 0));
+}

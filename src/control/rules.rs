@@ -1,0 +1,75 @@
+//! `show rules`: the chains at forward as bypath runs them, each rule with what it counted here, beside the kernel's own.
+//!
+//! Pure: rules in, rows out. A rule that both families come to is one row; it is punted if it is for either.
+
+use super::report::Rule;
+use crate::packet::Family;
+use crate::table::rules::carried::Depends;
+use crate::table::rules::expr::Expr;
+use crate::table::rules::live::Rules;
+use crate::table::rules::program::{self, ObjectKind};
+use crate::table::rules::state::Cell;
+use std::collections::BTreeSet;
+
+/// The rules that packets at forward may come to, in the order of their chains, then the named counters that they count in.
+pub fn rows(rules: &Rules) -> Vec<Rule> {
+    let mut rows = Vec::new();
+    let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
+    let hooks = Family::ALL.map(|family| (family, &rules.forward[family as usize]));
+    for chain in hooks.iter().flat_map(|(_, hook)| hook.chains.iter().copied()) {
+        if !seen.insert(chain) {
+            continue;
+        }
+        let meets = || hooks.iter().filter(move |(_, hook)| hook.chains.contains(&chain));
+        let per_packet = meets().any(|(_, hook)| hook.depends == Depends::Packet);
+        let (this, table) = (&rules.ruleset[chain], &rules.ruleset[rules.ruleset[chain].table]);
+        for rule in &this.rules {
+            let why = meets().find_map(|(family, _)| rules.why_punted(rule, *family));
+            let counted = rule.exprs.iter().find_map(|expr| match expr {
+                Expr::State(id) => rules.state.cell(*id).counted(),
+                _ => None,
+            });
+            objects.extend(rule.exprs.iter().filter_map(|expr| match expr {
+                Expr::Objref(object) => Some(*object),
+                _ => None,
+            }));
+            rows.push(Rule {
+                family: program::family_word(table.family).into(),
+                table: table.name.to_string(),
+                chain: this.name.to_string(),
+                handle: rule.handle,
+                object: String::new(),
+                run: match (&why, per_packet) {
+                    (Some(_), _) => "punted",
+                    (None, true) => "per_packet",
+                    (None, false) => "cached",
+                }
+                .into(),
+                why: why.unwrap_or_default(),
+                packets: counted.map(|(packets, _)| packets),
+                bytes: counted.map(|(_, bytes)| bytes),
+            });
+        }
+    }
+    rows.extend(objects.into_iter().filter_map(|object| {
+        let object = &rules.ruleset[object];
+        let ObjectKind::State(id) = object.kind else {
+            return None;
+        };
+        let Cell::Counter(..) = rules.state.cell(id) else {
+            return None;
+        };
+        let (packets, bytes) = rules.state.cell(id).counted()?;
+        let table = &rules.ruleset[object.table];
+        Some(Rule {
+            family: program::family_word(table.family).into(),
+            table: table.name.to_string(),
+            object: object.name.to_string(),
+            run: "per_packet".into(),
+            packets: Some(packets),
+            bytes: Some(bytes),
+            ..Rule::default()
+        })
+    }));
+    rows
+}
