@@ -137,6 +137,7 @@ const CARRIED: &[(&str, &str, &str)] = &[
         "inu",
         "inu",
     ),
+    ("iiftype ether ct state new drop", "ieru", "ieru"),
     ("ct mark 1 drop; ct direction reply drop", "iernu", "iernu"),
 ];
 
@@ -195,7 +196,6 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("log prefix \"x\"", "log"),
     ("reject", "reject"),
     ("ip protocol tcp reject with tcp reset", "reject"),
-    ("iiftype ether drop", "meta iiftype"),
     ("oifgroup 1 drop", "meta oifgroup"),
     ("meta mark set 1", "meta mark set"),
     ("meta priority 1:1 drop", "meta priority"),

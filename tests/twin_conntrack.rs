@@ -17,6 +17,10 @@ mod clash;
 mod datagrams;
 #[path = "conntrack/flow.rs"]
 mod flow;
+#[path = "conntrack/forward_random.rs"]
+mod forward_random;
+#[path = "conntrack/forward_rules.rs"]
+mod forward_rules;
 #[path = "conntrack/fragments.rs"]
 mod fragments;
 #[path = "conntrack/generator.rs"]

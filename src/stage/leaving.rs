@@ -58,14 +58,24 @@ pub fn look_before(probe: Option<&Probe>, tracking: &Tracking<'_>, aside: &mut A
     });
 }
 
-/// A packet ends in a punt, after it was tracked: see the file's head.
+/// A packet that has `probe` ends in a punt, after it was tracked: see the file's head.
 #[cold]
-pub fn leave(packet: &Parsed, bytes: &[u8], tracked: &Tracked<'_>, tracking: &Tracking<'_>, aside: &mut Aside) {
-    let before = if is_by_header(packet) {
-        aside.before.take()
-    } else {
-        None
-    };
+pub fn leave(
+    packet: &Parsed,
+    bytes: &[u8],
+    probe: Option<&Probe>,
+    tracked: &Tracked<'_>,
+    tracking: &Tracking<'_>,
+    aside: &mut Aside,
+) {
+    if !is_by_header(packet) {
+        aside.before = None;
+        if let Of::Nothing = tracked.of {
+            // Whatever it is punted for, it is not part of the connection: only whose that is matters.
+            look_before(probe, tracking, aside);
+        }
+    }
+    let before = aside.before.take();
     aside.leaving = match (&tracked.of, before) {
         (Of::Connection(connection, _), Some(record)) if tracked.state != CtState::RELATED => {
             if tracked.kill {

@@ -180,6 +180,8 @@ impl Packet for AtForward<'_> {
             MetaKey::Oif => Fact::U32(oif.ifindex),
             MetaKey::Iifname => Fact::name(&iif.name),
             MetaKey::Oifname => Fact::name(&oif.name),
+            // ARPHRD_ETHER: nothing else comes in by a port, or leaves by one.
+            MetaKey::Iiftype | MetaKey::Oiftype => Fact::U16(1),
             MetaKey::Skuid | MetaKey::Skgid | MetaKey::Cgroup => Fact::Absent,
             // PACKET_HOST; and what came in by a port did not come through IPsec.
             MetaKey::Pkttype | MetaKey::Secpath => Fact::U8(0),

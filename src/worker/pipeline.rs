@@ -272,7 +272,9 @@ pub(super) fn tracked<O: Observer>(
             Continue(None) => std::thread::yield_now(),
             Break(verdict) => {
                 match verdict {
-                    Verdict::Punt(_) => leaving::leave(packet, frame.bytes(), &tracked, tracking, &mut flows.aside),
+                    Verdict::Punt(_) => {
+                        leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
+                    }
                     _ => prerouting::end(&tracked, tracking),
                 }
                 return Break(verdict);

@@ -27,7 +27,8 @@ const AT_ONCE: usize = 48;
 /// What must be forwarded of all packets.
 const SHARE_LEAST: f64 = 0.7;
 
-fn number(variable: &str, default: u64) -> u64 {
+/// A number from the environment.
+pub fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text
             .parse()

@@ -1,4 +1,4 @@
-//! Rulesets of the shape that is carried.
+//! Rulesets that most scenarios use.
 
 /// Nothing invalid, what is known, and what begins behind port 0.
 pub const STRICT: &str = "table inet fw {

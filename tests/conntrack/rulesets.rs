@@ -1,4 +1,4 @@
-//! Rulesets of the carried shape: each kind of rule has its say about new, established, related, invalid and untracked
+//! Rulesets of states and links: each kind of rule has its say about new, established, related, invalid and untracked
 //! packets from either side; and such beside them that are not carried.
 
 use crate::flow::{ACK, CLIENT, Flow, SERVER, SYN, c, s};
@@ -137,27 +137,50 @@ fn one_family() {
     }
 }
 
-/// A rule that is not carried leaves its family to the kernel.
+/// What sets something about connections leaves its family to the kernel.
 #[test]
 fn rules_that_stay() {
-    for (name, rule) in [
-        ("rules_port", "tcp dport 443 accept"),
-        ("rules_mark", "ct mark set 5"),
-        ("rules_counter", "ct state new counter"),
-        ("rules_log", "ct state invalid log prefix \"x\""),
-        ("rules_limit", "ct state new limit rate 1000/second accept"),
-    ] {
-        let ruleset = format!(
-            "table inet fw {{\n chain forward {{\n type filter hook forward priority 0; policy accept\n {rule}\n ct state \
-             invalid drop\n }}\n}}"
-        );
-        let mut twin = Twin::start(Setup {
-            fence: crate::lab::twin::Fence::None,
-            ..Setup::tracked(name, 2, &ruleset)
-        });
-        of_every_state(&mut twin);
-        twin.finish(Share::Nothing);
-    }
+    let mut twin = Twin::start(Setup {
+        fence: crate::lab::twin::Fence::None,
+        ..Setup::tracked(
+            "rules_mark",
+            2,
+            "table inet fw {
+                chain forward {
+                    type filter hook forward priority 0; policy accept;
+                    ct mark set 5
+                    ct state invalid drop
+                }
+            }",
+        )
+    });
+    of_every_state(&mut twin);
+    twin.finish(Share::Nothing);
+}
+
+/// A rule that is not carried leaves what reaches it, and no more.
+#[test]
+fn rules_that_some_packets_reach() {
+    judge(
+        "rules_port",
+        "policy accept\n tcp dport 443 accept\n ct state invalid drop",
+        0.6,
+    );
+    judge(
+        "rules_counter",
+        "policy accept\n ct state new counter\n ct state invalid drop",
+        0.6,
+    );
+    judge(
+        "rules_log",
+        "policy accept\n ct state invalid log prefix \"x\"\n ct state invalid drop",
+        0.6,
+    );
+    judge(
+        "rules_limit",
+        "policy accept\n ct state new limit rate 1000/second accept\n ct state invalid drop",
+        0.6,
+    );
 }
 
 /// A rule in another chain has a family tracked just as well.

@@ -159,6 +159,11 @@ impl Bypath {
         self.output.lock().expect("no holder panics").clone()
     }
 
+    /// Where it runs.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid

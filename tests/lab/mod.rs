@@ -21,6 +21,7 @@
 pub mod bypath;
 pub mod compare;
 pub mod conntrack;
+mod counters;
 pub mod namespace;
 pub mod neighbor;
 pub mod packet;

@@ -25,6 +25,8 @@ pub const META: &[MetaKey] = &[
     MetaKey::Oif,
     MetaKey::Iifname,
     MetaKey::Oifname,
+    MetaKey::Iiftype,
+    MetaKey::Oiftype,
     MetaKey::Skuid,
     MetaKey::Skgid,
     MetaKey::Nfproto,
