@@ -68,12 +68,9 @@ pub fn leave(
     tracking: &Tracking<'_>,
     aside: &mut Aside,
 ) {
-    if !is_by_header(packet) {
-        aside.before = None;
-        if let Of::Nothing = tracked.of {
-            // Whatever it is punted for, it is not part of the connection: only whose that is matters.
-            look_before(probe, tracking, aside);
-        }
+    if let (Of::Nothing, None) = (&tracked.of, &aside.before) {
+        // It is not part of the connection, and has changed nothing that the kernel is told of: whose that is matters.
+        look_before(probe, tracking, aside);
     }
     let before = aside.before.take();
     aside.leaving = match (&tracked.of, before) {

@@ -69,7 +69,7 @@ pub enum Of<'a> {
 pub struct Aside {
     /// The connection that begins with this packet.
     pub begun: Record,
-    /// The connection of a packet that is the kernel's for its header, as it was before the packet.
+    /// The connection of a packet as it was before it: of one that is the kernel's for its header, or that began anew.
     pub before: Option<Record>,
     /// What the kernel must be told before it gets the packet, which was punted.
     pub leaving: Option<Leaving>,
@@ -162,6 +162,10 @@ pub fn track<'a>(
             }
             Advanced::Invalid => return Continue(Tracked::INVALID),
             Advanced::Reopened => {
+                // The kernel may have a copy, which is over, too.
+                if aside.before.is_none() {
+                    aside.before = Some(connection.record());
+                }
                 tracking.table.remove(connection, tracking.guard);
             }
         }

@@ -204,8 +204,6 @@ impl Packet for AtForward<'_> {
             true => asked.tuple(Direction::Reply),
         };
         match (key, &asked) {
-            // An ICMP error is of another direction than what it is about.
-            (CtKey::Direction, _) if self.state() == CtState::RELATED => Fact::Unknown,
             (CtKey::Direction, Asked::Known(_, direction)) => Fact::U8(*direction as u8),
             (CtKey::Direction, Asked::Begun(_)) => Fact::U8(0),
             (CtKey::Status, Asked::Known(connection, _)) => {

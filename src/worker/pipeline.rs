@@ -256,10 +256,14 @@ pub(super) fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    if leaving::is_by_header(packet) {
+    let by_header = leaving::is_by_header(packet);
+    if by_header {
         leaving::look_before(probe, tracking, &mut flows.aside);
     }
     for walk in 0..WALKS_MAX {
+        if !by_header {
+            flows.aside.before = None;
+        }
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         match decided(frame, packet, &tracked, tracking, here, flows, seen) {

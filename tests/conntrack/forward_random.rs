@@ -35,7 +35,6 @@ const ANY: &[&str] = &[
     "ct status & seen-reply == 0",
     "ct mark 0",
     "ct state != invalid",
-    "ct original proto-dst > P",
     "meta length > N00",
     "meta length 28-N00",
     "iifname \"d0\"",
