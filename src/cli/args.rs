@@ -136,6 +136,7 @@ impl Options {
   bypath show totals
   bypath show latency --json
   bypath show conntrack -p tcp --state ESTABLISHED
+  bypath show rules
   bypath show routes | grep left")]
 pub struct ShowArgs {
     /// What to show

@@ -7,7 +7,8 @@
 //! | BYPATH_TWIN_RULES_PACKETS | 36000 | packets over all of them |
 //! | BYPATH_TWIN_SEED | 1 | the seed of the first ruleset; the others follow. Printed; replays with CONFIGS=1 |
 //!
-//! One ruleset in four has rules that are the kernel's (log, reject, marks); of the others nearly all must be forwarded.
+//! One ruleset in four has rules that are the kernel's (log, marks, priorities; rejects are a scenario of `forward_rules`); of the
+//! others nearly all must be forwarded.
 
 use crate::generator::Connections;
 use crate::lab::bypath::Totals;
@@ -73,12 +74,7 @@ const TRANSPORT: &[&str] = &[
     "@th,0,16 > P",
 ];
 const STATEMENTS: &[&str] = &["counter", "counter name total", "counter"];
-const KERNELS: &[&str] = &[
-    "log prefix \"x\" ",
-    "meta mark set N ",
-    "meta priority set 1:N ",
-    "reject ",
-];
+const KERNELS: &[&str] = &["log prefix \"x\" ", "meta mark set N ", "meta priority set 1:N "];
 
 fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
     let text = *all.choose(random).expect("not empty");
@@ -96,9 +92,6 @@ fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: bool) -> String {
     words.push(pick(random, STATEMENTS));
     if kernels && !words.is_empty() && random.random_bool(0.1) {
         words.push(pick(random, KERNELS));
-        if words.last().is_some_and(|word| word.starts_with("reject")) {
-            return words.join(" ");
-        }
     }
     let verdict = match random.random_range(0..10) {
         0..3 if chain + 1 < CHAINS => {
