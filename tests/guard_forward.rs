@@ -5,8 +5,8 @@ mod netns;
 
 use bypath::mirror::guard::{Findings, Guard};
 use bypath::packet::{Family, PortIndex};
+use bypath::stage::forward::rules::{AtForward, run};
 use bypath::stage::prerouting::{Aside, Of, Tracked};
-use bypath::stage::rules::{AtForward, run};
 use bypath::stage::rx::parse_bytes;
 use bypath::table::conntrack::CtState;
 use bypath::table::iface::Iface;

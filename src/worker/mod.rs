@@ -7,6 +7,7 @@ pub mod ahead;
 mod latency;
 pub mod pipeline;
 mod report;
+mod rules;
 mod run;
 mod shared;
 pub mod trace;

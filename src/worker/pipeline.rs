@@ -4,22 +4,18 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
-use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use super::rules::{Who, may_keep, obey};
+use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::rules::{self, AtForward};
 use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
-use crate::table::conntrack::Record;
 use crate::table::conntrack::table::Probe;
-use crate::table::conntrack::ticks;
 use crate::table::destination::{Destinations, Out};
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
-use crate::table::rules::carried::Depends;
-use crate::table::rules::interpret::{Changes, Outcome, Place};
-use crate::table::rules::live::Rules;
+use crate::table::rules::interpret::Changes;
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -256,12 +252,12 @@ pub(super) fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    let by_header = leaving::is_by_header(packet);
-    if by_header {
+    let may_punt = leaving::is_by_header(packet) || here.snapshot.rules.forward[packet.family as usize].punts;
+    if may_punt {
         leaving::look_before(probe, tracking, &mut flows.aside);
     }
     for walk in 0..WALKS_MAX {
-        if !by_header {
+        if !may_punt {
             flows.aside.before = None;
         }
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
@@ -330,9 +326,6 @@ fn decided<O: Observer>(
     Continue(Some(transmit(frame, packet, &out, seen)?))
 }
 
-/// A packet with its connection, as rules ask about it: in the table, or begun with it.
-type Who<'a> = (&'a Parsed, &'a [u8], Option<&'a Tracked<'a>>, &'a Record);
-
 /// Whether the packet may take its way out: source validation, forward's checks and rules.
 #[inline]
 fn leave<O: Observer>(
@@ -353,51 +346,6 @@ fn leave<O: Observer>(
         return Verdict::punt(PuntReason::EgressNotPort);
     };
     obey(who, [iface, egress], here, changes, seen)
-}
-
-/// What the rules at forward say. Out of line: it is large, and most packets of a connection do not come here.
-#[inline(never)]
-fn obey<O: Observer>(
-    (packet, bytes, tracked, begun): Who<'_>,
-    links: [&Iface; 2],
-    here: &Here<'_>,
-    changes: &mut Changes,
-    seen: &mut O,
-) -> Step<()> {
-    let at = AtForward {
-        packet,
-        bytes,
-        links,
-        tracked,
-        begun,
-        now: ticks(here.now_ns),
-    };
-    let live = &here.snapshot.rules;
-    let place = |place: &Place| match live.rule_of(place) {
-        Some(rule) => format!("{}, rule handle {}", live.ruleset.describe(place.chain), rule.handle),
-        None => live.ruleset.describe(place.chain),
-    };
-    match rules::run(at, live, here.now_ns, changes) {
-        Outcome::Accept => Continue(()),
-        Outcome::Drop(at) => {
-            seen.see(Stage::Forward, || format!("{} says drop", place(&at)));
-            Verdict::drop(DropReason::Filter)
-        }
-        Outcome::Reject(_, at) | Outcome::Nat(_, at) | Outcome::Punt(at) => {
-            seen.see(Stage::Forward, || format!("{} is the kernel's", place(&at)));
-            Verdict::punt(PuntReason::Rule)
-        }
-    }
-}
-
-/// Whether what the rules said holds for all packets of the connection, its direction and state.
-#[inline]
-fn may_keep(packet: &Parsed, rules: &Rules) -> bool {
-    match rules.forward[packet.family as usize].depends {
-        Depends::Flow => true,
-        Depends::FlowWithPorts => packet.flags.any(Flags::PORTS),
-        Depends::Packet => false,
-    }
 }
 
 /// tx.

@@ -54,6 +54,8 @@ pub struct Hook {
     pub chains: Box<[ChainId]>,
     /// What the decision depends on.
     pub depends: Depends,
+    /// Some of its rules are the kernel's.
+    pub punts: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -98,12 +100,13 @@ impl Rules {
         let [v4, v6] = bases;
         let forward = [(Family::V4, v4), (Family::V6, v6)].map(|(family, bases)| {
             let chains = &chains[family as usize];
-            let exprs = exprs(&ruleset, chains, number(family));
+            let exprs = || exprs(&ruleset, chains, number(family));
             Hook {
-                depends: exprs
+                depends: exprs()
                     .map(|expr| carried::depends(&ruleset, expr, number(family)))
                     .max()
                     .unwrap_or_default(),
+                punts: exprs().any(|expr| carried::kernels(&ruleset, expr).is_some()),
                 bases: bases.into(),
                 chains: chains.as_slice().into(),
             }

@@ -10,8 +10,8 @@
 //! is [unknown](Fact::Unknown): then the packet is the kernel's, before anything is committed. `table::rules::carried` lists
 //! the keys that have an answer, and a test compares. As net/netfilter/nft_{payload,meta,ct}.c.
 
-use super::prerouting::{Of, Tracked};
 use crate::packet::{Family, Flags, Parsed};
+use crate::stage::prerouting::{Of, Tracked};
 use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::table::iface::Iface;
 use crate::table::rules::expr::{Base, ChecksumFix};
