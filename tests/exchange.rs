@@ -8,6 +8,7 @@ use bypath::control::exchange::Exchange;
 use bypath::mirror::ctnetlink::{Ctnetlink, Entry, Own, Protoinfo};
 use bypath::packet::Family;
 use bypath::port::wait::monotonic_ns;
+use bypath::stage::prerouting::leaving::Leaving;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, ticks};
@@ -229,12 +230,12 @@ fn a_tuple_that_begins_anew_keeps_its_copy() {
     let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
     let tcp = record(Protocol::TCP, 1, 80, 100);
     set.insert(&tcp);
-    exporter.export(&tcp.original);
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     assert!(set.kernels(&tcp.original).is_some(), "it returns when the kernel knows");
     for _ in 0..5 {
         set.remove(&tcp.original);
         set.insert(&tcp);
-        exporter.export(&tcp.original);
+        exporter.export(Some(&Leaving::AsItIs(tcp.original)));
         std::thread::sleep(Duration::from_millis(250));
         assert!(set.kernels(&tcp.original).is_some());
     }
@@ -254,7 +255,7 @@ fn a_handshake_that_went_on_is_told_again_before_a_punt() {
     };
     (tcp.status, tcp.proto) = (Status::CONFIRMED, state(1));
     set.insert(&tcp);
-    exporter.export(&tcp.original);
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     let kernels = |set: &mut Box| match set.kernels(&tcp.original).and_then(|entry| entry.protoinfo) {
         Some(Protoinfo::Tcp { state, .. }) => state,
         other => panic!("{other:?}"),
@@ -269,7 +270,7 @@ fn a_handshake_that_went_on_is_told_again_before_a_punt() {
         assert!(connection.commit(version, &state(3)));
         connection.set_status(Status::SEEN_REPLY | Status::ASSURED);
     }
-    exporter.export(&tcp.original);
+    exporter.export(Some(&Leaving::AsItIs(tcp.original)));
     assert_eq!(kernels(&mut set), 3);
 }
 

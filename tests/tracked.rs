@@ -6,8 +6,8 @@ mod lab;
 
 use bypath::packet::{DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
 use bypath::port::MemPool;
-use bypath::stage::leaving::Leaving;
 use bypath::stage::prerouting::Tracking;
+use bypath::stage::prerouting::leaving::Leaving;
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::{Handle, Table};
@@ -250,7 +250,7 @@ fn what_is_punted_takes_its_connection_along_and_what_would_begin_is_the_kernels
     let spent = Transport { port: 7000, ..dying };
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &spent)), ttl);
     assert_eq!((&tracker.flows.aside.leaving, marked(&tracker)), (&None, 0));
-    let too_long = Verdict::Punt(PuntReason::Mtu);
+    let too_long = Verdict::Punt(PuntReason::MtuExceeded);
     assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &long)), too_long);
     assert_eq!((&tracker.flows.aside.leaving, marked(&tracker)), (&None, 1));
     let answer = Transport { payload: 10, ..long };

@@ -13,7 +13,7 @@
 //! the window. A header (options, extensions, a spent hop limit) is seen before the connection is advanced, so there the state
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
-use super::prerouting::{Aside, Key, Of, Tracked, Tracking};
+use super::{Aside, Key, Of, Tracked, Tracking};
 use crate::packet::{Flags, Parsed};
 use crate::table::conntrack::table::Connection;
 use crate::table::conntrack::tracker::{self, Outcome, View};
