@@ -6,9 +6,9 @@
 
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
-use crate::stage::prerouting::{self, Tracked, Tracking};
+use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
+use crate::stage::{flow, forward, neighbor, routing, rx, tx};
 use crate::table::conntrack::CtState;
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::Out;
