@@ -113,20 +113,29 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
+/// What walks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// UDP that nobody tracks, for comparison.
+    Untracked,
+    Udp,
+    Tcp,
+}
+
 /// The time of the walk alone: the packets of a burst are filled in between. One burst is a few microseconds, so the median
 /// of many does not see what else the machine does.
-fn tracked(name: &str, flows: usize, datagrams: bool) {
+fn tracked(name: &str, flows: usize, kind: Kind) {
     const BURSTS: usize = 200_000;
     let mut snapshot = lab::snapshot(1_000, lab::FAR);
     snapshot.conntrack = Arc::new(Config {
-        tracked: [true; 2],
+        tracked: [kind != Kind::Untracked; 2],
         alone: [true; 2],
         ..Config::default()
     });
     let table = Table::new(flows as u32 * 5 / 4);
     let handle = table.register();
     let [packets, answers] = [false, true].map(|answer| {
-        let mut packets: Vec<Vec<u8>> = (0..flows).map(|n| connection(n, datagrams, answer)).collect();
+        let mut packets: Vec<Vec<u8>> = (0..flows).map(|n| connection(n, kind, answer)).collect();
         packets.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
         packets
     });
@@ -190,10 +199,10 @@ fn tracked(name: &str, flows: usize, datagrams: bool) {
 fn bench_tracked(_: &mut Criterion<CpuTime>) {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (flows, many) in [(1_000, "1k"), (1_000_000, "1M")] {
-        for datagrams in [true, false] {
-            let name = format!("tracked/{}/{many}", if datagrams { "udp" } else { "tcp" });
+        for (kind, word) in [(Kind::Untracked, "none"), (Kind::Udp, "udp"), (Kind::Tcp, "tcp")] {
+            let name = format!("tracked/{word}/{many}");
             if filters.iter().all(|filter| name.contains(filter.as_str())) {
-                tracked(&name, flows, datagrams);
+                tracked(&name, flows, kind);
             }
         }
     }
@@ -201,7 +210,7 @@ fn bench_tracked(_: &mut Criterion<CpuTime>) {
 
 /// A packet of the `n`-th connection: another source port, and another source address every 50,000. A TCP one is in the
 /// middle of it, with a timestamp. `answer`: that of the other side.
-fn connection(n: usize, datagram: bool, answer: bool) -> Vec<u8> {
+fn connection(n: usize, kind: Kind, answer: bool) -> Vec<u8> {
     use etherparse::{PacketBuilder, TcpOptionElement};
     let (sport, host) = (1024 + (n % 50_000) as u16, (n / 50_000) as u8);
     let dst = (lab::gateway(Family::V4) as u32).to_be_bytes();
@@ -209,7 +218,7 @@ fn connection(n: usize, datagram: bool, answer: bool) -> Vec<u8> {
     let [(src, sport), (dst, dport)] = if answer { [far, near] } else { [near, far] };
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(answer.into())).ipv4(src, dst, 64);
     let mut bytes = Vec::with_capacity(80);
-    let written = if datagram {
+    let written = if kind != Kind::Tcp {
         builder.udp(sport, dport).write(&mut bytes, &[0x5a; 18])
     } else {
         let (seq, ack) = if answer { (2000, 1000) } else { (1000, 2000) };

@@ -7,7 +7,7 @@ use bypath::control::exchange::Exchange;
 use bypath::mirror::ctnetlink::{Ctnetlink, Entry, Own, Protoinfo};
 use bypath::packet::Family;
 use bypath::port::wait::monotonic_ns;
-use bypath::stage::leaving::Leaving;
+use bypath::stage::prerouting::leaving::Leaving;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, ticks};

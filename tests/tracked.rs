@@ -8,8 +8,8 @@ mod rules;
 
 use bypath::packet::{DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
 use bypath::port::MemPool;
-use bypath::stage::leaving::Leaving;
 use bypath::stage::prerouting::Tracking;
+use bypath::stage::prerouting::leaving::Leaving;
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::{Handle, Table};

@@ -28,7 +28,7 @@ use crate::packet::{Addr, Family, PortIndex};
 use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
-use crate::stage::leaving::Leaving;
+use crate::stage::prerouting::leaving::Leaving;
 use crate::table::Snapshot;
 use crate::worker::{self, Command, Report, Shared, Worker};
 use crossbeam::channel::bounded;

@@ -7,7 +7,7 @@
 //! one packet (TTL, length, options) or of a moment (neighbour, oracle).
 
 use crate::packet::{Addr, Family, Frame, PortIndex, PuntReason};
-use crate::stage::leaving::Leaving;
+use crate::stage::prerouting::leaving::Leaving;
 use crate::stage::rx;
 use crate::worker::{Punted, Shared};
 use crossbeam::sync::Parker;

@@ -11,10 +11,10 @@
 //! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
 //! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
 //!
-//! Most packets are TCP or UDP in the middle of a connection that is established both ways, and change nothing of it but a
-//! window and a deadline. Of a burst, these do not even walk prerouting: [`cached`] does what it would do, in one straight
-//! line. It bails out, before anything is changed, also for other protocols, SYN, FIN and RST, what is out of a window or
-//! not assured, the kernel's connections, and those whose timeout is fixed.
+//! Most packets are TCP or UDP in the middle of a connection, and change nothing of it but a window and a deadline. Of a
+//! burst, these do not even walk prerouting: [`cached`] does what it would do, in one straight line. It bails out, before
+//! anything is changed, also for other protocols, SYN, FIN and RST, what is out of a window, a first answer and what
+//! assures, the kernel's connections, expected ones, and those whose timeout is fixed.
 //!
 //! A decision is a word of the connection: the generation, the state, the worker and the number of a [`Way`] in this
 //! worker's table of them.
@@ -28,7 +28,7 @@ use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{Flags, Frame, Parsed};
 use crate::table::conntrack::table::Probe;
 use crate::table::conntrack::tracker::{self, View};
-use crate::table::conntrack::{CtState, Marks, Status};
+use crate::table::conntrack::{CtState, Direction, Marks, Status};
 use crate::table::destination::Out;
 use crate::table::iface::IfaceIndex;
 use hashbrown::HashMap;
@@ -123,11 +123,16 @@ pub fn cached<'a>(
     }
     let (connection, direction) = tracking.table.find(probe, tracking.now, tracking.guard)?;
     let status = connection.status();
-    let plain = status.any(Status::SEEN_REPLY) && !status.any(Status::FIXED_TIMEOUT);
-    if !plain || connection.marks().any(Marks::KERNEL) {
+    let state = match (status.any(Status::SEEN_REPLY), direction) {
+        (true, _) => CtState::ESTABLISHED,
+        (false, Direction::Original) => CtState::NEW,
+        (false, Direction::Reply) => return None,
+    };
+    let is_plain = !status.any(Status::FIXED_TIMEOUT | Status::EXPECTED);
+    if !is_plain || connection.marks().any(Marks::KERNEL) {
         return None;
     }
-    let way = ways.get(connection.decision(direction), CtState::ESTABLISHED, generation)?;
+    let way = ways.get(connection.decision(direction), state, generation)?;
     if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu {
         return None;
     }

@@ -6,7 +6,6 @@
 
 pub mod flow;
 pub mod forward;
-pub mod leaving;
 pub mod neighbor;
 pub mod postrouting;
 pub mod prerouting;

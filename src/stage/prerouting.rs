@@ -14,9 +14,11 @@
 //! the kernel, whatever becomes of the packet. Two workers may advance one connection at a time: the loser of the commit
 //! computes anew, at most 64 times.
 //!
-//! A packet that ends in a punt takes its connection along: see [`leaving`](super::leaving).
+//! A packet that ends in a punt takes its connection along: see [`leaving`].
 
-use super::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
+pub mod leaving;
+
+use self::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};

@@ -79,6 +79,12 @@ impl Ahead {
     pub fn aim(&mut self, here: &Here<'_>) {
         if let (Some(probe), Some(tracking)) = (&mut self.probe, &here.tracking) {
             tracking.table.aim(probe);
+            // TCP and UDP, of which the tuple needs no look at the frame.
+            if probe.is_lost()
+                && let Some(reply) = prerouting::tuple(&self.packet, &[]).and_then(|tuple| tuple.invert())
+            {
+                tracking.table.expect(&reply);
+            }
         }
     }
 

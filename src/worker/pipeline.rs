@@ -7,9 +7,9 @@
 use super::rules::{Who, may_keep, obey};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
-use crate::stage::prerouting::{self, Tracked, Tracking};
+use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
 use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, leaving, neighbor, routing, rx, tx};
+use crate::stage::{flow, forward, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::{Destinations, Out};

@@ -13,7 +13,7 @@ use super::Report;
 use super::trace::Tracer;
 use crate::packet::{Frame, FrameId, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::wait::Waker;
-use crate::stage::leaving::Leaving;
+use crate::stage::prerouting::leaving::Leaving;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Table;
 use crate::table::oracle::Asked;

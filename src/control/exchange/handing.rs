@@ -10,7 +10,7 @@
 use super::export::{export, left};
 use super::{Exchange, now};
 use crate::mirror::ctnetlink::Ctnetlink;
-use crate::stage::leaving::Leaving;
+use crate::stage::prerouting::leaving::Leaving;
 use crate::table::conntrack::table::{Connection, Guard, Handle};
 use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;

@@ -23,6 +23,14 @@ pub struct Probe {
     likely: Option<(u32, Direction)>,
 }
 
+impl Probe {
+    /// Whether no slot is likely its own: the packet most likely begins a connection. Only after [`Table::aim`].
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.likely.is_none()
+    }
+}
+
 impl Table {
     /// The first step.
     #[inline(always)]
@@ -45,6 +53,12 @@ impl Table {
         {
             entry.prefetch();
         }
+    }
+
+    /// Asks for the line of slots of an answer, which is placed there if the packet begins a connection.
+    #[inline]
+    pub fn expect(&self, reply: &Tuple) {
+        self.buckets.prefetch(self.hash(reply));
     }
 
     /// The third step: the connection that has the tuple, and which of its directions that is.

@@ -127,7 +127,7 @@ impl Sctp {
     fn unpack(words: &ProtoState) -> Self {
         let bit = |at: u32| words[0] >> at & 1 != 0;
         Sctp {
-            state: state(words),
+            state: state(words).min(HEARTBEAT_SENT),
             heartbeat_failed: bit(4),
             last_dir: bit(5).into(),
             init: [bit(6), bit(7)],

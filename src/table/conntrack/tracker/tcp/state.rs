@@ -132,7 +132,8 @@ impl Tcp {
         };
         Tcp {
             sides: [side(0), side(1)],
-            state: small as u8 & 0x0f,
+            // No word of ours has another one; the table of states need not trust it.
+            state: (small as u8 & 0x0f).min(number::SYN_SENT2),
             last_dir: (small >> 4) as u8 & 1,
             last_index: (small >> 5) as u8 & 7,
             retrans: (small >> 8) as u8,

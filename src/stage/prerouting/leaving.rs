@@ -13,7 +13,7 @@
 //! the window. A header (options, extensions, a spent hop limit) is seen before the connection is advanced, so there the state
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
-use super::prerouting::{self, Aside, Of, Tracked, Tracking};
+use super::{Aside, Of, Tracked, Tracking, tuple};
 use crate::packet::{Flags, Parsed};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
@@ -92,8 +92,8 @@ pub fn leave(
             before.map(|record| Leaving::Over(record.original))
         }
         (Of::Nothing, Some(record)) if is_judged(packet, tracked) => {
-            prerouting::tuple(packet, bytes).map(|tuple| Leaving::Invalid {
-                packet: tuple,
+            tuple(packet, bytes).map(|packet| Leaving::Invalid {
+                packet,
                 original: record.original,
             })
         }
