@@ -79,7 +79,16 @@ fn show_answers_under_load() {
     let bypath = net.bypath("");
     let flow = Stream::start(&net.hosts[0], &net.hosts[1], "10.0.1.2", Duration::from_micros(100));
     std::thread::sleep(Duration::from_millis(500));
-    for what in ["totals", "ports", "workers", "drops", "routes", "neighbors", "latency"] {
+    for what in [
+        "totals",
+        "ports",
+        "workers",
+        "drops",
+        "routes",
+        "neighbors",
+        "rules",
+        "latency",
+    ] {
         for json in ["", " --json"] {
             let (code, said) = net.command(&format!("show {what}{json}"));
             assert_eq!(code, Some(0), "show {what}{json}: {said}");
