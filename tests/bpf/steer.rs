@@ -452,10 +452,7 @@ fn fails_open(how: Attach, mode: AttachedMode) {
     assert!(!passed());
     drop(link);
     // Whoever lists the links of this machine just then holds this one a moment longer.
-    let dropped = Instant::now();
-    while ip_shows("link show p0").contains("xdp") {
-        assert!(dropped.elapsed() < Duration::from_secs(1), "still attached");
-    }
+    assert!((0..100).any(|_| !ip_shows("link show p0").contains("xdp")));
     assert!((0..10).any(|_| passed()));
 }
 

@@ -11,7 +11,9 @@
 //! - multicast listener reports, IGMP and router solicitations, which the router sends by timers of its own;
 //! - where a test says so (`clock_free`), how many ICMP redirects there are, to whom, and which packets they quote, since
 //!   the kernel spaces them by the clock, per source and per destination: that there are any is compared, per far end and
-//!   family. (The scenario `redirects` sends few enough for an exact comparison.) And which neighbours are asked for: a
+//!   family. (The scenario `redirects` sends few enough for an exact comparison.) The same holds for IPv4's answers that there
+//!   is no way: `ip_error` of net/ipv4/route.c sends five to one sender, and then one a second, by a switch (error_burst) that
+//!   no network namespace has. That there are any is compared, per far end, addressee and code. And which neighbours are asked for: a
 //!   neighbour's own message, which steer passes at once, may overtake the punted packet that would have had the kernel ask.
 //!   (The scenarios of neighbours compare that.)
 
@@ -28,6 +30,8 @@ pub enum Seen {
     Asks(IpAddr),
     /// A redirect, of IPv4 or not, where redirects are timed.
     Redirects { ipv4: bool },
+    /// An ICMP destination unreachable for want of a way, where these are timed.
+    Unreachable { to: Ipv4Addr, code: u8 },
     /// Timer noise.
     Noise,
 }
@@ -37,7 +41,7 @@ pub enum Seen {
 pub struct Rules {
     /// The router's own addresses.
     pub own: HashSet<IpAddr>,
-    /// How many redirects there are is free.
+    /// How many redirects and unreachables there are is free.
     pub clock_free: bool,
     /// The router reassembles what it forwards, and draws identifications for the fragments of IPv6 that it then makes.
     pub reassembles: bool,
@@ -50,7 +54,7 @@ pub struct Difference {
     pub missing: Vec<Vec<u8>>,
     /// Frames that only bypath's lab sent.
     pub extra: Vec<Vec<u8>>,
-    /// Questions and redirects that only one lab sent, in words.
+    /// Questions, redirects and unreachables that only one lab sent, in words.
     pub sets: Vec<String>,
     /// Flows whose order differs, in words.
     pub order: Vec<String>,
@@ -109,6 +113,13 @@ impl Rules {
         }
         if self.clock_free && protocol == proto::ICMP && frame.get(34)? == &5 {
             return Some(Seen::Redirects { ipv4: true });
+        }
+        // Network, host, prohibited: those of ip_error.
+        if self.clock_free && protocol == proto::ICMP && frame.get(34)? == &3 && matches!(frame.get(35)?, 0 | 1 | 13) {
+            return Some(Seen::Unreachable {
+                to: Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(30..34)?).ok()?),
+                code: *frame.get(35)?,
+            });
         }
         let mut frame = frame.to_vec();
         frame[18..20].fill(0);
