@@ -8,9 +8,8 @@
 //! ```
 //!
 //! Counters count what bypath carried, beside the kernel's own: what is punted is counted there. Expressions that decide by
-//! a memory (limit, quota, last, numgen) belong to one side. They are ours only if nothing but the forward hook reaches any
-//! of them and no rule there punts, for a packet that is punted would meet them in the kernel; else all of them are the
-//! kernel's, here [uncarried](Expr::Uncarried).
+//! a memory (limit, quota, last, numgen) belong to one side, and packets that are punted meet them in the kernel: so they are
+//! the kernel's, here [uncarried](Expr::Uncarried).
 //!
 //! As nf_hook_slow of net/netfilter/core.c for the order.
 
@@ -167,58 +166,24 @@ fn exprs<'a>(ruleset: &'a Ruleset, chains: &'a [ChainId], nfproto: u8) -> impl I
     rules.flat_map(move |rule| carried::reached(rule, nfproto))
 }
 
-/// Makes what decides by a memory the kernel's, unless all of that is ours alone.
+/// Makes what decides by a memory the kernel's: what is punted, for whatever reason, meets it there.
 fn give_memories_away(ruleset: &mut Ruleset, chains: &[Vec<ChainId>; 2]) {
     let ours: HashSet<ChainId> = chains.iter().flatten().copied().collect();
-    let theirs = reached_elsewhere(ruleset);
-    let memories = |chains: &mut dyn Iterator<Item = &ChainId>| -> Vec<&Expr> {
-        let exprs = chains
-            .flat_map(|chain| &ruleset[*chain].rules)
-            .flat_map(|rule| &rule.exprs);
-        exprs.filter(|expr| carried::memory(ruleset, expr).is_some()).collect()
+    let away = |expr: &Expr| match carried::memory(ruleset, expr) {
+        Some(word) => Expr::uncarried(format!("{word}, which has a memory")),
+        None => expr.clone(),
     };
-    let here = memories(&mut ours.iter());
-    let punts = Family::ALL.iter().any(|&family| {
-        exprs(ruleset, &chains[family as usize], number(family)).any(|expr| carried::kernels(ruleset, expr).is_some())
-    });
-    // A rule's own memory is shared by its chain, an object's by its name.
-    let of_object = |expr: &Expr| matches!(expr, Expr::Objref(_) | Expr::ObjrefMap { .. });
-    let shared = !memories(&mut ours.intersection(&theirs)).is_empty()
-        || here.iter().any(|expr| of_object(expr)) && memories(&mut theirs.iter()).into_iter().any(of_object);
-    if here.is_empty() || !punts && !shared {
-        return;
-    }
-    let away = |expr: &Expr| {
-        carried::memory(ruleset, expr)
-            .map(|word| Expr::uncarried(format!("{word}, which packets in the kernel may reach too")))
+    let given = |rule: &Rule| Rule {
+        handle: rule.handle,
+        exprs: rule.exprs.iter().map(away).collect(),
     };
-    let mut changed = Vec::new();
-    for &chain in &ours {
-        let rules: Vec<Rule> = ruleset[chain]
-            .rules
-            .iter()
-            .map(|rule| Rule {
-                handle: rule.handle,
-                exprs: rule
-                    .exprs
-                    .iter()
-                    .map(|expr| away(expr).unwrap_or_else(|| expr.clone()))
-                    .collect(),
-            })
-            .collect();
-        changed.push((chain, rules));
-    }
+    let changed: Vec<(ChainId, Box<[Rule]>)> = ours
+        .iter()
+        .map(|&chain| (chain, ruleset[chain].rules.iter().map(given).collect()))
+        .collect();
     for (chain, rules) in changed {
-        ruleset.chains[chain.0 as usize].rules = rules.into();
+        ruleset.chains[chain.0 as usize].rules = rules;
     }
-}
-
-/// The chains that packets come to from other hooks, which are all in the kernel.
-fn reached_elsewhere(ruleset: &Ruleset) -> HashSet<ChainId> {
-    let is_other = |id: &ChainId| ruleset[*id].base.as_ref().is_some_and(|base| base.hook != FORWARD);
-    let bases: Vec<_> = (0..ruleset.chains.len() as u32).map(ChainId).filter(is_other).collect();
-    let of = |nfproto| carried::reachable(ruleset, &bases, nfproto);
-    [NFPROTO_IPV4, NFPROTO_IPV6].into_iter().flat_map(of).collect()
 }
 
 /// Has the cells of `before` go on in `state`, where the expression is the same.
