@@ -30,6 +30,7 @@ pub mod report;
 pub mod respond;
 pub mod router;
 pub mod setup;
+pub mod streams;
 pub mod sys;
 pub mod tables;
 pub mod twin;

@@ -20,6 +20,7 @@ use super::packet::Mac;
 use super::report;
 use super::router::Lab;
 pub use super::setup::{Fence, Mode, Outcome, Setup, Share};
+use super::streams::Streams;
 use super::sys;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -101,6 +102,7 @@ pub struct Twin {
     /// Injected at each port, where connections are tracked, in the order of all; fences aside.
     pub(super) sequence: Vec<(usize, Vec<u8>)>,
     pub(super) changes: Vec<String>,
+    streams: Streams,
 }
 
 impl Twin {
@@ -134,6 +136,7 @@ impl Twin {
             handed_over: false,
             sequence: Vec::new(),
             changes: Vec::new(),
+            streams: Streams::default(),
         };
         if twin.setup.fence != Fence::None {
             twin.begin_fences();
@@ -160,6 +163,9 @@ impl Twin {
     pub fn inject(&mut self, port: usize, frames: &[Vec<u8>]) -> usize {
         let sent = self.kernel.sent();
         for window in frames.chunks(WINDOW) {
+            if self.setup.filters {
+                self.streams.keep_off(window);
+            }
             let sent_before = self.kernel.sent();
             self.kernel.lab.wires[port].inject(window);
             self.tested.lab.wires[port].inject(window);
