@@ -256,7 +256,7 @@ pub(super) fn tracked<O: Observer>(
             // The other one is about to be found.
             Continue(None) => match walk {
                 ..WALKS_AT_ONCE => std::hint::spin_loop(),
-                ..WALKS_YIELDING => std::thread::yield_now(),
+                WALKS_AT_ONCE..WALKS_YIELDING => std::thread::yield_now(),
                 _ => std::thread::sleep(PAUSE),
             },
             Break(verdict) => {
