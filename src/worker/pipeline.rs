@@ -221,7 +221,7 @@ pub(super) fn untracked<O: Observer>(
 }
 
 /// How often a packet walks whose tuples another worker is just taking, until it has: at once, after letting others run, after
-/// a pause. It is some 15 ms in all, for that worker may be off its CPU, or wait for the memory of a new table.
+/// a pause. It is some 20 ms in all, for that worker may be off its CPU, or wait for the memory of a new table.
 const WALKS_AT_ONCE: u32 = 64;
 const WALKS_YIELDING: u32 = 256;
 const WALKS_MAX: u32 = 400;
