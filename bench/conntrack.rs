@@ -263,8 +263,8 @@ fn insert_burst(table: &Table, first: u32, now: Ticks, guard: &Guard<'_>) {
     let mut records = [0; BURST].map(|_| None);
     for (n, place) in (first..).zip(&mut records) {
         let record = record(n, now + LIFE);
-        table.prefetch_bucket(table.hash(&record.original));
-        table.prefetch_bucket(table.hash(&record.reply));
+        table.prefetch(&record.original);
+        table.prefetch(&record.reply);
         *place = Some(record);
     }
     for record in records.iter().flatten() {

@@ -240,6 +240,32 @@ fn a_tuple_that_begins_anew_keeps_its_copy() {
     }
 }
 
+/// However fast they come, and though nobody rests in between.
+#[test]
+fn entries_of_invalid_packets_are_few_and_soon_gone() {
+    const CONNECTIONS: u16 = 1000;
+    let mut set = Box::idle(&[]);
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    for port in 1..=CONNECTIONS {
+        let tcp = record(Protocol::TCP, port, 80, 100);
+        set.insert(&tcp);
+        exporter.export(Some(&Leaving::Invalid {
+            packet: tcp.original,
+            original: tcp.original,
+        }));
+        let known = set.kernels(&tcp.reply);
+        assert!(
+            known.is_some_and(|entry| entry.record.original == tcp.reply),
+            "turned round"
+        );
+    }
+    let count = set.count();
+    assert!((1..=256).contains(&count), "{count} entries");
+    std::thread::sleep(Duration::from_millis(40));
+    exporter.rest();
+    assert_eq!(set.count(), 0);
+}
+
 #[test]
 fn a_handshake_that_went_on_is_told_again_before_a_punt() {
     let mut set = Box::new(&[]);

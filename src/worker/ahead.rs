@@ -83,7 +83,7 @@ impl Ahead {
             if probe.is_lost()
                 && let Some(reply) = prerouting::tuple(&self.packet, &[]).and_then(|tuple| tuple.invert())
             {
-                tracking.table.expect(&reply);
+                tracking.table.prefetch(&reply);
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::table::iface::{Iface, IfaceIndex};
 use crate::table::rules::interpret::Changes;
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 /// The boxes of this version's walk, in order.
 pub const WALK: &str = "\
@@ -230,12 +231,12 @@ pub(super) fn untracked<O: Observer>(
     }
 }
 
-/// How often a packet walks whose tuples other workers are just taking: until they have, unless one of them was stopped in
-/// the middle of it.
-const WALKS_MAX: u32 = 256;
-
-/// ... and how often before it lets that worker run.
-const WALKS_BUSY: u32 = 64;
+/// How often a packet walks whose tuples another worker is just taking, until it has: at once, after letting others run, after
+/// a pause. It is some 20 ms in all, for that worker may be off its CPU, or wait for the memory of a new table.
+const WALKS_AT_ONCE: u32 = 64;
+const WALKS_YIELDING: u32 = 256;
+const WALKS_MAX: u32 = 400;
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
 pub(super) fn tracked<O: Observer>(
@@ -267,9 +268,12 @@ pub(super) fn tracked<O: Observer>(
                 prerouting::end(&tracked, tracking);
                 return Continue(egress);
             }
-            // The other one is about to be found, unless the worker that brings it is off its CPU.
-            Continue(None) if walk < WALKS_BUSY => std::hint::spin_loop(),
-            Continue(None) => std::thread::yield_now(),
+            // The other one is about to be found.
+            Continue(None) => match walk {
+                ..WALKS_AT_ONCE => std::hint::spin_loop(),
+                WALKS_AT_ONCE..WALKS_YIELDING => std::thread::yield_now(),
+                _ => std::thread::sleep(PAUSE),
+            },
             Break(verdict) => {
                 match verdict {
                     Verdict::Punt(_) => {

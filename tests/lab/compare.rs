@@ -12,8 +12,8 @@
 //! - where a test says so (`clock_free`), how many ICMP redirects there are, to whom, and which packets they quote, since
 //!   the kernel spaces them by the clock, per source and per destination: that there are any is compared, per far end and
 //!   family. (The scenario `redirects` sends few enough for an exact comparison.) The same holds for IPv4's answers that there
-//!   is no way: `ip_error` of net/ipv4/route.c sends five to one sender, and then one a second, by a switch (error_burst) that
-//!   no network namespace has. That there are any is compared, per far end, addressee and code. And which neighbours are asked for: a
+//!   is no way: `ip_error` of net/ipv4/route.c sends five to one sender and spaces the next by the clock, with switches (error_burst,
+//!   error_cost) that no network namespace has. That there are any is compared, per far end, addressee and code. And which neighbours are asked for: a
 //!   neighbour's own message, which steer passes at once, may overtake the punted packet that would have had the kernel ask.
 //!   (The scenarios of neighbours compare that.)
 

@@ -28,6 +28,10 @@ const INVALID_TICKS: Ticks = 5 * TICKS_PER_SECOND;
 /// When the kernel has had what was written, even if it put it off.
 const HAD_AFTER: Duration = Duration::from_millis(30);
 
+/// Entries of invalid packets at one time. One more, and the oldest is deleted first, though the kernel may not have had its
+/// packet: that one is then judged as a beginning.
+const TURNED_MAX: usize = 256;
+
 /// An entry under which a packet is invalid.
 struct Turned {
     original: Tuple,
@@ -75,8 +79,14 @@ impl Exporter {
         }
     }
 
-    /// Deletes the entries of invalid packets that the kernel has had by now.
+    /// Deletes the entries of invalid packets that the kernel has had by now, and those that are too many.
     pub fn rest(&mut self) {
+        while self.turned.len() >= TURNED_MAX
+            && let Some(oldest) = self.turned.iter().min_by_key(|turned| turned.since)
+        {
+            let original = oldest.original;
+            self.turn_back(&original);
+        }
         let old = |turned: &Turned| turned.since.elapsed() >= HAD_AFTER;
         while let Some(at) = self.turned.iter().position(old) {
             let original = self.turned[at].original;
@@ -154,6 +164,10 @@ impl Exporter {
             return;
         }
         self.turned.retain(|turned| turned.original != *original);
+        // While punts come without a pause nobody else calls it.
+        if self.turned.len() >= TURNED_MAX {
+            self.rest();
+        }
         let guard: Guard<'_> = self.handle.pin();
         let found = find(&self.exchange, original, now, &guard);
         let Some(connection) = found.filter(|connection| !connection.marks().any(Marks::KERNEL)) else {

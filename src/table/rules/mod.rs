@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Layer 2: plain data, no system call. It is read from the kernel by `mirror::nft`. The kernel's files are
-//! net/netfilter/nf_tables_core.c and nft_*.c.
+//! net/netfilter/nf_tables_core.c and nft_*.c. The walk does not run it yet: what it runs is `table::filter`, and `tests/nft`
+//! holds this against the kernel.
 
 pub mod carried;
 pub mod expr;

@@ -130,12 +130,6 @@ impl Table {
         self.seed.hash(tuple)
     }
 
-    /// Asks for the slots of a hash, to be read soon.
-    #[inline]
-    pub fn prefetch_bucket(&self, hash: TupleHash) {
-        self.buckets.prefetch(hash);
-    }
-
     #[inline(always)]
     fn matches(&self, entry: &Entry, key: &Key, direction: Direction) -> bool {
         entry.matches(key, direction, |number| self.slab.annex(number))

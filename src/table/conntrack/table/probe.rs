@@ -55,10 +55,10 @@ impl Table {
         }
     }
 
-    /// Asks for the line of slots of an answer, which is placed there if the packet begins a connection.
+    /// Asks for the line of slots of a tuple that is about to be inserted.
     #[inline]
-    pub fn expect(&self, reply: &Tuple) {
-        self.buckets.prefetch(self.hash(reply));
+    pub fn prefetch(&self, tuple: &Tuple) {
+        self.buckets.prefetch(self.hash(tuple));
     }
 
     /// The third step: the connection that has the tuple, and which of its directions that is.
