@@ -5,7 +5,7 @@ mod netns;
 
 use bypath::mirror::guard::{Findings, Guard};
 use bypath::packet::{Family, PortIndex};
-use bypath::stage::forward::rules::{AtForward, run};
+use bypath::stage::forward::rules::{AtHook, run};
 use bypath::stage::prerouting::{Aside, Of, Tracked};
 use bypath::stage::rx::parse_bytes;
 use bypath::table::conntrack::CtState;
@@ -68,10 +68,12 @@ fn outcome(found: &Findings, family: Family, iif: &str, oif: &str, state: CtStat
         of: Of::Nothing,
         kill: false,
     };
-    let at = AtForward {
+    let at = AtHook {
         packet: &packet,
         bytes: &bytes,
-        links: [&iif, &oif],
+        point: Point::Forward,
+        iif: &iif,
+        oif: Some(&oif),
         tracked: Some(&tracked),
         begun: &Aside::default().begun,
         now: 0,
@@ -180,7 +182,7 @@ fn what_is_carried_says_what_the_kernel_says() {
                     assert_eq!(is, expected, "{add}: {family:?} {:#?}", found.rules);
                     assert_eq!(found.tracked[family as usize], touched, "{add}: {family:?}");
                 }
-                let depends = found.rules.forward[families[0] as usize].depends;
+                let depends = found.rules.at(families[0], Point::Forward).depends;
                 let each = ["counter", "length", "mark"].iter().any(|word| rules.contains(word));
                 assert_eq!(depends == Depends::Packet, each, "{add}: {depends:?}");
                 assert_eq!(guard.read(&links(PORTS)), found, "{add}: read again");
@@ -298,7 +300,7 @@ fn chains_of_a_hook_all_have_their_say() {
         );
         assert!(!found.leaves(), "{:#?}", found.notes);
         let names = |family: Family| {
-            let bases = found.rules.forward[family as usize].bases.iter();
+            let bases = found.rules.at(family, Point::Forward).bases.iter();
             bases
                 .map(|base| found.rules.ruleset.describe(*base))
                 .collect::<Vec<_>>()
@@ -326,7 +328,7 @@ fn chains_of_a_hook_all_have_their_say() {
         // A dormant table takes part in nothing, but what it tracks is tracked.
         let found = after(&mut guard, "nft 'add table ip t { flags dormant; }'");
         assert!(!found.leaves(), "{:#?}", found.notes);
-        assert_eq!(found.rules.forward.each_ref().map(|hook| hook.bases.len()), [1, 1]);
+        assert_eq!(Family::ALL.map(|family| found.rules.at(family, Point::Forward).bases.len()), [1, 1]);
         assert_eq!(found.tracked, [true, false]);
     });
 }
@@ -339,7 +341,7 @@ fn many_rules_and_those_of_iptables() {
         let chain = "add table ip t; add chain ip t c { type filter hook forward priority 0; }";
         let rules = "add rule ip t c iifname lo drop; ".repeat(1025);
         let found = after(&mut guard, &format!("nft '{chain}; {rules}'"));
-        let base = found.rules.forward[0].bases[0];
+        let base = found.rules.at(Family::V4, Point::Forward).bases[0];
         assert!(!found.leaves() && found.rules.ruleset[base].rules.len() == 1025);
         let found = after(&mut guard, "nft delete table ip t");
         assert_eq!(found, Findings::default());
@@ -396,7 +398,7 @@ fn what_only_tracks_leaves_nothing() {
                 "{add}: {:#?}",
                 found.notes
             );
-            assert!(found.rules.forward.iter().all(|hook| hook.bases.is_empty()), "{add}");
+            assert!(Family::ALL.iter().all(|family| found.rules.at(*family, Point::Forward).bases.is_empty()), "{add}");
             assert!(
                 found
                     .notes

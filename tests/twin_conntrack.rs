@@ -31,6 +31,8 @@ mod icmp_errors;
 mod kernel_answers;
 #[path = "conntrack/lines.rs"]
 mod lines;
+#[path = "conntrack/nat.rs"]
+mod nat;
 #[allow(dead_code, reason = "shared with the tests of an instance")]
 #[path = "instance/net.rs"]
 mod net;

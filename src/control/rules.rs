@@ -1,4 +1,4 @@
-//! `show rules`: the chains at forward as bypath runs them, each rule with what it counted here, beside the kernel's own.
+//! `show rules`: the chains in the path of packets as bypath runs them, each rule with what it counted here, beside the kernel's own.
 //!
 //! Pure: rules in, rows out. A rule that both families come to is one row; it is punted if it is for either.
 
@@ -6,25 +6,28 @@ use super::report::Rule;
 use crate::packet::Family;
 use crate::table::rules::carried::Depends;
 use crate::table::rules::expr::Expr;
-use crate::table::rules::live::Rules;
+use crate::table::rules::live::{Point, Rules};
 use crate::table::rules::program::{self, ObjectKind};
 use crate::table::rules::state::Cell;
 use std::collections::BTreeSet;
 
-/// The rules that packets at forward may come to, in the order of their chains, then the named counters that they count in.
+/// The rules that forwarded packets may come to, in the order of their chains, then the named counters that they count in.
 pub fn rows(rules: &Rules) -> Vec<Rule> {
     let mut rows = Vec::new();
     let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
-    let hooks = Family::ALL.map(|family| (family, &rules.forward[family as usize]));
-    for chain in hooks.iter().flat_map(|(_, hook)| hook.chains.iter().copied()) {
+    let hooks = || {
+        let both = |point| Family::ALL.map(|family| (family, point, rules.at(family, point)));
+        Point::ALL.into_iter().flat_map(both)
+    };
+    for chain in hooks().flat_map(|(_, _, hook)| hook.chains.iter().copied()) {
         if !seen.insert(chain) {
             continue;
         }
-        let meets = || hooks.iter().filter(move |(_, hook)| hook.chains.contains(&chain));
-        let per_packet = meets().any(|(_, hook)| hook.depends == Depends::Packet);
+        let meets = || hooks().filter(|(_, _, hook)| hook.chains.contains(&chain));
+        let per_packet = meets().any(|(_, point, hook)| !point.is_nat() && hook.depends == Depends::Packet);
         let (this, table) = (&rules.ruleset[chain], &rules.ruleset[rules.ruleset[chain].table]);
         for rule in &this.rules {
-            let why = meets().find_map(|(family, _)| rules.why_punted(rule, *family));
+            let why = meets().find_map(|(family, _, _)| rules.why_punted(rule, family));
             let counted = rule.exprs.iter().find_map(|expr| match expr {
                 Expr::State(id) => rules.state.cell(*id).counted(),
                 _ => None,

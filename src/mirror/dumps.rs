@@ -69,18 +69,23 @@ impl State {
     }
 
     fn read_addresses(&mut self) -> Result<(), MirrorError> {
-        let request = [af(Family::V4), 0, 0, 0, 0, 0, 0, 0];
         let mut new = Addresses::default();
         for _ in 0..DUMP_TRIES {
             new = Addresses::default();
-            let consistent = self.requests.dump(libc::RTM_GETADDR, &request, |message| {
-                new.apply(message);
-            })?;
+            let mut consistent = true;
+            for family in Family::ALL {
+                let request = [af(family), 0, 0, 0, 0, 0, 0, 0];
+                consistent &= self.requests.dump(libc::RTM_GETADDR, &request, |message| {
+                    new.apply(message);
+                })?;
+            }
             if consistent {
                 break;
             }
         }
-        for addr in self.world.addresses.become_like(new) {
+        let (differ, sources) = self.world.addresses.become_like(new);
+        self.sources_changed(sources);
+        for addr in differ {
             self.address_changed(addr);
         }
         Ok(())

@@ -105,6 +105,7 @@ impl State {
                 up: link.info.is_up(),
                 port,
                 family: [self.family4(link), self.family6(link)],
+                sources: Family::ALL.map(|family| self.world.addresses.sources(link.info.ifindex, family)),
             };
         }
         self.snapshot.ifaces = Arc::new(ifaces);

@@ -91,7 +91,8 @@ impl State {
             }
             libc::RTM_NEWADDR | libc::RTM_DELADDR => {
                 let changed = self.world.addresses.apply(message);
-                changed.into_iter().for_each(|addr| self.address_changed(addr));
+                self.sources_changed(changed.sources);
+                changed.v4.into_iter().for_each(|addr| self.address_changed(addr));
             }
             libc::RTM_NEWRULE | libc::RTM_DELRULE => {
                 let family = message.payload.first().and_then(|&af| netlink::family(af));
@@ -111,6 +112,12 @@ impl State {
         let routes = &mut self.routes[Family::V4 as usize];
         routes.select_of_router(addr, &self.world);
         routes.reread.want();
+    }
+
+    /// What others see the box by changed, or not.
+    pub(super) fn sources_changed(&mut self, changed: bool) {
+        self.changed.addresses |= changed;
+        self.stale.ifaces |= changed;
     }
 
     pub(super) fn link_changed(&mut self, change: LinkChange) {

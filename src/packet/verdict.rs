@@ -100,7 +100,7 @@ reasons! {
         Fragment = "fragment",
         /// Of a connection that the kernel tracks, or may: it decided about its first packets.
         KernelConnection = "kernel_connection",
-        /// A rule at forward that it reached is not carried: the kernel logs, answers, marks or decides.
+        /// A rule that it reached is not carried: the kernel logs, answers, marks or decides.
         Rule = "rule",
     }
 }
@@ -122,6 +122,8 @@ reasons! {
         Oversize = "oversize",
         /// A rule of a filter chain, or its policy, says so.
         Filter = "filter",
+        /// NAT has no address or port left, the packet cannot be translated, or leaves by another link than it is masqueraded for.
+        Nat = "nat",
         /// The connection table is full of connections that are worth more.
         ConntrackFull = "conntrack_full",
         /// Other workers changed the connection faster than this one could, or took its tuples.

@@ -11,6 +11,8 @@
 //! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
 //! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
 //!
+//! What NAT makes of a packet is no part of the decision: it is written in the connection's two tuples.
+//!
 //! Most packets are TCP or UDP in the middle of a connection, and change nothing of it but a window and a deadline. Of a
 //! burst, these do not even walk prerouting: [`cached`] does what it would do, in one straight line. It bails out, before
 //! anything is changed, also for other protocols, SYN, FIN and RST, what is out of a window, a first answer and what
@@ -24,8 +26,10 @@
 //!  | generation     | state | worker  | way      |       0: none, for generations count from 1
 //! ```
 
+use super::nat;
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{Flags, Frame, Parsed};
+use crate::table::Snapshot;
 use crate::table::conntrack::table::Probe;
 use crate::table::conntrack::tracker::{self, View};
 use crate::table::conntrack::{CtState, Direction, Marks, Status};
@@ -111,10 +115,10 @@ impl Ways {
 #[inline(always)]
 pub fn cached<'a>(
     packet: &Parsed,
-    frame: &Frame,
+    frame: &mut Frame,
     probe: &Probe,
     iif: IfaceIndex,
-    generation: u64,
+    snapshot: &Snapshot,
     tracking: &Tracking<'_>,
     ways: &'a Ways,
 ) -> Option<&'a Out> {
@@ -132,7 +136,7 @@ pub fn cached<'a>(
     if !is_plain || connection.marks().any(Marks::KERNEL) {
         return None;
     }
-    let way = ways.get(connection.decision(direction), state, generation)?;
+    let way = ways.get(connection.decision(direction), state, snapshot.generation)?;
     if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu {
         return None;
     }
@@ -156,6 +160,12 @@ pub fn cached<'a>(
     connection.refresh(tracking.now.wrapping_add(timeout));
     if tracking.config.acct {
         connection.count(direction, packet.l3_len().into());
+    }
+    if status.any(Status::SRC_NAT | Status::DST_NAT)
+        && snapshot.rules.nat[packet.family as usize]
+        && let Some(target) = connection.tuple(direction.opposite()).invert()
+    {
+        nat::translate(frame, packet, &target);
     }
     Some(&way.out)
 }

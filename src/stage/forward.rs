@@ -2,8 +2,6 @@
 //! (net/ipv4/ip_forward.c) and ip6_forward (net/ipv6/ip6_output.c); RFC 1812 5.2.7, RFC 8200 3. Everything refused here is
 //! punted: the kernel sends the ICMP error, fragments, or says nothing, as configured.
 
-pub mod rules;
-
 use super::routing::Way;
 use crate::packet::{Family, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;

@@ -10,5 +10,6 @@ pub mod neighbor;
 pub mod postrouting;
 pub mod prerouting;
 pub mod routing;
+pub mod rules;
 pub mod rx;
 pub mod tx;

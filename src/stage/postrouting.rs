@@ -26,6 +26,8 @@ pub fn confirm(tracked: &Tracked<'_>, begun: &Record, tracking: &Tracking<'_>) -
     };
     match tracking.table.insert(begun, tracking.now, tracking.guard) {
         Ok(connection) => {
+            let Tracking { table, guard, now, .. } = *tracking;
+            tracking.by_source.insert(&connection, table, now, guard);
             if tracking.table.log.is_watched() {
                 tracking.table.log.push(Event::New, connection.record());
             }

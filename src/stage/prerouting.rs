@@ -23,6 +23,8 @@ use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, 
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
+use crate::stage::nat::Saved;
+use crate::table::nat::{BySource, Random};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
@@ -38,6 +40,8 @@ const ZONE: u16 = 0;
 pub struct Tracking<'a> {
     /// The connections.
     pub table: &'a Table,
+    /// Where the sources of translated ones went.
+    pub by_source: &'a BySource,
     /// Keeps what a lookup found.
     pub guard: &'a Guard<'a>,
     /// How.
@@ -75,6 +79,10 @@ pub struct Aside {
     pub before: Option<Record>,
     /// What the kernel must be told before it gets the packet, which was punted.
     pub leaving: Option<Leaving>,
+    /// The headers as they came, of a packet that is translated.
+    pub saved: Saved,
+    /// What NAT draws ports from.
+    pub random: Random,
 }
 
 impl Default for Aside {
@@ -101,6 +109,8 @@ impl Default for Aside {
             },
             before: None,
             leaving: None,
+            saved: Saved::new(),
+            random: Random::default(),
         }
     }
 }

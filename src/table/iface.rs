@@ -1,7 +1,7 @@
 //! The interfaces of the namespace, as far as forwarding asks about them. One record per link, ports of this process or
 //! not; routes and neighbours name a link by its dense [`IfaceIndex`], not by the kernel's sparse ifindex.
 
-use crate::packet::{Family, PortIndex};
+use crate::packet::{Addr, Family, PortIndex};
 use std::sync::Arc;
 
 /// A link's place in [`Snapshot::ifaces`](super::Snapshot::ifaces). Stable while the link lives.
@@ -59,6 +59,27 @@ pub struct Iface {
     pub port: Option<PortIndex>,
     /// What holds per family, indexed by [`Family`].
     pub family: [IfaceFamily; 2],
+    /// Its addresses that others may see the box by, indexed by [`Family`], in the kernel's order.
+    pub sources: [Arc<[Source]>; 2],
+}
+
+/// An address of a link, of global scope: IPv4's primary ones; IPv6's that are neither tentative nor deprecated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The address.
+    pub addr: Addr,
+    /// Of a point-to-point link the peer's, else the same.
+    pub peer: Addr,
+    /// Of the subnet, in bits.
+    pub prefix_len: u8,
+}
+
+impl Source {
+    /// Whether the IPv4 address `to` is in its subnet (inet_ifa_match).
+    pub fn covers(&self, to: Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+        (self.peer ^ to) as u32 & mask == 0
+    }
 }
 
 impl Iface {

@@ -109,7 +109,7 @@ impl Ahead {
                 frame,
                 probe,
                 iif,
-                here.snapshot.generation,
+                here.snapshot,
                 tracking,
                 &flows.ways,
             )

@@ -4,10 +4,10 @@
 //! common. Layer 4.
 
 pub mod ahead;
+mod hooks;
 mod latency;
 pub mod pipeline;
 mod report;
-mod rules;
 mod run;
 mod shared;
 pub mod trace;

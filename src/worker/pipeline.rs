@@ -4,7 +4,7 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
-use super::rules::{Who, may_keep, obey};
+use super::hooks::{self, AtHooks};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
@@ -15,7 +15,6 @@ use crate::table::conntrack::table::Probe;
 use crate::table::destination::{Destinations, Out};
 use crate::table::fib::Gateway;
 use crate::table::iface::{Iface, IfaceIndex};
-use crate::table::rules::interpret::Changes;
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -30,6 +29,7 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
   flow         in the middle of a connection, its way decided? -> tx      (the cached walk)
           v
   prerouting   the connection: lookup, state machine; a new one stays with its packet; way decided? -> tx
+               chains, destination NAT
           v
   routing      martians, rules, longest prefix, source validation, ECMP as the kernel chose
           v
@@ -37,7 +37,7 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   neighbor     the next hop's Ethernet address
           v
-  postrouting  a new connection that survived enters the table
+  postrouting  chains, source NAT; a new connection that survived enters the table
           v
   tx           rewrite, egress port's ring -> NIC
 
@@ -208,25 +208,40 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
+    if !here.snapshot.rules.sum(packet.family).is_nothing {
+        return by_rules(frame, *packet, here, flows, seen);
+    }
     routing::admit(packet, iface)?;
-    let Flows {
-        destinations,
-        aside,
-        changes,
-        ..
-    } = flows;
     // What is known is read where it lies: a copy would be waited for.
-    match known(packet, here, destinations) {
+    match known(packet, here, &flows.destinations) {
         Some(out) if !O::ON => {
-            let who = (packet, frame.bytes(), None, &aside.begun);
-            leave(who, (iif, iface), out, here, changes, seen)?;
+            may_leave(packet, (iif, iface), out, here)?;
             transmit(frame, packet, out, seen)
         }
         _ => {
             let (out, _) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
-            let who = (packet, frame.bytes(), None, &flows.aside.begun);
-            leave(who, (iif, iface), &out, here, &mut flows.changes, seen)?;
+            may_leave(packet, (iif, iface), &out, here)?;
             transmit(frame, packet, &out, seen)
+        }
+    }
+}
+
+/// The walk of a family that is not tracked, but has rules.
+fn by_rules<'a, O: Observer>(
+    frame: &mut Frame,
+    mut packet: Parsed,
+    here: &Here<'a>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    flows.changes.keep();
+    match through_hooks(frame, &mut packet, None, here, flows, seen) {
+        Continue((out, _)) => transmit(frame, &packet, &out, seen),
+        Break(verdict) => {
+            if let Verdict::Punt(_) = verdict {
+                flows.changes.take_back(&here.snapshot.rules.state);
+            }
+            Break(verdict)
         }
     }
 }
@@ -253,9 +268,14 @@ pub(super) fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    let may_punt = leaving::is_by_header(packet) || here.snapshot.rules.forward[packet.family as usize].punts;
+    let rules = &here.snapshot.rules;
+    let may_punt = leaving::is_by_header(packet) || rules.sum(packet.family).punts;
     if may_punt {
         leaving::look_before(probe, tracking, &mut flows.aside);
+    }
+    let translates = rules.nat[packet.family as usize];
+    if translates {
+        flows.aside.saved.save(frame);
     }
     for walk in 0..WALKS_MAX {
         if !may_punt {
@@ -263,7 +283,11 @@ pub(super) fn tracked<O: Observer>(
         }
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
-        match decided(frame, packet, &tracked, tracking, here, flows, seen) {
+        let step = decided(frame, *packet, &tracked, tracking, here, flows, seen);
+        if translates && !matches!(step, Continue(Some(_))) {
+            flows.aside.saved.restore(frame);
+        }
+        match step {
             Continue(Some(egress)) => {
                 prerouting::end(&tracked, tracking);
                 return Continue(egress);
@@ -277,6 +301,7 @@ pub(super) fn tracked<O: Observer>(
             Break(verdict) => {
                 match verdict {
                     Verdict::Punt(_) => {
+                        flows.changes.take_back(&rules.state);
                         leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
                     }
                     _ => prerouting::end(&tracked, tracking),
@@ -288,68 +313,105 @@ pub(super) fn tracked<O: Observer>(
     Verdict::drop(DropReason::ConntrackBusy)
 }
 
-/// From flow on. Everything that may end in a punt comes before postrouting, so that nothing is committed that the kernel
-/// would have to be told of; `None` where another worker was first to commit.
+/// From flow on. Everything that may end in a punt comes before the connection is confirmed, so that nothing is committed
+/// that the kernel would have to be told of; `None` where another worker was first to commit. `packet` is as it is translated.
 #[inline(always)]
-fn decided<O: Observer>(
+fn decided<'a, O: Observer>(
     frame: &mut Frame,
-    packet: &Parsed,
-    tracked: &Tracked<'_>,
-    tracking: &Tracking<'_>,
-    here: &Here<'_>,
+    mut packet: Parsed,
+    tracked: &Tracked<'a>,
+    tracking: &Tracking<'a>,
+    here: &Here<'a>,
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<Option<PortIndex>> {
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    let generation = here.snapshot.generation;
-    if let Some(out) = flow::current(packet, tracked, iif, generation, &flows.ways) {
+    let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
+    flows.changes.keep();
+    if let Some(out) = flow::current(&packet, tracked, iif, generation, &flows.ways) {
         if !O::ON {
+            if rules.nat[family as usize] {
+                hooks::translate(frame, &packet, tracked)?;
+            }
             prerouting::adopt(tracked);
-            return Continue(Some(transmit(frame, packet, out, seen)?));
+            return Continue(Some(transmit(frame, &packet, out, seen)?));
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
-    routing::admit(packet, iface)?;
-    let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
-    let who = (packet, frame.bytes(), Some(tracked), &flows.aside.begun);
-    leave(who, (iif, iface), &out, here, &mut flows.changes, seen)?;
+    let (out, constant) = if rules.sum(family).is_nothing {
+        routing::admit(&packet, iface)?;
+        let (out, constant) = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
+        may_leave(&packet, (iif, iface), &out, here)?;
+        (out, constant)
+    } else {
+        through_hooks(frame, &mut packet, Some((tracked, tracking)), here, flows, seen)?
+    };
     if postrouting::confirm(tracked, &flows.aside.begun, tracking)? == Confirmed::Clash {
         // It comes by again.
-        flows.changes.take_back(&here.snapshot.rules.state);
+        flows.changes.take_back(&rules.state);
         return Continue(None);
     }
     if matches!(tracked.of, prerouting::Of::Unconfirmed) {
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);
-    if constant && may_keep(packet, &here.snapshot.rules) {
+    if constant && hooks::may_keep(&packet, tracked, rules) {
         flow::keep(tracked, iif, &out, generation, &mut flows.ways);
     }
-    Continue(Some(transmit(frame, packet, &out, seen)?))
+    Continue(Some(transmit(frame, &packet, &out, seen)?))
 }
 
-/// Whether the packet may take its way out: source validation, forward's checks and rules.
-#[inline]
-fn leave<O: Observer>(
-    who: Who<'_>,
-    (iif, iface): (IfaceIndex, &Iface),
-    out: &Out,
-    here: &Here<'_>,
-    changes: &mut Changes,
+/// prerouting's chains and destination NAT, routing, forward, neighbor, postrouting's chains and source NAT. Out of line: it
+/// is large, and most packets of a connection do not come here.
+#[inline(never)]
+fn through_hooks<'a, O: Observer>(
+    frame: &mut Frame,
+    packet: &mut Parsed,
+    tracked: Option<(&Tracked<'a>, &Tracking<'a>)>,
+    here: &Here<'a>,
+    flows: &mut Flows,
     seen: &mut O,
-) -> Step<()> {
-    let (packet, snapshot) = (who.0, here.snapshot);
-    routing::validate(packet, (iif, iface), out.iface, snapshot)?;
-    forward::check(packet, (iif, iface), out)?;
-    if snapshot.rules.forward[packet.family as usize].bases.is_empty() {
-        return Continue(());
-    }
-    let Some(egress) = snapshot.iface(out.iface) else {
+) -> Step<(Out, bool)> {
+    let Some((iif, iface)) = here.link else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    let mut at = AtHooks {
+        frame,
+        packet,
+        tracked,
+        iif: (iif, iface),
+        oif: None,
+        aside: &mut flows.aside,
+        changes: &mut flows.changes,
+    };
+    at.prerouting(here, seen)?;
+    routing::admit(packet, iface)?;
+    let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
+    may_leave(packet, (iif, iface), &out, here)?;
+    let Some(oif) = here.snapshot.iface(out.iface) else {
         return Verdict::punt(PuntReason::EgressNotPort);
     };
-    obey(who, [iface, egress], here, changes, seen)
+    let mut at = AtHooks {
+        frame,
+        packet,
+        tracked,
+        iif: (iif, iface),
+        oif: Some((out.iface, oif)),
+        aside: &mut flows.aside,
+        changes: &mut flows.changes,
+    };
+    at.forward(here, seen)?;
+    at.postrouting(here, seen)?;
+    Continue((out, constant))
+}
+
+/// Whether the packet may take its way out: source validation, and forward's checks.
+#[inline]
+fn may_leave(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out, here: &Here<'_>) -> Step<()> {
+    routing::validate(packet, (iif, iface), out.iface, here.snapshot)?;
+    forward::check(packet, (iif, iface), out)
 }
 
 /// tx.

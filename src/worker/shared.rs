@@ -16,6 +16,7 @@ use crate::port::wait::Waker;
 use crate::stage::prerouting::leaving::Leaving;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Table;
+use crate::table::nat::BySource;
 use crate::table::oracle::Asked;
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
@@ -102,6 +103,8 @@ pub struct Shared<Q> {
     pub snapshot: ArcSwap<Snapshot>,
     /// The connections.
     pub conntrack: Arc<Table>,
+    /// Where the sources of translated ones went.
+    pub by_source: BySource,
     /// Frames to transmit, by worker.
     pub inbox: Vec<ArrayQueue<Handoff>>,
     /// Frames coming home, by worker; room for the whole slab, so a frame always finds home.
@@ -140,6 +143,7 @@ impl<Q> Shared<Q> {
             limits,
             snapshot: ArcSwap::from_pointee(snapshot),
             conntrack: Arc::new(Table::new(limits.connections)),
+            by_source: BySource::new(limits.connections),
             inbox: per_worker.clone().map(|_| ArrayQueue::new(limits.handoffs)).collect(),
             home: per_worker
                 .clone()

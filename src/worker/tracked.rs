@@ -25,13 +25,14 @@ impl<Q: Queue> Worker<Q> {
     /// A burst of traffic that may be tracked: all frames are looked at first, so that the table's lines are on their way
     /// into the caches while others walk.
     pub(super) fn carry_tracked(&mut self, burst: &mut Vec<Frame>, here: Here<'_>, now: Ticks) {
-        let table = Arc::clone(&self.shared.conntrack);
+        let shared = Arc::clone(&self.shared);
         let Some(handle) = self.connections.take() else { return };
         let guard = handle.pin();
         let snapshot = Arc::clone(&self.snapshot);
         let here = Here {
             tracking: Some(Tracking {
-                table: &table,
+                table: &shared.conntrack,
+                by_source: &shared.by_source,
                 guard: &guard,
                 config: &snapshot.conntrack,
                 now,

@@ -3,6 +3,8 @@
 //! A flow has a pair of addresses of its own, the client's behind port 0 and the server's behind port 1, so that a table can
 //! be asked about it whatever its protocol. Sequence and acknowledgement numbers of TCP are told relative to the sides'
 //! initial ones.
+//!
+//! Where NAT stands between, the server has another view: who it is and who the client is, as it sees them.
 
 use crate::lab::packet::{Packet, packet, proto, udp};
 use crate::lab::plan;
@@ -39,6 +41,8 @@ pub struct Flow {
     pub isn: [u32; 2],
     /// Some of its packets are such that bypath leaves them to the kernel (`generator`).
     pub mixed: bool,
+    /// Addresses and ports by end as the server sees them, where they are others.
+    pub beyond: Option<([IpAddr; 2], [u16; 2])>,
 }
 
 static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -53,7 +57,29 @@ impl Flow {
             ports: [10_000 + host % 50_000, 80],
             isn: [1000, 5_000_000],
             mixed: false,
+            beyond: None,
         }
+    }
+
+    /// As the end `by` sees it: its packets are those that arrive there.
+    pub fn seen_by(&self, by: usize) -> Flow {
+        match self.beyond {
+            Some((ends, ports)) if by == SERVER => Flow {
+                ends,
+                ports,
+                beyond: None,
+                ..self.clone()
+            },
+            _ => Flow {
+                beyond: None,
+                ..self.clone()
+            },
+        }
+    }
+
+    /// The addresses by end that `from` writes.
+    fn ends_for(&self, from: usize) -> [IpAddr; 2] {
+        self.seen_by(from).ends
     }
 
     /// One of each family, and once more with sequence numbers that are about to wrap.
@@ -84,18 +110,20 @@ impl Flow {
     }
 
     fn packet(&self, from: usize, protocol: u8, body: Vec<u8>, sum_at: Option<usize>) -> Packet {
-        packet(self.ends[from], self.ends[1 - from], protocol, body, sum_at).at(from)
+        let ends = self.ends_for(from);
+        packet(ends[from], ends[1 - from], protocol, body, sum_at).at(from)
     }
 
     fn ports_of(&self, from: usize) -> [u8; 4] {
-        let [src, dst] = [self.ports[from], self.ports[1 - from]].map(u16::to_be_bytes);
+        let ports = self.seen_by(from).ports;
+        let [src, dst] = [ports[from], ports[1 - from]].map(u16::to_be_bytes);
         [src[0], src[1], dst[0], dst[1]]
     }
 
     /// A UDP datagram.
     pub fn udp(&self, from: usize, length: usize) -> Packet {
-        let ports = (self.ports[from], self.ports[1 - from]);
-        udp(self.ends[from], self.ends[1 - from], ports, length).at(from)
+        let Flow { ends, ports, .. } = self.seen_by(from);
+        udp(ends[from], ends[1 - from], (ports[from], ports[1 - from]), length).at(from)
     }
 
     /// UDP-Lite that covers all of itself.
@@ -132,7 +160,7 @@ impl Flow {
     /// An ICMP query or its answer, of the client's identifier.
     pub fn query(&self, from: usize, kind: u8, code: u8, sequence: u16) -> Packet {
         let mut body = vec![kind, code, 0, 0];
-        body.extend(self.ports[CLIENT].to_be_bytes());
+        body.extend(self.seen_by(from).ports[CLIENT].to_be_bytes());
         body.extend(sequence.to_be_bytes());
         body.extend([0x77; 24]);
         self.packet(from, self.icmp(), body, Some(2))
@@ -204,6 +232,11 @@ impl Flow {
             error.src = plan::pairs(CLIENT, SERVER, 0xee)[usize::from(!self.is_ipv4())].1;
         }
         error
+    }
+
+    /// "Port unreachable" of its family, about a packet of `length` bytes of data as it arrived at `from`.
+    pub fn unreachable_udp(&self, from: usize, length: usize) -> Packet {
+        self.unreachable(from, &self.seen_by(from).udp(1 - from, length))
     }
 
     /// "Port unreachable" of its family.

@@ -3,7 +3,7 @@
 //! Frames are compared byte for byte, as multisets per far end (a punted packet may be overtaken by a forwarded one), and,
 //! where a test asks for it, in order per flow. Free is only what the kernel itself draws or times:
 //!
-//! - the IPv4 identification (and with it the header checksum) and the IPv6 fragment identification of packets that the
+//! - the IPv4 identification (and with it the header checksum, which must be right) and the IPv6 fragment identification of packets that the
 //!   router itself wrote, since the kernel draws them at random; where it tracks connections, also that of IPv6 packets that
 //!   it has reassembled and fragments anew;
 //! - how often and when the router asks for neighbours: the set of addresses asked for by broadcast or multicast is
@@ -122,8 +122,10 @@ impl Rules {
             });
         }
         let mut frame = frame.to_vec();
+        let header = 14..14 + usize::from(frame[14] & 0xf) * 4;
+        let right = frame.get(header).is_some_and(sums_up);
         frame[18..20].fill(0);
-        frame[24..26].fill(0);
+        frame[24..26].fill(if right { 0 } else { 0xff });
         Some(Seen::Frame(frame))
     }
 
@@ -215,6 +217,13 @@ impl Rules {
             .map(|(_, frames)| format!("order of {}", super::report::summary(&frames[0])))
             .collect()
     }
+}
+
+/// Whether an IPv4 header has its right checksum.
+fn sums_up(header: &[u8]) -> bool {
+    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 #[derive(Default)]

@@ -4,6 +4,8 @@
 //! its use count is its rules; devices of a chain on devices are names, or prefixes since Linux 6.17.
 
 use super::super::nlattr::{Attrs, get_be32, get_str};
+use crate::table::rules::live::Point;
+use crate::table::rules::program::ChainType;
 use super::nft::{
     NF_INET_FORWARD, NF_INET_INGRESS, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6,
     NFPROTO_NETDEV, text, word,
@@ -65,8 +67,14 @@ impl BaseChain {
         };
         let [table, name] = [text(attrs, 1), text(attrs, 3)];
         let flags = attrs.find(10).and_then(get_be32).unwrap_or(0);
+        let priority = hook_attrs.find(2).and_then(get_be32).map_or(0, u32::cast_signed);
+        let kind = match &*text(attrs, 7) {
+            "filter" => ChainType::Filter,
+            "nat" => ChainType::Nat,
+            _ => ChainType::Other,
+        };
         let strange = match () {
-            () if text(attrs, 7) != "filter" => Some("another type than filter"),
+            () if kind == ChainType::Other => Some("another type than filter or nat"),
             () if attrs.find(8).is_some() => Some("a counter of its own"),
             () if flags & HW_OFFLOAD != 0 => Some("hardware offload"),
             () if !matches!(policy, Some(NF_ACCEPT | NF_DROP)) => Some("an unknown policy"),
@@ -76,7 +84,12 @@ impl BaseChain {
             "nft table {} {table}, chain {name}: base chain at {place} with {what}",
             word(family)
         );
-        if hook == NF_INET_FORWARD && family != NFPROTO_NETDEV {
+        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
+        let strange = match Point::of(hook, kind, priority) {
+            None if routed && strange.is_none() => Some("a priority at which it is not carried"),
+            _ => strange,
+        };
+        if routed {
             text += &strange.map_or(String::new(), |strange| format!(" and {strange}"));
         }
         Judged::InPath(BaseChain {
@@ -88,24 +101,16 @@ impl BaseChain {
         })
     }
 
-    /// What it is, if it is a chain of type nat of a family that is forwarded.
-    pub(super) fn nat(family: u8, attrs: &Attrs) -> Option<String> {
-        let (_, _) = hook(attrs)?;
+    /// Whether it is a chain of type nat of a family that is forwarded.
+    pub(super) fn is_nat(family: u8, attrs: &Attrs) -> bool {
         let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
-        (routed && text(attrs, 7) == "nat").then(|| {
-            let word = word(family);
-            format!(
-                "nft table {word} {}, chain {}: a chain of type nat",
-                text(attrs, 1),
-                text(attrs, 3)
-            )
-        })
+        routed && hook(attrs).is_some() && text(attrs, 7) == "nat"
     }
 
     /// Whether its rules are run here.
     pub(super) fn is_carried(&self) -> bool {
         let routed = matches!(self.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
-        routed && self.hook == NF_INET_FORWARD && self.strange.is_none()
+        routed && self.hook != NF_INET_INGRESS && self.strange.is_none()
     }
 }
 

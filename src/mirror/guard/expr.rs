@@ -7,8 +7,9 @@
 //!
 //! ```text
 //!  nothing   HARMLESS, HARMLESS_XT     the init function touches neither conntrack nor defragmentation
-//!  tracks    ct that reads, PLAIN_XT   connections are tracked, and nothing else happens to a forwarded packet
-//!  more      all others                NAT, helpers, marks that are set ...; unknown until somebody has read its init
+//!  tracks    ct that reads, NAT,       connections are tracked, and what else happens to a forwarded packet is carried
+//!            PLAIN_XT
+//!  more      all others                helpers, marks that are set ...; unknown until somebody has read its init
 //! ```
 
 use super::super::nlattr::{Attrs, get_str};
@@ -184,6 +185,7 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
     match name.as_str() {
         "ct" if data.find(CT_SREG).is_some() => Some(Tracks::More("ct set".to_owned())),
         "ct" if data.find(CT_DREG).is_some() => Some(Tracks::Plainly(name)),
+        "nat" | "masq" | "redir" => Some(Tracks::Plainly(name)),
         "match" | "target" => {
             let xt = get_str(data.find(XT_NAME).unwrap_or_default());
             let text = format!("xt {name} {xt}");
@@ -230,11 +232,11 @@ pub(super) mod tests {
         for name in HARMLESS {
             assert_eq!(tracking(&expr(name, &[])), None);
         }
+        for name in ["nat", "masq", "redir"] {
+            assert_eq!(tracking(&expr(name, &[])), plainly(name));
+        }
         for name in [
             "ct",
-            "nat",
-            "masq",
-            "redir",
             "synproxy",
             "connlimit",
             "flow_offload",

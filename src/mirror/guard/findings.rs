@@ -1,6 +1,6 @@
 //! What the guard found, in the form that the snapshot and `bypath check` want.
 //!
-//! What is carried of it: `tracked`, by family, and the `rules` of forward chains. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
+//! What is carried of it: `tracked`, by family, and the `rules` of its chains. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
 //! found wins: one reason suffices for a packet), `notes` names everything, for an operator. Bounded: [`NOTES_MAX`] notes,
 //! a last one then counts the rest; `by_iface` has an entry per port at most.
 
@@ -71,7 +71,7 @@ pub struct Findings {
     pub notes: Vec<Note>,
     /// Whether the kernel tracks connections, by [`Family`]; also where the family is left.
     pub tracked: [bool; 2],
-    /// The rules at forward to be run.
+    /// The rules to be run.
     pub rules: Arc<Rules>,
 }
 
@@ -106,8 +106,6 @@ pub(super) struct Collector {
     unlisted: usize,
     /// What is carried, or what of it is not, in words; and whether it is that.
     carried: Vec<(Vec<Family>, String, &'static str, bool)>,
-    /// What leaves a family only where it is tracked.
-    if_tracked: Vec<(Family, String, &'static str)>,
 }
 
 impl Collector {
@@ -122,7 +120,6 @@ impl Collector {
             findings: Findings::default(),
             unlisted: 0,
             carried: Vec::new(),
-            if_tracked: Vec::new(),
         }
     }
 
@@ -162,7 +159,7 @@ impl Collector {
         }
     }
 
-    /// A filter chain at forward that is carried.
+    /// A base chain that is carried.
     pub(super) fn carry(&mut self, families: &[Family], text: &str) {
         self.carried.push((families.to_vec(), text.to_owned(), CARRIED, false));
     }
@@ -172,10 +169,9 @@ impl Collector {
         self.findings.rules = Arc::clone(rules);
     }
 
-    /// Leaves families on every port, if they turn out to be tracked.
-    pub(super) fn leave_if_tracked(&mut self, families: &[Family], text: &str, remedy: &'static str) {
-        self.if_tracked
-            .extend(families.iter().map(|family| (*family, text.to_owned(), remedy)));
+    /// Whether NAT of a family is run, as far as is known.
+    pub(super) fn runs_nat(&self, family: Family) -> bool {
+        self.findings.rules.nat[family as usize]
     }
 
     /// Whether a family is tracked, as far as is known.
@@ -198,11 +194,6 @@ impl Collector {
     }
 
     pub(super) fn finish(mut self) -> Findings {
-        for (family, text, remedy) in std::mem::take(&mut self.if_tracked) {
-            if self.is_tracked(family) {
-                self.leave_families(&[family], text, remedy);
-            }
-        }
         self.say_carried();
         if self.unlisted > 0 {
             let text = format!("{} more findings are not listed", self.unlisted).into();

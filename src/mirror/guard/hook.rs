@@ -3,8 +3,8 @@
 //!
 //! Judged by name. A chain of nf_tables is judged by `nft`, so it is passed over here; [`HARMLESS`] names functions that do
 //! nothing to a forwarded packet by themselves; every other function leaves its family, or its device. Those of conntrack
-//! say that the family is tracked, whoever wanted it, and tracking is carried: then [`TRACKING`] are harmless, and those
-//! of NAT are not, for they bind every connection.
+//! say that the family is tracked, whoever wanted it, and tracking is carried: then [`TRACKING`] are harmless, and so are those
+//! of NAT where `nft` found the chains that they run.
 //!
 //! Where the kernel has no such list, BPF netfilter programs are looked for among all bpf_links. A link does not tell its
 //! namespace, so one of another namespace counts too.
@@ -27,7 +27,7 @@ const HOOK_MODULE_NAME: u16 = 5;
 const HOOK_CHAIN_INFO: u16 = 6;
 /// Prerouting, forward, postrouting.
 const HOOKS: [(u32, &str); 3] = [(0, "prerouting"), (2, "forward"), (4, "postrouting")];
-const REMEDY_NAT: &str = "NAT is not carried; it is the kernel's until no table of type nat is left";
+const REMEDY_NAT: &str = "only NAT by chains of nf_tables is carried; it is the kernel's until there is no other";
 const REMEDY: &str = "only the kernel runs this hook, so the traffic is the kernel's until it is unregistered";
 
 /// Names, or beginnings of names, of functions that are judged elsewhere or change nothing for a forwarded packet.
@@ -199,8 +199,8 @@ fn report(found: &mut Collector, family: Family, verdict: Verdict) {
             format!("conntrack active for {}: by its hooks", name(family)),
         );
     }
-    if verdict.nat {
-        found.leave_if_tracked(&[family], "NAT is registered at the hooks", REMEDY_NAT);
+    if verdict.nat && found.is_tracked(family) && !found.runs_nat(family) {
+        found.leave_families(&[family], "NAT is registered at the hooks".to_owned(), REMEDY_NAT);
     }
     // Of a family that is left by something with a better name, its hooks say nothing new.
     if !found.is_left(family) {

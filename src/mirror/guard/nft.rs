@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  family      hook                               left
-//!  ip ip6 inet forward, of type filter            nothing: its rules are run; unless one is not carried: that family
-//!  ip ip6 inet prerouting postrouting, others     that family on every port
+//!  ip ip6 inet prerouting forward postrouting,    nothing: its rules are run; unless one is not carried: that family
+//!              of type filter or nat
+//!  ip ip6 inet the same, of another type, before  that family on every port
+//!              conntrack or at NAT's priority
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
@@ -13,8 +15,7 @@
 //!
 //! Harmless: an empty base chain with policy accept, a base chain of a dormant table, the families arp and bridge (but a
 //! `ct` in a bridge chain tracks IPv4 and IPv6 too: nf_ct_netns_get in nf_conntrack_proto.c; that is left). A chain of type
-//! nat, empty too, gives every tracked connection a null binding, which changes a port that clashes: where its family is
-//! tracked, it is left (nf_nat_inet_fn, nf_nat_alloc_null_binding in nf_nat_core.c).
+//! nat at any hook, empty too, has NAT see every connection of its family ([`Rules::nat`]).
 //!
 //! Read by nfnetlink dumps of all families at once. A change in mid-dump mixes generations without any flag, so the 16 bits
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
@@ -63,13 +64,10 @@ const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
 const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str =
-    "it is the kernel's until the chain is one of type filter at forward, or empty (policy accept), or deleted";
+    "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "it is the kernel's until the rule is deleted";
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
-const REMEDY_NAT: &str =
-    "NAT is not carried, and an empty chain binds connections too; it is the kernel's until the chain is deleted";
-
 pub(super) fn open() -> io::Result<NlSock> {
     NlSock::open(libc::NETLINK_NETFILTER, false)
 }
@@ -91,8 +89,8 @@ pub(super) struct Ruleset {
     carried: Vec<BaseChain>,
     /// How it is run.
     rules: Arc<Rules>,
-    /// Base chains of type nat.
-    nat: Vec<(u8, String)>,
+    /// There are base chains of type nat.
+    nat: bool,
     tracking: Vec<Tracking>,
 }
 
@@ -166,12 +164,9 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
             found.leave_families(tracking.families, text, REMEDY_TRACK);
         }
     }
-    for (family, text) in &ruleset.nat {
-        found.leave_if_tracked(families(*family), text, REMEDY_NAT);
-    }
 }
 
-/// Names the rules at forward that are not carried. They leave their families, though a walk could punt what reaches them: what
+/// Names the rules that are not carried. They leave their families, though a walk could punt what reaches them: what
 /// a connection does whose packets go now here and now there is not proven equal yet.
 fn report_punted(found: &mut Collector, rules: &Rules) {
     let mut named: BTreeMap<_, (Vec<Family>, String)> = BTreeMap::new();
@@ -273,7 +268,7 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
     load_rules(sock, &mut ruleset)?;
     sets::load_objects(sock, &mut ruleset)?;
     sets::load_sets(sock, &mut ruleset)?;
-    if !ruleset.carried.is_empty() {
+    if ruleset.nat || !ruleset.carried.is_empty() {
         let now_ns = monotonic_ns();
         let read = match reader.read(now_ns) {
             Ok(read) if read.generation == generation => read,
@@ -306,9 +301,7 @@ fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
             Judged::InPath(chain) if chain.is_carried() => ruleset.carried.push(chain),
             Judged::InPath(chain) => ruleset.chains.push(chain),
         }
-        ruleset
-            .nat
-            .extend(BaseChain::nat(family, &attrs).map(|text| (family, text)));
+        ruleset.nat |= BaseChain::is_nat(family, &attrs);
     })
 }
 

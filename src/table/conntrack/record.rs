@@ -27,6 +27,8 @@ impl Marks {
     /// The kernel's, of TCP, and its tracker's state here is of all its packets: so are the windows, which the kernel cannot
     /// tell.
     pub const FOLLOWED: u16 = 1 << 4;
+    /// It has the address of the link that it leaves by, and ends when it leaves by another.
+    pub const MASQUERADED: u16 = 1 << 5;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -158,7 +158,6 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
         Expr::Log(_) => Some("log".into()),
         Expr::Notrack => Some("notrack".into()),
         Expr::Reject(_) => Some("reject".into()),
-        Expr::Nat(_) => Some("nat".into()),
         _ => None,
     }
 }

@@ -81,6 +81,11 @@ enum Change {
 pub struct Changes(Vec<Change>);
 
 impl Changes {
+    /// They stay: the next packet begins.
+    pub fn keep(&mut self) {
+        self.0.clear();
+    }
+
     /// Takes all of it back in `state`: the packet turned out to be the kernel's.
     pub fn take_back(&mut self, state: &State) {
         // The last one first, since one may have changed twice.
@@ -136,9 +141,8 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// The same in the room of an earlier packet's changes, which are forgotten: they stay.
-    pub fn in_room_of(mut self, mut changes: Changes) -> Self {
-        changes.0.clear();
+    /// The same, going on from what the packet changed at earlier hooks.
+    pub fn going_on_from(mut self, changes: Changes) -> Self {
         self.changes = changes;
         self
     }

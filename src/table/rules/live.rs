@@ -1,28 +1,107 @@
 //! All that the walk needs of a ruleset, whole and of one moment: the rules, what packets change in them, and for each
-//! family the chains that it meets at forward.
+//! family the chains that it meets at each point of its way.
 //!
 //! ```text
-//!  ruleset + state ---> forward[family]: base chains in the order of their run; what their decision depends on
-//!     ^                                 all chains that they reach; which rules of those are the kernel's, and why
+//!  ruleset + state ---> at(family, point): base chains in the order of their run; what their decision depends on
+//!     ^                                   all chains that they reach; which rules of those are the kernel's, and why
 //!     '--- cells shared with the ruleset before, by table, chain, handle and position: no count is lost by a change
+//!
+//!  prerouting   conntrack -200 | Prerouting | Dnat -100 | BehindDnat
+//!  forward      Forward
+//!  postrouting  Postrouting | Snat 100 | BehindSnat | confirm
 //! ```
+//!
+//! Chains of type nat run at NAT's own place, whatever their priority; and as long as there is one in a family, at any hook,
+//! NAT's hooks see all its connections ([`Rules::nat`]).
 //!
 //! Counters count what bypath carried, beside the kernel's own: what is punted is counted there. Expressions that decide by
 //! a memory (limit, quota, last, numgen) belong to one side, and packets that are punted meet them in the kernel: so they are
 //! the kernel's, here [uncarried](Expr::Uncarried).
 //!
-//! As nf_hook_slow of net/netfilter/core.c for the order.
+//! As nf_hook_slow of net/netfilter/core.c and nf_nat_inet_fn of nf_nat_core.c for the order; priorities are those of
+//! include/uapi/linux/netfilter_ipv4.h, the same in IPv6.
 
 use super::carried::{self, Depends};
 use super::expr::Expr;
 use super::interpret::Place;
-use super::program::{ChainId, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId};
+use super::program::{
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId,
+};
 use super::state::State;
 use crate::packet::Family;
 use std::collections::{HashMap, HashSet};
 
+/// NF_INET_PRE_ROUTING.
+pub const PREROUTING: u32 = 0;
 /// NF_INET_FORWARD.
 pub const FORWARD: u32 = 2;
+/// NF_INET_POST_ROUTING.
+pub const POSTROUTING: u32 = 4;
+
+/// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC.
+const PRIORITY_CONNTRACK: i32 = -200;
+const PRIORITY_DNAT: i32 = -100;
+const PRIORITY_SNAT: i32 = 100;
+
+/// Where on its way a packet meets chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// Its connection is known; before destination NAT.
+    Prerouting,
+    /// Chains of type nat that decide about the destination, once in a connection.
+    Dnat,
+    /// Behind destination NAT, before it is routed.
+    BehindDnat,
+    /// Routed.
+    Forward,
+    /// About to leave; before source NAT.
+    Postrouting,
+    /// Chains of type nat that decide about the source, once in a connection.
+    Snat,
+    /// Behind source NAT, the last.
+    BehindSnat,
+}
+
+impl Point {
+    /// In the order of the walk.
+    pub const ALL: [Point; 7] = [
+        Point::Prerouting,
+        Point::Dnat,
+        Point::BehindDnat,
+        Point::Forward,
+        Point::Postrouting,
+        Point::Snat,
+        Point::BehindSnat,
+    ];
+
+    /// Where packets meet a base chain of a routed family. None: not on their way through the box, or before tracking, or
+    /// at a priority where conntrack or NAT is, too, and who comes first is not told.
+    pub fn of(hook: u32, kind: ChainType, priority: i32) -> Option<Point> {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        match (hook, kind) {
+            (PREROUTING, ChainType::Nat) => Some(Point::Dnat),
+            (POSTROUTING, ChainType::Nat) => Some(Point::Snat),
+            (PREROUTING, ChainType::Filter) if priority <= PRIORITY_CONNTRACK => None,
+            (PREROUTING, ChainType::Filter) => match priority.cmp(&PRIORITY_DNAT) {
+                Less => Some(Point::Prerouting),
+                Equal => None,
+                Greater => Some(Point::BehindDnat),
+            },
+            (FORWARD, ChainType::Filter) => Some(Point::Forward),
+            (POSTROUTING, ChainType::Filter) => match priority.cmp(&PRIORITY_SNAT) {
+                Less => Some(Point::Postrouting),
+                Equal => None,
+                Greater => Some(Point::BehindSnat),
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether chains run here once in a connection.
+    pub fn is_nat(self) -> bool {
+        matches!(self, Point::Dnat | Point::Snat)
+    }
+}
 
 /// See the file's head.
 #[derive(Debug, Default)]
@@ -31,8 +110,12 @@ pub struct Rules {
     pub ruleset: Ruleset,
     /// What packets changed.
     pub state: State,
-    /// What packets meet at forward, by [`Family`].
-    pub forward: [Hook; 2],
+    /// NAT's hooks are there, by [`Family`].
+    pub nat: [bool; 2],
+    /// What packets meet, by [`Family`] and [`Point`].
+    hooks: [[Hook; 7]; 2],
+    /// What all of it comes to, by [`Family`].
+    sums: [Sum; 2],
 }
 
 /// Readings of one ruleset are equal; the kernel numbers them.
@@ -44,7 +127,18 @@ impl PartialEq for Rules {
 
 impl Eq for Rules {}
 
-/// The chains of one hook, for one family.
+/// What all chains that a family meets come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// There is none, and no NAT.
+    pub is_nothing: bool,
+    /// What a decision depends on that is not made once in a connection.
+    pub depends: Depends,
+    /// Some of the rules are the kernel's.
+    pub punts: bool,
+}
+
+/// The chains of one point, for one family.
 #[derive(Clone, Debug, Default)]
 pub struct Hook {
     /// The base chains that may do something, in the order of their run.
@@ -89,32 +183,58 @@ enum CellKey<'a> {
 impl Rules {
     /// Those of `ruleset`, which go on where `before` is, at `now_ns`.
     pub fn new(mut ruleset: Ruleset, before: Option<&Rules>, now_ns: u64) -> Self {
-        let bases = Family::ALL.map(|family| bases(&ruleset, number(family)));
-        let chains = Family::ALL.map(|family| carried::reachable(&ruleset, &bases[family as usize], number(family)));
-        give_memories_away(&mut ruleset, &chains);
+        let place = |ruleset: &Ruleset, family, point| {
+            let bases = bases(ruleset, number(family), point);
+            let chains = carried::reachable(ruleset, &bases, number(family));
+            (bases, chains)
+        };
+        let places = Family::ALL.map(|family| Point::ALL.map(|point| place(&ruleset, family, point)));
+        give_memories_away(&mut ruleset, places.iter().flatten().flat_map(|(_, chains)| chains));
         let mut state = State::of_our_own(&ruleset, now_ns);
         if let Some(before) = before {
             go_on(&mut state, &ruleset, before);
         }
-        let [v4, v6] = bases;
-        let forward = [(Family::V4, v4), (Family::V6, v6)].map(|(family, bases)| {
-            let chains = &chains[family as usize];
-            let exprs = || exprs(&ruleset, chains, number(family));
-            Hook {
-                depends: exprs()
-                    .map(|expr| carried::depends(&ruleset, expr, number(family)))
-                    .max()
-                    .unwrap_or_default(),
-                punts: exprs().any(|expr| carried::kernels(&ruleset, expr).is_some()),
-                bases: bases.into(),
-                chains: chains.as_slice().into(),
-            }
+        let [v4, v6] = places;
+        let hooks = [(Family::V4, v4), (Family::V6, v6)].map(|(family, places)| {
+            places.map(|(bases, chains)| {
+                let exprs = || exprs(&ruleset, &chains, number(family));
+                Hook {
+                    depends: exprs()
+                        .map(|expr| carried::depends(&ruleset, expr, number(family)))
+                        .max()
+                        .unwrap_or_default(),
+                    punts: exprs().any(|expr| carried::kernels(&ruleset, expr).is_some()),
+                    bases: bases.into(),
+                    chains: chains.into(),
+                }
+            })
         });
+        let nat = Family::ALL.map(|family| has_nat(&ruleset, number(family)));
+        let sums = Family::ALL.map(|family| sum(&hooks[family as usize], nat[family as usize]));
         Self {
             ruleset,
             state,
-            forward,
+            nat,
+            hooks,
+            sums,
         }
+    }
+
+    /// What packets of `family` meet at `point`.
+    #[inline]
+    pub fn at(&self, family: Family, point: Point) -> &Hook {
+        &self.hooks[family as usize][point as usize]
+    }
+
+    /// What all that they meet comes to.
+    #[inline]
+    pub fn sum(&self, family: Family) -> &Sum {
+        &self.sums[family as usize]
+    }
+
+    /// All chains that packets of `family` may come to, in the order of the walk.
+    pub fn chains(&self, family: Family) -> impl Iterator<Item = ChainId> {
+        self.hooks[family as usize].iter().flat_map(|hook| hook.chains.iter().copied())
     }
 
     /// The rule where a walk ended; none for a policy.
@@ -125,7 +245,7 @@ impl Rules {
     /// The rules that packets of `family` may come to and that are the kernel's.
     pub fn punted(&self, family: Family) -> Vec<Punted> {
         let mut found = Vec::new();
-        for &chain in &self.forward[family as usize].chains {
+        for chain in self.chains(family) {
             for (rule, exprs) in self.ruleset[chain].rules.iter().enumerate() {
                 let why = self.why_punted(exprs, family);
                 found.extend(why.map(|why| Punted { chain, rule, why }));
@@ -150,15 +270,45 @@ pub fn number(family: Family) -> u8 {
     }
 }
 
-/// The base chains at forward, but for those that do nothing.
-fn bases(ruleset: &Ruleset, nfproto: u8) -> Vec<ChainId> {
-    let does_something = |id: &ChainId| {
-        let chain = &ruleset[*id];
-        !chain.rules.is_empty() || chain.base.as_ref().is_some_and(|base| base.policy_drop)
+/// The base chains at a point, but for those that do nothing.
+fn bases(ruleset: &Ruleset, nfproto: u8, point: Point) -> Vec<ChainId> {
+    let hook = match point {
+        Point::Prerouting | Point::Dnat | Point::BehindDnat => PREROUTING,
+        Point::Forward => FORWARD,
+        Point::Postrouting | Point::Snat | Point::BehindSnat => POSTROUTING,
     };
-    let mut bases = ruleset.bases(nfproto, FORWARD);
-    bases.retain(does_something);
+    let is_here = |id: &ChainId| {
+        let chain = &ruleset[*id];
+        chain.base.as_ref().is_some_and(|base| {
+            let does_something = !chain.rules.is_empty() || base.policy_drop;
+            does_something && Point::of(base.hook, base.kind, base.priority) == Some(point)
+        })
+    };
+    let mut bases = ruleset.bases(nfproto, hook);
+    bases.retain(is_here);
     bases
+}
+
+/// Whether a chain of type nat has NAT's hooks put up for a family: one brings all four (nf_nat_register_fn).
+fn has_nat(ruleset: &Ruleset, nfproto: u8) -> bool {
+    ruleset.chains.iter().any(|chain| {
+        let family = ruleset[chain.table].family;
+        let is_nat = chain.base.as_ref().is_some_and(|base| base.kind == ChainType::Nat);
+        is_nat && (family == nfproto || family == NFPROTO_INET)
+    })
+}
+
+fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
+    let each = || Point::ALL.into_iter().zip(hooks);
+    Sum {
+        is_nothing: !nat && hooks.iter().all(|hook| hook.bases.is_empty()),
+        depends: each()
+            .filter(|(point, _)| !point.is_nat())
+            .map(|(_, hook)| hook.depends)
+            .max()
+            .unwrap_or_default(),
+        punts: hooks.iter().any(|hook| hook.punts),
+    }
 }
 
 fn exprs<'a>(ruleset: &'a Ruleset, chains: &'a [ChainId], nfproto: u8) -> impl Iterator<Item = &'a Expr> {
@@ -167,8 +317,8 @@ fn exprs<'a>(ruleset: &'a Ruleset, chains: &'a [ChainId], nfproto: u8) -> impl I
 }
 
 /// Makes what decides by a memory the kernel's: what is punted, for whatever reason, meets it there.
-fn give_memories_away(ruleset: &mut Ruleset, chains: &[Vec<ChainId>; 2]) {
-    let ours: HashSet<ChainId> = chains.iter().flatten().copied().collect();
+fn give_memories_away<'a>(ruleset: &mut Ruleset, chains: impl Iterator<Item = &'a ChainId>) {
+    let ours: HashSet<ChainId> = chains.copied().collect();
     let away = |expr: &Expr| match carried::memory(ruleset, expr) {
         Some(word) => Expr::uncarried(format!("{word}, which has a memory")),
         None => expr.clone(),

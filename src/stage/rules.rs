@@ -1,7 +1,8 @@
-//! A packet as the rules at forward see it: its bytes, its links, its connection.
+//! A packet as the rules at a hook see it: its bytes, its links, its connection.
 //!
 //! ```text
-//!  payload  the frame as it came, but with one hop less: ip_forward and ip6_forward take it off before the hook
+//!  payload  the frame as it is by now, translated where NAT was; from forward on with one hop less, which ip_forward and
+//!           ip6_forward take off before the hook, and we at the end
 //!  meta     links, lengths, protocols; a forwarded packet has no mark here, no socket, and was meant for this box's MAC
 //!  ct       the connection that prerouting found or begun; nothing for one that is invalid or untracked
 //! ```
@@ -17,19 +18,23 @@ use crate::table::iface::Iface;
 use crate::table::rules::expr::{Base, ChecksumFix};
 use crate::table::rules::interpret::{Changes, Interpreter, Outcome};
 use crate::table::rules::keys::{CtKey, MetaKey};
-use crate::table::rules::live::{Rules, number};
+use crate::table::rules::live::{Point, Rules, number};
 use crate::table::rules::packet::{Answer, Fact, Packet};
 use crate::wire::{checksum, ether};
 
-/// A packet on its way through forward.
+/// A packet at a hook.
 #[derive(Clone, Copy)]
-pub struct AtForward<'a> {
+pub struct AtHook<'a> {
+    /// Which.
+    pub point: Point,
     /// What rx found out.
     pub packet: &'a Parsed,
-    /// The frame as it came.
+    /// The frame as it is by now.
     pub bytes: &'a [u8],
-    /// The link of arrival, and of departure.
-    pub links: [&'a Iface; 2],
+    /// The link of arrival.
+    pub iif: &'a Iface,
+    /// The link of departure, once it is routed.
+    pub oif: Option<&'a Iface>,
     /// Its connection, where its family is tracked.
     pub tracked: Option<&'a Tracked<'a>>,
     /// The connection that begins with it, if one does.
@@ -38,15 +43,12 @@ pub struct AtForward<'a> {
     pub now: Ticks,
 }
 
-/// What the rules at forward say of the packet. What they changed for it is in `changes`, and can be taken back.
-pub fn run(mut at: AtForward<'_>, rules: &Rules, now_ns: u64, changes: &mut Changes) -> Outcome {
-    let bases = &rules.forward[at.packet.family as usize].bases;
-    let room = std::mem::take(changes);
-    let mut interpreter = Interpreter::new(&rules.ruleset, &rules.state, now_ns).in_room_of(room);
+/// What the rules there say of the packet. What they changed for it is added to `changes`, and can be taken back.
+pub fn run(mut at: AtHook<'_>, rules: &Rules, now_ns: u64, changes: &mut Changes) -> Outcome {
+    let bases = &rules.at(at.packet.family, at.point).bases;
+    let before = std::mem::take(changes);
+    let mut interpreter = Interpreter::new(&rules.ruleset, &rules.state, now_ns).going_on_from(before);
     let outcome = interpreter.hook(bases, &mut at);
-    if let Outcome::Reject(..) | Outcome::Nat(..) = outcome {
-        interpreter.take_back();
-    }
     *changes = interpreter.into_changes();
     outcome
 }
@@ -69,7 +71,7 @@ impl Asked<'_> {
     }
 }
 
-impl<'a> AtForward<'a> {
+impl<'a> AtHook<'a> {
     fn state(&self) -> CtState {
         // What a rule reads without a connection.
         self.tracked.map_or(CtState::INVALID, |tracked| tracked.state)
@@ -124,7 +126,7 @@ impl<'a> AtForward<'a> {
     }
 }
 
-impl Packet for AtForward<'_> {
+impl Packet for AtHook<'_> {
     fn nfproto(&self) -> u8 {
         number(self.packet.family)
     }
@@ -162,14 +164,14 @@ impl Packet for AtForward<'_> {
             return Answer::Break;
         };
         out.copy_from_slice(bytes);
-        if start < l4 {
+        if start < l4 && self.oif.is_some() {
             self.one_hop_less(start, out);
         }
         Answer::Done
     }
 
     fn meta(&self, key: MetaKey) -> Fact {
-        let [iif, oif] = self.links;
+        let (iif, oif) = (self.iif, self.oif);
         match key {
             MetaKey::Protocol => Fact::Bytes2(match self.packet.family {
                 Family::V4 => [0x08, 0x00],
@@ -177,9 +179,11 @@ impl Packet for AtForward<'_> {
             }),
             MetaKey::Mark => Fact::U32(0),
             MetaKey::Iif => Fact::U32(iif.ifindex),
-            MetaKey::Oif => Fact::U32(oif.ifindex),
+            // Before it is routed it has none: number 0, no name, no type.
+            MetaKey::Oif => Fact::U32(oif.map_or(0, |oif| oif.ifindex)),
             MetaKey::Iifname => Fact::name(&iif.name),
-            MetaKey::Oifname => Fact::name(&oif.name),
+            MetaKey::Oifname => Fact::name(oif.map_or("", |oif| &oif.name)),
+            MetaKey::Oiftype if oif.is_none() => Fact::Absent,
             // ARPHRD_ETHER: nothing else comes in by a port, or leaves by one.
             MetaKey::Iiftype | MetaKey::Oiftype => Fact::U16(1),
             MetaKey::Skuid | MetaKey::Skgid | MetaKey::Cgroup => Fact::Absent,

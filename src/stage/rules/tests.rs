@@ -22,7 +22,7 @@ fn frame(v6: bool) -> Vec<u8> {
 }
 
 /// What `ask` is told of that packet, with a connection that it begins or without.
-fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtForward<'_>, &[u8]) -> T) -> T {
+fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtHook<'_>, &[u8]) -> T) -> T {
     let bytes = frame(v6);
     let Continue(packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
         panic!("it is right");
@@ -43,10 +43,12 @@ fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtForward<'_>, &[u8]) -> T
         of: if begins { Of::Unconfirmed } else { Of::Nothing },
         kill: false,
     };
-    let at = AtForward {
+    let at = AtHook {
         packet: &packet,
         bytes: &bytes,
-        links: [&iif, &oif],
+        point: Point::Forward,
+        iif: &iif,
+        oif: Some(&oif),
         tracked: Some(&tracked),
         begun: &begun,
         now: 0,

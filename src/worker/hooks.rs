@@ -1,0 +1,320 @@
+//! The hooks of netfilter as steps of the walk: chains of rules, and NAT where they decide so.
+//!
+//! ```text
+//!  prerouting   chains -> destination NAT: decided by a connection's first packet, done to all -> chains
+//!  forward      chains
+//!  postrouting  chains -> source NAT, likewise -> chains
+//! ```
+//!
+//! What is translated is the frame itself, so that everything behind sees it as the kernel's code would: [`Saved`] has its
+//! headers as they came, for a packet that turns out to be the kernel's. A family without chains and NAT does not come here.
+//!
+//! As nf_nat_inet_fn of net/netfilter/nf_nat_core.c.
+//!
+//! [`Saved`]: crate::stage::nat::Saved
+
+use super::pipeline::{Here, Observer, Stage};
+use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
+use crate::stage::nat::{self, Done};
+use crate::stage::prerouting::{Aside, Of, Tracked, Tracking};
+use crate::stage::rules::{self, AtHook};
+use crate::table::Snapshot;
+use crate::table::conntrack::table::Connection;
+use crate::table::conntrack::{CtState, Direction, Marks, Status, Tuple, ticks};
+use crate::table::fib::{FibKey, Found, Gateway};
+use crate::table::iface::{Iface, IfaceIndex};
+use crate::table::nat::{Live, Manip, Range, setup};
+use crate::table::rules::carried::Depends;
+use crate::table::rules::expr::NatKind;
+use crate::table::rules::interpret::{Changes, NatRequest, Outcome, Place};
+use crate::table::rules::live::{Point, Rules};
+use crate::wire::Protocol;
+use std::ops::ControlFlow::Continue;
+
+/// A packet at the hooks.
+pub(super) struct AtHooks<'w, 'a> {
+    pub(super) frame: &'w mut Frame,
+    pub(super) packet: &'w mut Parsed,
+    /// Its connection, where its family is tracked.
+    pub(super) tracked: Option<(&'w Tracked<'a>, &'w Tracking<'a>)>,
+    pub(super) iif: (IfaceIndex, &'a Iface),
+    pub(super) oif: Option<(IfaceIndex, &'a Iface)>,
+    pub(super) aside: &'w mut Aside,
+    pub(super) changes: &'w mut Changes,
+}
+
+impl<'a> AtHooks<'_, 'a> {
+    /// Chains, destination NAT, chains.
+    pub(super) fn prerouting<O: Observer>(&mut self, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        self.filter(Point::Prerouting, here, seen)?;
+        self.nat(Point::Dnat, here, seen)?;
+        self.filter(Point::BehindDnat, here, seen)
+    }
+
+    /// Chains.
+    pub(super) fn forward<O: Observer>(&mut self, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        self.filter(Point::Forward, here, seen)
+    }
+
+    /// Chains, source NAT, chains.
+    pub(super) fn postrouting<O: Observer>(&mut self, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        self.filter(Point::Postrouting, here, seen)?;
+        self.nat(Point::Snat, here, seen)?;
+        self.filter(Point::BehindSnat, here, seen)
+    }
+
+    fn filter<O: Observer>(&mut self, point: Point, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        if here.snapshot.rules.at(self.packet.family, point).bases.is_empty() {
+            return Continue(());
+        }
+        // A chain of another type than nat has no NAT.
+        self.run(point, here, seen).map_continue(drop)
+    }
+
+    /// What the chains at `point` say: a translation, if they ask for one.
+    fn run<O: Observer>(&mut self, point: Point, here: &Here<'a>, seen: &mut O) -> Step<Option<NatRequest>> {
+        let live = &here.snapshot.rules;
+        let at = AtHook {
+            point,
+            packet: self.packet,
+            bytes: self.frame.bytes(),
+            iif: self.iif.1,
+            oif: self.oif.map(|(_, oif)| oif),
+            tracked: self.tracked.map(|(tracked, _)| tracked),
+            begun: &self.aside.begun,
+            now: ticks(here.now_ns),
+        };
+        let stage = stage(point);
+        match rules::run(at, live, here.now_ns, self.changes) {
+            Outcome::Accept => Continue(None),
+            Outcome::Nat(request, _) => Continue(Some(request)),
+            Outcome::Drop(at) => {
+                seen.see(stage, || format!("{} says drop", show(live, &at)));
+                Verdict::drop(DropReason::Filter)
+            }
+            Outcome::Reject(_, at) | Outcome::Punt(at) => {
+                seen.see(stage, || format!("{} is the kernel's", show(live, &at)));
+                Verdict::punt(PuntReason::Rule)
+            }
+        }
+    }
+
+    /// NAT's hook at `point`.
+    fn nat<O: Observer>(&mut self, point: Point, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        let family = self.packet.family;
+        let Some((tracked, tracking)) = self.tracked.filter(|_| here.snapshot.rules.nat[family as usize]) else {
+            return Continue(());
+        };
+        let manip = match point {
+            Point::Dnat => Manip::Destination,
+            _ => Manip::Source,
+        };
+        match &tracked.of {
+            Of::Nothing => Continue(()),
+            Of::Unconfirmed => {
+                let request = self.run(point, here, seen)?;
+                let range = self.range(request.as_ref(), manip, here)?;
+                self.decide(&range, manip, tracking)?;
+                let begun = &self.aside.begun;
+                let target = nat::applies(begun.status, Direction::Original, manip).then(|| begun.reply.invert());
+                self.rewrite(target.flatten(), manip, point, seen)
+            }
+            Of::Connection(connection, direction) if is_error(tracked, self.packet) => {
+                let tuples = [Direction::Original, Direction::Reply].map(|direction| connection.tuple(direction));
+                let tuples = [&tuples[0], &tuples[1]];
+                let done = nat::icmp_error(self.frame, self.packet, connection.status(), *direction, tuples, manip);
+                step(done)
+            }
+            Of::Connection(connection, direction) => {
+                let status = connection.status();
+                if is_older_than_nat(tracked.state, status) {
+                    // They are asked all the same, but it is too late for what they say.
+                    self.run(point, here, seen)?;
+                }
+                if point == Point::Snat {
+                    self.still_masquerades(connection, *direction, tracking, here)?;
+                }
+                let target = nat::applies(status, *direction, manip).then(|| target(connection, *direction));
+                self.rewrite(target.flatten(), manip, point, seen)
+            }
+        }
+    }
+
+    /// What a rule asks for, as a range; without one nothing changes but a port that clashes (nf_nat_alloc_null_binding).
+    fn range(&mut self, request: Option<&NatRequest>, manip: Manip, here: &Here<'a>) -> Step<Range> {
+        let Some(request) = request else {
+            return Continue(Range::null_binding(&self.aside.begun, manip));
+        };
+        let own = match request.kind {
+            NatKind::Source | NatKind::Destination => None,
+            // To the box itself.
+            NatKind::Redirect => return Verdict::punt(PuntReason::Local),
+            NatKind::Masquerade => {
+                let Some(oif) = self.oif else {
+                    return Verdict::punt(PuntReason::Rule);
+                };
+                self.aside.begun.marks = Marks(self.aside.begun.marks.0 | Marks::MASQUERADED);
+                Some(source(self.packet, self.iif.0, oif, here.snapshot)?)
+            }
+        };
+        match Range::of(request, self.packet.family, own) {
+            Some((range, _)) => Continue(range),
+            None => Verdict::punt(PuntReason::Rule),
+        }
+    }
+
+    fn decide(&mut self, range: &Range, manip: Manip, tracking: &Tracking<'a>) -> Step<()> {
+        let Aside { begun, random, .. } = &mut *self.aside;
+        let mut live = Live {
+            table: tracking.table,
+            by_source: tracking.by_source,
+            guard: tracking.guard,
+            now: tracking.now,
+            random,
+        };
+        match setup(begun, range, manip, &mut live) {
+            Ok(()) => Continue(()),
+            Err(_) => Verdict::drop(DropReason::Nat),
+        }
+    }
+
+    fn rewrite<O: Observer>(&mut self, target: Option<Tuple>, manip: Manip, point: Point, seen: &mut O) -> Step<()> {
+        let Some(target) = target else {
+            return Continue(());
+        };
+        step(nat::manip(self.frame, self.packet, &target, manip))?;
+        seen.see(stage(point), || format!("translated: {}", self.packet));
+        Continue(())
+    }
+
+    /// A masqueraded connection whose packets leave by another address now is over (nf_nat_oif_changed). The kernel compares
+    /// links; by one that has the same address it would be over there, too.
+    fn still_masquerades(
+        &mut self,
+        connection: &Connection<'a>,
+        direction: Direction,
+        tracking: &Tracking<'a>,
+        here: &Here<'a>,
+    ) -> Step<()> {
+        if direction == Direction::Reply || !connection.marks().any(Marks::MASQUERADED) {
+            return Continue(());
+        }
+        let Some(oif) = self.oif else { return Continue(()) };
+        if source(self.packet, self.iif.0, oif, here.snapshot)? == connection.tuple(Direction::Reply).dst {
+            return Continue(());
+        }
+        tracking.table.remove(*connection, tracking.guard);
+        Verdict::drop(DropReason::Nat)
+    }
+}
+
+/// Both translations at once, of a packet whose way is known.
+pub(super) fn translate(frame: &mut Frame, packet: &Parsed, tracked: &Tracked<'_>) -> Step<()> {
+    let Of::Connection(connection, direction) = &tracked.of else {
+        return Continue(());
+    };
+    let status = connection.status();
+    if !status.any(Status::SRC_NAT | Status::DST_NAT) {
+        return Continue(());
+    }
+    let Some(target) = target(connection, *direction) else {
+        return Continue(());
+    };
+    let mut packet = *packet;
+    for manip in [Manip::Destination, Manip::Source] {
+        if nat::applies(status, *direction, manip) {
+            step(nat::manip(frame, &mut packet, &target, manip))?;
+        }
+    }
+    Continue(())
+}
+
+/// Whether a decision may be kept that the rules had a part in: it holds for all packets of the connection, direction and state.
+#[inline]
+pub(super) fn may_keep(packet: &Parsed, tracked: &Tracked<'_>, rules: &Rules) -> bool {
+    let by_rules = match rules.sum(packet.family).depends {
+        Depends::Flow => true,
+        Depends::FlowWithPorts => packet.flags.any(Flags::PORTS),
+        Depends::Packet => false,
+    };
+    let older = match &tracked.of {
+        Of::Connection(connection, _) => {
+            rules.nat[packet.family as usize] && is_older_than_nat(tracked.state, connection.status())
+        }
+        _ => false,
+    };
+    by_rules && !older
+}
+
+/// What a packet in `direction` is to become: an answer to what is answered.
+fn target(connection: &Connection<'_>, direction: Direction) -> Option<Tuple> {
+    connection.tuple(direction.opposite()).invert()
+}
+
+/// Whether NAT's chains are asked about each packet: none was there when the connection began.
+fn is_older_than_nat(state: CtState, status: Status) -> bool {
+    state == CtState::NEW && !status.any(Status::SRC_NAT_DONE | Status::DST_NAT_DONE)
+}
+
+fn is_error(tracked: &Tracked<'_>, packet: &Parsed) -> bool {
+    let icmp = match packet.family {
+        Family::V4 => Protocol::ICMP,
+        Family::V6 => Protocol::ICMPV6,
+    };
+    tracked.state == CtState::RELATED && packet.proto == icmp.0
+}
+
+fn step(done: Done) -> Step<()> {
+    match done {
+        Done::Yes => Continue(()),
+        Done::Drop => Verdict::drop(DropReason::Nat),
+        Done::Punt => Verdict::punt(PuntReason::Rule),
+    }
+}
+
+/// The address of the box that a packet is masqueraded with (inet_select_addr, ipv6_dev_get_saddr). Where the link has
+/// several, IPv4 takes the first one in whose subnet the next hop is, or the first; IPv6 has rules of its own: the kernel's.
+fn source(packet: &Parsed, iif: IfaceIndex, (_, oif): (IfaceIndex, &Iface), snapshot: &Snapshot) -> Step<u128> {
+    let sources = &oif.sources[packet.family as usize];
+    match **sources {
+        [ref one] => Continue(one.addr),
+        [] => Verdict::punt(PuntReason::Rule),
+        _ if packet.family == Family::V6 => Verdict::punt(PuntReason::Rule),
+        [ref first, ..] => {
+            let key = FibKey {
+                src: packet.src,
+                dst: packet.dst,
+                iif: Some(iif),
+                tos: packet.tos,
+            };
+            let nexthop = match snapshot.fib(Family::V4).lookup(&key) {
+                Found::Route(_, route) => match *route.nexthops {
+                    [one] => one,
+                    _ => return Verdict::punt(PuntReason::Rule),
+                },
+                _ => return Verdict::punt(PuntReason::Rule),
+            };
+            let to = match nexthop.gateway {
+                Gateway::Via(Family::V4, gateway) => gateway,
+                _ => packet.dst,
+            };
+            let near = sources.iter().find(|source| source.covers(to));
+            Continue(near.unwrap_or(first).addr)
+        }
+    }
+}
+
+fn stage(point: Point) -> Stage {
+    match point {
+        Point::Prerouting | Point::Dnat | Point::BehindDnat => Stage::Prerouting,
+        Point::Forward => Stage::Forward,
+        Point::Postrouting | Point::Snat | Point::BehindSnat => Stage::Postrouting,
+    }
+}
+
+fn show(live: &Rules, place: &Place) -> String {
+    match live.rule_of(place) {
+        Some(rule) => format!("{}, rule handle {}", live.ruleset.describe(place.chain), rule.handle),
+        None => live.ruleset.describe(place.chain),
+    }
+}
