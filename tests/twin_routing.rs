@@ -20,6 +20,8 @@ mod headers;
 mod kernel_answers;
 #[path = "routing/mtu.rs"]
 mod mtu;
+#[path = "routing/nft_chains.rs"]
+mod nft_chains;
 #[path = "routing/routes.rs"]
 mod routes;
 #[path = "routing/sources.rs"]

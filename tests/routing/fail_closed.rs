@@ -52,39 +52,31 @@ const BOTH: &[usize] = &[0, 1];
 const IPV4: &[usize] = &[0];
 const IPV6: &[usize] = &[1];
 
+/// Before conntrack.
 #[test]
-fn nft_forward_chain() {
+fn nft_raw_chain() {
     let more = [
         "nft add table inet t",
-        "nft add chain inet t f { type filter hook forward priority 0 ; }",
+        "nft add chain inet t f { type filter hook prerouting priority -300 ; }",
         "nft add rule inet t f udp dport 9 drop",
     ];
-    closed("nft_forward_chain", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
+    closed("nft_raw_chain", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
 }
 
+/// At NAT's own priority, where it is not told who comes first.
 #[test]
-fn nft_chains_of_each_hook() {
-    for hook in ["prerouting", "forward", "postrouting"] {
-        let chain = format!("nft add chain ip t c {{ type filter hook {hook} priority 0 ; }}");
-        let more = ["nft add table ip t", &chain, "nft add rule ip t c udp dport 9 drop"];
+fn nft_chains_beside_nat() {
+    for (family, hook, priority) in [("ip", "prerouting", -100), ("ip6", "postrouting", 100)] {
+        let chain = format!("nft add chain {family} t c {{ type filter hook {hook} priority {priority} ; policy drop ; }}");
+        let table = format!("nft add table {family} t");
+        let rule = format!("nft add rule {family} t c udp dport 9 accept");
         judge(
-            &format!("nft_{hook}"),
-            &more,
-            |twin| twin.send(0, from_0_to(1, IPV4)),
+            &format!("nft_{hook}_{family}"),
+            &[&table, &chain, &rule],
+            |twin| twin.send(0, from_0_to(1, if family == "ip" { IPV4 } else { IPV6 })),
             Share::Nothing,
         );
     }
-    let more = [
-        "nft add table ip6 t",
-        "nft add chain ip6 t c { type filter hook forward priority 0 ; policy drop ; }",
-        "nft add rule ip6 t c tcp dport 80 accept",
-    ];
-    judge(
-        "nft_ip6",
-        &more,
-        |twin| twin.send(0, from_0_to(1, IPV6)),
-        Share::Nothing,
-    );
 }
 
 #[test]
