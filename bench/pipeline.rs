@@ -12,6 +12,7 @@ use bypath::stage::prerouting::Tracking;
 use bypath::stage::routing::Flows;
 use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Config, Status};
+use bypath::table::nat::BySource;
 use bypath::worker::ahead::{Ahead, look};
 use bypath::worker::pipeline::{Here, Unobserved, walk};
 use bypath::worker::{Limits, Shared, Worker};
@@ -133,6 +134,7 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
         ..Config::default()
     });
     let table = Table::new(flows as u32 * 5 / 4);
+    let by_source = BySource::new(flows as u32 * 5 / 4);
     let handle = table.register();
     let [packets, answers] = [false, true].map(|answer| {
         let mut packets: Vec<Vec<u8>> = (0..flows).map(|n| connection(n, kind, answer)).collect();
@@ -153,6 +155,7 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
         let here = Here {
             tracking: Some(Tracking {
                 table: &table,
+                by_source: &by_source,
                 guard: &guard,
                 config: &snapshot.conntrack,
                 now: 1000,

@@ -5,13 +5,14 @@ mod netns;
 
 use bypath::mirror::guard::{Findings, Guard};
 use bypath::packet::{Family, PortIndex};
-use bypath::stage::forward::rules::{AtHook, run};
 use bypath::stage::prerouting::{Aside, Of, Tracked};
+use bypath::stage::rules::{AtHook, run};
 use bypath::stage::rx::parse_bytes;
 use bypath::table::conntrack::CtState;
 use bypath::table::iface::Iface;
 use bypath::table::rules::carried::Depends;
 use bypath::table::rules::interpret::{Changes, Outcome};
+use bypath::table::rules::live::Point;
 use etherparse::PacketBuilder;
 use netns::{ifindex, isolated, links, readable, sh};
 use std::ops::ControlFlow::Continue;
@@ -328,7 +329,10 @@ fn chains_of_a_hook_all_have_their_say() {
         // A dormant table takes part in nothing, but what it tracks is tracked.
         let found = after(&mut guard, "nft 'add table ip t { flags dormant; }'");
         assert!(!found.leaves(), "{:#?}", found.notes);
-        assert_eq!(Family::ALL.map(|family| found.rules.at(family, Point::Forward).bases.len()), [1, 1]);
+        assert_eq!(
+            Family::ALL.map(|family| found.rules.at(family, Point::Forward).bases.len()),
+            [1, 1]
+        );
         assert_eq!(found.tracked, [true, false]);
     });
 }
@@ -398,7 +402,12 @@ fn what_only_tracks_leaves_nothing() {
                 "{add}: {:#?}",
                 found.notes
             );
-            assert!(Family::ALL.iter().all(|family| found.rules.at(*family, Point::Forward).bases.is_empty()), "{add}");
+            assert!(
+                Family::ALL
+                    .iter()
+                    .all(|family| found.rules.at(*family, Point::Forward).bases.is_empty()),
+                "{add}"
+            );
             assert!(
                 found
                     .notes

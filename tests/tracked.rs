@@ -15,6 +15,7 @@ use bypath::table::Snapshot;
 use bypath::table::conntrack::table::{Handle, Table};
 use bypath::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks};
 use bypath::table::iface::IfaceIndex;
+use bypath::table::nat::BySource;
 use bypath::table::rules::expr::{Expr, Verdict as Says};
 use bypath::table::rules::live::Rules;
 use bypath::table::rules::program::StateId;
@@ -32,6 +33,7 @@ const ACK: u8 = 0x10;
 struct Tracker {
     snapshot: Snapshot,
     table: Table,
+    by_source: BySource,
     handle: Handle,
     flows: Flows,
     frame: Frame,
@@ -66,6 +68,7 @@ impl Tracker {
         Self {
             snapshot,
             table,
+            by_source: BySource::new(1024),
             handle,
             flows: Flows::new(0, 4),
             frame: MemPool::new(1, 2048, 256).take(1).remove(0),
@@ -100,6 +103,7 @@ impl Tracker {
         let here = Here {
             tracking: Some(Tracking {
                 table: &self.table,
+                by_source: &self.by_source,
                 guard: &guard,
                 config: &self.snapshot.conntrack,
                 now: self.now,

@@ -20,10 +20,10 @@ pub mod leaving;
 
 use self::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
+use crate::stage::nat::Saved;
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
-use crate::stage::nat::Saved;
 use crate::table::nat::{BySource, Random};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};

@@ -77,7 +77,9 @@ pub struct Source {
 impl Source {
     /// Whether the IPv4 address `to` is in its subnet (inet_ifa_match).
     pub fn covers(&self, to: Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(self.prefix_len.min(32)))
+            .unwrap_or(0);
         (self.peer ^ to) as u32 & mask == 0
     }
 }

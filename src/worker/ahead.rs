@@ -104,15 +104,7 @@ impl Ahead {
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
             && iface.family(packet.family).left.is_none()
-            && let Some(out) = flow::cached(
-                packet,
-                frame,
-                probe,
-                iif,
-                here.snapshot,
-                tracking,
-                &flows.ways,
-            )
+            && let Some(out) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
         {
             return verdict(transmit(frame, packet, out, &mut Unobserved));
         }

@@ -15,7 +15,7 @@
 
 use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
-use crate::stage::nat::{self, Done};
+use crate::stage::nat::{self, Translated};
 use crate::stage::prerouting::{Aside, Of, Tracked, Tracking};
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
@@ -122,8 +122,14 @@ impl<'a> AtHooks<'_, 'a> {
             Of::Connection(connection, direction) if is_error(tracked, self.packet) => {
                 let tuples = [Direction::Original, Direction::Reply].map(|direction| connection.tuple(direction));
                 let tuples = [&tuples[0], &tuples[1]];
-                let done = nat::icmp_error(self.frame, self.packet, connection.status(), *direction, tuples, manip);
-                step(done)
+                step(nat::icmp_error(
+                    self.frame,
+                    self.packet,
+                    connection.status(),
+                    *direction,
+                    tuples,
+                    manip,
+                ))
             }
             Of::Connection(connection, direction) => {
                 let status = connection.status();
@@ -182,7 +188,9 @@ impl<'a> AtHooks<'_, 'a> {
         let Some(target) = target else {
             return Continue(());
         };
-        step(nat::manip(self.frame, self.packet, &target, manip))?;
+        if !nat::manip(self.frame, self.packet, &target, manip) {
+            return Verdict::drop(DropReason::Nat);
+        }
         seen.see(stage(point), || format!("translated: {}", self.packet));
         Continue(())
     }
@@ -222,8 +230,8 @@ pub(super) fn translate(frame: &mut Frame, packet: &Parsed, tracked: &Tracked<'_
     };
     let mut packet = *packet;
     for manip in [Manip::Destination, Manip::Source] {
-        if nat::applies(status, *direction, manip) {
-            step(nat::manip(frame, &mut packet, &target, manip))?;
+        if nat::applies(status, *direction, manip) && !nat::manip(frame, &mut packet, &target, manip) {
+            return Verdict::drop(DropReason::Nat);
         }
     }
     Continue(())
@@ -264,11 +272,11 @@ fn is_error(tracked: &Tracked<'_>, packet: &Parsed) -> bool {
     tracked.state == CtState::RELATED && packet.proto == icmp.0
 }
 
-fn step(done: Done) -> Step<()> {
+fn step(done: Translated) -> Step<()> {
     match done {
-        Done::Yes => Continue(()),
-        Done::Drop => Verdict::drop(DropReason::Nat),
-        Done::Punt => Verdict::punt(PuntReason::Rule),
+        Translated::Done => Continue(()),
+        Translated::Drop => Verdict::drop(DropReason::Nat),
+        Translated::Punt => Verdict::punt(PuntReason::Rule),
     }
 }
 

@@ -40,6 +40,7 @@ pub fn ifaces() -> Vec<Iface> {
                 ..IfaceFamily::default()
             },
         ],
+        sources: Default::default(),
     };
     vec![iface(0), iface(1)]
 }

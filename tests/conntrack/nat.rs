@@ -72,7 +72,10 @@ fn flows(kind: &Kind, families: &[bool]) -> Vec<Flow> {
         flow.beyond = Some((ends, ports));
         flow
     };
-    families.iter().flat_map(|&four| [kind_of(four), kind_of(four)]).collect()
+    families
+        .iter()
+        .flat_map(|&four| [kind_of(four), kind_of(four)])
+        .collect()
 }
 
 /// Connections, datagrams, echoes, and errors from both ends.
@@ -109,15 +112,25 @@ fn traffic(twin: &mut Twin, title: &str, kind: &Kind, families: &[bool]) {
     play_for(twin, &format!("{title}: refused"), &flows(), reset);
     if kind.server.is_none() {
         let echo = |from: usize, sequence: u16| one("echo", from, move |flow: &Flow| flow.echo(from, sequence));
-        let echoes = [echo(CLIENT, 1).passes(), echo(SERVER, 1).passes(), echo(CLIENT, 2), echo(SERVER, 2)];
+        let echoes = [
+            echo(CLIENT, 1).passes(),
+            echo(SERVER, 1).passes(),
+            echo(CLIENT, 2),
+            echo(SERVER, 2),
+        ];
         play_for(twin, &format!("{title}: echo"), &flows(), echoes);
         let other = |from: usize| one("other", from, move |flow: &Flow| flow.other(from, 99, 40));
-        play_for(twin, &format!("{title}: other"), &flows(), [other(CLIENT), other(SERVER)]);
+        play_for(
+            twin,
+            &format!("{title}: other"),
+            &flows(),
+            [other(CLIENT), other(SERVER)],
+        );
     }
 }
 
 fn start(name: &str, ruleset: &str) -> Twin {
-    let twin = Twin::start(Setup {
+    let mut twin = Twin::start(Setup {
         fence: Fence::None,
         ..Setup::tracked(name, 2, ruleset)
     });

@@ -221,7 +221,9 @@ impl Rules {
 
 /// Whether an IPv4 header has its right checksum.
 fn sums_up(header: &[u8]) -> bool {
-    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let words = header
+        .chunks_exact(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum: u32 = words.sum();
     (sum & 0xffff) + (sum >> 16) == 0xffff
 }

@@ -67,7 +67,8 @@ fn nft_raw_chain() {
 #[test]
 fn nft_chains_beside_nat() {
     for (family, hook, priority) in [("ip", "prerouting", -100), ("ip6", "postrouting", 100)] {
-        let chain = format!("nft add chain {family} t c {{ type filter hook {hook} priority {priority} ; policy drop ; }}");
+        let chain =
+            format!("nft add chain {family} t c {{ type filter hook {hook} priority {priority} ; policy drop ; }}");
         let table = format!("nft add table {family} t");
         let rule = format!("nft add rule {family} t c udp dport 9 accept");
         judge(

@@ -43,7 +43,11 @@ fn of_each_hook() {
         let chain = format!("nft add chain inet t c {{ type filter hook {hook} priority 0 ; }}");
         judge(
             hook,
-            &["nft add table inet t", &chain, "nft add rule inet t c udp dport 9 counter drop"],
+            &[
+                "nft add table inet t",
+                &chain,
+                "nft add rule inet t c udp dport 9 counter drop",
+            ],
             0.6,
         );
     }

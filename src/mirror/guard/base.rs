@@ -4,12 +4,12 @@
 //! its use count is its rules; devices of a chain on devices are names, or prefixes since Linux 6.17.
 
 use super::super::nlattr::{Attrs, get_be32, get_str};
-use crate::table::rules::live::Point;
-use crate::table::rules::program::ChainType;
 use super::nft::{
     NF_INET_FORWARD, NF_INET_INGRESS, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6,
     NFPROTO_NETDEV, text, word,
 };
+use crate::table::rules::live::Point;
+use crate::table::rules::program::ChainType;
 
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;

@@ -63,8 +63,7 @@ const TABLE_DORMANT: u32 = 1;
 const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
 const STALE_MAX: Duration = Duration::from_millis(150);
-const REMEDY: &str =
-    "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
+const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "it is the kernel's until the rule is deleted";
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";

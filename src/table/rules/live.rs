@@ -197,15 +197,17 @@ impl Rules {
         let [v4, v6] = places;
         let hooks = [(Family::V4, v4), (Family::V6, v6)].map(|(family, places)| {
             places.map(|(bases, chains)| {
+                let chains: Box<[ChainId]> = chains.into();
                 let exprs = || exprs(&ruleset, &chains, number(family));
+                let depends = exprs()
+                    .map(|expr| carried::depends(&ruleset, expr, number(family)))
+                    .max();
+                let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
                 Hook {
-                    depends: exprs()
-                        .map(|expr| carried::depends(&ruleset, expr, number(family)))
-                        .max()
-                        .unwrap_or_default(),
-                    punts: exprs().any(|expr| carried::kernels(&ruleset, expr).is_some()),
+                    depends: depends.unwrap_or_default(),
+                    punts,
                     bases: bases.into(),
-                    chains: chains.into(),
+                    chains,
                 }
             })
         });
@@ -234,7 +236,9 @@ impl Rules {
 
     /// All chains that packets of `family` may come to, in the order of the walk.
     pub fn chains(&self, family: Family) -> impl Iterator<Item = ChainId> {
-        self.hooks[family as usize].iter().flat_map(|hook| hook.chains.iter().copied())
+        self.hooks[family as usize]
+            .iter()
+            .flat_map(|hook| hook.chains.iter().copied())
     }
 
     /// The rule where a walk ended; none for a policy.

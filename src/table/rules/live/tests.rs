@@ -124,8 +124,14 @@ fn chains_are_found_by_jumps_of_the_family_and_rules_of_the_kernel_named() {
         chain("input", Some(1), vec![vec![Expr::uncarried("queue")]]),
     ];
     let rules = Rules::new(ruleset(1, &[COUNTER], chains), None, 0);
-    assert_eq!(&*rules.at(crate::packet::Family::V4, Point::Forward).chains, [ChainId(0)]);
-    assert_eq!(&*rules.at(crate::packet::Family::V6, Point::Forward).chains, [ChainId(0), ChainId(1), ChainId(2)]);
+    assert_eq!(
+        &*rules.at(crate::packet::Family::V4, Point::Forward).chains,
+        [ChainId(0)]
+    );
+    assert_eq!(
+        &*rules.at(crate::packet::Family::V6, Point::Forward).chains,
+        [ChainId(0), ChainId(1), ChainId(2)]
+    );
     assert_eq!(rules.punted(Family::V4), []);
     let punted = Punted {
         chain: ChainId(2),
