@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod destination;
 pub mod fib;
 pub mod iface;
+pub mod nat;
 pub mod neighbor;
 pub mod oracle;
 pub mod rules;

@@ -121,6 +121,14 @@ impl Delta {
         self.plus(!old as u64 + new as u64)
     }
 
+    /// And a 64-bit field, or two of 32 bits side by side, went from `old` to `new`.
+    #[inline]
+    #[must_use]
+    pub const fn field64(self, old: u64, new: u64) -> Self {
+        const LOW: u64 = 0xffff_ffff;
+        self.plus((!old >> 32) + (!old & LOW) + (new >> 32) + (new & LOW))
+    }
+
     /// And a 128-bit field went from `old` to `new`.
     #[inline]
     #[must_use]
@@ -320,15 +328,17 @@ mod tests {
         /// A rewritten packet's checksum, brought after, is the one computed anew.
         #[test]
         fn update_equals_recomputed(
-            mut bytes in prop::collection::vec(any::<u8>(), 64..128), a: u16, b: u32, c: u128,
+            mut bytes in prop::collection::vec(any::<u8>(), 64..128), a: u16, b: u32, c: u128, d: u64,
         ) {
             bytes[0] |= 1; // a sum of 0 has no one checksum
             let before = checksum(&bytes);
             let field = |range: std::ops::Range<usize>| bytes[range].iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
             let one = Delta::NONE.field16(field(2..4) as u16, a);
             let two = Delta::NONE.field32(field(6..10) as u32, b).field128(field(20..36), c);
+            let two = two.field64(field(10..18) as u64, d);
             bytes[2..4].copy_from_slice(&a.to_be_bytes());
             bytes[6..10].copy_from_slice(&b.to_be_bytes());
+            bytes[10..18].copy_from_slice(&d.to_be_bytes());
             bytes[20..36].copy_from_slice(&c.to_be_bytes());
             prop_assert_eq!(one.and(two).apply(before), checksum(&bytes));
         }

@@ -12,6 +12,14 @@ use crate::table::conntrack::Tuple;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TupleHash(pub(super) u64);
 
+impl TupleHash {
+    /// All of it, for tables of others.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// The secret words.
 pub(super) struct Seed([u64; 4]);
 

@@ -20,6 +20,9 @@ pub use real::Memory;
 #[allow(dead_code)] // a bound, and nothing else
 pub unsafe trait Zeroed {}
 
+// SAFETY: an integer.
+unsafe impl Zeroed for std::sync::atomic::AtomicU32 {}
+
 #[cfg(not(loom))]
 mod real {
     use super::Zeroed;

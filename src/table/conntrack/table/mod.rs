@@ -23,7 +23,7 @@ mod hash;
 mod insert;
 mod life;
 mod log;
-mod memory;
+pub(in crate::table) mod memory;
 mod probe;
 mod slab;
 mod sync;
@@ -37,9 +37,9 @@ pub use insert::Refused;
 pub use log::{Event, Log};
 pub use probe::Probe;
 
-use super::{Direction, Tuple};
+use super::{Direction, Ticks, Tuple};
 #[cfg(test)]
-use super::{Marks, Record, Ticks};
+use super::{Marks, Record};
 use bucket::{Buckets, ENTRIES_MAX};
 use counts::Striped;
 use crossbeam::utils::CachePadded;
@@ -142,6 +142,15 @@ impl Table {
             entry,
             slab: &self.slab,
         }
+    }
+
+    /// The connection with that number, if it is one and is not over. It may be another one than it once was.
+    #[inline]
+    pub fn at<'g>(&'g self, index: u32, now: Ticks, guard: &'g Guard<'_>) -> Option<Connection<'g>> {
+        debug_assert!(self.owns(guard), "a guard of another table");
+        let entry = self.slab.entries.get(index as usize)?;
+        let life = entry.life();
+        (life.is_live() && !life.is_expired(now)).then(|| self.connection(index, entry))
     }
 
     /// Shows every connection among `entries_max` entries from `from` on to `each`; where to go on, if that was not all.

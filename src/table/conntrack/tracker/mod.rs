@@ -24,6 +24,7 @@ mod testing;
 mod udp;
 
 pub use icmp::{IcmpError, error_agrees, icmp_error};
+pub use quoted::quoted_transport_v6;
 
 use super::{Config, Direction, ProtoState, Status, Ticks, Tuple};
 use crate::packet::{Family, Flags, Parsed};

@@ -67,6 +67,14 @@ fn tuple_v6(quote: &[u8], zone: u16) -> Option<Tuple> {
     })
 }
 
+/// Where the transport header lies in a quoted IPv6 packet; `None` where the walk over its extension headers does not come to
+/// one.
+pub fn quoted_transport_v6(quote: &[u8]) -> Option<usize> {
+    let (header, behind) = quote.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
+    let (_, segment) = upper(Protocol(header[6]), behind)?;
+    Some(quote.len() - segment.len())
+}
+
 /// The upper layer behind `proto`, the first header in `rest`. An extension header that leads beyond the end has nothing
 /// behind it.
 fn upper(mut proto: Protocol, mut rest: &[u8]) -> Option<(Protocol, &[u8])> {
