@@ -2,10 +2,12 @@
 //! `now`; it does no I/O, takes no lock, allocates nothing, and answers with a [`Step`](crate::packet::Step): go on, or end in
 //! a verdict.
 //!
-//! No stage but [`tx`] changes the frame: whatever ends in a punt before it reaches the kernel whole and unmodified.
+//! No stage but [`nat`] and [`tx`] changes the frame, and what [`nat`] changed can be put back: whatever ends in a punt
+//! reaches the kernel whole and unmodified.
 
 pub mod flow;
 pub mod forward;
+pub mod nat;
 pub mod neighbor;
 pub mod postrouting;
 pub mod prerouting;
