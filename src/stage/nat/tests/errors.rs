@@ -16,7 +16,13 @@ fn flow(family: Family, proto: Protocol, source: bool, destination: bool) -> Flo
     let original = tuple(family, proto, (0x0a00_0002, 5000), (0x0a00_00fe, 80));
     let mut translated = original;
     let mut status = Status(0);
-    let other = tuple(family, proto, (0x0c00_0201, 40000), (0x0c33_6402, 8080));
+    // What has no ports keeps the bytes that lie there.
+    let ports = if proto == Protocol::ESP {
+        (5000, 80)
+    } else {
+        (40000, 8080)
+    };
+    let other = tuple(family, proto, (0x0c00_0201, ports.0), (0x0c33_6402, ports.1));
     if source {
         (translated.src, translated.sport) = (other.src, other.sport);
         status = status | Status::SRC_NAT;
