@@ -149,7 +149,8 @@ fn a_connection_of_the_box_is_known_for_as_long_as_it_lives() {
     let mut set = Box::made(&[], true);
     set.namespace.run_with(
         "ip -batch -",
-        "link add d type dummy\nlink set d up\naddr add 10.0.0.254/24 dev d\nroute add 10.0.1.0/24 dev d\n",
+        "link add e0 type veth peer name e1\nlink set e0 up\nlink set e1 up\naddr add 10.0.0.254/24 dev e0\n\
+         route add 10.0.1.0/24 dev e0\nneigh add 10.0.1.2 lladdr 02:00:00:00:00:02 dev e0\n",
     );
     set.namespace.sysctl(&[("net.netfilter.nf_conntrack_udp_timeout", "3")]);
     set.start();
