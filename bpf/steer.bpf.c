@@ -13,6 +13,13 @@
  * the worker's. Where connections are tracked, what the kernel does better for a connection of the worker's (options, a TTL
  * used up, a pair of addresses left to it) goes to the worker all the same: the kernel must not meet it unprepared.
  *
+ * Where NAT is in force an address of the box serves others too, and a frame that bears it may be an answer to a client
+ * behind. Then only a socket that has the frame's whole 4-tuple proves that it is the box's: TCP's in any state but LISTEN,
+ * a connected one of UDP. A wildcard socket proves nothing (a client's port 123, kept by masquerade, beside the box's own
+ * NTP), nor does a listener: such frames, and those of other protocols, fragments and options, the worker judges by its
+ * connections, and hands them back. The NAT port allocator keeps off the tuples of the box's own connections, so that the
+ * two never mean the same frame; src/control/exchange/own.rs says for how long they can.
+ *
  * Time: the heartbeat is in jiffies64, which costs a load; ktime costs 31 ns and is read for stamped frames only.
  * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice. CAP_PERFMON is
  * not needed: no pointer is subtracted from another, and none gets an offset that is not a constant (hence the frame's
@@ -78,7 +85,7 @@ struct {
 	__type(value, __u64);
 } heartbeat SEC(".maps");
 
-/* The box's own and broadcast addresses. */
+/* The box's own and broadcast addresses, each with its enum local. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -161,9 +168,60 @@ static __always_inline __u32 folded_v6(const struct in6_addr *a)
 	return a->s6_addr32[0] ^ a->s6_addr32[1] ^ a->s6_addr32[2] ^ a->s6_addr32[3];
 }
 
+/*
+ * Does a socket of the box wait for exactly this packet? `tuple` are addresses and ports, which lie in the packet as the
+ * helpers want them. Sockets half open and half closed are found by TCP's; the two results must not meet in one branch.
+ */
+static __always_inline int has_socket(struct xdp_md *ctx, void *tuple, __u32 len, void *end, __u8 proto)
+{
+	int waits;
+
+	if (tuple + len > end)
+		return 0;
+	if (proto == IPPROTO_TCP) {
+		struct bpf_sock *sk = bpf_skc_lookup_tcp(ctx, tuple, len, BPF_F_CURRENT_NETNS, 0);
+
+		if (!sk)
+			return 0;
+		waits = sk->state != BPF_TCP_LISTEN;
+		bpf_sk_release(sk);
+		return waits;
+	}
+	if (proto == IPPROTO_UDP) {
+		struct bpf_sock *sk = bpf_sk_lookup_udp(ctx, tuple, len, BPF_F_CURRENT_NETNS, 0);
+
+		if (!sk)
+			return 0;
+		waits = sk->dst_port != 0;
+		bpf_sk_release(sk);
+		return waits;
+	}
+	return 0;
+}
+
+/* The box's, or a translated connection's? The worker finds out about what no socket has. */
+static __always_inline int is_local_v4(struct xdp_md *ctx, struct iphdr *ip, void *end, const struct port *port,
+				       const __u8 *kind)
+{
+	if (!(port->flags & PORT_NAT_V4) || *kind != LOCAL_UNICAST)
+		return 1;
+	if (ip->ihl > 5 || ip->frag_off & bpf_htons(0x3fff))
+		return 0;
+	return has_socket(ctx, &ip->saddr, sizeof(((struct bpf_sock_tuple *)0)->ipv4), end, ip->protocol);
+}
+
+static __always_inline int is_local_v6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end, const struct port *port,
+				       const __u8 *kind)
+{
+	if (!(port->flags & PORT_NAT_V6) || *kind != LOCAL_UNICAST)
+		return 1;
+	return has_socket(ctx, &ip->saddr, sizeof(((struct bpf_sock_tuple *)0)->ipv6), end, ip->nexthdr);
+}
+
 static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end, const struct port *port)
 {
 	struct pass_key key = { .ifindex = ctx->ingress_ifindex, .family = 4 };
+	const __u8 *kind;
 	__u32 len;
 
 	if (!(port->flags & PORT_CARRY_V4))
@@ -187,8 +245,11 @@ static __always_inline enum decision ipv4(struct xdp_md *ctx, struct iphdr *ip, 
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 4);
 	__builtin_memcpy(key.dst, &ip->daddr, 4);
-	if (may_be_local(local_bits_v4, ip->daddr) && bpf_map_lookup_elem(&local_v4, key.dst))
-		return LOCAL;
+	if (may_be_local(local_bits_v4, ip->daddr)) {
+		kind = bpf_map_lookup_elem(&local_v4, key.dst);
+		if (kind && is_local_v4(ctx, ip, end, port, kind))
+			return LOCAL;
+	}
 	return !(port->flags & PORT_TRACK_V4) && is_left(&key) ? LEFT : REDIRECT;
 }
 
@@ -228,6 +289,7 @@ static __always_inline int is_v4mapped(const struct in6_addr *a)
 static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end, const struct port *port)
 {
 	struct pass_key key = { .ifindex = ctx->ingress_ifindex, .family = 6 };
+	const __u8 *kind;
 
 	if (!(port->flags & PORT_CARRY_V6))
 		return FAMILY_LEFT;
@@ -247,8 +309,11 @@ static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip
 		return MARTIAN;
 	__builtin_memcpy(key.src, &ip->saddr, 16);
 	__builtin_memcpy(key.dst, &ip->daddr, 16);
-	if (may_be_local(local_bits_v6, folded_v6(&ip->daddr)) && bpf_map_lookup_elem(&local_v6, key.dst))
-		return LOCAL;
+	if (may_be_local(local_bits_v6, folded_v6(&ip->daddr))) {
+		kind = bpf_map_lookup_elem(&local_v6, key.dst);
+		if (kind && is_local_v6(ctx, ip, end, port, kind))
+			return LOCAL;
+	}
 	return !(port->flags & PORT_TRACK_V6) && is_left(&key) ? LEFT : REDIRECT;
 }
 

@@ -39,7 +39,7 @@ enum decision {
 	EXTENSION,   /* IPv6 hop-by-hop, routing, fragment, authentication, destination options, ... */
 	TTL,         /* TTL or hop limit used up: the kernel answers */
 	MARTIAN,     /* a source or destination that no forwarded packet has */
-	LOCAL,       /* to the box itself, or a broadcast address of its */
+	LOCAL,       /* to the box itself, or a broadcast address of its; under NAT only what a socket of its waits for */
 	LEFT,        /* this pair of addresses was punted again and again */
 	NO_SOCKET,   /* no AF_XDP socket on this queue */
 	STALLED,     /* the worker's heartbeat is too old */
@@ -63,6 +63,14 @@ struct port {
 #define PORT_GENERIC 16  /* attached in generic mode: punted frames come by again, look for the cookie */
 #define PORT_TRACK_V4 32 /* IPv4 connections are tracked: what the kernel does better meets the worker first, which makes */
 #define PORT_TRACK_V6 64 /* the connection known to the kernel; IPv6 likewise */
+#define PORT_NAT_V4 128  /* IPv4 connections may be translated: what bears an address of the box is not the box's for that */
+#define PORT_NAT_V6 256  /* IPv6 likewise */
+
+/* What an address of the box is. */
+enum local {
+	LOCAL_UNICAST = 1,   /* its own: NAT may use it for others */
+	LOCAL_BROADCAST = 2, /* a network's, always the kernel's */
+};
 
 /* A pair of addresses that control leaves to the kernel, and the generation in which it said so. */
 struct pass_key {

@@ -7,6 +7,8 @@ mod lab;
 mod entries;
 #[path = "ctnetlink/events.rs"]
 mod events;
+#[path = "ctnetlink/nat.rs"]
+mod nat;
 #[path = "ctnetlink/traffic.rs"]
 mod traffic;
 

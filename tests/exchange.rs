@@ -3,6 +3,9 @@
 
 mod lab;
 
+#[path = "exchange/nat.rs"]
+mod nat;
+
 use bypath::control::exchange::Exchange;
 use bypath::mirror::ctnetlink::{Ctnetlink, Entry, Own, Protoinfo};
 use bypath::packet::Family;
@@ -40,9 +43,18 @@ impl Box {
 
     /// The same, with nobody who keeps the tables in step yet.
     fn idle(before: &[Record]) -> Self {
+        Self::made(before, false)
+    }
+
+    /// With a chain of NAT or without, with nobody who keeps the tables in step yet.
+    fn made(before: &[Record], nat: bool) -> Self {
         let namespace = Namespace::new();
         let rules = "table inet t { chain c { type filter hook forward priority 0; ct state invalid drop; }; }";
         namespace.run_with("nft -f -", rules);
+        if nat {
+            let rules = "table inet n { chain c { type nat hook postrouting priority 100; }; }";
+            namespace.run_with("nft -f -", rules);
+        }
         let mut user = namespace
             .enter(|| Ctnetlink::open(Arc::new(Own::default())))
             .expect("ctnetlink");
@@ -52,16 +64,25 @@ impl Box {
         let exchange = Exchange::new(table.clone(), Arc::default(), Arc::default()).expect("exchange");
         let exchange = Arc::new(exchange);
         exchange.set_local([(Family::V4, LOCAL)].into_iter().collect());
-        let mut snapshot = Snapshot::default();
-        Arc::make_mut(&mut snapshot.conntrack).tracked = [true; 2];
-        namespace.enter(|| exchange.follow(&snapshot)).expect("follow");
-        Box {
+        let set = Box {
             namespace,
             table,
             exchange,
             user,
             thread: None,
-        }
+        };
+        set.follow(nat);
+        set
+    }
+
+    /// A snapshot comes into force in which both families are tracked, and translated or not.
+    fn follow(&self, nat: bool) {
+        let mut snapshot = Snapshot::default();
+        let conntrack = Arc::make_mut(&mut snapshot.conntrack);
+        (conntrack.tracked, conntrack.nat) = ([true; 2], [nat; 2]);
+        self.namespace
+            .enter(|| self.exchange.follow(&snapshot))
+            .expect("follow");
     }
 
     fn start(&mut self) {

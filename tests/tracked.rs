@@ -3,6 +3,8 @@
 
 #[path = "box/mod.rs"]
 mod lab;
+#[path = "tracked/own.rs"]
+mod own;
 #[path = "box/rules.rs"]
 mod rules;
 

@@ -4,6 +4,7 @@
 //! Plain functions of snapshots: instance.rs calls them in the order that keeps traffic safe.
 
 use super::ports::Carry;
+use super::steer::LocalKind;
 use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::fib::{RouteKind, TABLE_LOCAL};
@@ -18,6 +19,7 @@ pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
         mac: iface.mac,
         family: Family::ALL.map(of),
         tracked: snapshot.conntrack.tracked,
+        nat: snapshot.conntrack.nat,
         mtu: iface.mtu[Family::V4 as usize],
     })
 }
@@ -62,23 +64,33 @@ pub fn leave_tracked(snapshot: &mut Snapshot, why: &str) {
     }
 }
 
-/// What holds under either snapshot: carried by both, and given to the worker first where one of them tracks.
+/// What holds under either snapshot: carried by both, and given to the worker first where one of them tracks or translates.
 pub fn both(new: Carry, old: Carry) -> Carry {
     let family = [0, 1].map(|family| new.family[family] && old.family[family]);
-    let tracked = [0, 1].map(|family| new.tracked[family] || old.tracked[family]);
-    Carry { family, tracked, ..new }
+    let either = |new: [bool; 2], old: [bool; 2]| [new[0] || old[0], new[1] || old[1]];
+    Carry {
+        family,
+        tracked: either(new.tracked, old.tracked),
+        nat: either(new.nat, old.nat),
+        ..new
+    }
 }
 
 /// The box's own and broadcast addresses: the host routes of the local tables.
-pub fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
+pub fn local_addresses(snapshot: &Snapshot) -> Vec<(IpAddr, LocalKind)> {
     let mut addresses = Vec::new();
     for family in Family::ALL {
         let fib = snapshot.fib(family);
         for (_, table) in fib.tables.iter().filter(|(number, _)| *number == TABLE_LOCAL) {
-            let hosts = table.iter().filter(|(_, len, route)| {
-                *len == family.bits() && matches!(route.kind, RouteKind::Local | RouteKind::Broadcast)
-            });
-            addresses.extend(hosts.map(|(addr, _, _)| family.show(addr)));
+            let hosts = table.iter().filter(|(_, len, _)| *len == family.bits());
+            addresses.extend(hosts.filter_map(|(addr, _, route)| {
+                let kind = match route.kind {
+                    RouteKind::Local => LocalKind::Unicast,
+                    RouteKind::Broadcast => LocalKind::Broadcast,
+                    _ => return None,
+                };
+                Some((family.show(addr), kind))
+            }));
         }
     }
     addresses

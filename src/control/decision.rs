@@ -50,7 +50,7 @@ decisions! {
     Ttl = "ttl",
     /// A source or destination that no forwarded packet has.
     Martian = "martian",
-    /// To the box itself, or a broadcast address of its.
+    /// To the box itself, or a broadcast address of its; where NAT is in force, only what one of its sockets waits for.
     Local = "local",
     /// [`Steer::leave`](super::steer::Steer::leave) left this pair of addresses to the kernel.
     Left = "left",

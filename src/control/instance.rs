@@ -19,7 +19,7 @@ use super::plan::Plan;
 use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
 use super::punting::{self, PuntCounts, Sink};
-use super::steer::{HEARTBEAT_LIMIT, Steer};
+use super::steer::{HEARTBEAT_LIMIT, LocalKind, Steer};
 use super::{Error, caps, obstacles, oracle, signals};
 use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
@@ -68,7 +68,7 @@ pub struct Instance {
     exchange: Arc<Exchange>,
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
-    local: Vec<IpAddr>,
+    local: Vec<(IpAddr, LocalKind)>,
     /// The mirror has more to take in at once.
     more: bool,
     /// Workers that gave no sign of life in time, when last looked.
@@ -272,8 +272,8 @@ impl Instance {
         let mut snapshot = self.mirror.snapshot();
         let local = local_addresses(&snapshot);
         if local != self.local {
-            self.exchange
-                .set_local(local.iter().map(|&ip| Family::of(ip)).collect());
+            let own = local.iter().filter(|(_, kind)| *kind == LocalKind::Unicast);
+            self.exchange.set_local(own.map(|&(ip, _)| Family::of(ip)).collect());
             if let Err(error) = self.steer.set_local(local.iter().copied()) {
                 eprintln!("bypath: local addresses: {error}");
             }

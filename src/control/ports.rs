@@ -46,6 +46,8 @@ pub struct Carry {
     pub family: [bool; 2],
     /// IPv4, IPv6 connections are tracked.
     pub tracked: [bool; 2],
+    /// NAT is in force for IPv4, IPv6.
+    pub nat: [bool; 2],
     /// The port's MTU in bytes.
     pub mtu: u32,
 }
@@ -414,6 +416,7 @@ impl Ports {
                 mac,
                 family: [carry_v4, carry_v6],
                 tracked: [track_v4, track_v6],
+                nat: [nat_v4, nat_v6],
                 mtu,
             } = carry(port.index).unwrap_or_default();
             let row = SteerPort {
@@ -428,6 +431,8 @@ impl Ports {
                 generic: open.attached.mode == AttachedMode::Generic,
                 track_v4,
                 track_v6,
+                nat_v4,
+                nat_v6,
                 len_max: u16::try_from(mtu + ETHERNET_HEADER_BYTES).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {

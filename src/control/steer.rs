@@ -19,7 +19,7 @@ pub use super::attach::{Attach, AttachError, AttachedLink, AttachedMode};
 pub use super::decision::{Decision, DecisionCounts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::net::IpAddr;
@@ -59,8 +59,22 @@ pub struct SteerPort {
     pub track_v4: bool,
     /// IPv6 connections are tracked.
     pub track_v6: bool,
+    /// NAT is in force for IPv4: a frame to an address of the box is the box's only where a socket of it has its 4-tuple.
+    pub nat_v4: bool,
+    /// NAT is in force for IPv6.
+    pub nat_v6: bool,
     /// The longest frame in bytes that goes to the worker while `generic`; 0 is no limit.
     pub len_max: u16,
+}
+
+/// What an address of the box is; `enum local` in `bpf/steer.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum LocalKind {
+    /// Its own, which NAT may use for others.
+    Unicast = 1,
+    /// A network's: what goes there is always the kernel's.
+    Broadcast = 2,
 }
 
 /// What steer did with one frame, in a trial.
@@ -88,7 +102,7 @@ pub struct Steer {
     stats: MapHandle,
     heartbeats: Arc<Mapped>,
     globals: Mapped,
-    local: Mutex<HashSet<IpAddr>>,
+    local: Mutex<HashMap<IpAddr, LocalKind>>,
     jiffies: Jiffies,
     cookie: Cookie,
 }
@@ -166,6 +180,8 @@ impl Steer {
             port.generic,
             port.track_v4,
             port.track_v6,
+            port.nat_v4,
+            port.nat_v6,
         ];
         let record = types::port {
             mac: port.mac,
@@ -220,23 +236,24 @@ impl Steer {
     ///
     /// # Errors
     /// More of them than the maps hold; those that found room are in force.
-    pub fn set_local(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), BpfError> {
-        let wanted: HashSet<IpAddr> = addresses.into_iter().collect();
+    pub fn set_local(&self, addresses: impl IntoIterator<Item = (IpAddr, LocalKind)>) -> Result<(), BpfError> {
+        let wanted: HashMap<IpAddr, LocalKind> = addresses.into_iter().collect();
         let mut known = self.local.lock().unwrap_or_else(|e| e.into_inner());
         // Bits come before their addresses and go after them.
-        self.set_local_bits(wanted.union(&known));
-        for address in &wanted {
-            if !known.contains(address) {
+        self.set_local_bits(wanted.keys().chain(known.keys()));
+        for (address, kind) in &wanted {
+            if known.get(address) != Some(kind) {
                 let (map, name, octets) = self.local_map(address);
-                map.update(&octets, &[1], MapFlags::ANY).map_err(on_map(name))?;
-                known.insert(*address);
+                map.update(&octets, &[*kind as u8], MapFlags::ANY)
+                    .map_err(on_map(name))?;
+                known.insert(*address, *kind);
             }
         }
-        for address in known.iter().filter(|known| !wanted.contains(known)) {
+        for address in known.keys().filter(|known| !wanted.contains_key(known)) {
             let (map, name, octets) = self.local_map(address);
             delete(map, name, &octets)?;
         }
-        self.set_local_bits(wanted.iter());
+        self.set_local_bits(wanted.keys());
         *known = wanted;
         Ok(())
     }

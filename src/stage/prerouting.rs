@@ -315,8 +315,7 @@ fn keep(
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    let family = packet.family as usize;
-    if !tracking.config.alone[family] && is_midway(packet, bytes) {
+    if !tracking.config.is_alone(packet.family) && is_midway(packet, bytes) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let original = tuple(packet, bytes);
@@ -387,7 +386,7 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     let hash = tracking.table.hash(&about);
     let Some((connection, direction)) = tracking.table.lookup(&about, hash, tracking.now, tracking.guard) else {
         // Of a connection that the kernel alone knows, it alone can say.
-        return match tracking.config.alone[packet.family as usize] {
+        return match tracking.config.is_alone(packet.family) {
             true => Continue(Some(Tracked::INVALID)),
             false => Verdict::punt(PuntReason::KernelConnection),
         };

@@ -2,12 +2,21 @@
 
 use crate::frames::*;
 use crate::lab::MAC;
-use bypath::control::steer::Decision;
+use bypath::control::steer::{Decision, LocalKind};
+use std::net::IpAddr;
 
 pub const SRC: [u8; 4] = [10, 0, 1, 2];
 pub const DST: [u8; 4] = [10, 0, 2, 2];
 pub const LOCAL: [u8; 4] = [10, 0, 1, 1];
 pub const NET_BROADCAST: [u8; 4] = [10, 0, 1, 255];
+
+pub fn own(address: impl Into<IpAddr>) -> (IpAddr, LocalKind) {
+    (address.into(), LocalKind::Unicast)
+}
+
+pub fn broadcast(address: impl Into<IpAddr>) -> (IpAddr, LocalKind) {
+    (address.into(), LocalKind::Broadcast)
+}
 
 pub fn transit() -> Vec<u8> {
     v4(|_| ())

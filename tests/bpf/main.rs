@@ -11,4 +11,5 @@ mod decisions;
 mod frames;
 mod lab;
 mod punt;
+mod sockets;
 mod steer;

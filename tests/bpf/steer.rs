@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 /// p0 with three queues: 0 has a socket and a live worker, 1 a socket and a stalled worker, 2 no socket. The slot
 /// behind them, which its fourth queue would reach, is another port's and in use.
-struct Lab {
-    steer: Steer,
+pub struct Lab {
+    pub steer: Steer,
     port: SteerPort,
-    ifindex: u32,
-    far: u32,
+    pub ifindex: u32,
+    pub far: u32,
     _sockets: Vec<XdpSocket>,
 }
 
@@ -25,7 +25,7 @@ const LIVE: u16 = 3;
 const DEAD: u16 = 4;
 
 impl Lab {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with_mtu(1500)
     }
 
@@ -42,7 +42,7 @@ impl Lab {
             ..SteerPort::default()
         };
         steer
-            .set_local([IpAddr::from(LOCAL), IpAddr::from(NET_BROADCAST), IpAddr::from(v6(1, 1))])
+            .set_local([own(LOCAL), broadcast(NET_BROADCAST), own(v6(1, 1))])
             .unwrap();
         steer.set_port(ifindex, &port).unwrap();
         let sockets = vec![XdpSocket::new(), XdpSocket::new(), XdpSocket::new()];
@@ -66,7 +66,7 @@ impl Lab {
         self.steer.heartbeats()[usize::from(LIVE)].store(now, Ordering::Relaxed);
     }
 
-    fn set(&self, edit: impl FnOnce(&mut SteerPort)) {
+    pub fn set(&self, edit: impl FnOnce(&mut SteerPort)) {
         let mut port = self.port;
         edit(&mut port);
         self.steer.set_port(self.ifindex, &port).unwrap();
@@ -89,7 +89,7 @@ impl Lab {
         moved[0]
     }
 
-    fn decision(&self, frame: &[u8]) -> Decision {
+    pub fn decision(&self, frame: &[u8]) -> Decision {
         self.beat();
         self.decision_on(0, frame)
     }
@@ -296,9 +296,7 @@ fn pairs_are_not_left_where_connections_are_tracked() {
 fn local_addresses_come_and_go() {
     in_netns(|| {
         let lab = Lab::new();
-        lab.steer
-            .set_local([IpAddr::from(DST), IpAddr::from(v6(1, 1))])
-            .unwrap();
+        lab.steer.set_local([own(DST), own(v6(1, 1))]).unwrap();
         assert_eq!(lab.decision(&transit()), Decision::Local);
         assert_eq!(lab.decision(&v4_addresses(SRC, LOCAL)), Decision::Redirect);
         assert_eq!(lab.decision(&v6_addresses(v6(1, 2), v6(1, 1))), Decision::Local);

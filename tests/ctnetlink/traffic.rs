@@ -15,13 +15,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-struct Net {
-    router: Namespace,
-    hosts: [Namespace; 2],
+pub struct Net {
+    pub router: Namespace,
+    pub hosts: [Namespace; 2],
 }
 
 /// The hosts, and a router that drops what it does not know, with these rules of NAT.
-fn net(nat: &str) -> Net {
+pub fn net(nat: &str) -> Net {
     let (router, hosts) = (Namespace::new(), [Namespace::new(), Namespace::new()]);
     router.sysctl(&[
         ("net.ipv4.ip_forward", "1"),
@@ -53,7 +53,7 @@ fn net(nat: &str) -> Net {
     Net { router, hosts }
 }
 
-const NAT: [(&str, &str); 4] = [
+pub const NAT: [(&str, &str); 4] = [
     ("none", ""),
     (
         "masquerade",
@@ -73,7 +73,7 @@ const NAT: [(&str, &str); 4] = [
 ];
 
 /// Where a client turns to: with a destination NAT elsewhere.
-fn server(family: Family, nat: &str) -> SocketAddr {
+pub fn server(family: Family, nat: &str) -> SocketAddr {
     let moved = matches!(nat, "redirected port" | "both");
     let (v4, v6, port) = match moved {
         true => ("10.0.1.99", "fd00:1::99", 80),
@@ -83,7 +83,7 @@ fn server(family: Family, nat: &str) -> SocketAddr {
     SocketAddr::new(text.parse().expect("an address"), port)
 }
 
-fn any(family: Family, port: u16) -> SocketAddr {
+pub fn any(family: Family, port: u16) -> SocketAddr {
     let text = if family == Family::V4 { "0.0.0.0" } else { "::" };
     SocketAddr::new(text.parse::<IpAddr>().expect("an address"), port)
 }
@@ -111,8 +111,8 @@ fn says(from: &mut TcpStream, to: &mut TcpStream, word: &[u8; 4], wait: Duration
     }
 }
 
-const LONG: Duration = Duration::from_secs(10);
-const SHORT: Duration = Duration::from_millis(300);
+pub const LONG: Duration = Duration::from_secs(10);
+pub const SHORT: Duration = Duration::from_millis(300);
 
 fn tcp_goes_on(family: Family, nat: &str, rules: &str) {
     let net = net(rules);

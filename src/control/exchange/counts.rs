@@ -11,6 +11,8 @@ pub struct Counts {
     pub imported: AtomicU64,
     /// ... that found no room in it.
     pub left_out: AtomicU64,
+    /// Connections of ours that gave way to one of the kernel's with a tuple of theirs.
+    pub displaced: AtomicU64,
     /// Connections of ours that were entered in the kernel's table.
     pub exported: AtomicU64,
     /// ... whose copy there was brought up to date.
@@ -40,6 +42,7 @@ impl Counts {
             ("clash", of_table.clashes),
             ("imported", self.imported.load(Relaxed)),
             ("left_out", self.left_out.load(Relaxed)),
+            ("displaced", self.displaced.load(Relaxed)),
             ("exported", self.exported.load(Relaxed)),
             ("refreshed", self.refreshed.load(Relaxed)),
             ("refused", self.refused.load(Relaxed)),

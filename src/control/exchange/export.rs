@@ -3,6 +3,7 @@
 //! A copy in the kernel is liberal about windows, and as old as its last refresh. It is refreshed before it expires there,
 //! and when ours is to end much sooner than it: so that after `kill -9` the kernel keeps what is alive, and only that.
 
+use super::own::note_soon;
 use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
 use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
 use crate::table::conntrack::table::Connection;
@@ -28,7 +29,14 @@ impl Exchange {
         let piece = (self.table.capacity() / ROUNDS_PER_WALK).max(PIECE_MIN);
         let mut walked = 0;
         while walked < piece {
-            let next = self.export_piece(inner, |connection, now| wants(connection, now, Status::ASSURED));
+            let mut soon = Vec::new();
+            let next = self.export_piece(inner, |connection, now| {
+                note_soon(&mut soon, connection, now);
+                wants(connection, now, Status::ASSURED)
+            });
+            if !soon.is_empty() {
+                self.ask_again(inner, &soon);
+            }
             walked += PIECE_MIN;
             inner.cursor = next.unwrap_or(0);
             if next.is_none() || Instant::now() < inner.not_before {
@@ -55,8 +63,8 @@ impl Exchange {
         }
     }
 
-    /// Exports those of a piece of our table that `wanted` names; where to go on.
-    fn export_piece(&self, inner: &mut Inner, wanted: impl Fn(&Connection<'_>, Ticks) -> bool) -> Option<u32> {
+    /// Exports those of ours in a piece of the table that `wanted` names; where to go on. It is shown the kernel's, too.
+    fn export_piece(&self, inner: &mut Inner, mut wanted: impl FnMut(&Connection<'_>, Ticks) -> bool) -> Option<u32> {
         let now = now();
         let Inner { link, handle, .. } = inner;
         let guard = handle.pin();
@@ -64,7 +72,7 @@ impl Exchange {
         let mut full = false;
         let next = self.table.walk(inner.cursor, PIECE_MIN, &guard, |connection| {
             let ours = !connection.marks().any(Marks::KERNEL) && !is_past(connection.deadline(), now);
-            if ours && !full && wanted(&connection, now) {
+            if wanted(&connection, now) && ours && !full {
                 batch.push(connection);
                 if batch.len() == BATCH {
                     full = !export(link, &batch, &self.counts, now);

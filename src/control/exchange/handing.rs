@@ -72,7 +72,7 @@ impl Exporter {
             Leaving::AsItIs(original) => self.as_it_is(original, now),
             Leaving::AsItWas(record) => self.as_it_was(record, now),
             Leaving::Over(original) => {
-                self.turned.retain(|turned| turned.original != *original);
+                self.take_turned(original);
                 let _ = self.link.delete(&[*original], |_, _| {});
             }
             Leaving::Invalid { packet, original } => self.invalid(packet, original, now),
@@ -163,7 +163,7 @@ impl Exporter {
             turned.since = Instant::now();
             return;
         }
-        self.turned.retain(|turned| turned.original != *original);
+        self.take_turned(original);
         // While punts come without a pause nobody else calls it.
         if self.turned.len() >= TURNED_MAX {
             self.rest();
@@ -198,16 +198,24 @@ impl Exporter {
 
     /// Deletes the entry of an invalid packet of this connection, if there is one.
     fn turn_back(&mut self, original: &Tuple) {
-        let before = self.turned.len();
-        self.turned.retain(|turned| turned.original != *original);
-        if self.turned.len() == before {
+        if !self.take_turned(original) {
             return;
         }
-        let _ = self.link.delete(&[*original], |_, _| {});
         let guard: Guard<'_> = self.handle.pin();
         if let Some(connection) = find(&self.exchange, original, now(), &guard) {
             connection.clear_marks(Marks::EXPORTED | Marks::SETTLED);
         }
+    }
+
+    /// The same, and no more. The entry has the packet's tuples, which those of the connection need not be: not both, if it
+    /// is translated.
+    fn take_turned(&mut self, original: &Tuple) -> bool {
+        let Some(at) = self.turned.iter().position(|turned| turned.original == *original) else {
+            return false;
+        };
+        let turned = self.turned.swap_remove(at);
+        let _ = self.link.delete(&[turned.packet], |_, _| {});
+        true
     }
 }
 

@@ -3,13 +3,15 @@
 //! Both come the same way. An entry of the kernel is entered as KERNEL, so that its packets are punted, and as EXPORTED,
 //! since the kernel has it. Once it is established, if a record says all of it, it is ADOPTABLE: stage prerouting lets its
 //! packets walk, and the first that gets through takes the KERNEL away. Without a handshake (UDP and the like) there is
-//! nothing to wait for: such a connection is adoptable from its first packet.
+//! nothing to wait for: such a connection is adoptable from its first packet. One that is translated is, like others, where
+//! NAT is in force; the box's own never are (own.rs).
 
-use super::{Exchange, Inner, Local, now};
+use super::own::{Ends, Local, ends, is_translated};
+use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::table::conntrack::table::{Connection, Guard, Handle};
+use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::tcp;
-use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use std::collections::HashSet;
 use std::io;
@@ -60,7 +62,7 @@ impl Exchange {
     }
 
     /// The kernel has no entry for `original`, and should. If its time was not over, a user has deleted it.
-    fn lost(&self, handle: &Handle, original: &Tuple, now: Ticks) {
+    pub(super) fn lost(&self, handle: &Handle, original: &Tuple, now: Ticks) {
         let guard = handle.pin();
         let Some((connection, _)) = self.table.lookup(original, self.table.hash(original), now, &guard) else {
             return;
@@ -96,14 +98,17 @@ impl Exchange {
         self.counts.deleted_by_user.fetch_add(u64::from(by_user), Relaxed);
     }
 
-    fn enter(&self, handle: &Handle, entry: &Entry, local: &Local, now: Ticks) {
+    /// Takes in an entry as it is in the kernel now.
+    pub(super) fn enter(&self, handle: &Handle, entry: &Entry, local: &Local, now: Ticks) {
         let record = &entry.record;
-        // Who answers is where NAT leads to, if there is any.
-        let own = |addr| local.contains(&(record.original.family, addr));
-        if own(record.original.src) || own(record.reply.src) {
-            return;
-        }
-        let adoptable = if is_adoptable(entry) { Marks::ADOPTABLE } else { 0 };
+        let nat = self.translates(record.original.family);
+        let adoptable = match ends(record, local) {
+            Ends::Others => is_adoptable(entry, nat),
+            Ends::Box if nat => false,
+            // No packet of it, nor any other with its tuples, passes us.
+            Ends::Box | Ends::Loopback => return,
+        };
+        let adoptable = if adoptable { Marks::ADOPTABLE } else { 0 };
         let settled = if record.status.any(Status::ASSURED) {
             Marks::SETTLED
         } else {
@@ -116,22 +121,47 @@ impl Exchange {
             Some((connection, Direction::Original)) if connection.tuple(Direction::Reply) == record.reply => {
                 renew(&connection, entry, marks);
             }
-            // The kernel's is another connection with these tuples: what it decided comes first.
-            Some((connection, _)) => {
-                connection.clear_marks(Marks::EXPORTED);
-                self.table.remove(connection, &guard);
+            // The kernel's is another connection with these tuples, or NAT has changed one that it began: what it decided
+            // comes first.
+            Some((connection, direction)) => {
+                let (_, proto) = connection.proto();
+                let followed = direction == Direction::Original && is_followed(&connection, &proto, record);
+                self.give_way(&connection, &guard);
+                if followed {
+                    let record = Record {
+                        proto,
+                        ..record.clone()
+                    };
+                    return self.insert(&record, marks | Marks::FOLLOWED, now, &guard);
+                }
                 self.insert(record, marks, now, &guard);
             }
             None => self.insert(record, marks, now, &guard),
         }
     }
 
+    fn give_way(&self, connection: &Connection<'_>, guard: &Guard<'_>) {
+        let marks = connection.clear_marks(Marks::EXPORTED);
+        if self.table.remove(*connection, guard) && !marks.any(Marks::KERNEL) {
+            self.counts.displaced.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Puts in a connection of the kernel's. Its answers may bear a tuple of ours, which NAT has just given to another.
     fn insert(&self, record: &Record, marks: u16, now: Ticks, guard: &Guard<'_>) {
         let record = Record {
             marks: Marks(marks),
             ..record.clone()
         };
-        match self.table.insert(&record, now, guard) {
+        let mut inserted = self.table.insert(&record, now, guard);
+        if inserted.as_ref().is_err_and(|refused| *refused == Refused::Clash) {
+            let hash = self.table.hash(&record.reply);
+            if let Some((other, _)) = self.table.lookup(&record.reply, hash, now, guard) {
+                self.give_way(&other, guard);
+            }
+            inserted = self.table.insert(&record, now, guard);
+        }
+        match inserted {
             Ok(connection) => {
                 connection.set_kernel_deadline(record.deadline);
                 self.counts.imported.fetch_add(1, Relaxed);
@@ -159,20 +189,24 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
         return;
     }
     connection.refresh(record.deadline);
-    if entry.protoinfo.is_some() {
-        let (version, proto) = connection.proto();
-        // Events come late, never early: what was followed here is as far, or is not what the kernel has seen.
-        let followed = connection.marks().any(Marks::FOLLOWED) && tcp::state(&proto) >= tcp::state(&record.proto);
-        if !followed {
-            connection.commit(version, &record.proto);
-            connection.clear_marks(Marks::FOLLOWED);
-        }
+    let (version, proto) = connection.proto();
+    if entry.protoinfo.is_some() && !is_followed(connection, &proto, record) {
+        connection.commit(version, &record.proto);
+        connection.clear_marks(Marks::FOLLOWED);
     }
     connection.set_marks(marks);
 }
 
-fn is_adoptable(entry: &Entry) -> bool {
-    let proto = Protocol(entry.record.original.proto);
-    let has_states = matches!(proto, Protocol::TCP | Protocol::SCTP);
-    entry.oddity.is_none() && (!has_states || entry.is_established() && entry.protoinfo.is_some())
+/// Whether a connection is followed here, and `proto` as far as the kernel's `record`. Events come late, never early: if it is
+/// not, it is not what the kernel has seen.
+fn is_followed(connection: &Connection<'_>, proto: &ProtoState, record: &Record) -> bool {
+    connection.marks().any(Marks::FOLLOWED) && tcp::state(proto) >= tcp::state(&record.proto)
+}
+
+fn is_adoptable(entry: &Entry, nat: bool) -> bool {
+    let Record { original, reply, .. } = &entry.record;
+    let has_states = matches!(Protocol(original.proto), Protocol::TCP | Protocol::SCTP);
+    entry.oddity.is_none()
+        && (nat || !is_translated(original, reply))
+        && (!has_states || entry.is_established() && entry.protoinfo.is_some())
 }

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! What the kernel decided about stays the kernel's until it is established and a record can say all of it; then the first
-//! packet that walks to its transmit ring takes it over. A user's deletion in the kernel (an event with a socket's number)
-//! deletes ours; an expiry there does not, for we see the packets.
+//! packet that walks to its transmit ring takes it over. What is the box's own, under NAT, stays the kernel's. A user's
+//! deletion in the kernel (an event with a socket's number) deletes ours; an expiry there does not, for we see the packets.
 //!
 //! Bounded: the kernel's nf_conntrack_max refuses what does not fit (counted, tried again a second later); events that were
 //! lost lead to another dump; a round walks a tenth of our table. Nothing is done while nothing is tracked.
@@ -20,13 +20,14 @@ mod counts;
 mod export;
 mod handing;
 mod import;
+mod own;
 
 pub use counts::Counts;
 pub use handing::Exporter;
+pub use own::Local;
 
 use super::connections::Subscribers;
 use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, Events, Heard, Own};
-use crate::packet::{Addr, Family};
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Event, Handle, Table};
@@ -34,7 +35,6 @@ use crate::table::conntrack::tracker::tcp;
 use crate::table::conntrack::{Direction, Marks, Record, Ticks, Tuple, ticks};
 use crate::wire::Protocol;
 use arc_swap::ArcSwap;
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -59,13 +59,14 @@ const HAND_BACK: Duration = Duration::from_millis(300);
 /// How long a dump may have to be tried again, at the start.
 const IMPORT_TRIES: usize = 3;
 
-/// Addresses of the box itself.
-pub type Local = HashSet<(Family, Addr)>;
-
 /// What the exchange's thread, control and the punt thread share.
 pub struct Exchange {
     table: Arc<Table>,
     local: ArcSwap<Local>,
+    /// Addresses that were the box's, and behind which there may be connections yet.
+    gone: Mutex<Local>,
+    /// NAT is in force, by family.
+    nat: [AtomicBool; 2],
     subscribers: Arc<Subscribers>,
     own: Arc<Own>,
     /// What was done.
@@ -100,6 +101,8 @@ impl Exchange {
         Ok(Self {
             table,
             local: ArcSwap::default(),
+            gone: Mutex::default(),
+            nat: Default::default(),
             subscribers,
             own: Arc::default(),
             counts,
@@ -110,30 +113,28 @@ impl Exchange {
         })
     }
 
-    /// Says which addresses are the box's own: connections from or to them never pass us.
-    pub fn set_local(&self, local: Local) {
-        self.local.store(Arc::new(local));
-    }
-
     /// To be called before `snapshot` is in force. When something begins to be tracked, what the kernel has is taken over
-    /// first; when nothing is any more, what we have is forgotten.
+    /// first; when nothing is any more, what we have is forgotten. NAT coming and going: see own.rs.
     ///
     /// # Errors
     /// Where the kernel's table cannot be read: then nothing may be tracked here.
     pub fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
         let tracked = snapshot.conntrack.tracked != [false; 2];
         let mut inner = self.lock();
-        match (tracked, inner.is_some()) {
-            (true, false) => *inner = Some(self.begin()?),
+        match (tracked, &mut *inner) {
+            (true, None) => {
+                self.set_nat(snapshot.conntrack.nat);
+                *inner = Some(self.begin()?);
+            }
+            (true, Some(inner)) => return self.change_nat(inner, snapshot.conntrack.nat),
             // In the kernel's table they go on until they expire, and are there again when tracking begins again.
-            (false, true) => {
-                if let Some(inner) = &mut *inner {
-                    self.export_everything(inner, HAND_BACK);
-                }
+            (false, Some(here)) => {
+                self.export_everything(here, HAND_BACK);
+                self.set_nat([false; 2]);
                 *inner = None;
                 self.forget_all();
             }
-            _ => return Ok(()),
+            (false, None) => return Ok(()),
         }
         self.waker.wake();
         Ok(())
@@ -229,6 +230,7 @@ impl Exchange {
             inner.lost = self.reconcile(inner).is_err();
             inner.audited = Instant::now();
         }
+        self.end_masqueraded(&inner.handle);
         self.delete_ended(&mut inner.link, &inner.handle);
         if !self.table.is_empty() && Instant::now() >= inner.not_before {
             self.write_behind(inner);

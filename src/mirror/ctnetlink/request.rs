@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!  TUPLE_ORIG  as it is               TUPLE_REPLY  the inverse of it, untranslated
-//!  NAT_SRC, NAT_DST  only where there is NAT: one address and one port, from what the true reply tuple bears
+//!  NAT_SRC     where NAT was decided, if only for none: one address and one port, from what the true reply tuple bears
+//!  NAT_DST     where the destination is another, likewise
 //!  STATUS, TIMEOUT, MARK, ZONE, PROTOINFO (see there)
 //! ```
 //!
 //! A translated reply tuple in its place looks the same in `conntrack -L`, but then no NAT is set up
-//! (ctnetlink_create_conntrack calls nf_nat_setup_info, which derives the reply tuple itself, only for CTA_NAT_*). An entry
+//! (ctnetlink_create_conntrack calls nf_nat_setup_info, which derives the reply tuple itself, only for CTA_NAT_*). Either of
+//! them has the kernel note both decisions (IPS_SRC_NAT_DONE, IPS_DST_NAT_DONE), without which the next packet of an entry
+//! that is new would walk the chains of NAT again, for nothing but their counters. NAT_SRC says the source even where it
+//! stays: what is not said the kernel chooses, and where the tuple is taken it would choose another one than ours. An entry
 //! that exists cannot get NAT (ctnetlink_change_conntrack refuses), so changing is a form of its own, without tuples but one.
 
 use super::super::nlattr::Request;
@@ -27,10 +31,12 @@ pub fn create(record: &Record, now: Ticks) -> Option<Request> {
     request = tuple::put(request, cta::TUPLE_REPLY, &untranslated);
     let reply = &record.reply;
     // What an answer comes from is where the destination was moved to, and what it goes to is what the source became.
-    if source(reply) != source(&untranslated) {
+    let moved = source(reply) != source(&untranslated);
+    if moved {
         request = put_nat(request, cta::NAT_DST, reply.family, source(reply));
     }
-    if destination(reply) != destination(&untranslated) {
+    let decided = record.status.any(Status::SRC_NAT_DONE | Status::DST_NAT_DONE);
+    if decided || moved || destination(reply) != destination(&untranslated) {
         request = put_nat(request, cta::NAT_SRC, reply.family, destination(reply));
     }
     Some(put_rest(request, record, now))

@@ -4,14 +4,17 @@
 //! and bounds them: what the kernel takes, it takes; a deadline here never lies more than half a clock ahead.
 
 use super::{TICKS_PER_SECOND, Ticks};
+use crate::packet::Family;
 
 /// The sysctls below net.netfilter, and what follows from rules. Part of the snapshot; the defaults are the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The kernel tracks connections, by [`Family`](crate::packet::Family): some rule needs it.
     pub tracked: [bool; 2],
-    /// The kernel itself forwards nothing of that family: every link that forwards is a port, and none is left. Then what
-    /// is not in our table is in no table.
+    /// NAT is in force, by family: connections may be translated, here as in the kernel.
+    pub nat: [bool; 2],
+    /// The kernel itself forwards nothing of that family: every link that forwards is a port, and none is left. See
+    /// [`Config::is_alone`].
     pub alone: [bool; 2],
     /// `nf_conntrack_checksum`: TCP, UDP and ICMP packets with a wrong checksum are invalid.
     pub checksum: bool,
@@ -43,6 +46,15 @@ pub struct Config {
     pub generic: Ticks,
 }
 
+impl Config {
+    /// Whether what is not in our table is in no table. Under NAT it is not so even where the kernel forwards nothing by
+    /// itself: the answers to a connection that it began for us bear a tuple that it alone knows until its event is here.
+    #[inline]
+    pub fn is_alone(&self, family: Family) -> bool {
+        self.alone[family as usize] && !self.nat[family as usize]
+    }
+}
+
 /// Places of [`Config::tcp`] behind those of the states.
 pub const TCP_RETRANS: usize = 10;
 /// See [`TCP_RETRANS`].
@@ -54,6 +66,7 @@ impl Default for Config {
         const M: Ticks = 60 * S;
         Config {
             tracked: [false; 2],
+            nat: [false; 2],
             alone: [false; 2],
             checksum: true,
             acct: false,

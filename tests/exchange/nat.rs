@@ -1,0 +1,253 @@
+//! The exchange under NAT: the box's own connections, those that are translated, and addresses that go.
+
+use super::*;
+
+/// A datagram's, of a client behind the box, masqueraded behind [`LOCAL`].
+fn masqueraded(sport: u16, seconds: u32) -> Record {
+    let mut record = record(Protocol::UDP, sport, 53, seconds);
+    record.reply.dst = LOCAL;
+    record.status = record.status | Status::SRC_NAT | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
+    record
+}
+
+/// The box asks that server itself, by this port.
+fn of_the_box(sport: u16, seconds: u32) -> Record {
+    let mut record = record(Protocol::UDP, sport, 53, seconds);
+    record.original.src = LOCAL;
+    record.reply.dst = LOCAL;
+    record
+}
+
+/// Somebody asks the box.
+fn to_the_box(sport: u16, seconds: u32) -> Record {
+    let mut record = record(Protocol::UDP, sport, 53, seconds);
+    record.original.dst = LOCAL;
+    record.reply.src = LOCAL;
+    record
+}
+
+fn within_the_box(sport: u16) -> Record {
+    let mut record = of_the_box(sport, 100);
+    record.original.dst = LOCAL;
+    record.reply.src = LOCAL;
+    record
+}
+
+/// Somebody asks the box, whose rule leads them on.
+fn led_on(sport: u16) -> Record {
+    let mut record = record(Protocol::UDP, sport, 53, 100);
+    record.original.dst = LOCAL;
+    record
+}
+
+impl Box {
+    fn create(&mut self, record: &Record) {
+        self.user
+            .create(std::slice::from_ref(record), now(), |_, errno| {
+                panic!("refused: {errno}")
+            })
+            .expect("create");
+    }
+
+    fn marks(&self, record: &Record) -> Option<Marks> {
+        self.ours(&record.original).map(|record| record.marks)
+    }
+
+    fn is_kernels(&self, record: &Record) -> bool {
+        self.marks(record)
+            .is_some_and(|marks| marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE))
+    }
+
+    fn is_adoptable(&self, record: &Record) -> bool {
+        self.marks(record).is_some_and(|marks| marks.any(Marks::ADOPTABLE))
+    }
+
+    fn displaced(&self) -> u64 {
+        self.exchange.counts.displaced.load(Relaxed)
+    }
+}
+
+#[test]
+fn the_boxs_own_are_known_under_nat_and_stay_the_kernels() {
+    let own = [of_the_box(1, 100), to_the_box(2, 100)];
+    let (inside, led, masked) = (within_the_box(3), led_on(4), masqueraded(5, 100));
+    let before = [&own[..], &[inside.clone(), led.clone(), masked.clone()]].concat();
+
+    let mut set = Box::made(&before, false);
+    assert_eq!(own.each_ref().map(|own| set.marks(own)), [None, None]);
+    assert!(
+        set.is_kernels(&led) && set.is_kernels(&masked),
+        "nothing here translates"
+    );
+    // When NAT comes into force, they are known before.
+    set.follow(true);
+    assert!(own.iter().all(|own| set.is_kernels(own)));
+    assert!(set.is_adoptable(&led) && set.is_adoptable(&masked));
+    assert_eq!(set.marks(&inside), None, "no frame bears its tuples");
+    let told = set.ours(&masked.original).expect("there");
+    assert_eq!((told.reply, told.status), (masked.reply, masked.status));
+
+    // So are those that begin later, and no longer than they last.
+    set.start();
+    let later = of_the_box(6, 100);
+    set.create(&later);
+    assert!(within(2.0, || set.is_kernels(&later)));
+    set.namespace.run("conntrack -D -p udp --orig-port-src 6");
+    assert!(within(2.0, || set.marks(&later).is_none()));
+    assert!(
+        own.iter().all(|own| set.kernels(&own.original).is_some()),
+        "the kernel's own"
+    );
+}
+
+/// What a port of the box's is, the next client must not get. Where it has it already, the kernel's word counts.
+#[test]
+fn a_tuple_that_the_kernel_gave_away_is_not_ours() {
+    let mut set = Box::made(&[], true);
+    set.start();
+    let client = masqueraded(7, 100);
+    set.insert(&client);
+    let own = of_the_box(7, 100);
+    assert_eq!(own.reply, client.reply);
+    set.create(&own);
+    assert!(within(2.0, || set.is_kernels(&own)), "{:?}", set.exchange.counts);
+    assert_eq!((set.ours(&client.original), set.displaced()), (None, 1));
+    // And now it is taken.
+    let handle = set.table.register();
+    let guard = handle.pin();
+    assert!(set.table.insert(&client, now(), &guard).is_err());
+    drop(guard);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(set.kernels(&own.original).is_some());
+}
+
+/// A connection that the kernel began for us is known by its first packet; then its event says what NAT made of it.
+#[test]
+fn what_nat_made_of_a_punted_connection_is_learned() {
+    let mut set = Box::made(&[], true);
+    let begun = record(Protocol::UDP, 8, 53, 10);
+    let mut known = begun.clone();
+    known.marks = Marks(Marks::KERNEL);
+    set.insert(&known);
+    // The answer comes before the event, and is taken for a beginning.
+    let mut early = masqueraded(8, 10);
+    (early.original, early.reply) = (early.reply, early.reply.invert().expect("a query"));
+    early.marks = Marks(Marks::KERNEL);
+    set.insert(&early);
+    set.start();
+    let told = masqueraded(8, 100);
+    set.create(&told);
+    assert!(within(2.0, || set.is_adoptable(&told)), "{:?}", set.exchange.counts);
+    assert_eq!(set.ours(&told.original).map(|ours| ours.reply), Some(told.reply));
+    assert_eq!(set.ours(&told.reply).map(|ours| ours.original), Some(told.original));
+    assert_eq!((set.table.len(), set.displaced()), (1, 0), "both were the kernel's");
+}
+
+/// Its packets pass steer, and no event tells that it lives on.
+#[test]
+fn a_connection_of_the_box_is_known_for_as_long_as_it_lives() {
+    let mut set = Box::made(&[], true);
+    set.namespace.run_with(
+        "ip -batch -",
+        "link add e0 type veth peer name e1\nlink set e0 up\nlink set e1 up\naddr add 10.0.0.254/24 dev e0\n\
+         route add 10.0.1.0/24 dev e0\nneigh add 10.0.1.2 lladdr 02:00:00:00:00:02 dev e0\n",
+    );
+    set.namespace.sysctl(&[("net.netfilter.nf_conntrack_udp_timeout", "3")]);
+    set.start();
+    let socket = set
+        .namespace
+        .enter(|| std::net::UdpSocket::bind("10.0.0.254:9"))
+        .expect("bind");
+    let own = of_the_box(9, 3);
+    for _ in 0..4 {
+        socket.send_to(b"ask", "10.0.1.2:53").expect("send");
+        assert!(within(1.0, || set.is_kernels(&own)), "{:?}", set.exchange.counts);
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(set.is_kernels(&own), "it lives on there: {:?}", set.exchange.counts);
+    }
+    assert!(within(5.0, || set.marks(&own).is_none()), "it has ended there");
+    assert_eq!(set.exchange.counts.imported.load(Relaxed), 1, "it was never forgotten");
+    assert_eq!(set.exchange.counts.deleted_by_user.load(Relaxed), 0);
+}
+
+#[test]
+fn an_address_that_goes_ends_what_was_masqueraded_behind_it() {
+    let mut set = Box::made(&[], true);
+    set.start();
+    let (client, other, led) = (masqueraded(10, 100), record(Protocol::UDP, 11, 53, 100), led_on(12));
+    let mut elsewhere = masqueraded(13, 100);
+    elsewhere.reply.dst = LOCAL - 1;
+    for record in [&client, &other, &led, &elsewhere] {
+        set.insert(record);
+    }
+    assert!(within(3.0, || set.count() == 4), "all are in the kernel");
+    let local = |addresses: &[u128]| {
+        let addresses = addresses.iter().map(|&addr| (Family::V4, addr));
+        set.exchange.set_local(addresses.collect());
+    };
+    local(&[LOCAL, LOCAL - 1]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(
+        set.ours(&client.original).is_some(),
+        "an address that comes ends nothing"
+    );
+    local(&[LOCAL - 1]);
+    assert!(within(2.0, || set.ours(&client.original).is_none()));
+    assert!(within(2.0, || set.kernels(&client.original).is_none()), "its copy");
+    for record in [&other, &led, &elsewhere] {
+        assert!(set.ours(&record.original).is_some() && set.kernels(&record.original).is_some());
+    }
+}
+
+/// Then the kernel translates nothing, and so do we.
+#[test]
+fn without_nat_what_was_translated_is_the_kernels() {
+    let mut set = Box::made(&[], true);
+    let (client, plain) = (masqueraded(14, 100), record(Protocol::UDP, 15, 53, 100));
+    set.insert(&client);
+    set.insert(&plain);
+    set.follow(false);
+    assert!(set.is_kernels(&client));
+    assert!(set.marks(&plain).is_some_and(|marks| !marks.any(Marks::KERNEL)));
+    assert_eq!(
+        set.kernels(&client.original).map(|entry| entry.record.reply),
+        Some(client.reply)
+    );
+}
+
+/// The entry under which a packet is invalid has the packet's tuples, which a translated connection's need not be.
+#[test]
+fn the_entry_of_an_invalid_answer_is_taken_back() {
+    let mut set = Box::made(&[], true);
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    let mut tcp = record(Protocol::TCP, 16, 80, 100);
+    tcp.reply.dst = LOCAL;
+    tcp.status = tcp.status | Status::SRC_NAT | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
+    set.insert(&tcp);
+    for packet in [tcp.reply, tcp.original] {
+        exporter.export(Some(&Leaving::AsItIs(tcp.original)));
+        assert_eq!(
+            set.kernels(&tcp.original).map(|entry| entry.record.reply),
+            Some(tcp.reply)
+        );
+        exporter.export(Some(&Leaving::Invalid {
+            packet,
+            original: tcp.original,
+        }));
+        let known = set.kernels(&packet).map(|entry| entry.record.reply);
+        assert_eq!((known, set.count()), (Some(packet), 1), "turned round");
+        std::thread::sleep(Duration::from_millis(40));
+        exporter.rest();
+        assert_eq!(set.count(), 0);
+    }
+    // One after the other, without a rest between.
+    for packet in [tcp.reply, tcp.original] {
+        exporter.export(Some(&Leaving::Invalid {
+            packet,
+            original: tcp.original,
+        }));
+        assert_eq!(set.count(), 1);
+    }
+    exporter.export(Some(&Leaving::Over(tcp.original)));
+    assert_eq!(set.count(), 0);
+}
