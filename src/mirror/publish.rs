@@ -116,8 +116,10 @@ impl State {
     fn publish_conntrack(&mut self) {
         let tracked = self.findings.tracked;
         let alone = Family::ALL.map(|family| tracked[family as usize] && self.is_alone(family));
+        let nat = Family::ALL.map(|family| tracked[family as usize] && self.findings.rules.nat[family as usize]);
         let config = conntrack::Config {
             tracked,
+            nat,
             alone,
             ..self.conntrack.config.clone()
         };
