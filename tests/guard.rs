@@ -166,9 +166,15 @@ macro_rules! nft_tracking {
 #[rustfmt::skip]
 fn nft_base_chains() {
     isolated("nft_base_chains", || check(&[
-        nft_chain!("ip", "prerouting priority 0", PORTS, V4, BOTH_WAYS, "nft table ip t, chain c: base chain at prerouting with 1 rule"),
-        nft_chain!("ip", "postrouting priority 0", PORTS, V4, BOTH_WAYS, "base chain at postrouting"),
-        nft_chain!("ip6", "prerouting priority 0", PORTS, V6, BOTH_WAYS, "nft table ip6 t, chain c: base chain at prerouting"),
+        // Before tracking, and where NAT is.
+        nft_chain!("ip", "prerouting priority -200", PORTS, V4, BOTH_WAYS, "nft table ip t, chain c: base chain at prerouting with 1 rule"),
+        nft_chain!("ip", "postrouting priority 100", PORTS, V4, BOTH_WAYS, "base chain at postrouting"),
+        nft_chain!("ip6", "prerouting priority -100", PORTS, V6, BOTH_WAYS, "nft table ip6 t, chain c: base chain at prerouting"),
+        // Run.
+        nft_chain!("ip", "prerouting priority -199", &[], &[], &[], ""),
+        nft_chain!("ip6", "prerouting priority -99", &[], &[], &[], ""),
+        nft_chain!("inet", "postrouting priority 99", &[], &[], &[], ""),
+        nft_chain!("ip", "postrouting priority 101", &[], &[], &[], ""),
         nft_chain!("inet", "prerouting priority -300", PORTS, V46, BOTH_WAYS, "nft table inet t"),
         nft_chain!("inet", "ingress device d0 priority 0", &["d0"], V46, &["in"], "chain c: base chain at ingress"),
         nft_chain!("netdev", "ingress device d1 priority 0", &["d1"], V46, &["in"], "nft table netdev t"),
@@ -184,13 +190,13 @@ fn nft_base_chains() {
         nft_harmless!("nft 'add table ip t { flags dormant; }; add chain ip t c { type filter hook forward priority 0; }; \
                        add rule ip t c drop'", "nft delete table ip t"),
         Case {
-            add: "nft 'add table ip6 t; add chain ip6 t c { type filter hook postrouting priority 0; policy drop; }'",
+            add: "nft 'add table ip6 t; add chain ip6 t c { type filter hook postrouting priority 100; policy drop; }'",
             remove: "nft delete table ip6 t",
             ports: PORTS, families: V6, ways: BOTH_WAYS, says: "base chain at postrouting with policy drop", event: true,
         },
         // The commit that adds a rule to a chain that was harmless.
         Case {
-            add: "nft 'add table ip t; add chain ip t c { type filter hook postrouting priority 0; }'; nft add rule ip t c accept; \
+            add: "nft 'add table ip t; add chain ip t c { type filter hook postrouting priority 100; }'; nft add rule ip t c accept; \
                   nft add rule ip t c counter",
             remove: "nft flush chain ip t c; nft delete table ip t",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "with 2 rules", event: true,
@@ -206,13 +212,16 @@ fn what_tracks_connections() {
                       "conntrack active for IPv4: nft table ip t, chain c, rule handle"),
         nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct mark set 2", V6, ": ct set"),
         nft_tracking!("inet", "add chain inet t c; add rule inet t c ct state established; add rule inet t c ct event set new", V46, ": ct set"),
-        nft_tracking!("inet", "add chain inet t c { type nat hook output priority 0; }; add chain inet t d; add rule inet t d ct state new",
-                      V46, "nft table inet t, chain c: a chain of type nat"),
-        nft_tracking!("ip", "add chain ip t c { type nat hook output priority 0; }; \
-                             add rule ip t c dnat to 192.0.2.1", V4, ": nat"),
-        nft_tracking!("ip", "add chain ip t c { type nat hook input priority 0; }; add rule ip t c snat to 192.0.2.1", V4, ": nat"),
-        nft_tracking!("ip6", "add chain ip6 t c; add rule ip6 t c masquerade", V6, ": masq"),
-        nft_tracking!("ip", "add chain ip t c; add rule ip t c redirect", V4, ": redir"),
+        // NAT is run.
+        nft_harmless!("nft 'add table inet t; add chain inet t c { type nat hook output priority 0; }; add chain inet t d; \
+                       add rule inet t d ct state new'", "nft delete table inet t"),
+        nft_harmless!("nft 'add table ip t; add chain ip t c { type nat hook output priority 0; }; \
+                       add rule ip t c dnat to 192.0.2.1'", "nft delete table ip t"),
+        nft_harmless!("nft 'add table ip t; add chain ip t c { type nat hook input priority 0; }; \
+                       add rule ip t c snat to 192.0.2.1'", "nft delete table ip t"),
+        nft_harmless!("nft 'add table ip6 t; add chain ip6 t c; add rule ip6 t c masquerade'", "nft delete table ip6 t"),
+        nft_harmless!("nft 'add table inet t; add chain inet t c { type nat hook prerouting priority -100; }; \
+                       add rule inet t c tcp dport 80 redirect'", "nft delete table inet t"),
         nft_tracking!("ip", "add chain ip t c; add rule ip t c tcp dport 22 ct count over 2 drop", V4, ": connlimit"),
         nft_tracking!("ip", "add set ip t s { type ipv4_addr; flags dynamic; }; add chain ip t c; \
                              add rule ip t c add @s { ip saddr ct count over 2 }", V4, ": connlimit"),
@@ -245,10 +254,11 @@ fn what_tracks_connections() {
 fn iptables_forward_rules() {
     isolated("iptables_forward_rules", || check(&[
         Case {
-            add: "iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP",
+            add: "iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j DROP",
             remove: "nft flush ruleset",
-            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip mangle, chain POSTROUTING", event: true,
+            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip raw, chain PREROUTING", event: true,
         },
+        nft_harmless!("iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         // Tables that iptables-nft leaves behind, empty, are harmless.
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP; iptables-nft -F FORWARD", "nft flush ruleset"),

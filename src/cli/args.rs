@@ -209,7 +209,7 @@ pub enum What {
     Routes,
     /// Resolved neighbours as mirrored from the kernel
     Neighbors,
-    /// Rules at forward that are run here, with what they counted
+    /// Rules that are run here, with what they counted
     Rules,
     /// Connections, in the lines of `conntrack -L`
     Conntrack,

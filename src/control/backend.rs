@@ -479,7 +479,7 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
 fn lost_in(reason: DropReason) -> Stage {
     match reason {
         DropReason::Filter => Stage::Forward,
-        DropReason::ConntrackFull | DropReason::ConntrackBusy => Stage::Postrouting,
+        DropReason::ConntrackFull | DropReason::ConntrackBusy | DropReason::Nat => Stage::Postrouting,
         _ => Stage::Rx,
     }
 }

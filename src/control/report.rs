@@ -260,7 +260,7 @@ pub struct Neighbor {
     pub lladdr: String,
 }
 
-/// `show rules`: a rule that packets at forward may come to, or a named counter of such a rule.
+/// `show rules`: a rule that forwarded packets may come to, or a named counter of such a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// That of its table: `ip`, `ip6`, `inet`.

@@ -1,5 +1,7 @@
-//! The interfaces of the namespace, as far as forwarding asks about them. One record per link, ports of this process or
-//! not; routes and neighbours name a link by its dense [`IfaceIndex`], not by the kernel's sparse ifindex.
+//! The interfaces of the namespace, as far as forwarding asks about them.
+//!
+//! One record per link, ports of this process or not; routes and neighbours name a link by its dense [`IfaceIndex`], not by
+//! the kernel's sparse ifindex. What a link's addresses are is asked by masquerade alone ([`Source`]).
 
 use crate::packet::{Addr, Family, PortIndex};
 use std::sync::Arc;

@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync + 'static {
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>);
     /// Calls `each` with every neighbour until it breaks.
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>);
-    /// The rules at forward that are run.
+    /// The rules that are run.
     fn rules(&self) -> Vec<Rule>;
     /// The connection table's counts.
     fn conntrack(&self) -> Conntrack;
