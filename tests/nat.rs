@@ -1,14 +1,14 @@
-//! NAT against the kernel's: the same connections through its rules and through our choice, the same packets through its
-//! hooks and through our rewriting.
+//! NAT against the kernel's: the same connections through its rules and through our choice, the same packets through
+//! its hooks and through our rewriting.
 //!
 //! ```text
 //!  w0 (clients) ==veth== d0 [ router: the kernel, nft rules of NAT ] d1 ==veth== w1 (servers)
 //! ```
 //!
-//! Each connection is a first packet, an answer, an error from the servers' side that quotes the first packet as it came out,
-//! and one from the clients' side that quotes the answer. What the kernel keeps of it is read by ctnetlink; where our choice
-//! drew no random number it must be the same. All four packets must come out byte for byte as ours do, given the
-//! kernel's tuples. Wrong checksums are among them (nf_conntrack_checksum=0), and checksums of 0 and 0xffff.
+//! Each connection is a first packet, an answer, an error from the servers' side that quotes the first packet as it
+//! came out, and one from the clients' side that quotes the answer. What the kernel keeps of it is read by ctnetlink;
+//! where our choice drew no random number it must be the same. All four packets must come out byte for byte as ours do,
+//! given the kernel's tuples. Wrong checksums are among them (nf_conntrack_checksum=0), and checksums of 0 and 0xffff.
 //!
 //! Needs root, nft and network namespaces. `NAT_SEED` and `NAT_CONNECTIONS` choose other ones and more.
 

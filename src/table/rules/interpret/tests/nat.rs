@@ -1,4 +1,7 @@
 //! What rules ask for of NAT: addresses and ports from registers, prefixes, families.
+//!
+//! As nft_nat.c, nft_masq.c and nft_redir.c. What becomes of a request is `table::nat`; that the bytecode of `nft`
+//! comes out as these expressions is tests/nft.rs.
 
 use super::*;
 
