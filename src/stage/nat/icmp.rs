@@ -5,8 +5,8 @@
 //!  \- 3      \- 2, anew   \- 1, the other side of it, to what the receiver of the error sent
 //! ```
 //!
-//! An error goes the way of the packets that its receiver gets; what it quotes was sent by the receiver, and came by here
-//! translated. So the quote's source changes where the error's destination does, and the other way round.
+//! An error goes the way of the packets that its receiver gets; what it quotes was sent by the receiver, and came by
+//! here translated. So the quote's source changes where the error's destination does, and the other way round.
 //!
 //! A redirect about a connection that is translated is dropped: its receiver would learn of the wrong address.
 
@@ -21,8 +21,8 @@ use crate::wire::{Protocol, checksum, icmp, icmpv6, ipv4, ipv6};
 const NAT: Status = Status(Status::SRC_NAT.0 | Status::DST_NAT.0);
 const DONE: Status = Status(Status::SRC_NAT_DONE.0 | Status::DST_NAT_DONE.0);
 
-/// Translates an ICMP error that is RELATED to a connection with `status` and `tuples`, at the hook of `manip`; `direction` is
-/// the side of the connection that gets it.
+/// Translates an ICMP error that is RELATED to a connection with `status` and `tuples`, at the hook of `manip`;
+/// `direction` is the side of the connection that gets it.
 pub fn icmp_error(
     frame: &mut Frame,
     packet: &mut Parsed,
@@ -83,8 +83,8 @@ pub fn icmp_error(
     Translated::Done
 }
 
-/// Where the quoted packet's headers are. `None` for an IPv4 header that says it is shorter than it is: the kernel would
-/// change the one in the other.
+/// Where the quoted packet's headers are. `None` for an IPv4 header that says it is shorter than it is: the kernel
+/// would change the one in the other.
 fn quote_of(family: Family, bytes: &[u8], at: usize) -> Option<Place> {
     let quote = bytes.get(at..)?;
     let l4 = match family {

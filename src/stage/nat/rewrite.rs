@@ -1,5 +1,5 @@
-//! One side of one packet, be it a frame's own or one that an ICMP error quotes (nf_nat_ipv4_manip_pkt, nf_nat_ipv6_manip_pkt
-//! and the functions of protocols that they call).
+//! One side of one packet, be it a frame's own or one that an ICMP error quotes (nf_nat_ipv4_manip_pkt,
+//! nf_nat_ipv6_manip_pkt and the functions of protocols that they call).
 //!
 //! ```text
 //!  protocol   needs   changes, beside the address and the IPv4 header's checksum

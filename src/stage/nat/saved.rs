@@ -2,8 +2,8 @@
 
 use crate::packet::{Frame, FrameId};
 
-/// So many bytes of a frame are saved: Ethernet, the longest IPv4 header or IPv6 with some extensions, the longest TCP header,
-/// or an ICMP error with what it quotes. Nothing behind is ever changed before a punt.
+/// So many bytes of a frame are saved: Ethernet, the longest IPv4 header or IPv6 with some extensions, the longest TCP
+/// header, or an ICMP error with what it quotes. Nothing behind is ever changed before a punt.
 pub const SAVED_LEN: usize = 192;
 
 /// See the file's head. One for each worker: it holds the head of one frame at a time.

@@ -187,7 +187,9 @@ proptest! {
         (from, mut to) in any_pair(), mut rest in prop::collection::vec(any::<u8>(), 20..120), reversed: bool,
     ) {
         rest[8] = 0x50; // TCP without options
-        to.dport = if Protocol(to.proto) == Protocol::ICMP || Protocol(to.proto) == Protocol::ICMPV6 { from.dport } else { to.dport };
+        if matches!(Protocol(to.proto), Protocol::ICMP | Protocol::ICMPV6) {
+            to.dport = from.dport;
+        }
         let mut manips = BOTH;
         if reversed {
             manips.reverse();

@@ -1,16 +1,16 @@
 //! Both sides of a TCP or UDP packet at once, for the cached walk: one pass, two sums.
 //!
-//! The bytes are those that [`manip`](super::manip) leaves at the two hooks, whichever of them apply: differences add up, and
-//! each way ends with the one zero.
+//! The bytes are those that [`manip`](super::manip) leaves at the two hooks, whichever of them apply: differences add
+//! up, and each way ends with the one zero.
 
 use crate::packet::{Family, Frame, Parsed};
 use crate::table::conntrack::Tuple;
 use crate::wire::checksum::Delta;
 use crate::wire::{Protocol, ipv4, ipv6, tcp, udp};
 
-/// Gives the TCP or UDP packet in `frame`, of which `packet` says what it is like, the addresses and ports of `target`: the
-/// inverse of its connection's tuple of the other direction. For connections that are translated; `packet` is not brought
-/// after.
+/// Gives the TCP or UDP packet in `frame`, of which `packet` says what it is like, the addresses and ports of `target`:
+/// the inverse of its connection's tuple of the other direction. For connections that are translated; `packet` is not
+/// brought after.
 #[inline(always)]
 pub fn translate(frame: &mut Frame, packet: &Parsed, target: &Tuple) {
     let l3 = usize::from(packet.l3);

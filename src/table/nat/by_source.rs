@@ -1,16 +1,17 @@
-//! Where the sources of translated connections went (nf_nat_bysource): a client's port that is mapped once is to be mapped
-//! the same way to every destination, if it can be.
+//! Where the sources of translated connections went (nf_nat_bysource): a client's port that is mapped once is to be
+//! mapped the same way to every destination, if it can be.
 //!
 //! ```text
-//!  source (address, port, protocol, zone) -> hash -> bucket | newest | ... | oldest |    8 numbers of connections, 0: none
+//!  source (address, port, protocol, zone) -> hash -> bucket | newest | ... | oldest |    8 numbers of connections
 //! ```
 //!
-//! A number is a hint: whoever reads it looks whether it is that of a live connection of that source, so nothing is ever taken
-//! out, and no lock is needed. Connections whose source stays as it is are not in here: what they say a new one tries first.
+//! A number is a hint: whoever reads it looks whether it is that of a live connection of that source, so nothing is
+//! ever taken out, and no lock is needed. Connections whose source stays as it is are not in here: what they say a new
+//! one tries first.
 //!
 //! Bounds: two numbers for each connection that the table has room for, 8 bytes. A full bucket loses a number: one of a
-//! connection that is over, else one whose mapping a newer one of that source repeats, else the oldest. What is lost with
-//! it is a free choice: the client's port may be mapped another way to its next destination.
+//! connection that is over, else one whose mapping a newer one of that source repeats, else the oldest. What is lost
+//! with it is a free choice: the client's port may be mapped another way to its next destination.
 
 use crate::table::conntrack::table::memory::Memory;
 use crate::table::conntrack::table::{Connection, Guard, Table};
@@ -39,22 +40,24 @@ impl BySource {
         self.0.bytes()
     }
 
-    /// Notes a connection that has just entered `table`. Needed only for those with [`Status::SRC_NAT`]; others change nothing.
+    /// Notes a connection that has just entered `table`. Needed only for those with [`Status::SRC_NAT`]; others change
+    /// nothing.
     pub fn insert(&self, connection: &Connection<'_>, table: &Table, now: Ticks, guard: &Guard<'_>) {
         if !connection.status().any(Status::SRC_NAT) {
             return;
         }
         let numbers = self.bucket(&connection.tuple(Direction::Original), table);
         let victim = victim(numbers, connection, table, now, guard);
-        // Every number takes the place of the next older one, up to that which goes. An exchange loses none of them to a
-        // thread that does the same.
+        // Every number takes the place of the next older one, up to that which goes. An exchange loses none of them to
+        // a thread that does the same.
         let mut carried = connection.index() + 1;
         for number in &numbers[..=victim] {
             carried = number.swap(carried, Relaxed);
         }
     }
 
-    /// The first thing that `accept` makes of the reply tuple of a connection with the source of `original`, newest first.
+    /// The first thing that `accept` makes of the reply tuple of a connection with the source of `original`, newest
+    /// first.
     pub fn find<T>(
         &self,
         original: &Tuple,

@@ -5,8 +5,8 @@ use crate::table::conntrack::table::{Guard, Table};
 use crate::table::conntrack::{Direction, Ticks, Tuple};
 use std::hash::{BuildHasher, RandomState};
 
-/// Random numbers from a secret of the operating system: SipHash of a counter. Who sees some of them learns nothing of the
-/// next one, as it has to be for ports that guard a DNS client.
+/// Random numbers from a secret of the operating system: SipHash of a counter. Who sees some of them learns nothing of
+/// the next one, as it has to be for ports that guard a DNS client.
 #[derive(Debug, Default)]
 pub struct Random {
     secret: RandomState,

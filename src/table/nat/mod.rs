@@ -1,22 +1,22 @@
-//! NAT: which tuple a new connection gets. As net/netfilter/nf_nat_core.c of Linux 6.18; what a packet then looks like is
-//! stage/nat.rs.
+//! NAT: which tuple a new connection gets. As net/netfilter/nf_nat_core.c of Linux 6.18; what a packet then looks like
+//! is `stage::nat`.
 //!
 //! ```text
-//!  prerouting   Destination manip: a rule's range, or none (Range::null_binding) --\
-//!  postrouting  Source manip: the same                                             +-> setup -> record.reply, record.status
-//!                                                                                    |
-//!                    what the table has: World (Live is the one over the real table)-/
+//!  prerouting   Destination manip: a rule's range, or none (Range::null_binding) -\
+//!  postrouting  Source manip: the same                                            +-> setup -> record.reply and status
+//!                                                                                 |
+//!               what the table has: World (Live is the one over the real table) --/
 //! ```
 //!
-//! The decision is kept where the kernel keeps it: the reply tuple is the inverse of what the packets of the original direction
-//! become, and two status bits per manip say "changed" and "decided". Inserting the reply tuple claims it, so of two
-//! workers that chose one port at once, one is refused.
+//! The decision is kept where the kernel keeps it: the reply tuple is the inverse of what the packets of the original
+//! direction become, and two status bits per manip say "changed" and "decided". Inserting the reply tuple claims it, so
+//! of two workers that chose one port at once, one is refused.
 //!
-//! A connection that no rule translates is set up too, with its own address for a range. That is not for nothing: where its
-//! tuple is another connection's already, it gets another source port.
+//! A connection that no rule translates is set up too, with its own address for a range. That is not for nothing: where
+//! its tuple is another connection's already, it gets another source port.
 //!
-//! Bounds: at most 250 look-ups for a port (see `unique`), as many as the kernel makes. PPTP, the one user of GRE keys, is a
-//! helper's, and so the kernel's: no GRE key is ever changed.
+//! Bounds: at most 250 look-ups for a port (see `unique`), as many as the kernel makes. PPTP, the one user of GRE keys,
+//! is a helper's, and so the kernel's: no GRE key is ever changed.
 
 mod by_source;
 mod live;
@@ -87,8 +87,8 @@ pub trait World {
     /// The connection that has `tuple` in either direction, unless it is over.
     fn holder(&self, tuple: &Tuple) -> Option<Holder>;
 
-    /// The first of the connections with source NAT and the source (address, port, protocol and zone) of `original` of whose
-    /// reply tuple `accept` makes something, the newest ones first. May miss some.
+    /// The first of the connections with source NAT and the source (address, port, protocol and zone) of `original` of
+    /// whose reply tuple `accept` makes something, the newest ones first. May miss some.
     fn mapping<T>(&self, original: &Tuple, accept: impl FnMut(&Tuple) -> Option<T>) -> Option<T>;
 
     /// Ends the connection that has `reply` for its reply tuple, to make room; false if somebody else was quicker.
@@ -102,13 +102,13 @@ pub trait World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
-/// Decides about one side of a connection that begins, within `range` (nf_nat_setup_info): changes its reply tuple and its
-/// status.
+/// Decides about one side of a connection that begins, within `range` (nf_nat_setup_info): changes its reply tuple and
+/// its status.
 ///
 /// # Errors
-/// [`Exhausted`], of a source manip only. The record is changed all the same, to the last tuple that was tried. Up to where
-/// it would be confirmed the kernel does not mind; there it drops the packet. A destination manip may end with a tuple that
-/// is taken: the source manip behind it, which there always is, finds another port then.
+/// [`Exhausted`], of a source manip only. The record is changed all the same, to the last tuple that was tried. Up to
+/// where it would be confirmed the kernel does not mind; there it drops the packet. A destination manip may end with a
+/// tuple that is taken: the source manip behind it, which there always is, finds another port then.
 pub fn setup(record: &mut Record, range: &Range, manip: Manip, world: &mut impl World) -> Result<(), Exhausted> {
     let Some(current) = record.reply.invert() else {
         return Err(Exhausted); // nothing answers it, so nothing would have tracked it

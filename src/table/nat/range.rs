@@ -50,9 +50,9 @@ impl Range {
         }
     }
 
-    /// What a rule asks for, and of which side. `own` is the address that masquerade and redirect mean; `None` if they have
-    /// none: then the kernel drops the packet. (Masquerade of an IPv4 source of 0.0.0.0 is no request: the kernel accepts
-    /// such a packet as it is.)
+    /// What a rule asks for, and of which side. `own` is the address that masquerade and redirect mean; `None` if they
+    /// have none: then the kernel drops the packet. (Masquerade of an IPv4 source of 0.0.0.0 is no request: the kernel
+    /// accepts such a packet as it is.)
     pub fn of(request: &NatRequest, family: Family, own: Option<Addr>) -> Option<(Range, Manip)> {
         let manip = match request.kind {
             NatKind::Source | NatKind::Masquerade => Manip::Source,

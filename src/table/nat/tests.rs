@@ -225,11 +225,7 @@ fn a_destination_takes_the_first_free_port_of_its_range() {
     };
     // Two clients behind one address and port are told apart by nothing but the port of the server.
     for expected in 8000..=8003 {
-        let mut record = begun(tuple(
-            Protocol::TCP,
-            (CLIENT, 5000),
-            (GATE + Addr::from(expected as u16), 80),
-        ));
+        let mut record = begun(tuple(Protocol::TCP, (CLIENT, 5000), (GATE + Addr::from(expected), 80)));
         assert!(set_up(&mut record, &range, Manip::Destination, &mut town));
         assert_eq!(ends(&record)[1], (SERVER, expected));
     }

@@ -4,14 +4,14 @@
 //!  1  source only: the tuple as it is, if in range and free; else where its source is mapped already
 //!  2  an address of the range: the only one, or by a hash of source and destination, so that it is always the same one
 //!  3  the port as it is, if in range and free
-//!  4  ports of the range in turn, from a random one on (destination: from the first one on): 128, then 64, 32, 16 and 8
+//!  4  ports of the range in turn, from a random one on (destination: from the first): 128, then 64, 32, 16 and 8
 //! ```
 //!
-//! `random` skips 1 and 3. Without a range a source port stays in its class: below 512, below 1024, above. A destination
-//! port stays as it is without one.
+//! `random` skips 1 and 3. Without a range a source port stays in its class: below 512, below 1024, above. A
+//! destination port stays as it is without one.
 //!
-//! The hash of 2 is not a free choice: it has no secret, and servers are to see a client come from one address always. It is
-//! computed to the bit of the kernel on a little-endian machine. The random numbers of 4 are one.
+//! The hash of 2 is not a free choice: it has no secret, and servers are to see a client come from one address always.
+//! It is computed to the bit of the kernel on a little-endian machine. The random numbers of 4 are one.
 //!
 //! The last 32 tries of each round of 4 may end a TCP connection that is over but for its TIME_WAIT, as a server would
 //! take a new SYN for its reuse.
@@ -69,20 +69,18 @@ pub(super) fn choose(record: &Record, current: &Tuple, range: &Range, manip: Man
         }
     }
 
-    if !random {
-        match range.ports {
-            Some(ports) => {
-                if !range.has(flag::PROTO_OFFSET) && has_port(ports, &tuple, manip) {
-                    // Where there is but one port the kernel does not look. Of a source it would find out later.
-                    let looks = ports.0 != ports.1 || manip == Manip::Source;
-                    let taken = looks && is_used(record, &tuple, world);
-                    if !taken || ports.0 == ports.1 {
-                        return choice(tuple, taken);
-                    }
-                }
-            }
-            None if !is_used(record, &tuple, world) => return choice(tuple, false),
-            None => {}
+    let stays = match range.ports {
+        _ if random => false,
+        Some(ports) => !range.has(flag::PROTO_OFFSET) && has_port(ports, &tuple, manip),
+        None => true,
+    };
+    if stays {
+        // Where there is but one port the kernel does not look. Of a source it would find out later.
+        let is_only = range.ports.is_some_and(|(first, last)| first == last);
+        let looks = !is_only || manip == Manip::Source;
+        let taken = looks && is_used(record, &tuple, world);
+        if !taken || is_only {
+            return choice(tuple, taken);
         }
     }
     let taken = !find_port(record, &mut tuple, range, manip, world);
@@ -204,8 +202,8 @@ fn class_of(port: u16) -> (u16, u32) {
     }
 }
 
-/// The connection that stands in the way of `tuple` becoming `record`'s (nf_nat_used_tuple). One with the same original tuple
-/// does not: it is the same flow, which another worker has begun too.
+/// The connection that stands in the way of `tuple` becoming `record`'s (nf_nat_used_tuple). One with the same original
+/// tuple does not: it is the same flow, which another worker has begun too.
 fn in_the_way(record: &Record, tuple: &Tuple, world: &impl World) -> Option<Holder> {
     let holder = world.holder(&tuple.invert()?)?;
     (holder.original != record.original).then_some(holder)
@@ -215,8 +213,8 @@ fn is_used(record: &Record, tuple: &Tuple, world: &impl World) -> bool {
     in_the_way(record, tuple, world).is_some()
 }
 
-/// The same for a tuple that nothing has changed (nf_nat_used_tuple_new): one in the way may be what another worker made of an
-/// answer, at the same time. Then this one is no answer's: it is refused later, and looks again.
+/// The same for a tuple that nothing has changed (nf_nat_used_tuple_new): one in the way may be what another worker
+/// made of an answer, at the same time. Then this one is no answer's: it is refused later, and looks again.
 fn is_used_untranslated(record: &Record, tuple: &Tuple, world: &impl World) -> bool {
     let Some(holder) = in_the_way(record, tuple, world) else {
         return false;
@@ -246,7 +244,8 @@ fn is_used_harder(record: &Record, tuple: &Tuple, tries_left: u32, world: &mut i
     !(is_over && has_advanced(&holder, record) && world.end(&reply))
 }
 
-/// Whether the sequence numbers of `new` lie behind those of `old`, so that late answers to that are no answers to this.
+/// Whether the sequence numbers of `new` lie behind those of `old`, so that late answers to that are no answers to
+/// this.
 fn has_advanced(old: &Holder, new: &Record) -> bool {
     let end = |state| Tcp::unpack(state).sides[0].end;
     end(&new.proto).wrapping_sub(end(&old.proto)) as i32 > 0

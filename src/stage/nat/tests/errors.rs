@@ -1,4 +1,8 @@
 //! ICMP errors: what comes out quotes what their receiver has sent, as far as it is quoted.
+//!
+//! A packet is made as its sender sends it and as it looks behind the translation; the error quotes the latter, cut at
+//! every length, and must come out with the former in it. Checksums are those of the packets as they were made, not of
+//! ours.
 
 use super::*;
 use crate::wire::checksum;

@@ -1,4 +1,7 @@
-//! Random ranges and connections.
+//! Random ranges and connections: what holds for every choice.
+//!
+//! The map that stands for the table is small enough to be full of clashes: few clients, few servers, few ports. Every
+//! choice is checked against it before it is entered.
 
 use super::*;
 use proptest::prelude::*;

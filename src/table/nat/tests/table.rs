@@ -1,4 +1,7 @@
 //! Choices over the real table, and the hash of sources.
+//!
+//! What fills a bucket is made by one source alone, whose ports are forced by ranges of one: so the order in a bucket
+//! is known, whatever the hash.
 
 use super::*;
 use crate::table::conntrack::table::{Handle, Table};

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 mod exprs;
+mod nat;
 mod options;
 
 /// A packet: 20 bytes of IP header, then TCP.

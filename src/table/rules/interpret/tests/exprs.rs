@@ -417,56 +417,6 @@ fn numbers_and_hashes() {
 
 #[test]
 fn what_ends_a_chain_with_an_action() {
-    let nat = |family, flags, addresses, ports| {
-        let ports = Some((reg(9), reg(9))).filter(|_| ports);
-        let nat = Nat {
-            kind: NatKind::Destination,
-            family,
-            addresses,
-            ports,
-            flags,
-        };
-        let exprs = [
-            immediate(&[192, 168, 0, 0]),
-            Expr::Immediate {
-                dest: reg(9),
-                data: 8080u16.to_be_bytes().into(),
-            },
-            Expr::Immediate {
-                dest: reg(10),
-                data: [192, 168, 255, 255].into(),
-            },
-            Expr::Nat(nat),
-            Expr::Verdict(Verdict::Accept),
-        ];
-        run(&ruleset(vec![vec![rule(exprs)]]), &mut probe())
-    };
-    let range = Some((reg(1), reg(10)));
-    let whole = |first: [u8; 4]| {
-        let mut bytes = [0; 16];
-        bytes[..4].copy_from_slice(&first);
-        bytes
-    };
-    let Outcome::Nat(request, _) = nat(NFPROTO_IPV4, 4, range, true) else {
-        panic!("no nat")
-    };
-    assert_eq!(
-        request.addresses,
-        Some((whole([192, 168, 0, 0]), whole([192, 168, 255, 255])))
-    );
-    assert_eq!((request.ports, request.flags), (Some((8080, 8080)), 4));
-    let Outcome::Nat(request, _) = nat(NFPROTO_INET, 64, range, false) else {
-        panic!("no nat")
-    };
-    assert_eq!(
-        (request.addresses, request.ports),
-        (Some((whole([192, 168, 0, 2]), whole([192, 168, 0, 2]))), None)
-    );
-    assert_eq!(
-        nat(NFPROTO_IPV6, 0, range, false),
-        Outcome::Accept,
-        "of the other family"
-    );
     let reject = ruleset(vec![vec![rule([Expr::Reject(Reject::Icmpx(1))])]]);
     assert_eq!(
         run(&reject, &mut probe()),

@@ -9,13 +9,13 @@
 //!  an ICMP error about a connection -> icmp_error, at the same places: what it quotes, then its own addresses
 //! ```
 //!
-//! Checksums follow by difference (RFC 1624): what was wrong stays wrong by as much, and 0xffff, the other zero, is never
-//! left. Three are made anew: SCTP's, of an ICMP error whose quote changed, and those that a sender left to the hardware,
-//! which rx has completed. A UDP checksum of 0 stays 0.
+//! Checksums follow by difference (RFC 1624): what was wrong stays wrong by as much, and 0xffff, the other zero, is
+//! never left. Three are made anew: SCTP's, of an ICMP error whose quote changed, and those that a sender left to the
+//! hardware, which rx has completed. A UDP checksum of 0 stays 0.
 //!
-//! This stage changes the frame long before it is certain that the packet leaves here. So the frame's head is saved before
-//! ([`Saved`]), and put back when the packet turns out to be the kernel's. What would change more of a frame than is saved
-//! is the kernel's at once.
+//! It is no box of the walk: prerouting and postrouting call it. It changes the frame long before it is certain that
+//! the packet leaves here. So the frame's head is saved before ([`Saved`]), and put back when the packet turns out to
+//! be the kernel's. What would change more of a frame than is saved is the kernel's at once.
 
 mod icmp;
 mod rewrite;
@@ -54,8 +54,8 @@ pub fn applies(status: Status, direction: Direction, manip: Manip) -> bool {
     status.any(bit)
 }
 
-/// Changes one side of a packet, in `frame` and in `packet`, to that of `target`: the inverse of its connection's tuple of the
-/// other direction (nf_nat_manip_pkt). False: the kernel drops it, and the frame is as it was.
+/// Changes one side of a packet, in `frame` and in `packet`, to that of `target`: the inverse of its connection's tuple
+/// of the other direction (nf_nat_manip_pkt). False: the kernel drops it, and the frame is as it was.
 ///
 /// Not for fragments, and not for IPv6 extension headers.
 pub fn manip(frame: &mut Frame, packet: &mut Parsed, target: &Tuple, manip: Manip) -> bool {
