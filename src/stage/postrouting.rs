@@ -4,7 +4,7 @@
 //! Another worker may have confirmed the same tuples meanwhile: then this packet comes second, and walks again.
 
 use super::prerouting::{Of, Tracked, Tracking};
-use crate::packet::{DropReason, Step, Verdict};
+use crate::packet::{DropReason, PuntReason, Step, Verdict};
 use crate::table::conntrack::Record;
 use crate::table::conntrack::table::{Event, Refused};
 use std::ops::ControlFlow::Continue;
@@ -34,6 +34,8 @@ pub fn confirm(tracked: &Tracked<'_>, begun: &Record, tracking: &Tracking<'_>) -
             Continue(Confirmed::Yes)
         }
         Err(Refused::Clash) => Continue(Confirmed::Clash),
+        // The kernel has room, maybe.
+        Err(Refused::NoAnnex) => Verdict::punt(PuntReason::KernelConnection),
         Err(Refused::Full) => Verdict::drop(DropReason::ConntrackFull),
     }
 }

@@ -6,6 +6,7 @@
 pub mod ahead;
 mod hooks;
 mod latency;
+mod observer;
 pub mod pipeline;
 mod report;
 mod run;

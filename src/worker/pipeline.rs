@@ -5,6 +5,7 @@
 //! even computed.
 
 use super::hooks::{self, AtHooks};
+pub use super::observer::{Observer, Stage, Unobserved};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
@@ -42,74 +43,6 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
   tx           rewrite, egress port's ring -> NIC
 
   any box --punt (reason)--> its connection exported --> bypath0 -> kernel, as if just arrived";
-
-/// A box of the walk: its word in traces, counters and docs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// stage/rx.rs
-    Rx,
-    /// stage/prerouting.rs
-    Prerouting,
-    /// stage/flow.rs
-    Flow,
-    /// stage/routing.rs
-    Routing,
-    /// stage/forward.rs
-    Forward,
-    /// stage/neighbor.rs
-    Neighbor,
-    /// stage/postrouting.rs
-    Postrouting,
-    /// stage/tx.rs
-    Tx,
-}
-
-impl Stage {
-    /// Every box, in order.
-    pub const ALL: [Stage; 8] = [
-        Stage::Rx,
-        Stage::Prerouting,
-        Stage::Flow,
-        Stage::Routing,
-        Stage::Forward,
-        Stage::Neighbor,
-        Stage::Postrouting,
-        Stage::Tx,
-    ];
-
-    /// Its one word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Stage::Rx => "rx",
-            Stage::Prerouting => "prerouting",
-            Stage::Flow => "flow",
-            Stage::Routing => "routing",
-            Stage::Forward => "forward",
-            Stage::Neighbor => "neighbor",
-            Stage::Postrouting => "postrouting",
-            Stage::Tx => "tx",
-        }
-    }
-}
-
-/// Who watches a packet's walk.
-pub trait Observer {
-    /// Whether anybody watches.
-    const ON: bool;
-
-    /// The packet passed `stage`, and this is what happened there.
-    fn see(&mut self, stage: Stage, what: impl FnOnce() -> String);
-}
-
-/// Nobody watches: costs nothing.
-pub struct Unobserved;
-
-impl Observer for Unobserved {
-    const ON: bool = false;
-
-    #[inline(always)]
-    fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
-}
 
 /// Where a burst arrived, looked up once for all of it.
 #[derive(Clone, Copy)]
@@ -274,21 +207,22 @@ pub(super) fn tracked<O: Observer>(
         leaving::look_before(probe, tracking, &mut flows.aside);
     }
     let translates = rules.nat[packet.family as usize];
-    if translates {
-        flows.aside.saved.save(frame);
-    }
     for walk in 0..WALKS_MAX {
         if !may_punt {
             flows.aside.before = None;
         }
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
+        if translates {
+            flows.aside.saved.save(frame);
+        }
         let step = decided(frame, *packet, &tracked, tracking, here, flows, seen);
         if translates && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
         }
         match step {
             Continue(Some(egress)) => {
+                flows.aside.saved.forget();
                 prerouting::end(&tracked, tracking);
                 return Continue(egress);
             }

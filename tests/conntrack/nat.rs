@@ -7,12 +7,15 @@ use crate::lab::twin::{Fence, Setup, Share, Twin};
 use crate::script::{Step, one, play_for};
 use std::net::IpAddr;
 
+/// An address, of IPv4 or not.
+type Address = fn(bool) -> IpAddr;
+
 /// What the two ends of a kind of flow see.
 struct Kind {
     /// What the client calls the server, and at which port, where it is not what the server calls itself.
-    server: Option<(fn(bool) -> IpAddr, u16)>,
+    server: Option<(Address, u16)>,
     /// What the server calls the client, and whether the port stays.
-    client: Option<fn(bool) -> IpAddr>,
+    client: Option<Address>,
 }
 
 /// The router's own address on the port of that end.

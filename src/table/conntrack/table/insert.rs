@@ -31,6 +31,8 @@ pub enum Refused {
     Clash,
     /// There is no room.
     Full,
+    /// There is none for IPv6 with NAT: a sixteenth of all may be such.
+    NoAnnex,
 }
 
 impl Table {
@@ -44,7 +46,7 @@ impl Table {
         let count = match inserted {
             Ok(_) => Count::Inserted,
             Err(Refused::Clash) => Count::Clash,
-            Err(Refused::Full) => Count::Full,
+            Err(Refused::Full | Refused::NoAnnex) => Count::Full,
         };
         self.counts.add(guard.handle.stripe, count);
         inserted
@@ -63,7 +65,7 @@ impl Table {
             if annex.is_none() {
                 guard.starved();
                 self.give_up(index, guard);
-                return Err(Refused::Full);
+                return Err(Refused::NoAnnex);
             }
         }
         let pending = Life::new(record.deadline, record.status, record.marks, Stage::Pending);

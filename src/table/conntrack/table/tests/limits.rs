@@ -88,7 +88,7 @@ fn ipv6_with_nat_takes_annexes_until_there_are_none() {
         for n in 0..4 {
             assert!(table.insert(&nat(n), NOW, &guard).is_ok(), "round {round}, {n}");
         }
-        assert_eq!(table.insert(&nat(4), NOW, &guard).err(), Some(Refused::Full));
+        assert_eq!(table.insert(&nat(4), NOW, &guard).err(), Some(Refused::NoAnnex));
         assert_eq!(table.len(), 4);
         for n in 0..4 {
             for (tuple, direction) in [(nat(n).original, Direction::Original), (nat(n).reply, Direction::Reply)] {

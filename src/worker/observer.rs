@@ -1,0 +1,71 @@
+//! Who watches a packet's walk: the boxes by name, and what is told of each.
+//!
+//! A walk is generic over its observer, so that nobody watching costs nothing: what would be told is not even computed.
+
+/// A box of the walk: its word in traces, counters and docs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// stage/rx.rs
+    Rx,
+    /// stage/prerouting.rs
+    Prerouting,
+    /// stage/flow.rs
+    Flow,
+    /// stage/routing.rs
+    Routing,
+    /// stage/forward.rs
+    Forward,
+    /// stage/neighbor.rs
+    Neighbor,
+    /// stage/postrouting.rs
+    Postrouting,
+    /// stage/tx.rs
+    Tx,
+}
+
+impl Stage {
+    /// Every box, in order.
+    pub const ALL: [Stage; 8] = [
+        Stage::Rx,
+        Stage::Prerouting,
+        Stage::Flow,
+        Stage::Routing,
+        Stage::Forward,
+        Stage::Neighbor,
+        Stage::Postrouting,
+        Stage::Tx,
+    ];
+
+    /// Its one word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Stage::Rx => "rx",
+            Stage::Prerouting => "prerouting",
+            Stage::Flow => "flow",
+            Stage::Routing => "routing",
+            Stage::Forward => "forward",
+            Stage::Neighbor => "neighbor",
+            Stage::Postrouting => "postrouting",
+            Stage::Tx => "tx",
+        }
+    }
+}
+
+/// Who watches a packet's walk.
+pub trait Observer {
+    /// Whether anybody watches.
+    const ON: bool;
+
+    /// The packet passed `stage`, and this is what happened there.
+    fn see(&mut self, stage: Stage, what: impl FnOnce() -> String);
+}
+
+/// Nobody watches: costs nothing.
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    const ON: bool = false;
+
+    #[inline(always)]
+    fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
