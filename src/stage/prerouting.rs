@@ -18,7 +18,7 @@
 
 pub mod leaving;
 
-use self::leaving::{KERNEL_TICKS, Leaving, follow, kernel_owned};
+use self::leaving::{KERNEL_TICKS, Leaving, follow, is_alone, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::nat::Saved;
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
@@ -315,7 +315,7 @@ fn keep(
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    if !tracking.config.is_alone(packet.family) && is_midway(packet, bytes) {
+    if !is_alone(packet.family, tracking) && is_midway(packet, bytes) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let original = tuple(packet, bytes);
@@ -386,7 +386,7 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     let hash = tracking.table.hash(&about);
     let Some((connection, direction)) = tracking.table.lookup(&about, hash, tracking.now, tracking.guard) else {
         // Of a connection that the kernel alone knows, it alone can say.
-        return match tracking.config.is_alone(packet.family) {
+        return match is_alone(packet.family, tracking) {
             true => Continue(Some(Tracked::INVALID)),
             false => Verdict::punt(PuntReason::KernelConnection),
         };

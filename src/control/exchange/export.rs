@@ -3,7 +3,6 @@
 //! A copy in the kernel is liberal about windows, and as old as its last refresh. It is refreshed before it expires there,
 //! and when ours is to end much sooner than it: so that after `kill -9` the kernel keeps what is alive, and only that.
 
-use super::own::note_soon;
 use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
 use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
 use crate::table::conntrack::table::Connection;
@@ -31,7 +30,7 @@ impl Exchange {
         while walked < piece {
             let mut soon = Vec::new();
             let next = self.export_piece(inner, |connection, now| {
-                note_soon(&mut soon, connection, now);
+                self.note_soon(&mut soon, connection, now);
                 wants(connection, now, Status::ASSURED)
             });
             if !soon.is_empty() {

@@ -9,8 +9,9 @@
 //! `displaced`: its next packet begins anew and gets another port. Until it does, steer gives the answers to the box where a
 //! socket waits for them, the worker to the client where none does.
 //!
-//! A connection of the box whose packets steer passes is refreshed in the kernel alone, without an event. So shortly before
-//! it would end here the kernel is asked for it again ([`SOON_TICKS`], at most [`ASKED_MAX`] in one walk).
+//! A connection whose packets the kernel alone sees (steer passes those of the box; the other link may be no port) is
+//! refreshed there without an event. So shortly before it would end here, and its port be free, the kernel is asked again
+//! ([`SOON_TICKS`], at most [`ASKED_MAX`] for a piece of the table; what is beyond that ends here a little early).
 //!
 //! An address that goes takes its masqueraded connections along, as inet_cmp of nf_nat_masquerade.c has it: here those whose
 //! source is translated to it, of any rule and on any link, for neither is known of a connection. It is looked at when the
@@ -28,10 +29,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Addresses of the box itself.
 pub type Local = HashSet<(Family, Addr)>;
 
-/// What is left of a connection when the kernel is asked whether it lives longer: a few walks over the table.
-const SOON_TICKS: i32 = 5 * TICKS_PER_SECOND as i32;
+/// What is left of a connection when the kernel is asked whether it lives longer: some walks over the table.
+const SOON_TICKS: i32 = 3 * TICKS_PER_SECOND as i32;
 
-/// Connections that one walk asks for.
+/// Connections that are asked for at a time.
 const ASKED_MAX: usize = 1000;
 
 /// Connections that one guard covers.
@@ -134,11 +135,23 @@ impl Exchange {
         });
     }
 
-    /// Asks the kernel for what is its own, will end here soon, and may live longer there.
+    /// Notes a connection that the kernel should be asked for again.
+    pub(super) fn note_soon(&self, soon: &mut Vec<Tuple>, connection: &Connection<'_>, now: Ticks) {
+        let marks = connection.marks();
+        let left = connection.deadline().wrapping_sub(now) as i32;
+        if !marks.any(Marks::KERNEL) || !marks.any(Marks::EXPORTED) || left > SOON_TICKS || soon.len() == ASKED_MAX {
+            return;
+        }
+        let original = connection.tuple(Direction::Original);
+        if self.translates(original.family) {
+            soon.push(original);
+        }
+    }
+
+    /// Asks for them.
     pub(super) fn ask_again(&self, inner: &mut Inner, soon: &[Tuple]) {
         let now = now();
         let Inner { link, handle, .. } = inner;
-        // What cannot be asked for now ends here a little early.
         let _ = link.get(soon, now, |place, entry| match entry {
             Some(entry) => self.enter(handle, &entry, &self.local.load(), now),
             None => self.lost(handle, &soon[place], now),
@@ -153,15 +166,5 @@ impl Exchange {
                 .table
                 .walk(at, PIECE, &guard, |connection| each(connection, &guard));
         }
-    }
-}
-
-/// Notes a connection that the kernel should be asked for again.
-pub(super) fn note_soon(soon: &mut Vec<Tuple>, connection: &Connection<'_>, now: Ticks) {
-    let marks = connection.marks();
-    let kernels = marks.any(Marks::KERNEL) && marks.any(Marks::EXPORTED) && !marks.any(Marks::ADOPTABLE);
-    let left = connection.deadline().wrapping_sub(now) as i32;
-    if kernels && left < SOON_TICKS && soon.len() < ASKED_MAX {
-        soon.push(connection.tuple(Direction::Original));
     }
 }

@@ -14,7 +14,7 @@
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
 use super::{Aside, Of, Tracked, Tracking, tuple};
-use crate::packet::{Flags, Parsed};
+use crate::packet::{Family, Flags, Parsed};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
 use crate::table::conntrack::{CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -23,6 +23,9 @@ use crate::wire::Protocol;
 /// How long a connection that was punted before it was confirmed stays known as the kernel's, unless the kernel tells of it:
 /// time for its event to arrive, with room.
 pub(super) const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
+
+/// How long it may take until the kernel's event of a connection is here that it began: of a busy box, with room.
+const EVENT_TICKS: Ticks = TICKS_PER_SECOND / 2;
 
 /// What the kernel is told before it gets a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,4 +166,15 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
         counters: Default::default(),
     };
     let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
+    if tracking.config.nat[original.family as usize] {
+        tracking.table.note_kernel_began(tracking.now);
+    }
+}
+
+/// Whether what is not in our table is in no table: the kernel forwards nothing of `family` by itself, and has begun nothing
+/// for us of late that it may have translated. The answers to that bear a tuple that it alone knows until its event is here.
+pub(super) fn is_alone(family: Family, tracking: &Tracking<'_>) -> bool {
+    let family = family as usize;
+    let (alone, nat) = (tracking.config.alone[family], tracking.config.nat[family]);
+    alone && !(nat && tracking.table.kernel_began_within(EVENT_TICKS, tracking.now))
 }

@@ -4,7 +4,6 @@
 //! and bounds them: what the kernel takes, it takes; a deadline here never lies more than half a clock ahead.
 
 use super::{TICKS_PER_SECOND, Ticks};
-use crate::packet::Family;
 
 /// The sysctls below net.netfilter, and what follows from rules. Part of the snapshot; the defaults are the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +12,8 @@ pub struct Config {
     pub tracked: [bool; 2],
     /// NAT is in force, by family: connections may be translated, here as in the kernel.
     pub nat: [bool; 2],
-    /// The kernel itself forwards nothing of that family: every link that forwards is a port, and none is left. See
-    /// [`Config::is_alone`].
+    /// The kernel itself forwards nothing of that family: every link that forwards is a port, and none is left. Then what
+    /// is not in our table is in no table.
     pub alone: [bool; 2],
     /// `nf_conntrack_checksum`: TCP, UDP and ICMP packets with a wrong checksum are invalid.
     pub checksum: bool,
@@ -44,15 +43,6 @@ pub struct Config {
     pub sctp: [Ticks; 9],
     /// `nf_conntrack_generic_timeout`.
     pub generic: Ticks,
-}
-
-impl Config {
-    /// Whether what is not in our table is in no table. Under NAT it is not so even where the kernel forwards nothing by
-    /// itself: the answers to a connection that it began for us bear a tuple that it alone knows until its event is here.
-    #[inline]
-    pub fn is_alone(&self, family: Family) -> bool {
-        self.alone[family as usize] && !self.nat[family as usize]
-    }
 }
 
 /// Places of [`Config::tcp`] behind those of the states.

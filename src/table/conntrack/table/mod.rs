@@ -70,6 +70,7 @@ pub struct Table {
     evicted: CachePadded<AtomicU32>,
     counts: Striped,
     handles: AtomicUsize,
+    kernel_began: CachePadded<AtomicU32>,
     /// What happened.
     pub log: Log,
 }
@@ -94,6 +95,7 @@ impl Table {
             evicted: CachePadded::default(),
             counts: Striped::default(),
             handles: AtomicUsize::new(0),
+            kernel_began: CachePadded::default(),
             log: Log::new(connections_max),
         }
     }
@@ -183,6 +185,18 @@ impl Table {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts.sum()
+    }
+
+    /// The kernel begins a connection for us, of which it alone knows what NAT makes, until it tells.
+    pub fn note_kernel_began(&self, now: Ticks) {
+        // 0 is never.
+        self.kernel_began.store(now.max(1), Relaxed);
+    }
+
+    /// Whether that was within the last `ticks`.
+    pub fn kernel_began_within(&self, ticks: Ticks, now: Ticks) -> bool {
+        let at = self.kernel_began.load(Relaxed);
+        at != 0 && now.wrapping_sub(at) < ticks
     }
 
     fn owns(&self, guard: &Guard<'_>) -> bool {
