@@ -104,7 +104,7 @@ impl Ahead {
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
             && iface.family(packet.family).left.is_none()
-            && let Some(out) = flow::cached(
+            && let Some(way) = flow::cached(
                 packet,
                 frame,
                 probe,
@@ -114,7 +114,8 @@ impl Ahead {
                 &flows.ways,
             )
         {
-            return verdict(transmit(frame, packet, out, &mut Unobserved));
+            way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
+            return verdict(transmit(frame, packet, &way.out, &mut Unobserved));
         }
         verdict(tracked(
             frame,

@@ -304,10 +304,11 @@ fn decided<O: Observer>(
         return Verdict::punt(PuntReason::LeftIngress);
     };
     let generation = here.snapshot.generation;
-    if let Some(out) = flow::current(packet, tracked, iif, generation, &flows.ways) {
+    if let Some(way) = flow::current(packet, tracked, iif, generation, &flows.ways) {
         if !O::ON {
             prerouting::adopt(tracked);
-            return Continue(Some(transmit(frame, packet, out, seen)?));
+            way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
+            return Continue(Some(transmit(frame, packet, &way.out, seen)?));
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
@@ -325,7 +326,7 @@ fn decided<O: Observer>(
     }
     prerouting::adopt(tracked);
     if constant && may_keep(packet, &here.snapshot.rules) {
-        flow::keep(tracked, iif, &out, generation, &mut flows.ways);
+        flow::keep(tracked, (iif, &out), &flows.changes, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, packet, &out, seen)?))
 }
@@ -344,6 +345,7 @@ fn leave<O: Observer>(
     routing::validate(packet, (iif, iface), out.iface, snapshot)?;
     forward::check(packet, (iif, iface), out)?;
     if snapshot.rules.forward[packet.family as usize].bases.is_empty() {
+        changes.keep();
         return Continue(());
     }
     let Some(egress) = snapshot.iface(out.iface) else {

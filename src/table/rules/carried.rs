@@ -64,7 +64,7 @@ pub enum Depends {
     Flow,
     /// Also on the first four bytes of the transport header, which are constant where they are ports.
     FlowWithPorts,
-    /// On each packet, or on a memory.
+    /// On each packet, or on a memory. (Counters only count: a decision knows which, see `stage::flow`.)
     Packet,
 }
 
@@ -201,12 +201,11 @@ pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
             key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
             ..
         }
-        | Expr::Exthdr { .. }
-        | Expr::State(_)
-        | Expr::Objref(_)
-        | Expr::ObjrefMap { .. }
-        | Expr::NumgenInc { .. } => Depends::Packet,
-        Expr::Lookup { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => Depends::Packet,
+        | Expr::Exthdr { .. } => Depends::Packet,
+        _ if memory(ruleset, expr).is_some() => Depends::Packet,
+        Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => {
+            Depends::Packet
+        }
         _ => Depends::Flow,
     }
 }

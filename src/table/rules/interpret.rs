@@ -81,6 +81,19 @@ enum Change {
 pub struct Changes(Vec<Change>);
 
 impl Changes {
+    /// Forgets them: they stay.
+    pub fn keep(&mut self) {
+        self.0.clear();
+    }
+
+    /// What was changed, one after the other: the cells of rules and objects, none for a set's element.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = Option<StateId>> {
+        self.0.iter().map(|change| match change {
+            Change::Cell(id, _) => Some(*id),
+            Change::Element(..) => None,
+        })
+    }
+
     /// Takes all of it back in `state`: the packet turned out to be the kernel's.
     pub fn take_back(&mut self, state: &State) {
         // The last one first, since one may have changed twice.
@@ -138,7 +151,7 @@ impl<'a> Interpreter<'a> {
 
     /// The same in the room of an earlier packet's changes, which are forgotten: they stay.
     pub fn in_room_of(mut self, mut changes: Changes) -> Self {
-        changes.0.clear();
+        changes.keep();
         self.changes = changes;
         self
     }
