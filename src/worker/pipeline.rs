@@ -279,7 +279,11 @@ pub(super) fn tracked<O: Observer>(
                     Verdict::Punt(_) => {
                         leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
                     }
-                    _ => prerouting::end(&tracked, tracking),
+                    _ => {
+                        // The kernel does not see it: from now on its connection is ours.
+                        prerouting::adopt(&tracked);
+                        prerouting::end(&tracked, tracking);
+                    }
                 }
                 return Break(verdict);
             }

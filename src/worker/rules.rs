@@ -5,12 +5,14 @@
 use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Flags, Parsed, PuntReason, Step, Verdict};
 use crate::stage::forward::rules::{self, AtForward};
-use crate::stage::prerouting::Tracked;
+use crate::stage::prerouting::{Of, Tracked, leaving};
 use crate::table::conntrack::{Record, ticks};
 use crate::table::iface::Iface;
 use crate::table::rules::carried::Depends;
+use crate::table::rules::expr::Reject;
 use crate::table::rules::interpret::{Changes, Outcome, Place};
 use crate::table::rules::live::Rules;
+use crate::wire::Protocol;
 use std::ops::ControlFlow::Continue;
 
 /// A packet with its connection, as rules ask about it: in the table, or begun with it.
@@ -39,16 +41,38 @@ pub(super) fn obey<O: Observer>(
         None => live.ruleset.describe(place.chain),
     };
     match rules::run(at, live, here.now_ns, changes) {
-        Outcome::Accept => Continue(()),
+        Outcome::Accept => match begins_there(packet, tracked, live) {
+            true => {
+                changes.take_back(&live.state);
+                seen.see(Stage::Forward, || "it begins in the kernel, which tells its age".into());
+                Verdict::punt(PuntReason::Rule)
+            }
+            false => Continue(()),
+        },
         Outcome::Drop(at) => {
             seen.see(Stage::Forward, || format!("{} says drop", place(&at)));
             Verdict::drop(DropReason::Filter)
         }
-        Outcome::Reject(_, at) | Outcome::Nat(_, at) | Outcome::Punt(at) => {
+        Outcome::Reject(reject, at) => {
+            seen.see(Stage::Forward, || format!("{} is the kernel's", place(&at)));
+            if let (Reject::TcpReset, Some(tracked), Some(tracking)) = (reject, tracked, here.tracking.as_ref()) {
+                leaving::reset(packet, bytes, tracked, tracking);
+            }
+            Verdict::punt(PuntReason::Rule)
+        }
+        Outcome::Nat(_, at) | Outcome::Punt(at) => {
             seen.see(Stage::Forward, || format!("{} is the kernel's", place(&at)));
             Verdict::punt(PuntReason::Rule)
         }
     }
+}
+
+/// Whether a connection that begins with the packet must begin in the kernel: see [`Hook::asks_assured`].
+///
+/// [`Hook::asks_assured`]: crate::table::rules::live::Hook::asks_assured
+fn begins_there(packet: &Parsed, tracked: Option<&Tracked<'_>>, rules: &Rules) -> bool {
+    let begins = tracked.is_some_and(|tracked| matches!(tracked.of, Of::Unconfirmed));
+    begins && packet.proto == Protocol::UDP.0 && rules.forward[packet.family as usize].asks_assured
 }
 
 /// Whether what the rules said holds for all packets of the connection, its direction and state.

@@ -55,6 +55,9 @@ pub struct Hook {
     pub depends: Depends,
     /// Some of its rules are the kernel's.
     pub punts: bool,
+    /// Some of its rules ask whether a connection is assured. Of UDP that is a matter of age, which the kernel cannot be told:
+    /// so its connections begin there.
+    pub asks_assured: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -106,6 +109,10 @@ impl Rules {
                     .max()
                     .unwrap_or_default(),
                 punts: exprs().any(|expr| carried::kernels(&ruleset, expr).is_some()),
+                asks_assured: chains.iter().flat_map(|chain| &ruleset[*chain].rules).any(|rule| {
+                    let exprs = carried::reached(rule, number(family));
+                    carried::asks_assured(exprs)
+                }),
                 bases: bases.into(),
                 chains: chains.as_slice().into(),
             }
