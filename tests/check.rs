@@ -133,8 +133,8 @@ fn a_rule_that_stays_is_named_by_its_handle() {
         );
         assert_eq!(
             text.lines().count(),
-            3,
-            "a head, the rule and the last line; nothing of the family is carried:\n{text}"
+            5,
+            "a head, the rule, the last line, and the chain and tracking that are carried:\n{text}"
         );
     });
 }

@@ -410,7 +410,9 @@ fn kinds_overlap() {
     isolated("kinds_overlap", || {
         ports();
         let mut guard = Guard::open().expect("guard");
-        sh("nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c log'");
+        sh(
+            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct mark set 1'",
+        );
         sh("tc qdisc add dev d1 root tbf rate 1mbit burst 10k latency 10ms");
         let now = links(PORTS);
         let found = guard.read(&now);

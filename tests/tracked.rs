@@ -332,8 +332,8 @@ fn established_connections_go_on_through_a_flood_of_syns() {
     assert!(counts.early_dropped > 50_000);
 }
 
-/// Rulesets of every kind: none, of the flow alone, of ports, that count, that punt.
-fn ruleset(kind: u32) -> Arc<Rules> {
+/// Rulesets of every kind: none, of the flow alone, of ports, that count, that punt, and random ones whose number is given.
+fn ruleset(kind: u32, number: u32) -> Arc<Rules> {
     let known = || rules::state(CtState::ESTABLISHED.0);
     let few = || rules::sport_below(5010);
     let log = || [few(), vec![Expr::uncarried("log")]].concat();
@@ -353,18 +353,21 @@ fn ruleset(kind: u32) -> Arc<Rules> {
             log(),
             rules::rule(vec![], true, Says::Accept),
         ]),
-        _ => stateful(),
+        4 => stateful(),
+        _ => rules::counting(&mut ChaCha8Rng::seed_from_u64(number.into()), number | 16),
     }
 }
 
 /// What both counted, which is the same.
 fn both(one: &Tracker, other: &Tracker) -> u64 {
-    let of = |tracker: &Tracker| {
+    let of = |tracker: &Tracker| -> Vec<(u64, u64)> {
         let rules = &tracker.snapshot.rules;
-        (!rules.ruleset.states.is_empty()).then(|| rules.state.cell(StateId(0)).counted())
+        let states = (0..rules.ruleset.states.len() as u32).map(StateId);
+        states.filter_map(|id| rules.state.cell(id).counted()).collect()
     };
-    assert_eq!(of(one), of(other));
-    of(one).flatten().map_or(0, |(packets, _)| packets)
+    let counted = of(one);
+    assert_eq!(counted, of(other));
+    counted.iter().map(|(packets, _)| packets).sum()
 }
 
 /// Random packets of few connections, configurations that change: the decision that a connection caches is what all boxes
@@ -378,13 +381,13 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         if rng.random_ratio(1, 300) {
             let mtu = rng.random_range(100..1500);
             let up = rng.random_ratio(9, 10);
-            let kind = rng.random_range(0..6);
+            let (kind, number) = (rng.random_range(0..10), rng.random());
             counted += both(&cached, &full);
             for tracker in [&mut cached, &mut full] {
                 tracker.snapshot.generation += 1;
                 let iface = &mut Arc::make_mut(&mut tracker.snapshot.ifaces)[1];
                 (iface.mtu, iface.up) = ([mtu; 2], up);
-                tracker.snapshot.rules = ruleset(kind);
+                tracker.snapshot.rules = ruleset(kind, number);
             }
         }
         let transport = Transport {

@@ -40,6 +40,8 @@ mod net;
 mod protocols;
 #[path = "conntrack/punted.rs"]
 mod punted;
+#[path = "conntrack/punting_rules.rs"]
+mod punting_rules;
 #[path = "conntrack/random.rs"]
 mod random;
 #[path = "conntrack/restart.rs"]

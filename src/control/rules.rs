@@ -9,12 +9,12 @@ use crate::table::rules::expr::Expr;
 use crate::table::rules::live::{Point, Rules};
 use crate::table::rules::program::{self, ObjectKind};
 use crate::table::rules::state::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The rules that forwarded packets may come to, in the order of their chains, then the named counters that they count in.
 pub fn rows(rules: &Rules) -> Vec<Rule> {
     let mut rows = Vec::new();
-    let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut objects) = (BTreeSet::new(), BTreeMap::new());
     let hooks = || {
         let both = |point| Family::ALL.map(|family| (family, point, rules.at(family, point)));
         Point::ALL.into_iter().flat_map(both)
@@ -32,10 +32,11 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
                 Expr::State(id) => rules.state.cell(*id).counted(),
                 _ => None,
             });
-            objects.extend(rule.exprs.iter().filter_map(|expr| match expr {
-                Expr::Objref(object) => Some(*object),
-                _ => None,
-            }));
+            for expr in &rule.exprs {
+                if let Expr::Objref(object) = expr {
+                    *objects.entry(*object).or_default() |= per_packet;
+                }
+            }
             rows.push(Rule {
                 family: program::family_word(table.family).into(),
                 table: table.name.to_string(),
@@ -54,7 +55,7 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
             });
         }
     }
-    rows.extend(objects.into_iter().filter_map(|object| {
+    rows.extend(objects.into_iter().filter_map(|(object, per_packet)| {
         let object = &rules.ruleset[object];
         let ObjectKind::State(id) = object.kind else {
             return None;
@@ -68,7 +69,7 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
             family: program::family_word(table.family).into(),
             table: table.name.to_string(),
             object: object.name.to_string(),
-            run: "per_packet".into(),
+            run: if per_packet { "per_packet" } else { "cached" }.into(),
             packets: Some(packets),
             bytes: Some(bytes),
             ..Rule::default()

@@ -19,7 +19,8 @@
 //! assures, the kernel's connections, expected ones, and those whose timeout is fixed.
 //!
 //! A decision is a word of the connection: the generation, the state, the worker and the number of a [`Way`] in this
-//! worker's table of them.
+//! worker's table of them. With a way goes its [`Trail`]: the counters of rules that the walk came by, which count these
+//! packets too. A trail of more than [`TRAIL_MAX`] is not kept.
 //!
 //! ```text
 //!   63            26 25   24 23     16 15       0
@@ -35,18 +36,53 @@ use crate::table::conntrack::tracker::{self, View};
 use crate::table::conntrack::{CtState, Direction, Marks, Status};
 use crate::table::destination::Out;
 use crate::table::iface::IfaceIndex;
+use crate::table::rules::interpret::Changes;
+use crate::table::rules::program::StateId;
+use crate::table::rules::state::State;
 use hashbrown::HashMap;
 
-/// The most ways out a worker knows in one generation: links times next hops. What has no place walks all boxes.
+/// The most ways a worker knows in one generation: links times next hops times trails. What has no place walks all boxes.
 const WAYS_MAX: usize = 1 << 14;
 
-/// A way through the box: in by a link, out to a next hop.
+/// The most counters of rules that a way has. With that many it is still within a cache line and a half.
+pub const TRAIL_MAX: usize = 8;
+
+/// The counters of rules that a walk came by, in their order; one may be there twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trail {
+    len: u32,
+    counters: [StateId; TRAIL_MAX],
+}
+
+impl Trail {
+    /// Of what a packet changed in rules whose decision depends on no memory; `None` where it is too long.
+    pub fn of(changes: &Changes) -> Option<Self> {
+        let mut trail = Self::default();
+        for cell in changes.cells() {
+            *trail.counters.get_mut(trail.len as usize)? = cell?;
+            trail.len += 1;
+        }
+        Some(trail)
+    }
+
+    /// Counts a packet of `len` bytes in all of them.
+    #[inline(always)]
+    pub fn count(&self, state: &State, len: u32) {
+        for &counter in self.counters.iter().take(self.len as usize) {
+            state.cell(counter).count(len);
+        }
+    }
+}
+
+/// A way through the box: in by a link, by some counters, out to a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Way {
     /// The link of arrival.
     pub iif: IfaceIndex,
     /// All the rest.
     pub out: Out,
+    /// What counts it.
+    pub trail: Trail,
 }
 
 /// A worker's ways of one generation.
@@ -110,7 +146,7 @@ impl Ways {
     }
 }
 
-/// The cached walk from prerouting on: the packet is taken for one of its connection, and this is its way out. `None`: nothing
+/// The cached walk from prerouting on: the packet is taken for one of its connection, and this is its way, to be counted. `None`: nothing
 /// has changed, and it has to walk all boxes.
 #[inline(always)]
 pub fn cached<'a>(
@@ -121,7 +157,7 @@ pub fn cached<'a>(
     snapshot: &Snapshot,
     tracking: &Tracking<'_>,
     ways: &'a Ways,
-) -> Option<&'a Out> {
+) -> Option<&'a Way> {
     if packet.flags.any(Flags::FRAGMENT | Flags::OPTIONS | Flags::EXTENSION) || packet.ttl <= 1 {
         return None;
     }
@@ -167,10 +203,10 @@ pub fn cached<'a>(
     {
         nat::translate(frame, packet, &target);
     }
-    Some(&way.out)
+    Some(way)
 }
 
-/// The way out of `packet`, if it is decided.
+/// The way of `packet`, if it is decided; to be counted.
 #[inline]
 pub fn current<'a>(
     packet: &Parsed,
@@ -178,7 +214,7 @@ pub fn current<'a>(
     iif: IfaceIndex,
     generation: u64,
     ways: &'a Ways,
-) -> Option<&'a Out> {
+) -> Option<&'a Way> {
     let Of::Connection(connection, direction) = &tracked.of else {
         return None;
     };
@@ -187,19 +223,28 @@ pub fn current<'a>(
     }
     let way = ways.get(connection.decision(*direction), tracked.state, generation)?;
     let fits = way.iif == iif && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
-    fits.then_some(&way.out)
+    fits.then_some(way)
 }
 
-/// Keeps what was decided for `packet`, for the next ones of its connection, direction and state.
+/// Keeps what was decided for a packet that came by the counters in `changes`, for the next ones of its connection, direction
+/// and state.
 #[inline]
-pub fn keep(tracked: &Tracked<'_>, iif: IfaceIndex, out: &Out, generation: u64, ways: &mut Ways) {
+pub fn keep(
+    tracked: &Tracked<'_>,
+    (iif, out): (IfaceIndex, &Out),
+    changes: &Changes,
+    generation: u64,
+    ways: &mut Ways,
+) {
     let Of::Connection(connection, direction) = &tracked.of else {
         return;
     };
     if tracked.state == CtState::RELATED {
         return;
     }
-    if let Some(decision) = ways.decision(Way { iif, out: *out }, tracked.state, generation) {
+    let Some(trail) = Trail::of(changes) else { return };
+    let way = Way { iif, out: *out, trail };
+    if let Some(decision) = ways.decision(way, tracked.state, generation) {
         connection.set_decision(*direction, decision);
     }
 }
@@ -212,6 +257,7 @@ mod tests {
         Way {
             iif: IfaceIndex(iif),
             out: Out::default(),
+            trail: Trail::default(),
         }
     }
 

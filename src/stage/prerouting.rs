@@ -178,6 +178,8 @@ pub fn track<'a>(
                 if aside.before.is_none() {
                     aside.before = Some(connection.record());
                 }
+                // Of one that could be taken over the kernel's entry is a copy like others.
+                connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::FOLLOWED);
                 tracking.table.remove(connection, tracking.guard);
             }
         }
@@ -367,6 +369,16 @@ fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether the kernel may begin a connection with the packet, of a protocol with states, in the one that it is of.
+fn opens(packet: &Parsed, bytes: &[u8]) -> bool {
+    let chunk = bytes
+        .get(usize::from(packet.l4) + sctp::HEADER_LEN)
+        .copied()
+        .unwrap_or(0);
+    let heartbeat = packet.proto == Protocol::SCTP.0 && ChunkType(chunk) == ChunkType::HEARTBEAT;
+    heartbeat || !is_midway(packet, bytes)
+}
+
 /// Whether an SCTP packet has nothing in its checksum's place. A sender on this machine leaves the CRC to the hardware so,
 /// and the frame does not tell; the kernel knows.
 fn sctp_without_crc(packet: &Parsed, bytes: &[u8]) -> bool {
@@ -443,10 +455,11 @@ pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
     }
 }
 
-/// A packet of the kernel's connection got through: from now on it is ours.
+/// A packet of the kernel's connection was not punted: from now on it is ours.
 #[inline]
 pub fn adopt(tracked: &Tracked<'_>) {
-    if let Of::Connection(connection, _) = &tracked.of
+    if tracked.state != CtState::RELATED
+        && let Of::Connection(connection, _) = &tracked.of
         && connection.marks().any(Marks::KERNEL)
     {
         connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::FOLLOWED);

@@ -104,9 +104,10 @@ impl Ahead {
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
             && iface.family(packet.family).left.is_none()
-            && let Some(out) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
+            && let Some(way) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
         {
-            return verdict(transmit(frame, packet, out, &mut Unobserved));
+            way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
+            return verdict(transmit(frame, packet, &way.out, &mut Unobserved));
         }
         verdict(tracked(
             frame,

@@ -16,7 +16,7 @@
 use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::nat::{self, Translated};
-use crate::stage::prerouting::{Aside, Of, Tracked, Tracking};
+use crate::stage::prerouting::{Aside, Of, Tracked, Tracking, leaving};
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Connection;
@@ -25,7 +25,7 @@ use crate::table::fib::{FibKey, Found, Gateway};
 use crate::table::iface::{Iface, IfaceIndex};
 use crate::table::nat::{Live, Manip, Range, setup};
 use crate::table::rules::carried::Depends;
-use crate::table::rules::expr::NatKind;
+use crate::table::rules::expr::{NatKind, Reject};
 use crate::table::rules::interpret::{Changes, NatRequest, Outcome, Place};
 use crate::table::rules::live::{Point, Rules};
 use crate::wire::Protocol;
@@ -46,6 +46,12 @@ pub(super) struct AtHooks<'w, 'a> {
 impl<'a> AtHooks<'_, 'a> {
     /// Chains, destination NAT, chains.
     pub(super) fn prerouting<O: Observer>(&mut self, here: &Here<'a>, seen: &mut O) -> Step<()> {
+        if self.begins_there(&here.snapshot.rules) {
+            seen.see(Stage::Prerouting, || {
+                "it begins in the kernel, which tells its age".into()
+            });
+            return Verdict::punt(PuntReason::Rule);
+        }
         self.filter(Point::Prerouting, here, seen)?;
         self.nat(Point::Dnat, here, seen)?;
         self.filter(Point::BehindDnat, here, seen)
@@ -92,11 +98,28 @@ impl<'a> AtHooks<'_, 'a> {
                 seen.see(stage, || format!("{} says drop", show(live, &at)));
                 Verdict::drop(DropReason::Filter)
             }
-            Outcome::Reject(_, at) | Outcome::Punt(at) => {
+            Outcome::Reject(reject, at) => {
+                seen.see(stage, || format!("{} is the kernel's", show(live, &at)));
+                if let (Reject::TcpReset, Some((tracked, tracking))) = (reject, self.tracked) {
+                    leaving::reset(self.packet, self.frame.bytes(), tracked, tracking);
+                }
+                Verdict::punt(PuntReason::Rule)
+            }
+            Outcome::Punt(at) => {
                 seen.see(stage, || format!("{} is the kernel's", show(live, &at)));
                 Verdict::punt(PuntReason::Rule)
             }
         }
+    }
+
+    /// Whether a connection that begins with the packet must begin in the kernel: see [`Hook::asks_assured`].
+    ///
+    /// [`Hook::asks_assured`]: crate::table::rules::live::Hook::asks_assured
+    fn begins_there(&self, rules: &Rules) -> bool {
+        let begins = self
+            .tracked
+            .is_some_and(|(tracked, _)| matches!(tracked.of, Of::Unconfirmed));
+        begins && self.packet.proto == Protocol::UDP.0 && rules.sum(self.packet.family).asks_assured
     }
 
     /// NAT's hook at `point`.

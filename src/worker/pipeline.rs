@@ -238,7 +238,11 @@ pub(super) fn tracked<O: Observer>(
                         flows.changes.take_back(&rules.state);
                         leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
                     }
-                    _ => prerouting::end(&tracked, tracking),
+                    _ => {
+                        // The kernel does not see it: from now on its connection is ours.
+                        prerouting::adopt(&tracked);
+                        prerouting::end(&tracked, tracking);
+                    }
                 }
                 return Break(verdict);
             }
@@ -264,13 +268,14 @@ fn decided<'a, O: Observer>(
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
     flows.changes.keep();
-    if let Some(out) = flow::current(&packet, tracked, iif, generation, &flows.ways) {
+    if let Some(way) = flow::current(&packet, tracked, iif, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
             }
             prerouting::adopt(tracked);
-            return Continue(Some(transmit(frame, &packet, out, seen)?));
+            way.trail.count(&rules.state, packet.l3_len().into());
+            return Continue(Some(transmit(frame, &packet, &way.out, seen)?));
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
@@ -292,7 +297,7 @@ fn decided<'a, O: Observer>(
     }
     prerouting::adopt(tracked);
     if constant && hooks::may_keep(&packet, tracked, rules) {
-        flow::keep(tracked, iif, &out, generation, &mut flows.ways);
+        flow::keep(tracked, (iif, &out), &flows.changes, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, &packet, &out, seen)?))
 }

@@ -5,8 +5,9 @@ use bypath::table::rules::expr::{Base, BitOp, CmpOp, Expr, Register, Stateful, V
 use bypath::table::rules::keys::{CtKey, MetaKey};
 use bypath::table::rules::live::{FORWARD, Rules};
 use bypath::table::rules::program::{
-    BaseChain, Chain, ChainType, NFPROTO_INET, Rule, Ruleset, StateId, Table, TableId,
+    BaseChain, Chain, ChainId, ChainType, NFPROTO_INET, Rule, Ruleset, StateId, Table, TableId,
 };
+use rand::{RngExt, rngs::ChaCha8Rng};
 use std::sync::Arc;
 
 fn register() -> Register {
@@ -72,27 +73,30 @@ pub fn rule(conditions: Vec<Expr>, counts: bool, verdict: Verdict) -> Vec<Expr> 
         .collect()
 }
 
-/// A ruleset of one chain of family inet at forward, which drops what comes to its end. It has one counter.
-pub fn dropping(generation: u32, rules: Vec<Vec<Expr>>) -> Arc<Rules> {
+/// A chain of family inet, at forward if it has a policy (does it drop?).
+fn chain(name: &str, policy_drop: Option<bool>, rules: Vec<Vec<Expr>>) -> Chain {
     let rule = |(handle, exprs): (u64, Vec<Expr>)| Rule {
         handle,
         exprs: exprs.into(),
     };
-    let chain = Chain {
+    Chain {
         table: TableId(0),
-        name: "forward".into(),
-        base: Some(BaseChain {
+        name: name.into(),
+        base: policy_drop.map(|policy_drop| BaseChain {
             hook: FORWARD,
             priority: 0,
             kind: ChainType::Filter,
-            policy_drop: true,
+            policy_drop,
             devices: [].into(),
             counts: false,
             offload: false,
             order: [0; 2],
         }),
         rules: (1..).zip(rules).map(rule).collect(),
-    };
+    }
+}
+
+fn ruleset(generation: u32, chains: Vec<Chain>, counters: u32) -> Arc<Rules> {
     let ruleset = Ruleset {
         generation,
         tables: [Table {
@@ -101,11 +105,68 @@ pub fn dropping(generation: u32, rules: Vec<Vec<Expr>>) -> Arc<Rules> {
             dormant: false,
         }]
         .into(),
-        chains: [chain].into(),
-        states: [Stateful::Counter { packets: 0, bytes: 0 }].into(),
+        chains: chains.into(),
+        states: vec![Stateful::Counter { packets: 0, bytes: 0 }; counters as usize].into(),
         ..Ruleset::default()
     };
     Arc::new(Rules::new(ruleset, None, 0))
+}
+
+/// A ruleset of one chain of family inet at forward, which drops what comes to its end. It has one counter.
+pub fn dropping(generation: u32, rules: Vec<Vec<Expr>>) -> Arc<Rules> {
+    ruleset(generation, vec![chain("forward", Some(true), rules)], 1)
+}
+
+/// A random ruleset that looks only at what is constant in a flow and state, with a counter in nearly every rule: three chains
+/// that jump to each other, always onward. All counters are different, but one that many rules share.
+pub fn counting(rng: &mut ChaCha8Rng, generation: u32) -> Arc<Rules> {
+    const CHAINS: u32 = 3;
+    let mut counters = 1;
+    let mut chains = Vec::new();
+    for number in 0..CHAINS {
+        let rules = (0..rng.random_range(1..6)).map(|_| random_rule(rng, number, CHAINS, &mut counters));
+        let rules = rules.collect();
+        let policy = (number == 0).then(|| rng.random_ratio(1, 4));
+        chains.push(chain(&format!("c{number}"), policy, rules));
+    }
+    ruleset(generation, chains, counters)
+}
+
+fn random_rule(rng: &mut ChaCha8Rng, chain: u32, chains: u32, counters: &mut u32) -> Vec<Expr> {
+    let mut exprs = match rng.random_range(0..5) {
+        0 => state(1 << rng.random_range(0..4)),
+        1 => iifname(["d0", "d1"][rng.random_range(0..2)]),
+        2 => sport_below(5000 + rng.random_range(0..20)),
+        _ => Vec::new(),
+    };
+    for _ in 0..rng.random_range(0..4) {
+        let counter = match rng.random_range(0..4) {
+            0 => 0,
+            _ => {
+                *counters += 1;
+                *counters - 1
+            }
+        };
+        exprs.push(Expr::State(StateId(counter)));
+    }
+    exprs.extend(
+        match rng.random_range(0..8) {
+            0 => Some(Verdict::Accept),
+            1 => Some(Verdict::Return),
+            2 if rng.random_ratio(1, 3) => Some(Verdict::Drop),
+            3..6 if chain + 1 < chains => {
+                let to = ChainId(rng.random_range(chain + 1..chains));
+                Some(if rng.random_ratio(1, 3) {
+                    Verdict::Goto(to)
+                } else {
+                    Verdict::Jump(to)
+                })
+            }
+            _ => None,
+        }
+        .map(Expr::Verdict),
+    );
+    exprs
 }
 
 /// Drops what is invalid, lets through what is established or comes in by d0, drops the rest.

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | BYPATH_TWIN_RULES_CONFIGS | 12 | rulesets |
 //! | BYPATH_TWIN_RULES_PACKETS | 36000 | packets over all of them |
+//! | BYPATH_TWIN_RULES_EACH | 0 | 1: compares tables and counters after each round, to find out which packets made a difference |
 //! | BYPATH_TWIN_SEED | 1 | the seed of the first ruleset; the others follow. Printed; replays with CONFIGS=1 |
 //!
 //! One ruleset in four has rules that are the kernel's (log, marks, priorities; rejects are a scenario of `forward_rules`); of the
@@ -12,6 +13,8 @@
 
 use crate::generator::Connections;
 use crate::lab::bypath::Totals;
+use crate::lab::conntrack::Free;
+use crate::lab::report::summary;
 use crate::lab::twin::{Mode, Outcome, Setup, Share, Twin};
 use crate::random::number;
 use rand::rngs::ChaCha8Rng;
@@ -178,6 +181,7 @@ fn run(seed: u64, packets: u64, kernels: bool) -> (Outcome, usize) {
     let mut twin = Twin::start(setup);
     twin.hand_over();
     let mut connections = Connections::random(&mut random, CONNECTIONS, false);
+    let each = number("BYPATH_TWIN_RULES_EACH", 0) == 1;
     let mut left = packets as i64;
     while left > 0 {
         let frames = connections.round(&mut random, AT_ONCE);
@@ -186,7 +190,17 @@ fn run(seed: u64, packets: u64, kernels: bool) -> (Outcome, usize) {
             twin.inject(port, frames);
             twin.fence(port);
         }
+        if each {
+            // What the last round sent is printed by a test that fails.
+            for (port, frames) in frames.iter().enumerate() {
+                println!("round, port {port}:");
+                frames.iter().for_each(|frame| println!("  {}", summary(frame)));
+            }
+            twin.compare_tables("round", Free::default());
+            twin.compare_counters();
+        }
     }
+    twin.compare_tables("after all", Free::default());
     let counted = twin.compare_counters();
     (twin.finish(Share::AtLeast(0.0)), counted)
 }

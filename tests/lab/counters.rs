@@ -44,6 +44,7 @@ impl Twin {
                 return wanted.values().filter(|count| count.0 > 0).count();
             }
             if Instant::now() > until {
+                self.write_sequence();
                 let differ = wanted.iter().filter(|(name, count)| found.get(*name) != Some(count));
                 let differ: Vec<_> = differ
                     .map(|(name, count)| format!("{name}: {count:?}, with bypath {:?}", found.get(name)))

@@ -242,7 +242,12 @@ impl Packet {
             0 if self.protocol == proto::UDP => 0xffff,
             sum => sum,
         };
-        self.body[at..at + 2].copy_from_slice(&(sum ^ self.sum_fault).to_be_bytes());
+        // Not by chance the pseudo-header's alone: that is no fault, but work left to the hardware.
+        let fault = match fold(pseudo) ^ sum ^ self.sum_fault {
+            0xffff if self.sum_fault != 0 => self.sum_fault ^ 1,
+            _ => self.sum_fault,
+        };
+        self.body[at..at + 2].copy_from_slice(&(sum ^ fault).to_be_bytes());
     }
 
     /// The frame.

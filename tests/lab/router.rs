@@ -180,6 +180,7 @@ const ROUTER_SYSCTLS: &[(&str, &str)] = &[
     ("net.ipv6.conf.default.addr_gen_mode", "1"),
     ("net.ipv6.conf.default.accept_ra", "0"),
     ("net.ipv6.icmp.ratelimit", "0"),
-    ("net.ipv6.icmp.ratemask", ""),
+    // Nothing at all would not be written.
+    ("net.ipv6.icmp.ratemask", "\n"),
     ("net.ipv6.auto_flowlabels", "0"),
 ];

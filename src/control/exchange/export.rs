@@ -6,7 +6,7 @@
 use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
 use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
 use crate::table::conntrack::table::Connection;
-use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, is_past};
+use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, is_past};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl Exchange {
         let mut walked = 0;
         while walked < piece {
             let mut soon = Vec::new();
-            let next = self.export_piece(inner, |connection, now| {
+            let next = self.export_piece(inner, false, |connection, now| {
                 self.note_soon(&mut soon, connection, now);
                 wants(connection, now, Status::ASSURED)
             });
@@ -50,7 +50,7 @@ impl Exchange {
         for assured in [true, false] {
             inner.cursor = 0;
             loop {
-                let next = self.export_piece(inner, |connection, _| {
+                let next = self.export_piece(inner, true, |connection, _| {
                     connection.status().any(Status::ASSURED) == assured
                 });
                 let full = Instant::now() < inner.not_before;
@@ -62,8 +62,14 @@ impl Exchange {
         }
     }
 
-    /// Exports those of ours in a piece of the table that `wanted` names; where to go on. It is shown the kernel's, too.
-    fn export_piece(&self, inner: &mut Inner, mut wanted: impl FnMut(&Connection<'_>, Ticks) -> bool) -> Option<u32> {
+    /// Exports those of a piece of our table that `wanted` names, in their `last` state or not; where to go on. It is shown
+    /// the kernel's, too.
+    fn export_piece(
+        &self,
+        inner: &mut Inner,
+        last: bool,
+        mut wanted: impl FnMut(&Connection<'_>, Ticks) -> bool,
+    ) -> Option<u32> {
         let now = now();
         let Inner { link, handle, .. } = inner;
         let guard = handle.pin();
@@ -74,16 +80,36 @@ impl Exchange {
             if wanted(&connection, now) && ours && !full {
                 batch.push(connection);
                 if batch.len() == BATCH {
-                    full = !export(link, &batch, &self.counts, now);
-                    batch.clear();
+                    full = !self.copy(link, &mut batch, last, now);
                 }
             }
         });
-        full |= !export(link, &batch, &self.counts, now);
+        full |= !self.copy(link, &mut batch, last, now);
         if full {
             inner.not_before = Instant::now() + FULL_PAUSE;
         }
         next
+    }
+}
+
+impl Exchange {
+    /// Exports them; those whose entry is turned only for good. False if the kernel's table is full.
+    fn copy(&self, link: &mut Ctnetlink, batch: &mut Vec<Connection<'_>>, last: bool, now: Ticks) -> bool {
+        let _alone = self.copying();
+        let is_turned = |connection: &Connection<'_>| connection.marks().any(Marks::TURNED);
+        if last {
+            let mut tuples = Vec::new();
+            for connection in batch.iter().filter(|connection| is_turned(connection)) {
+                connection.clear_marks(Marks::EXPORTED | Marks::SETTLED | Marks::TURNED);
+                tuples.push(connection.tuple(Direction::Original));
+            }
+            let _ = link.delete(&tuples, |_, _| {});
+        } else {
+            batch.retain(|connection| !is_turned(connection));
+        }
+        let room = export(link, batch, &self.counts, now);
+        batch.clear();
+        room
     }
 }
 

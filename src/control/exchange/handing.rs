@@ -12,6 +12,7 @@ use super::{Exchange, now};
 use crate::mirror::ctnetlink::Ctnetlink;
 use crate::stage::prerouting::leaving::Leaving;
 use crate::table::conntrack::table::{Connection, Guard, Handle};
+use crate::table::conntrack::tracker::tcp;
 use crate::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use std::io;
@@ -68,6 +69,8 @@ impl Exporter {
         let now = now();
         self.exchange.delete_ended(&mut self.link, &self.handle);
         let Some(leaving) = leaving else { return };
+        let exchange = Arc::clone(&self.exchange);
+        let _alone = exchange.copying();
         match leaving {
             Leaving::AsItIs(original) => self.as_it_is(original, now),
             Leaving::AsItWas(record) => self.as_it_was(record, now),
@@ -81,6 +84,15 @@ impl Exporter {
 
     /// Deletes the entries of invalid packets that the kernel has had by now, and those that are too many.
     pub fn rest(&mut self) {
+        if self.turned.is_empty() {
+            return;
+        }
+        let exchange = Arc::clone(&self.exchange);
+        let _alone = exchange.copying();
+        self.turn_old_back();
+    }
+
+    fn turn_old_back(&mut self) {
         while self.turned.len() >= TURNED_MAX
             && let Some(oldest) = self.turned.iter().min_by_key(|turned| turned.since)
         {
@@ -102,13 +114,18 @@ impl Exporter {
             return;
         };
         let marks = connection.marks();
-        // The copy of a handshake that went on would take what comes next for invalid.
-        let settled = marks.any(Marks::SETTLED) || original.proto != Protocol::TCP.0;
+        // A copy that is not settled may be older than an answer, or a handshake that went on; and one of GRE has no timeouts
+        // that could be told, and is over with its first packet (gre_timeouts of nf_conntrack_proto_gre.c).
+        let settled = marks.any(Marks::SETTLED) && Protocol(original.proto) != Protocol::GRE;
         let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
         if marks.any(Marks::KERNEL) || fresh {
             return;
         }
         export(&mut self.link, &[connection], &self.exchange.counts, now);
+        if marks.any(Marks::EXPORTED) && !connection.marks().any(Marks::EXPORTED) {
+            // The copy was gone already.
+            export(&mut self.link, &[connection], &self.exchange.counts, now);
+        }
         // It may have ended meanwhile, and its copy been deleted before it was made.
         if table.lookup(original, table.hash(original), now, &guard).is_none() {
             let _ = self.link.delete(&[*original], |_, _| {});
@@ -125,14 +142,19 @@ impl Exporter {
         if found.is_some_and(|connection| connection.marks().any(Marks::KERNEL)) {
             return;
         }
-        // If it has just ended, by this packet or another, the kernel ends it by the same.
+        // If it has just ended, by this packet or another, the kernel ends it by the same. A copy that remembers of what kind
+        // its last packet was would judge by that, where ours has seen others since.
+        let remembers = match Protocol(record.original.proto) {
+            Protocol::TCP => tcp::is_closing(&record.proto),
+            protocol => protocol == Protocol::SCTP,
+        };
         let copied = found.is_some_and(|connection| {
             let had = connection.marks().any(Marks::EXPORTED);
             connection.mark_alive(Marks::EXPORTED) && had
         });
         let records = std::slice::from_ref(record);
-        let mut refused = !copied;
-        if copied {
+        let mut refused = !copied || remembers;
+        if !refused {
             let done = link.update(records, now, |_, _| refused = true);
             refused |= done.is_err();
         }
@@ -166,7 +188,7 @@ impl Exporter {
         self.take_turned(original);
         // While punts come without a pause nobody else calls it.
         if self.turned.len() >= TURNED_MAX {
-            self.rest();
+            self.turn_old_back();
         }
         let guard: Guard<'_> = self.handle.pin();
         let found = find(&self.exchange, original, now, &guard);
@@ -186,7 +208,7 @@ impl Exporter {
         };
         // For the walk it is a copy like others, until it is gone; and should ours end, it ends with it.
         connection.set_kernel_deadline(connection.deadline());
-        connection.set_marks(Marks::EXPORTED | Marks::SETTLED);
+        connection.set_marks(Marks::EXPORTED | Marks::SETTLED | Marks::TURNED);
         let _ = self.link.delete(&[*original], |_, _| {});
         let _ = self.link.create(&[record], now, |_, _| {});
         self.turned.push(Turned {
@@ -202,8 +224,13 @@ impl Exporter {
             return;
         }
         let guard: Guard<'_> = self.handle.pin();
-        if let Some(connection) = find(&self.exchange, original, now(), &guard) {
-            connection.clear_marks(Marks::EXPORTED | Marks::SETTLED);
+        let found = find(&self.exchange, original, now(), &guard);
+        // At the end the exchange's thread makes a copy instead of it.
+        if found.is_none_or(|connection| connection.marks().any(Marks::TURNED)) {
+            let _ = self.link.delete(&[*original], |_, _| {});
+            if let Some(connection) = found {
+                connection.clear_marks(Marks::EXPORTED | Marks::SETTLED | Marks::TURNED);
+            }
         }
     }
 

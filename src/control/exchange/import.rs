@@ -5,12 +5,22 @@
 //! packets walk, and the first that gets through takes the KERNEL away. Without a handshake (UDP and the like) there is
 //! nothing to wait for: such a connection is adoptable from its first packet. One that is translated is, like others, where
 //! NAT is in force; the box's own never are (own.rs).
+//!
+//! A connection whose first packet we punted is in our table before the kernel tells of it, if it does: a rule there may drop
+//! that packet, and another one begin it. And it may still tell of an entry with the same tuples that is over. So:
+//!
+//! ```text
+//!  KERNEL, not EXPORTED  -- new: it began as we think? --yes--> KERNEL | EXPORTED, followed as before
+//!                        |                             \-no---> the kernel's for good (KEPT): its windows are not known here
+//!                        \- update, destroy: of one before -> nothing
+//! ```
 
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
 use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
-use crate::table::conntrack::tracker::tcp;
+use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 use std::collections::HashSet;
@@ -29,7 +39,7 @@ impl Exchange {
         let now = now();
         let local = self.local.load_full();
         let Inner { link, handle, .. } = inner;
-        link.dump(None, now, |entry| self.enter(handle, &entry, &local, now))
+        link.dump(None, now, |entry| self.enter(handle, &entry, Told::Dump, &local, now))
     }
 
     /// Reads the kernel's whole table again, for what events did not tell: what is there is taken in, and what was there and
@@ -41,7 +51,7 @@ impl Exchange {
         let mut there = HashSet::new();
         link.dump(None, now, |entry| {
             there.insert(entry.record.original);
-            self.enter(handle, &entry, &local, now);
+            self.enter(handle, &entry, Told::Dump, &local, now);
         })?;
         let mut missing = Vec::new();
         let mut from = Some(0);
@@ -82,25 +92,38 @@ impl Exchange {
         if self.own.contains(event.port) {
             return;
         }
-        if event.kind != EventKind::Destroy {
-            return self.enter(handle, &event.entry, &self.local.load(), now);
+        match event.kind {
+            EventKind::New => return self.enter(handle, &event.entry, Told::New, &self.local.load(), now),
+            EventKind::Update => return self.enter(handle, &event.entry, Told::Update, &self.local.load(), now),
+            EventKind::Destroy => {}
         }
         let guard = handle.pin();
         let tuple = &event.entry.record.original;
         let Some((connection, _)) = self.table.lookup(tuple, self.table.hash(tuple), now, &guard) else {
             return;
         };
-        connection.clear_marks(Marks::EXPORTED);
         let by_user = event.port != 0;
-        if by_user || connection.marks().any(Marks::KERNEL) {
+        let marks = connection.clear_marks(Marks::EXPORTED);
+        let kernels = marks.any(Marks::KERNEL);
+        if kernels && !marks.any(Marks::EXPORTED) {
+            return;
+        }
+        if kernels && marks.any(Marks::KEPT) && !by_user {
+            // What comes next of it may have opened it anew there, and we could not tell: it stays known for a while.
+            connection.refresh(now.wrapping_add(KERNEL_TICKS));
+        } else if by_user || kernels {
             self.table.remove(connection, &guard);
         }
         self.counts.deleted_by_user.fetch_add(u64::from(by_user), Relaxed);
     }
 
     /// Takes in an entry as it is in the kernel now.
-    pub(super) fn enter(&self, handle: &Handle, entry: &Entry, local: &Local, now: Ticks) {
-        let record = &entry.record;
+    pub(super) fn enter(&self, handle: &Handle, entry: &Entry, told: Told, local: &Local, now: Ticks) {
+        let mut record = entry.record.clone();
+        if told == Told::New && !tracker::has_states(record.original.proto) {
+            record.proto = tracker::begun(record.original.proto, now);
+        }
+        let record = &record;
         let nat = self.translates(record.original.family);
         let adoptable = match ends(record, local) {
             Ends::Others => is_adoptable(entry, nat),
@@ -119,7 +142,18 @@ impl Exchange {
         let hash = self.table.hash(&record.original);
         match self.table.lookup(&record.original, hash, now, &guard) {
             Some((connection, Direction::Original)) if connection.tuple(Direction::Reply) == record.reply => {
-                renew(&connection, entry, marks);
+                let known = connection.marks();
+                if !known.any(Marks::KERNEL) || known.any(Marks::EXPORTED) {
+                    return renew(&connection, entry, marks);
+                }
+                match told {
+                    Told::Update => {}
+                    Told::New if began_so(&connection, record) => renew(&connection, entry, marks),
+                    _ => {
+                        self.table.remove(connection, &guard);
+                        self.insert(record, kept(record, marks), now, &guard);
+                    }
+                }
             }
             // The kernel's is another connection with these tuples, or NAT has changed one that it began: what it decided
             // comes first.
@@ -134,7 +168,7 @@ impl Exchange {
                     };
                     return self.insert(&record, marks | Marks::FOLLOWED, now, &guard);
                 }
-                self.insert(record, marks, now, &guard);
+                self.insert(record, kept(record, marks), now, &guard);
             }
             None => self.insert(record, marks, now, &guard),
         }
@@ -171,6 +205,36 @@ impl Exchange {
     }
 }
 
+/// Who says that the kernel has an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It has: since when is not known.
+    Dump,
+    /// An event: it has got it just now.
+    New,
+    /// An event: it has changed.
+    Update,
+}
+
+/// The marks of an entry that began otherwise than we saw it.
+fn kept(record: &Record, marks: u16) -> u16 {
+    match tracker::has_states(record.original.proto) {
+        true => marks & !Marks::ADOPTABLE | Marks::KEPT,
+        false => marks,
+    }
+}
+
+/// Whether the entry that the kernel has just got began with the packet that we followed it from. Without windows it is all the
+/// same which one it was: it began just now.
+fn began_so(connection: &Connection<'_>, record: &Record) -> bool {
+    if !tracker::has_states(record.original.proto) {
+        let (version, _) = connection.proto();
+        connection.commit(version, &record.proto);
+        return true;
+    }
+    connection.marks().any(Marks::FOLLOWED) && tracker::is_beginning(record.original.proto, &record.proto)
+}
+
 /// News of a connection that is in our table. Of one that is ours already only that it is answered is news: its fragments,
 /// which we do not track, may have done that.
 fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
@@ -189,23 +253,29 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
         return;
     }
     connection.refresh(record.deadline);
-    let (version, proto) = connection.proto();
-    if entry.protoinfo.is_some() && !is_followed(connection, &proto, record) {
-        connection.commit(version, &record.proto);
-        connection.clear_marks(Marks::FOLLOWED);
+    if entry.protoinfo.is_some() {
+        let (version, proto) = connection.proto();
+        if !is_followed(connection, &proto, record) {
+            connection.commit(version, &record.proto);
+            if connection.marks().any(Marks::FOLLOWED) {
+                keep_there(connection);
+            }
+        }
     }
-    connection.set_marks(marks);
+    let kept = connection.marks().any(Marks::KEPT);
+    connection.set_marks(if kept { marks & !Marks::ADOPTABLE } else { marks });
 }
 
 /// Whether a connection is followed here, and `proto` as far as the kernel's `record`. Events come late, never early: if it is
-/// not, it is not what the kernel has seen.
+/// not, it is not what the kernel has seen. Of TCP: a rule there may have closed it.
 fn is_followed(connection: &Connection<'_>, proto: &ProtoState, record: &Record) -> bool {
-    connection.marks().any(Marks::FOLLOWED) && tcp::state(proto) >= tcp::state(&record.proto)
+    let is_behind = record.original.proto == Protocol::TCP.0 && tcp::state(proto) < tcp::state(&record.proto);
+    connection.marks().any(Marks::FOLLOWED) && !is_behind
 }
 
 fn is_adoptable(entry: &Entry, nat: bool) -> bool {
     let Record { original, reply, .. } = &entry.record;
-    let has_states = matches!(Protocol(original.proto), Protocol::TCP | Protocol::SCTP);
+    let has_states = tracker::has_states(original.proto);
     entry.oddity.is_none()
         && (nat || !is_translated(original, reply))
         && (!has_states || entry.is_established() && entry.protoinfo.is_some())

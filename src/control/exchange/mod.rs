@@ -74,6 +74,8 @@ pub struct Exchange {
     inner: Mutex<Option<Inner>>,
     /// Held while what ended is deleted: by the exchange's thread, or by the punt thread before a frame.
     ending: Mutex<()>,
+    /// Held while copies are made or changed, by whichever thread: what it asks of a connection first then holds.
+    copying: Mutex<()>,
     waker: Waker,
     stop: AtomicBool,
 }
@@ -108,6 +110,7 @@ impl Exchange {
             counts,
             inner: Mutex::new(None),
             ending: Mutex::new(()),
+            copying: Mutex::new(()),
             waker: Waker::new()?,
             stop: AtomicBool::new(false),
         })
@@ -296,7 +299,7 @@ impl Exchange {
             if heir.marks().any(Marks::KERNEL) {
                 return false;
             }
-            if heir.tuple(Direction::Reply) != ended.reply {
+            if heir.tuple(Direction::Reply) != ended.reply || ended.marks.any(Marks::TURNED) {
                 return true;
             }
             if heir.mark_alive(Marks::EXPORTED) {
@@ -306,6 +309,11 @@ impl Exchange {
             // It has ended meanwhile, and says nothing of a copy.
         }
         true
+    }
+
+    /// See the field.
+    fn copying(&self) -> MutexGuard<'_, ()> {
+        self.copying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Inner>> {

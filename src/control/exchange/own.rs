@@ -17,6 +17,7 @@
 //! source is translated to it, of any rule and on any link, for neither is known of a connection. It is looked at when the
 //! address is gone, also by its link going down; one that comes back at once may not be seen to have gone.
 
+use super::import::Told;
 use super::{Exchange, Inner, now};
 use crate::packet::{Addr, Family};
 use crate::table::conntrack::table::{Connection, Guard, Handle};
@@ -153,7 +154,7 @@ impl Exchange {
         let now = now();
         let Inner { link, handle, .. } = inner;
         let _ = link.get(soon, now, |place, entry| match entry {
-            Some(entry) => self.enter(handle, &entry, &self.local.load(), now),
+            Some(entry) => self.enter(handle, &entry, Told::Dump, &self.local.load(), now),
             None => self.lost(handle, &soon[place], now),
         });
     }

@@ -164,6 +164,11 @@ impl Collector {
         self.carried.push((families.to_vec(), text.to_owned(), CARRIED, false));
     }
 
+    /// Of what is carried, something that leaves the packets which reach it.
+    pub(super) fn punt_in_part(&mut self, families: &[Family], text: String, remedy: &'static str) {
+        self.carried.push((families.to_vec(), text, remedy, true));
+    }
+
     /// The rules that are run.
     pub(super) fn run(&mut self, rules: &Arc<Rules>) {
         self.findings.rules = Arc::clone(rules);

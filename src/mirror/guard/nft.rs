@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  family      hook                               left
-//!  ip ip6 inet prerouting forward postrouting,    nothing: its rules are run; unless one is not carried: that family
+//!  ip ip6 inet prerouting forward postrouting,    nothing: its rules are run; those that are not carried are named
 //!              of type filter or nat
 //!  ip ip6 inet the same, of another type, before  that family on every port
 //!              conntrack or at NAT's priority
@@ -64,7 +64,10 @@ const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
 const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
-const REMEDY_RULE: &str = "it is the kernel's until the rule is deleted";
+const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
+const REMEDY_QUEUE: &str = "it is the kernel's until the rule is deleted";
+/// Expressions of a rule that leave its family: who gets the packet may do anything with it.
+const QUEUES: [&str; 2] = ["queue", "verdict"];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
 pub(super) fn open() -> io::Result<NlSock> {
@@ -165,8 +168,7 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
     }
 }
 
-/// Names the rules that are not carried. They leave their families, though a walk could punt what reaches them: what
-/// a connection does whose packets go now here and now there is not proven equal yet.
+/// Names the rules that are the kernel's.
 fn report_punted(found: &mut Collector, rules: &Rules) {
     let mut named: BTreeMap<_, (Vec<Family>, String)> = BTreeMap::new();
     for family in Family::ALL {
@@ -181,7 +183,11 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
             "nft {}, rule handle {handle} is not carried: {why}",
             rules.ruleset.describe(chain)
         );
-        found.leave_families(&families, text, REMEDY_RULE);
+        if QUEUES.contains(&why.as_str()) {
+            found.leave_families(&families, text, REMEDY_QUEUE);
+        } else {
+            found.punt_in_part(&families, text, REMEDY_RULE);
+        }
     }
 }
 
@@ -371,13 +377,13 @@ mod tests {
 
     /// Few kernels at hand have a queue.
     #[test]
-    fn a_rule_that_is_not_carried_leaves_its_family() {
+    fn a_queue_at_forward_leaves_its_family_and_a_log_does_not() {
         use crate::table::rules::expr::{Expr, Verdict};
         use crate::table::rules::program::{self, Chain, ChainType, Rule, Table, TableId};
-        for expr in [
-            Expr::uncarried("queue"),
-            Expr::Verdict(Verdict::Uncarried(3)),
-            Expr::uncarried("log"),
+        for (expr, leaves) in [
+            (Expr::uncarried("queue"), true),
+            (Expr::Verdict(Verdict::Uncarried(3)), true),
+            (Expr::uncarried("log"), false),
         ] {
             let chain = Chain {
                 table: TableId(0),
@@ -415,7 +421,7 @@ mod tests {
             }]);
             report_punted(&mut found, &Rules::new(read, None, 0));
             let found = found.finish();
-            assert!(found.on(1, Family::V4).is_some());
+            assert_eq!(found.on(1, Family::V4).is_some(), leaves);
             assert_eq!(found.notes.len(), 1);
             assert!(
                 found.leaves()

@@ -13,7 +13,7 @@
 //! the window. A header (options, extensions, a spent hop limit) is seen before the connection is advanced, so there the state
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
-use super::{Aside, Of, Tracked, Tracking, tuple};
+use super::{Aside, COMMITS_MAX, Of, Tracked, Tracking, opens, tuple};
 use crate::packet::{Family, Flags, Parsed};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
@@ -22,7 +22,7 @@ use crate::wire::Protocol;
 
 /// How long a connection that was punted before it was confirmed stays known as the kernel's, unless the kernel tells of it:
 /// time for its event to arrive, with room.
-pub(super) const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
+pub const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
 
 /// How long it may take until the kernel's event of a connection is here that it began: of a busy box, with room.
 const EVENT_TICKS: Ticks = TICKS_PER_SECOND / 2;
@@ -77,41 +77,75 @@ pub fn leave(
     }
     let before = aside.before.take();
     aside.leaving = match (&tracked.of, before) {
-        (Of::Connection(connection, _), Some(record)) if tracked.state != CtState::RELATED => {
+        (Of::Connection(connection, direction), Some(record)) if tracked.state != CtState::RELATED => {
             if tracked.kill {
                 // The kernel ends its copy by the same packet.
                 connection.clear_marks(Marks::EXPORTED);
                 tracking.table.remove(*connection, tracking.guard);
             }
-            Some(Leaving::AsItWas(record))
+            Some(Leaving::AsItWas(told(packet, bytes, record, *direction)))
         }
         (Of::Connection(connection, _), _) => Some(Leaving::AsItIs(connection.tuple(Direction::Original))),
         (Of::Unconfirmed, before) => {
             // What the kernel does not forward it does not confirm.
             if packet.ttl > 1 {
-                let proto = (packet.proto == Protocol::TCP.0).then_some(aside.begun.proto);
+                let proto = tracker::has_states(packet.proto).then_some(aside.begun.proto);
                 kernel_owned(&aside.begun.original, proto, tracking);
             }
             before.map(|record| Leaving::Over(record.original))
         }
-        (Of::Nothing, Some(record)) if is_judged(packet, tracked) => {
-            tuple(packet, bytes).map(|packet| Leaving::Invalid {
+        (Of::Nothing, Some(record)) if is_judged(packet, tracked) => match Protocol(packet.proto) {
+            Protocol::TCP => tuple(packet, bytes).map(|packet| Leaving::Invalid {
                 packet,
                 original: record.original,
-            })
-        }
+            }),
+            // The kernel can be told all of its state, and finds the same.
+            _ => Some(Leaving::AsItWas(record)),
+        },
         (Of::Nothing, _) => None,
     };
 }
 
 /// Whether it matters that the kernel finds the packet invalid, and it might not.
 fn is_judged(packet: &Parsed, tracked: &Tracked<'_>) -> bool {
-    tracked.state == CtState::INVALID && packet.ttl > 1 && packet.proto == Protocol::TCP.0
+    tracked.state == CtState::INVALID && packet.ttl > 1 && tracker::has_states(packet.proto)
+}
+
+/// The connection as it was before the packet, in words that the kernel understands.
+fn told(packet: &Parsed, bytes: &[u8], mut record: Record, direction: Direction) -> Record {
+    if packet.proto == Protocol::SCTP.0 {
+        let segment = bytes.get(packet.l4.into()..packet.end.into()).unwrap_or_default();
+        record.proto = tracker::sctp::told(segment, &record.proto, direction);
+    }
+    record
+}
+
+/// A rule has the kernel answer the packet with a reset, and so close the packet's connection.
+#[cold]
+pub fn reset(packet: &Parsed, bytes: &[u8], tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
+    const RST: u8 = 0x04;
+    let Of::Connection(connection, _) = &tracked.of else {
+        return;
+    };
+    let flags = bytes.get(usize::from(packet.l4) + 13).copied().unwrap_or(RST);
+    // There is no reset for a reset.
+    if packet.proto != Protocol::TCP.0 || flags & RST != 0 || tracked.state == CtState::RELATED {
+        return;
+    }
+    for _ in 0..COMMITS_MAX {
+        let (version, proto) = connection.proto();
+        if connection.commit(version, &tracker::tcp::closed(&proto)) {
+            break;
+        }
+    }
+    let timeout = tracking.config.tcp[usize::from(tracker::tcp::number::CLOSE)];
+    connection.refresh(tracking.now.wrapping_add(timeout));
 }
 
 /// Advances a connection of the kernel's by a packet that is punted, as the kernel will: when it is ours its windows are known.
-/// Where the kernel may have done otherwise it is followed no more: another worker's packet came between, it begins anew, or
-/// another SYN came, and the kernel has told of no entry that the first one made.
+/// Where the kernel may have done otherwise it is followed no more, and [kept](Marks::KEPT) there: another worker's packet came
+/// between, or another SYN, and the kernel has told of no entry that the first one made. What ends with the packet, ends; what
+/// begins anew with it is followed from there.
 #[cold]
 pub(super) fn follow(
     packet: &Parsed,
@@ -132,23 +166,47 @@ pub(super) fn follow(
         Direction::Reply => Status::SEEN_REPLY,
     };
     let (kept, set) = match tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
-        Outcome::Valid(update) => (Some(update.proto.unwrap_or(proto)), update.set | reply),
+        Outcome::Valid(update) if update.kill => {
+            tracking.table.remove(*connection, tracking.guard);
+            return;
+        }
+        Outcome::Valid(update) => (update.proto.unwrap_or(proto), update.set | reply),
         Outcome::Invalid(None) => return,
-        Outcome::Invalid(Some(update)) => (Some(update.proto.unwrap_or(proto)), Status(0)),
-        Outcome::Reopen => (None, Status(0)),
+        Outcome::Invalid(Some(update)) => (update.proto.unwrap_or(proto), Status(0)),
+        Outcome::Reopen => {
+            tracking.table.remove(*connection, tracking.guard);
+            begin_anew(packet, bytes, tracking);
+            return;
+        }
     };
-    let Some(kept) = kept else {
-        connection.clear_marks(Marks::FOLLOWED);
-        return;
-    };
-    let begins = tracker::tcp::is_beginning(&proto) && direction == Direction::Original;
-    let windows = |proto: &ProtoState| [proto[1], proto[2], proto[3], proto[4]];
-    let seen = connection.marks().any(Marks::EXPORTED);
-    let another = begins && !seen && windows(&kept) != windows(&proto);
+    let told = connection.marks().any(Marks::EXPORTED);
+    let again = tracker::is_beginning(packet.proto, &proto) && kept == proto;
+    let another = direction == Direction::Original && !told && opens(packet, bytes) && !again;
     if another || !connection.commit(version, &kept) {
-        connection.clear_marks(Marks::FOLLOWED);
+        keep_there(connection);
     }
     connection.set_status(set);
+}
+
+/// A packet that begins a connection anew, whose one before was the kernel's, too.
+fn begin_anew(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'_>) {
+    let Some(original) = tuple(packet, bytes) else { return };
+    let view = View {
+        confirmed: false,
+        status: Status(0),
+        left: 0,
+        proto: [0; 7],
+    };
+    let direction = Direction::Original;
+    if let Outcome::Valid(update) = tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
+        kernel_owned(&original, update.proto, tracking);
+    }
+}
+
+/// It is the kernel's for good, and is followed no more.
+pub fn keep_there(connection: &Connection<'_>) {
+    connection.set_marks(Marks::KEPT);
+    connection.clear_marks(Marks::FOLLOWED | Marks::ADOPTABLE);
 }
 
 /// Remembers that the kernel decides about a connection, which is followed here if `begun` says how it began. A full table

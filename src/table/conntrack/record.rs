@@ -18,17 +18,21 @@ pub struct Marks(pub u16);
 impl Marks {
     /// The kernel tracks it: its packets are the kernel's, until it is adopted.
     pub const KERNEL: u16 = 1 << 0;
-    /// The kernel's table has a copy of it.
+    /// The kernel's table has a copy of it; of one that is the kernel's: the kernel has told of its entry.
     pub const EXPORTED: u16 = 1 << 1;
     /// The kernel's, but the first packet of it that walks to the end takes it over.
     pub const ADOPTABLE: u16 = 1 << 2;
     /// The kernel's copy was made, or brought up to date, when the connection was assured already.
     pub const SETTLED: u16 = 1 << 3;
-    /// The kernel's, of TCP, and its tracker's state here is of all its packets: so are the windows, which the kernel cannot
-    /// tell.
+    /// The kernel's, of TCP or SCTP, and its tracker's state here is of all its packets: so are the windows, which the kernel
+    /// cannot tell.
     pub const FOLLOWED: u16 = 1 << 4;
+    /// The kernel's for good, of TCP or SCTP: it has windows that nobody else can know.
+    pub const KEPT: u16 = 1 << 5;
+    /// The kernel's entry is no copy of it, but such that a packet is invalid: nobody brings it up to date meanwhile.
+    pub const TURNED: u16 = 1 << 6;
     /// It has the address of the link that it leaves by, and ends when it leaves by another.
-    pub const MASQUERADED: u16 = 1 << 5;
+    pub const MASQUERADED: u16 = 1 << 7;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -10,11 +10,12 @@
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
 
-use super::expr::{Base, CmpOp, Expr, ExthdrDo, LookupInto, Verdict};
+use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, LookupInto, Register, Verdict};
 use super::keys::{CtKey, MetaKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
 use super::stateful::Stateful;
+use crate::table::conntrack::Status;
 
 /// What `meta` loads and is known of a forwarded packet.
 pub const META: &[MetaKey] = &[
@@ -64,7 +65,7 @@ pub enum Depends {
     Flow,
     /// Also on the first four bytes of the transport header, which are constant where they are ports.
     FlowWithPorts,
-    /// On each packet, or on a memory.
+    /// On each packet, or on a memory. (Counters only count: a decision knows which, see `stage::flow`.)
     Packet,
 }
 
@@ -188,6 +189,32 @@ pub fn memory(ruleset: &Ruleset, expr: &Expr) -> Option<&'static str> {
     }
 }
 
+/// Whether `rule` may look whether a connection is assured: whoever looks at its status does, unless that bit is masked away.
+pub fn asks_assured(rule: &[Expr]) -> bool {
+    let assured = u32::from(Status::ASSURED.0);
+    let masked = |next: Option<&Expr>, dest: &Register| match next {
+        Some(Expr::Bitwise {
+            source,
+            op: BitOp::MaskXor(mask, _),
+            ..
+        }) => {
+            source == dest
+                && mask
+                    .first_chunk()
+                    .is_some_and(|&mask| u32::from_ne_bytes(mask) & assured == 0)
+        }
+        _ => false,
+    };
+    rule.iter().enumerate().any(|(at, expr)| match expr {
+        Expr::Ct {
+            key: CtKey::Status,
+            dest,
+            ..
+        } => !masked(rule.get(at + 1), dest),
+        _ => false,
+    })
+}
+
 /// What `expr` makes the decision about packets of a family depend on.
 pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
     if kernels(ruleset, expr).is_some() {
@@ -200,12 +227,11 @@ pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
             key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
             ..
         }
-        | Expr::Exthdr { .. }
-        | Expr::State(_)
-        | Expr::Objref(_)
-        | Expr::ObjrefMap { .. }
-        | Expr::NumgenInc { .. } => Depends::Packet,
-        Expr::Lookup { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => Depends::Packet,
+        | Expr::Exthdr { .. } => Depends::Packet,
+        _ if memory(ruleset, expr).is_some() => Depends::Packet,
+        Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => {
+            Depends::Packet
+        }
         _ => Depends::Flow,
     }
 }

@@ -86,6 +86,14 @@ impl Changes {
         self.0.clear();
     }
 
+    /// What was changed, one after the other: the cells of rules and objects, none for a set's element.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = Option<StateId>> {
+        self.0.iter().map(|change| match change {
+            Change::Cell(id, _) => Some(*id),
+            Change::Element(..) => None,
+        })
+    }
+
     /// Takes all of it back in `state`: the packet turned out to be the kernel's.
     pub fn take_back(&mut self, state: &State) {
         // The last one first, since one may have changed twice.

@@ -136,6 +136,8 @@ pub struct Sum {
     pub depends: Depends,
     /// Some of the rules are the kernel's.
     pub punts: bool,
+    /// See [`Hook::asks_assured`].
+    pub asks_assured: bool,
 }
 
 /// The chains of one point, for one family.
@@ -149,6 +151,9 @@ pub struct Hook {
     pub depends: Depends,
     /// Some of its rules are the kernel's.
     pub punts: bool,
+    /// Some of its rules ask whether a connection is assured. Of UDP that is a matter of age, which the kernel cannot be told:
+    /// so its connections begin there.
+    pub asks_assured: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -203,9 +208,12 @@ impl Rules {
                     .map(|expr| carried::depends(&ruleset, expr, number(family)))
                     .max();
                 let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
+                let mut rules = chains.iter().flat_map(|chain| &ruleset[*chain].rules);
+                let asks_assured = rules.any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
+                    asks_assured,
                     bases: bases.into(),
                     chains,
                 }
@@ -312,6 +320,7 @@ fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
             .max()
             .unwrap_or_default(),
         punts: hooks.iter().any(|hook| hook.punts),
+        asks_assured: hooks.iter().any(|hook| hook.asks_assured),
     }
 }
 

@@ -187,6 +187,15 @@ impl Cell {
         }
     }
 
+    /// Counts a packet of `len` bytes, if it is a counter: as [`run`](Self::run).
+    #[inline(always)]
+    pub fn count(&self, len: u32) {
+        if let Cell::Counter(packets, bytes) = self {
+            packets.fetch_add(1, Relaxed);
+            bytes.fetch_add(len.into(), Relaxed);
+        }
+    }
+
     /// The next number of `numgen inc`; none if it is something else.
     pub fn number(&self) -> Option<u32> {
         let Cell::Numgen(modulus, last) = self else { return None };

@@ -201,6 +201,20 @@ pub fn in_the_middle(
     }
 }
 
+/// Whether connections of the protocol have states that packets must fit.
+pub fn has_states(proto: u8) -> bool {
+    matches!(Protocol(proto), Protocol::TCP | Protocol::SCTP)
+}
+
+/// Whether all that was seen of a connection is what begins it, where that can be told.
+pub fn is_beginning(proto: u8, state: &ProtoState) -> bool {
+    match Protocol(proto) {
+        Protocol::TCP => tcp::is_beginning(state),
+        Protocol::SCTP => sctp::is_beginning(state),
+        _ => false,
+    }
+}
+
 /// What is known of the state of a connection that begins at `now` with a packet for the kernel: the age of a UDP stream.
 pub fn begun(proto: u8, now: Ticks) -> ProtoState {
     match Protocol(proto) {

@@ -168,6 +168,27 @@ pub fn exported(words: &ProtoState) -> (u8, [u32; 2]) {
     (sctp.state, sctp.tags)
 }
 
+/// The state of a connection as the kernel must be told it, for it to take `segment`, which is part of the connection, for that:
+/// it cannot be told whose INIT stands, nor of a HEARTBEAT that awaits its answer. An INIT ACK is welcome where no tag is
+/// known, and an answer to a HEARTBEAT where it bears the known one.
+pub fn told(segment: &[u8], words: &ProtoState, direction: Direction) -> ProtoState {
+    let mut sctp = Sctp::unpack(words);
+    let Ok(packet) = Packet::new_checked(segment) else {
+        return *words;
+    };
+    match packet.chunks().next().map(|chunk| chunk.kind) {
+        Some(ChunkType::INIT_ACK) => sctp.tags[1 - direction as usize] = 0,
+        Some(ChunkType::HEARTBEAT_ACK) => sctp.tags[direction as usize] = packet.tag(),
+        _ => {}
+    }
+    sctp.pack()
+}
+
+/// Whether all that was seen is what begins a connection.
+pub fn is_beginning(words: &ProtoState) -> bool {
+    matches!(state(words), CLOSED | HEARTBEAT_SENT)
+}
+
 /// The types of a packet's chunks.
 #[derive(Clone, Copy)]
 struct Kinds([u64; 4]);

@@ -108,7 +108,8 @@ fn a_decision_depends_on_what_the_family_looks_at() {
     assert_eq!(depends(vec![vec![load(Base::Transport, 2, 4)]]), [Packet; 2]);
     assert_eq!(depends(vec![vec![load(Base::Link, 6, 6)]]), [Packet; 2]);
     assert_eq!(depends(vec![v4(length)]), [Packet, Flow]);
-    assert_eq!(depends(vec![vec![Expr::State(StateId(0))]]), [Packet; 2]);
+    // It counts, and decides nothing.
+    assert_eq!(depends(vec![vec![Expr::State(StateId(0))]]), [Flow; 2]);
     // A packet that reaches it is punted, and nothing is kept.
     assert_eq!(depends(vec![vec![state, Expr::Reject(Reject::TcpReset)]]), [Flow; 2]);
 }

@@ -30,5 +30,7 @@ mod track;
 mod transitions;
 mod window;
 
-pub use state::{Side, Tcp, WORDS, exported, flag, forget_windows, imported, is_beginning, state};
+pub use state::{
+    Side, Tcp, WORDS, closed, exported, flag, forget_windows, imported, is_beginning, is_closing, number, state,
+};
 pub(super) use track::{in_the_middle, track};

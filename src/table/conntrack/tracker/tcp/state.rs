@@ -194,6 +194,18 @@ pub fn is_beginning(words: &ProtoState) -> bool {
     state(words) <= number::SYN_SENT
 }
 
+/// Whether it is about to end: a SYN may open it anew.
+pub fn is_closing(words: &ProtoState) -> bool {
+    matches!(state(words), number::TIME_WAIT | number::CLOSE)
+}
+
+/// The same connection when a rule has answered for one of its ends with a reset (nf_conntrack_tcp_set_closing).
+pub fn closed(words: &ProtoState) -> ProtoState {
+    let mut tcp = Tcp::unpack(words);
+    tcp.state = number::CLOSE;
+    tcp.pack()
+}
+
 /// What the kernel tells of a connection by ctnetlink: state, and by direction window scale and flags. Windows are taken up
 /// from the next packets, as the kernel does with what it is told.
 pub fn imported(state: u8, scale: [u8; 2], flags: [u8; 2]) -> ProtoState {
