@@ -5,9 +5,11 @@ mod netns;
 
 use bypath::mirror::guard::{Findings, Guard};
 use bypath::packet::{Family, PortIndex};
+use bypath::port::MemPool;
 use bypath::stage::prerouting::{Aside, Of, Tracked};
 use bypath::stage::rules::{AtHook, run};
 use bypath::stage::rx::parse_bytes;
+use bypath::table::Snapshot;
 use bypath::table::conntrack::CtState;
 use bypath::table::iface::Iface;
 use bypath::table::rules::carried::Depends;
@@ -63,6 +65,8 @@ fn outcome(found: &Findings, family: Family, iif: &str, oif: &str, state: CtStat
     let Continue(packet) = parse_bytes(&bytes, PortIndex(0), &[2, 0, 0, 0, 0, 1]) else {
         panic!("it is right");
     };
+    let mut frame = MemPool::new(1, 2048, 256).take(1).remove(0);
+    frame.fill(&bytes);
     let (iif, oif) = (iface(iif), iface(oif));
     let tracked = Tracked {
         state,
@@ -70,13 +74,14 @@ fn outcome(found: &Findings, family: Family, iif: &str, oif: &str, state: CtStat
         kill: false,
     };
     let at = AtHook {
-        packet: &packet,
-        bytes: &bytes,
         point: Point::Forward,
+        packet: &packet,
+        frame: &mut frame,
         iif: &iif,
-        oif: Some(&oif),
+        oif: Some((&oif, 1500)),
         tracked: Some(&tracked),
-        begun: &Aside::default().begun,
+        aside: &mut Aside::default(),
+        snapshot: &Snapshot::default(),
         now: 0,
     };
     run(at, &found.rules, 0, &mut Changes::default())

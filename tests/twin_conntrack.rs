@@ -33,6 +33,8 @@ mod kernel_answers;
 mod lines;
 #[path = "conntrack/nat.rs"]
 mod nat;
+#[path = "conntrack/nat_rules.rs"]
+mod nat_rules;
 #[allow(dead_code, reason = "shared with the tests of an instance")]
 #[path = "instance/net.rs"]
 mod net;

@@ -54,6 +54,7 @@ impl State {
             self.publish_conntrack();
         }
         self.snapshot.exceptions_v6 = Arc::clone(&self.exceptions.addrs);
+        self.snapshot.rules_by_mark = Family::ALL.map(|family| self.rules[family as usize].ask_for_marks());
         if stale.rules || stale.routes {
             for family in Family::ALL {
                 self.snapshot.fib[family as usize] = self.fib(family, stale.rules);

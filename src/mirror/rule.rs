@@ -256,6 +256,11 @@ impl Rules {
         self.raw.len() != own || !self.raw.iter().all(|rule| rule.is_default(family))
     }
 
+    /// Whether one asks for a mark.
+    pub fn ask_for_marks(&self) -> bool {
+        self.raw.iter().any(|rule| rule.mark & rule.mask != 0)
+    }
+
     /// The rules as lookups use them; `place` tells a table's place by its number.
     pub fn compile(&self, links: &Links, mut place: impl FnMut(u32) -> usize) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::with_capacity(self.raw.len());

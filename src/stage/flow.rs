@@ -7,7 +7,7 @@
 //! - whose decision is of another generation: something in the configuration changed;
 //! - or of another worker: its ways are its own;
 //! - that came in by another link than the one it was made for;
-//! - with IPv4 options or IPv6 extension headers;
+//! - with IPv4 options or IPv6 extension headers, or TCP's SYN, FIN or RST;
 //! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
 //! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
 //!
@@ -39,6 +39,7 @@ use crate::table::iface::IfaceIndex;
 use crate::table::rules::interpret::Changes;
 use crate::table::rules::program::StateId;
 use crate::table::rules::state::State;
+use crate::wire::Protocol;
 use hashbrown::HashMap;
 
 /// The most ways a worker knows in one generation: links times next hops times trails. What has no place walks all boxes.
@@ -210,6 +211,7 @@ pub fn cached<'a>(
 #[inline]
 pub fn current<'a>(
     packet: &Parsed,
+    bytes: &[u8],
     tracked: &Tracked<'_>,
     iif: IfaceIndex,
     generation: u64,
@@ -218,12 +220,22 @@ pub fn current<'a>(
     let Of::Connection(connection, direction) = &tracked.of else {
         return None;
     };
-    if tracked.state == CtState::RELATED || packet.flags.any(Flags::OPTIONS | Flags::EXTENSION) {
+    let odd = packet.flags.any(Flags::OPTIONS | Flags::EXTENSION) || is_edge(packet, bytes);
+    if tracked.state == CtState::RELATED || odd {
         return None;
     }
     let way = ways.get(connection.decision(*direction), tracked.state, generation)?;
     let fits = way.iif == iif && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
     fits.then_some(way)
+}
+
+/// Whether it is a TCP segment that begins or ends something: with SYN, FIN or RST.
+#[inline]
+pub fn is_edge(packet: &Parsed, bytes: &[u8]) -> bool {
+    const FLAGS_AT: usize = 13;
+    const FIN_SYN_RST: u8 = 0x07;
+    let flags = || bytes.get(usize::from(packet.l4) + FLAGS_AT).copied().unwrap_or(0);
+    packet.proto == Protocol::TCP.0 && flags() & FIN_SYN_RST != 0
 }
 
 /// Keeps what was decided for a packet that came by the counters in `changes`, for the next ones of its connection, direction

@@ -79,8 +79,10 @@ pub struct Aside {
     pub before: Option<Record>,
     /// What the kernel must be told before it gets the packet, which was punted.
     pub leaving: Option<Leaving>,
-    /// The headers as they came, of a packet that is translated.
+    /// The headers as they came, of a packet that is changed.
     pub saved: Saved,
+    /// The packet's mark, which rules set.
+    pub mark: u32,
     /// What NAT draws ports from.
     pub random: Random,
 }
@@ -110,6 +112,7 @@ impl Default for Aside {
             before: None,
             leaving: None,
             saved: Saved::new(),
+            mark: 0,
             random: Random::default(),
         }
     }

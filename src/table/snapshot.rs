@@ -35,6 +35,8 @@ pub struct Snapshot {
     /// Source validation must look routes up even where `rp_filter` is off: the box has local routes that are not its
     /// addresses, or rules of its own (the kernel's `fib_has_custom_local_routes`, `fib4_has_custom_rules`).
     pub full_source_check: bool,
+    /// Some `ip rule` of a [`Family`] asks for a mark: packets that have one are the kernel's to route.
+    pub rules_by_mark: [bool; 2],
     /// `fib_multipath_hash_policy` by [`Family`]: what of a packet the kernel hashes to choose among nexthops.
     pub multipath_policy: [u8; 2],
     /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
@@ -58,6 +60,7 @@ impl Default for Snapshot {
             own_v4: Arc::default(),
             exceptions_v6: Arc::default(),
             full_source_check: false,
+            rules_by_mark: [false; 2],
             multipath_policy: [0; 2],
             multipath_epoch: 0,
             conntrack: Arc::default(),

@@ -15,6 +15,7 @@
 
 use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
+use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
 use crate::stage::prerouting::{Aside, Of, Tracked, Tracking, leaving};
 use crate::stage::rules::{self, AtHook};
@@ -38,7 +39,8 @@ pub(super) struct AtHooks<'w, 'a> {
     /// Its connection, where its family is tracked.
     pub(super) tracked: Option<(&'w Tracked<'a>, &'w Tracking<'a>)>,
     pub(super) iif: (IfaceIndex, &'a Iface),
-    pub(super) oif: Option<(IfaceIndex, &'a Iface)>,
+    /// With the longest packet that fits.
+    pub(super) oif: Option<(IfaceIndex, &'a Iface, u32)>,
     pub(super) aside: &'w mut Aside,
     pub(super) changes: &'w mut Changes,
 }
@@ -83,11 +85,12 @@ impl<'a> AtHooks<'_, 'a> {
         let at = AtHook {
             point,
             packet: self.packet,
-            bytes: self.frame.bytes(),
+            frame: self.frame,
             iif: self.iif.1,
-            oif: self.oif.map(|(_, oif)| oif),
+            oif: self.oif.map(|(_, oif, mtu)| (oif, mtu)),
             tracked: self.tracked.map(|(tracked, _)| tracked),
-            begun: &self.aside.begun,
+            aside: self.aside,
+            snapshot: here.snapshot,
             now: ticks(here.now_ns),
         };
         let stage = stage(point);
@@ -262,10 +265,11 @@ pub(super) fn translate(frame: &mut Frame, packet: &Parsed, tracked: &Tracked<'_
 
 /// Whether a decision may be kept that the rules had a part in: it holds for all packets of the connection, direction and state.
 #[inline]
-pub(super) fn may_keep(packet: &Parsed, tracked: &Tracked<'_>, rules: &Rules) -> bool {
+pub(super) fn may_keep(packet: &Parsed, bytes: &[u8], tracked: &Tracked<'_>, rules: &Rules) -> bool {
     let by_rules = match rules.sum(packet.family).depends {
         Depends::Flow => true,
         Depends::FlowWithPorts => packet.flags.any(Flags::PORTS),
+        Depends::FlowWithFlags => packet.flags.any(Flags::PORTS) && !flow::is_edge(packet, bytes),
         Depends::Packet => false,
     };
     let older = match &tracked.of {
@@ -305,7 +309,7 @@ fn step(done: Translated) -> Step<()> {
 
 /// The address of the box that a packet is masqueraded with (inet_select_addr, ipv6_dev_get_saddr). Where the link has
 /// several, IPv4 takes the first one in whose subnet the next hop is, or the first; IPv6 has rules of its own: the kernel's.
-fn source(packet: &Parsed, iif: IfaceIndex, (_, oif): (IfaceIndex, &Iface), snapshot: &Snapshot) -> Step<u128> {
+fn source(packet: &Parsed, iif: IfaceIndex, (_, oif, _): (IfaceIndex, &Iface, u32), snapshot: &Snapshot) -> Step<u128> {
     let sources = &oif.sources[packet.family as usize];
     match **sources {
         [ref one] => Continue(one.addr),

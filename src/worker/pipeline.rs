@@ -167,12 +167,20 @@ fn by_rules<'a, O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
+    let rules = &here.snapshot.rules;
     flows.changes.keep();
+    if rules.sum(packet.family).rewrites {
+        flows.aside.saved.save(frame);
+    }
     match through_hooks(frame, &mut packet, None, here, flows, seen) {
-        Continue((out, _)) => transmit(frame, &packet, &out, seen),
+        Continue((out, _)) => {
+            flows.aside.saved.forget();
+            transmit(frame, &packet, &out, seen)
+        }
         Break(verdict) => {
+            flows.aside.saved.restore(frame);
             if let Verdict::Punt(_) = verdict {
-                flows.changes.take_back(&here.snapshot.rules.state);
+                flows.changes.take_back(&rules.state);
             }
             Break(verdict)
         }
@@ -206,18 +214,18 @@ pub(super) fn tracked<O: Observer>(
     if may_punt {
         leaving::look_before(probe, tracking, &mut flows.aside);
     }
-    let translates = rules.nat[packet.family as usize];
+    let rewrites = rules.sum(packet.family).rewrites;
     for walk in 0..WALKS_MAX {
         if !may_punt {
             flows.aside.before = None;
         }
         let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
-        if translates {
+        if rewrites {
             flows.aside.saved.save(frame);
         }
         let step = decided(frame, *packet, &tracked, tracking, here, flows, seen);
-        if translates && !matches!(step, Continue(Some(_))) {
+        if rewrites && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
         }
         match step {
@@ -268,7 +276,7 @@ fn decided<'a, O: Observer>(
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
     flows.changes.keep();
-    if let Some(way) = flow::current(&packet, tracked, iif, generation, &flows.ways) {
+    if let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
@@ -296,7 +304,7 @@ fn decided<'a, O: Observer>(
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);
-    if constant && hooks::may_keep(&packet, tracked, rules) {
+    if constant && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
         flow::keep(tracked, (iif, &out), &flows.changes, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, &packet, &out, seen)?))
@@ -316,6 +324,7 @@ fn through_hooks<'a, O: Observer>(
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
+    flows.aside.mark = 0;
     let mut at = AtHooks {
         frame,
         packet,
@@ -327,6 +336,9 @@ fn through_hooks<'a, O: Observer>(
     };
     at.prerouting(here, seen)?;
     routing::admit(packet, iface)?;
+    if flows.aside.mark != 0 && here.snapshot.rules_by_mark[packet.family as usize] {
+        return Verdict::punt(PuntReason::RouteNotCarried);
+    }
     let (out, constant) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
     may_leave(packet, (iif, iface), &out, here)?;
     let Some(oif) = here.snapshot.iface(out.iface) else {
@@ -337,7 +349,7 @@ fn through_hooks<'a, O: Observer>(
         packet,
         tracked,
         iif: (iif, iface),
-        oif: Some((out.iface, oif)),
+        oif: Some((out.iface, oif, out.mtu)),
         aside: &mut flows.aside,
         changes: &mut flows.changes,
     };

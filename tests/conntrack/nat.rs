@@ -11,7 +11,7 @@ use std::net::IpAddr;
 type Address = fn(bool) -> IpAddr;
 
 /// What the two ends of a kind of flow see.
-struct Kind {
+pub struct Kind {
     /// What the client calls the server, and at which port, where it is not what the server calls itself.
     server: Option<(Address, u16)>,
     /// What the server calls the client, and whether the port stays.
@@ -37,11 +37,11 @@ fn pool(four: bool) -> IpAddr {
     if four { v4 } else { v6 }
 }
 
-const PLAIN: Kind = Kind {
+pub const PLAIN: Kind = Kind {
     server: None,
     client: None,
 };
-const MASQUERADED: Kind = Kind {
+pub const MASQUERADED: Kind = Kind {
     server: None,
     client: Some(own_far),
 };
@@ -49,7 +49,7 @@ const FORWARDED: Kind = Kind {
     server: Some((own_near, 8080)),
     client: None,
 };
-const BOTH: Kind = Kind {
+pub const BOTH: Kind = Kind {
     server: Some((own_near, 8080)),
     client: Some(own_far),
 };
@@ -59,7 +59,7 @@ const FROM_POOL: Kind = Kind {
 };
 
 /// Flows of a kind, of both families.
-fn flows(kind: &Kind, families: &[bool]) -> Vec<Flow> {
+pub fn flows(kind: &Kind, families: &[bool]) -> Vec<Flow> {
     let kind_of = |four: bool| {
         let mut flow = Flow::new(four);
         let (mut ends, ports) = (flow.ends, flow.ports);
@@ -82,7 +82,7 @@ fn flows(kind: &Kind, families: &[bool]) -> Vec<Flow> {
 }
 
 /// Connections, datagrams, echoes, and errors from both ends.
-fn traffic(twin: &mut Twin, title: &str, kind: &Kind, families: &[bool]) {
+pub fn traffic(twin: &mut Twin, title: &str, kind: &Kind, families: &[bool]) {
     let flows = || flows(kind, families);
     let udp = |from: usize, length: usize| one("udp", from, move |flow: &Flow| flow.udp(from, length));
     let error = |from: usize| one("error", from, move |flow: &Flow| flow.unreachable_udp(from, 20));
@@ -132,7 +132,8 @@ fn traffic(twin: &mut Twin, title: &str, kind: &Kind, families: &[bool]) {
     }
 }
 
-fn start(name: &str, ruleset: &str) -> Twin {
+/// A twin of two ports under `ruleset`.
+pub fn start(name: &str, ruleset: &str) -> Twin {
     let mut twin = Twin::start(Setup {
         fence: Fence::None,
         ..Setup::tracked(name, 2, ruleset)

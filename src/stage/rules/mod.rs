@@ -3,42 +3,50 @@
 //! ```text
 //!  payload  the frame as it is by now, translated where NAT was; from forward on with one hop less, which ip_forward and
 //!           ip6_forward take off before the hook, and we at the end
-//!  meta     links, lengths, protocols; a forwarded packet has no mark here, no socket, and was meant for this box's MAC
+//!  meta     links, lengths, protocols, the mark that rules have set so far; no socket, and it was meant for this box's MAC
 //!  ct       the connection that prerouting found or begun; nothing for one that is invalid or untracked
 //! ```
 //!
-//! What is not known here, and whatever a rule would do to the packet, its connection or somebody else (marks, logs, rejects),
-//! is [unknown](Fact::Unknown): then the packet is the kernel's, before anything is committed. `table::rules::carried` lists
-//! the keys that have an answer, and a test compares. As net/netfilter/nft_{payload,meta,ct}.c.
+//! TCP options are written into the frame; whoever runs rules has saved its head. What else is not known here, and whatever a
+//! rule would do to the packet, its connection or somebody else (connection marks, logs), is [unknown](Fact::Unknown): then the
+//! packet is the kernel's, before anything is committed. `table::rules::carried` lists the keys that have an answer, and a test
+//! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c and nft_fib_ipv{4,6}.c.
 
-use crate::packet::{Family, Flags, Parsed};
-use crate::stage::prerouting::{Of, Tracked};
+use crate::packet::{Addr, Family, Flags, Frame, Parsed};
+use crate::stage::nat;
+use crate::stage::prerouting::{Aside, Of, Tracked};
+use crate::table::Snapshot;
 use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
+use crate::table::fib::{FibKey, Found, RouteKind, TABLE_LOCAL};
 use crate::table::iface::Iface;
-use crate::table::rules::expr::{Base, ChecksumFix};
+use crate::table::rules::expr::{Base, ChecksumFix, FibFlags};
 use crate::table::rules::interpret::{Changes, Interpreter, Outcome};
-use crate::table::rules::keys::{CtKey, MetaKey};
+use crate::table::rules::keys::{CtKey, FibResult, MetaKey, RtKey};
 use crate::table::rules::live::{Point, Rules, number};
 use crate::table::rules::packet::{Answer, Fact, Packet};
 use crate::wire::{checksum, ether};
 
+/// Where the checksum lies in a TCP header, in bytes.
+const TCP_CHECKSUM_AT: usize = 16;
+
 /// A packet at a hook.
-#[derive(Clone, Copy)]
 pub struct AtHook<'a> {
     /// Which.
     pub point: Point,
-    /// What rx found out.
+    /// What rx found out, brought after what NAT changed.
     pub packet: &'a Parsed,
     /// The frame as it is by now.
-    pub bytes: &'a [u8],
+    pub frame: &'a mut Frame,
     /// The link of arrival.
     pub iif: &'a Iface,
-    /// The link of departure, once it is routed.
-    pub oif: Option<&'a Iface>,
+    /// The link of departure, and the longest packet that fits, once it is routed.
+    pub oif: Option<(&'a Iface, u32)>,
     /// Its connection, where its family is tracked.
     pub tracked: Option<&'a Tracked<'a>>,
-    /// The connection that begins with it, if one does.
-    pub begun: &'a Record,
+    /// The connection that begins with it, if one does; its mark.
+    pub aside: &'a mut Aside,
+    /// The configuration.
+    pub snapshot: &'a Snapshot,
     /// The burst's time, as connections count it.
     pub now: Ticks,
 }
@@ -71,17 +79,17 @@ impl Asked<'_> {
     }
 }
 
-impl<'a> AtHook<'a> {
+impl AtHook<'_> {
     fn state(&self) -> CtState {
         // What a rule reads without a connection.
         self.tracked.map_or(CtState::INVALID, |tracked| tracked.state)
     }
 
-    fn connection(&self) -> Option<Asked<'a>> {
+    fn connection(&self) -> Option<Asked<'_>> {
         match &self.tracked?.of {
             Of::Nothing => None,
             Of::Connection(connection, direction) => Some(Asked::Known(connection, *direction)),
-            Of::Unconfirmed => Some(Asked::Begun(self.begun)),
+            Of::Unconfirmed => Some(Asked::Begun(&self.aside.begun)),
         }
     }
 
@@ -103,6 +111,37 @@ impl<'a> AtHook<'a> {
         }
     }
 
+    /// What fits into a segment both ways, without options (get_tcpmss of nft_rt.c): by the way out, and the way back, which is
+    /// looked up as the box's own.
+    fn tcpmss(&self, mtu: u32) -> Fact {
+        const DEFAULT: u16 = 536;
+        let (family, src) = (self.packet.family, self.packet.src);
+        let key = FibKey {
+            src: 0,
+            dst: src,
+            iif: None,
+            tos: 0,
+        };
+        let back = match self.snapshot.fib(family).lookup(&key) {
+            Found::Route(_, route) if route.left.is_none() && route.kind == RouteKind::Unicast => match *route.nexthops
+            {
+                [one] => match self.snapshot.iface(one.iface) {
+                    Some(_) if route.mtu != 0 => route.mtu,
+                    Some(link) => link.mtu[family as usize],
+                    None => return Fact::Unknown,
+                },
+                _ => return Fact::Unknown,
+            },
+            _ => return Fact::Unknown,
+        };
+        let headers = match family {
+            Family::V4 => 40,
+            Family::V6 => 60,
+        };
+        let fits = mtu.min(back).checked_sub(headers).filter(|fits| *fits > 0);
+        Fact::U16(fits.map_or(DEFAULT, |fits| fits as u16))
+    }
+
     /// Takes a hop off what was read from `start` of the frame on.
     fn one_hop_less(&self, start: usize, out: &mut [u8]) {
         let l3 = usize::from(self.packet.l3);
@@ -115,7 +154,7 @@ impl<'a> AtHook<'a> {
         match self.packet.family {
             Family::V4 => {
                 set(l3 + 8, ttl);
-                if let Some(&[high, low]) = self.bytes.get(l3 + 10..l3 + 12) {
+                if let Some(&[high, low]) = self.frame.bytes().get(l3 + 10..l3 + 12) {
                     let check = checksum::after_ttl_step(u16::from_be_bytes([high, low])).to_be_bytes();
                     set(l3 + 10, check[0]);
                     set(l3 + 11, check[1]);
@@ -141,7 +180,11 @@ impl Packet for AtHook<'_> {
 
     fn is_later_fragment(&self) -> bool {
         let l3 = usize::from(self.packet.l3);
-        let offset = self.bytes.get(l3 + 6..l3 + 8).map(|b| u16::from_be_bytes([b[0], b[1]]));
+        let offset = self
+            .frame
+            .bytes()
+            .get(l3 + 6..l3 + 8)
+            .map(|b| u16::from_be_bytes([b[0], b[1]]));
         self.packet.family == Family::V4
             && self.packet.flags.any(Flags::FRAGMENT)
             && offset.is_none_or(|offset| offset & 0x1fff != 0)
@@ -157,7 +200,8 @@ impl Packet for AtHook<'_> {
             };
         let end = start + out.len();
         let Some(bytes) = self
-            .bytes
+            .frame
+            .bytes()
             .get(start..end)
             .filter(|_| end <= usize::from(self.packet.end))
         else {
@@ -171,13 +215,13 @@ impl Packet for AtHook<'_> {
     }
 
     fn meta(&self, key: MetaKey) -> Fact {
-        let (iif, oif) = (self.iif, self.oif);
+        let (iif, oif) = (self.iif, self.oif.map(|(oif, _)| oif));
         match key {
             MetaKey::Protocol => Fact::Bytes2(match self.packet.family {
                 Family::V4 => [0x08, 0x00],
                 Family::V6 => [0x86, 0xdd],
             }),
-            MetaKey::Mark => Fact::U32(0),
+            MetaKey::Mark => Fact::U32(self.aside.mark),
             MetaKey::Iif => Fact::U32(iif.ifindex),
             // Before it is routed it has none: number 0, no name, no type.
             MetaKey::Oif => Fact::U32(oif.map_or(0, |oif| oif.ifindex)),
@@ -238,8 +282,37 @@ impl Packet for AtHook<'_> {
         }
     }
 
-    fn set_meta(&mut self, _: MetaKey, _: [u8; 4]) -> Answer {
-        Answer::Unknown
+    fn set_meta(&mut self, key: MetaKey, value: [u8; 4]) -> Answer {
+        match key {
+            MetaKey::Mark => {
+                self.aside.mark = u32::from_ne_bytes(value);
+                Answer::Done
+            }
+            _ => Answer::Unknown,
+        }
+    }
+
+    fn rt(&self, key: RtKey) -> Fact {
+        match (key, self.oif) {
+            (RtKey::Tcpmss, Some((_, mtu))) => self.tcpmss(mtu),
+            _ => Fact::Unknown,
+        }
+    }
+
+    fn fib(&self, result: FibResult, flags: FibFlags) -> Fact {
+        let addr = match flags.0 {
+            FibFlags::SADDR => self.packet.src,
+            FibFlags::DADDR => self.packet.dst,
+            _ => return Fact::Unknown,
+        };
+        match result {
+            FibResult::Addrtype => addrtype(addr, self.packet.family, self.snapshot).map_or(Fact::Unknown, Fact::U32),
+            _ => Fact::Unknown,
+        }
+    }
+
+    fn random(&mut self) -> Option<u32> {
+        Some(self.aside.random.next_u32())
     }
 
     fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
@@ -250,8 +323,72 @@ impl Packet for AtHook<'_> {
         Answer::Unknown
     }
 
-    fn store_tcp(&mut self, _: usize, _: &[u8]) -> Answer {
-        Answer::Unknown
+    fn store_tcp(&mut self, offset: usize, bytes: &[u8]) -> Answer {
+        let l4 = usize::from(self.packet.l4);
+        let start = l4 + offset;
+        let end = start + bytes.len();
+        if end > nat::SAVED_LEN {
+            return Answer::Unknown;
+        }
+        let Some(segment) = self.frame.bytes_mut().get_mut(l4..end) else {
+            return Answer::Break;
+        };
+        let Some(&[high, low]) = segment.get(TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2) else {
+            return Answer::Break;
+        };
+        let words = segment[offset..].chunks_exact(2).zip(bytes.chunks_exact(2));
+        let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair[1]]);
+        let sum = words.fold(u16::from_be_bytes([high, low]), |sum, (old, new)| {
+            checksum::update16(sum, word(old), word(new))
+        });
+        segment[offset..].copy_from_slice(bytes);
+        segment[TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
+        Answer::Done
+    }
+}
+
+/// RTN_* of an address (nft_fib4_eval_type, nft_fib6_eval_type), where it is known here.
+fn addrtype(addr: Addr, family: Family, snapshot: &Snapshot) -> Option<u32> {
+    const UNICAST: u32 = 1;
+    const LOCAL: u32 = 2;
+    const BROADCAST: u32 = 3;
+    let fib = snapshot.fib(family);
+    let local = fib.tables.iter().find(|(number, _)| *number == TABLE_LOCAL);
+    let local = local.and_then(|(_, table)| table.lookup(addr)).map(|(_, route)| route);
+    match (family, local) {
+        // What never is of a forwarded packet: zero, limited broadcast, multicast; link-local, unspecified.
+        (Family::V4, _) if addr >> 24 == 0 || addr >> 28 >= 0xe => None,
+        (Family::V6, _) if addr >> 120 == 0xff || addr >> 118 == 0x3fa || addr <= 1 => None,
+        (_, Some(route)) if route.left.is_some() => None,
+        (_, Some(route)) => match route.kind {
+            // Or anycast, which is not told apart, or a route that somebody made.
+            RouteKind::Local => is_own(addr, family, snapshot).then_some(LOCAL),
+            RouteKind::Broadcast if family == Family::V4 => Some(BROADCAST),
+            _ => None,
+        },
+        (Family::V4, None) => Some(UNICAST),
+        // IPv6 asks the routes: an error has another type.
+        (Family::V6, None) => {
+            let key = FibKey {
+                src: 0,
+                dst: addr,
+                iif: None,
+                tos: 0,
+            };
+            match fib.lookup(&key) {
+                Found::Route(_, route) if route.left.is_none() && route.kind == RouteKind::Unicast => Some(UNICAST),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// Whether it is an address of the box, as far as is known here: of IPv6 those that others see.
+fn is_own(addr: Addr, family: Family, snapshot: &Snapshot) -> bool {
+    let has = |iface: &Iface| iface.sources[Family::V6 as usize].iter().any(|own| own.addr == addr);
+    match family {
+        Family::V4 => snapshot.own_v4.contains(&addr),
+        Family::V6 => snapshot.ifaces.iter().any(has),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::packet::PortIndex;
+use crate::port::MemPool;
 use crate::stage::{prerouting, prerouting::Aside, rx};
 use crate::table::rules::carried;
 use std::ops::ControlFlow::Continue;
@@ -22,8 +23,10 @@ fn frame(v6: bool) -> Vec<u8> {
 }
 
 /// What `ask` is told of that packet, with a connection that it begins or without.
-fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtHook<'_>, &[u8]) -> T) -> T {
+fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&mut AtHook<'_>, &[u8]) -> T) -> T {
     let bytes = frame(v6);
+    let mut at_hand = MemPool::new(1, 2048, 256).take(1).remove(0);
+    at_hand.fill(&bytes);
     let Continue(packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
         panic!("it is right");
     };
@@ -33,7 +36,8 @@ fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtHook<'_>, &[u8]) -> T) -
         ..Iface::default()
     };
     let (iif, oif) = (link(3), link(4));
-    let mut begun = Aside::default().begun;
+    let mut aside = Aside::default();
+    let begun = &mut aside.begun;
     begun.original = prerouting::tuple(&packet, &bytes).expect("a tuple");
     begun.reply = begun.original.invert().expect("an answer");
     begun.mark = 5;
@@ -43,17 +47,18 @@ fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&AtHook<'_>, &[u8]) -> T) -
         of: if begins { Of::Unconfirmed } else { Of::Nothing },
         kill: false,
     };
-    let at = AtHook {
-        packet: &packet,
-        bytes: &bytes,
+    let mut at = AtHook {
         point: Point::Forward,
+        packet: &packet,
+        frame: &mut at_hand,
         iif: &iif,
-        oif: Some(&oif),
+        oif: Some((&oif, 1500)),
         tracked: Some(&tracked),
-        begun: &begun,
+        aside: &mut aside,
+        snapshot: &Snapshot::default(),
         now: 0,
     };
-    ask(&at, &bytes)
+    ask(&mut at, &bytes)
 }
 
 #[test]
@@ -128,4 +133,37 @@ fn facts_of_links_and_connection() {
         assert_eq!(at.ct(CtKey::State, None), Fact::U32(1));
         assert_eq!(at.ct(CtKey::Mark, None), Fact::Absent);
     });
+}
+
+#[test]
+fn a_mark_is_seen_by_what_comes_behind() {
+    asked(false, true, |at, _| {
+        assert_eq!(at.set_meta(MetaKey::Mark, 7u32.to_ne_bytes()), Answer::Done);
+        assert_eq!(at.meta(MetaKey::Mark), Fact::U32(7));
+        assert_eq!(at.set_meta(MetaKey::Priority, [0; 4]), Answer::Unknown);
+    });
+}
+
+/// What is written there leaves a right checksum right.
+#[test]
+fn tcp_is_written_with_its_checksum() {
+    for v6 in [false, true] {
+        asked(v6, true, |at, bytes| {
+            let holds = |frame: &[u8], packet: &Parsed| {
+                let segment = &frame[usize::from(packet.l4)..usize::from(packet.end)];
+                let tcp = crate::wire::tcp::Packet::new_checked(segment).expect("TCP");
+                let pseudo = match packet.family {
+                    Family::V4 => checksum::pseudo_v4(packet.src as u32, packet.dst as u32, 6, segment.len() as u16),
+                    Family::V6 => checksum::pseudo_v6(packet.src, packet.dst, 6, segment.len() as u32),
+                };
+                tcp.verify_checksum(pseudo)
+            };
+            assert!(holds(bytes, at.packet));
+            assert_eq!(at.store_tcp(14, &[0xab, 0xcd]), Answer::Done);
+            assert!(holds(at.frame.bytes(), at.packet));
+            let l4 = usize::from(at.packet.l4);
+            assert_eq!(at.frame.bytes()[l4 + 14..l4 + 16], [0xab, 0xcd]);
+            assert_eq!(at.store_tcp(200, &[0; 2]), Answer::Unknown, "beyond what is saved");
+        });
+    }
 }

@@ -10,8 +10,8 @@
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
 
-use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, LookupInto, Register, Verdict};
-use super::keys::{CtKey, MetaKey};
+use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Verdict};
+use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
 use super::stateful::Stateful;
@@ -65,6 +65,8 @@ pub enum Depends {
     Flow,
     /// Also on the first four bytes of the transport header, which are constant where they are ports.
     FlowWithPorts,
+    /// Also on whether a TCP segment has SYN, FIN or RST: of one that has, no decision is kept, and it walks all boxes.
+    FlowWithFlags,
     /// On each packet, or on a memory. (Counters only count: a decision knows which, see `stage::flow`.)
     Packet,
 }
@@ -142,19 +144,14 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
     match expr {
         Expr::Meta { key, .. } if !META.contains(key) => Some(format!("meta {}", key.word())),
         Expr::Ct { key, .. } if !CT.contains(key) => Some(format!("ct {}", key.word())),
-        Expr::MetaSet { key, .. } => Some(format!("meta {} set", key.word())),
+        Expr::MetaSet { key, .. } if *key != MetaKey::Mark => Some(format!("meta {} set", key.word())),
         Expr::CtSet { key, .. } => Some(format!("ct {} set", key.word())),
         Expr::PayloadStore { .. } => Some("payload set".into()),
-        Expr::Exthdr {
-            act: ExthdrDo::Store(_) | ExthdrDo::Strip,
-            ..
-        } => Some("tcp option set".into()),
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if counts(*set) => {
             Some("a set whose elements have a memory".into())
         }
-        Expr::NumgenRandom { .. } => Some("numgen random".into()),
-        Expr::Fib { .. } => Some("fib".into()),
-        Expr::Rt { .. } => Some("rt".into()),
+        Expr::Fib { result, flags, .. } if !is_addrtype(*result, *flags) => Some("fib".into()),
+        Expr::Rt { key, .. } if *key != RtKey::Tcpmss => Some(format!("rt {}", key.word())),
         Expr::Socket { .. } => Some("socket".into()),
         Expr::Log(_) => Some("log".into()),
         Expr::Notrack => Some("notrack".into()),
@@ -215,8 +212,96 @@ pub fn asks_assured(rule: &[Expr]) -> bool {
     })
 }
 
-/// What `expr` makes the decision about packets of a family depend on.
-pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
+/// The type of an address, of those questions to `fib` that are answered.
+fn is_addrtype(result: FibResult, flags: FibFlags) -> bool {
+    let links = FibFlags::IIF | FibFlags::OIF | FibFlags::MARK | FibFlags::PRESENT;
+    result == FibResult::Addrtype && flags.0 & links == 0
+}
+
+/// Whether it changes the packet.
+pub fn rewrites(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Exthdr {
+            act: ExthdrDo::Store(_) | ExthdrDo::Strip,
+            ..
+        }
+    )
+}
+
+/// What a rule makes the decision about packets of a family depend on.
+pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
+    let mut worst = Depends::Flow;
+    let mut exprs = reached(rule, nfproto);
+    loop {
+        exprs = match exprs {
+            [] => return worst,
+            [load, mask, Expr::Cmp { source, op, data }, rest @ ..] if is_of_flags(load, mask, *source) => {
+                worst = worst.max(Depends::FlowWithFlags);
+                // Without those flags the rest is reached or not.
+                if !op.holds([0].as_slice().cmp(data)) {
+                    return worst;
+                }
+                rest
+            }
+            [
+                Expr::Ct {
+                    key: CtKey::Status,
+                    dest,
+                    ..
+                },
+                Expr::Bitwise {
+                    source,
+                    op: BitOp::MaskXor(mask, _),
+                    ..
+                },
+                rest @ ..,
+            ] if dest == source && is_constant_status(mask) => rest,
+            [expr, rest @ ..] => {
+                worst = worst.max(depends_of(ruleset, expr, nfproto));
+                rest
+            }
+        }
+    }
+}
+
+/// Whether these bits of a connection's status are the same for all its packets: whether it is expected, and what NAT decided.
+fn is_constant_status(mask: &[u8]) -> bool {
+    let nat = Status::SRC_NAT | Status::DST_NAT | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
+    let constant = u32::from((Status::EXPECTED | nat).0);
+    mask.first_chunk()
+        .is_some_and(|&mask| u32::from_ne_bytes(mask) & !constant == 0)
+}
+
+/// Whether these two load the TCP flags into `into`, but for FIN, SYN and RST as zeroes.
+fn is_of_flags(load: &Expr, mask: &Expr, into: Register) -> bool {
+    const FLAGS_AT: u8 = 13;
+    const OTHERS: u8 = !0x07;
+    let (
+        Expr::Payload {
+            base: Base::Transport,
+            offset: FLAGS_AT,
+            len: 1,
+            dest: loaded,
+        },
+        Expr::Bitwise {
+            source,
+            dest,
+            len: 1,
+            op: BitOp::MaskXor(mask, xor),
+        },
+    ) = (load, mask)
+    else {
+        return false;
+    };
+    loaded == source
+        && *dest == into
+        && mask.first().is_some_and(|mask| mask & OTHERS == 0)
+        && xor.iter().all(|x| *x == 0)
+}
+
+/// What `expr` makes it depend on.
+fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
     if kernels(ruleset, expr).is_some() {
         return Depends::Flow;
     }
@@ -227,7 +312,8 @@ pub fn depends(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
             key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
             ..
         }
-        | Expr::Exthdr { .. } => Depends::Packet,
+        | Expr::Exthdr { .. }
+        | Expr::NumgenRandom { .. } => Depends::Packet,
         _ if memory(ruleset, expr).is_some() => Depends::Packet,
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => {
             Depends::Packet

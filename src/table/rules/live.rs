@@ -138,6 +138,8 @@ pub struct Sum {
     pub punts: bool,
     /// See [`Hook::asks_assured`].
     pub asks_assured: bool,
+    /// Packets may be changed: by rules, or by NAT.
+    pub rewrites: bool,
 }
 
 /// The chains of one point, for one family.
@@ -154,6 +156,8 @@ pub struct Hook {
     /// Some of its rules ask whether a connection is assured. Of UDP that is a matter of age, which the kernel cannot be told:
     /// so its connections begin there.
     pub asks_assured: bool,
+    /// Some of its rules change packets.
+    rewrites: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -204,16 +208,18 @@ impl Rules {
             places.map(|(bases, chains)| {
                 let chains: Box<[ChainId]> = chains.into();
                 let exprs = || exprs(&ruleset, &chains, number(family));
-                let depends = exprs()
-                    .map(|expr| carried::depends(&ruleset, expr, number(family)))
+                let rules = || chains.iter().flat_map(|chain| &ruleset[*chain].rules);
+                let depends = rules()
+                    .map(|rule| carried::depends(&ruleset, rule, number(family)))
                     .max();
                 let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
-                let mut rules = chains.iter().flat_map(|chain| &ruleset[*chain].rules);
-                let asks_assured = rules.any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
+                let asks_assured = rules().any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
+                let rewrites = exprs().any(carried::rewrites);
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
                     asks_assured,
+                    rewrites,
                     bases: bases.into(),
                     chains,
                 }
@@ -321,6 +327,7 @@ fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
             .unwrap_or_default(),
         punts: hooks.iter().any(|hook| hook.punts),
         asks_assured: hooks.iter().any(|hook| hook.asks_assured),
+        rewrites: nat || hooks.iter().any(|hook| hook.rewrites),
     }
 }
 
