@@ -18,7 +18,7 @@ fn services_and_marks() {
             }
             chain service {
                 meta mark set meta mark or 0x4000
-                counter dnat ip to 10.101.0.7:80
+                meta l4proto { tcp, udp } counter dnat ip to 10.101.0.7:80
             }
             chain prerouting {
                 type nat hook prerouting priority dstnat; policy accept;
