@@ -119,6 +119,7 @@ impl Exchange {
         let hash = self.table.hash(&record.original);
         match self.table.lookup(&record.original, hash, now, &guard) {
             Some((connection, Direction::Original)) if connection.tuple(Direction::Reply) == record.reply => {
+                self.heard(&connection, connection.marks());
                 renew(&connection, entry, marks);
             }
             // The kernel's is another connection with these tuples, or NAT has changed one that it began: what it decided
@@ -140,11 +141,21 @@ impl Exchange {
         }
     }
 
+    /// The kernel has told what became of a connection that it began for us, if this was one.
+    fn heard(&self, connection: &Connection<'_>, marks: Marks) {
+        let begun = marks.any(Marks::KERNEL) && !marks.any(Marks::EXPORTED);
+        if begun && self.translates(connection.tuple(Direction::Original).family) {
+            self.table.awaited.tell();
+        }
+    }
+
+    /// Ends a connection for one of the kernel's.
     fn give_way(&self, connection: &Connection<'_>, guard: &Guard<'_>) {
         let marks = connection.clear_marks(Marks::EXPORTED);
         if self.table.remove(*connection, guard) && !marks.any(Marks::KERNEL) {
             self.counts.displaced.fetch_add(1, Relaxed);
         }
+        self.heard(connection, marks);
     }
 
     /// Puts in a connection of the kernel's. Its answers may bear a tuple of ours, which NAT has just given to another.
