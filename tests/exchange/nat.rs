@@ -134,6 +134,9 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     (early.original, early.reply) = (early.reply, early.reply.invert().expect("a query"));
     early.marks = Marks(Marks::KERNEL);
     set.insert(&early);
+    set.table.awaited.begin(now());
+    set.table.awaited.begin(now());
+    assert!(set.table.awaited.any(now()));
     set.start();
     let told = masqueraded(8, 100);
     set.create(&told);
@@ -141,6 +144,7 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     assert_eq!(set.ours(&told.original).map(|ours| ours.reply), Some(told.reply));
     assert_eq!(set.ours(&told.reply).map(|ours| ours.original), Some(told.original));
     assert_eq!((set.table.len(), set.displaced()), (1, 0), "both were the kernel's");
+    assert!(!set.table.awaited.any(now()), "it has told of both");
 }
 
 /// Its packets pass steer, and no event tells that it lives on.

@@ -3,7 +3,7 @@
 
 use super::*;
 use bypath::table::conntrack::Tuple;
-use bypath::table::conntrack::table::Refused;
+use bypath::table::conntrack::table::{AWAITED_TICKS, Refused};
 
 /// A box whose connections may be translated.
 fn tracker() -> Tracker {
@@ -67,9 +67,15 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
             assert_eq!(tracker.walk(0, &to_the_box(family, SYN)), LOCAL);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
-            tracker.now += 49;
+            tracker.now += AWAITED_TICKS - 1;
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             tracker.now += 1;
+            assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
+            // Or until it has told.
+            assert_eq!(tracker.walk(0, &to_the_box(family, SYN)), KERNELS, "it is known");
+            assert_eq!(tracker.walk(0, &lab::udp(family, lab::own(family), 18)), LOCAL);
+            assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
+            tracker.table.awaited.tell();
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
         }
     }

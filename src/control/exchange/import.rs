@@ -146,6 +146,9 @@ impl Exchange {
                 if !known.any(Marks::KERNEL) || known.any(Marks::EXPORTED) {
                     return renew(&connection, entry, marks);
                 }
+                if told != Told::Update {
+                    self.heard(&connection, known);
+                }
                 match told {
                     Told::Update => {}
                     Told::New if began_so(&connection, record) => renew(&connection, entry, marks),
@@ -174,11 +177,21 @@ impl Exchange {
         }
     }
 
+    /// The kernel has told what became of a connection that it began for us, if this was one.
+    fn heard(&self, connection: &Connection<'_>, marks: Marks) {
+        let begun = marks.any(Marks::KERNEL) && !marks.any(Marks::EXPORTED);
+        if begun && self.translates(connection.tuple(Direction::Original).family) {
+            self.table.awaited.tell();
+        }
+    }
+
+    /// Ends a connection for one of the kernel's.
     fn give_way(&self, connection: &Connection<'_>, guard: &Guard<'_>) {
         let marks = connection.clear_marks(Marks::EXPORTED);
         if self.table.remove(*connection, guard) && !marks.any(Marks::KERNEL) {
             self.counts.displaced.fetch_add(1, Relaxed);
         }
+        self.heard(connection, marks);
     }
 
     /// Puts in a connection of the kernel's. Its answers may bear a tuple of ours, which NAT has just given to another.

@@ -24,9 +24,6 @@ use crate::wire::Protocol;
 /// time for its event to arrive, with room.
 pub const KERNEL_TICKS: Ticks = 10 * TICKS_PER_SECOND;
 
-/// How long it may take until the kernel's event of a connection is here that it began: of a busy box, with room.
-const EVENT_TICKS: Ticks = TICKS_PER_SECOND / 2;
-
 /// What the kernel is told before it gets a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -223,16 +220,16 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
         proto: begun.unwrap_or_else(|| tracker::begun(original.proto, tracking.now)),
         counters: Default::default(),
     };
-    let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
-    if tracking.config.nat[original.family as usize] {
-        tracking.table.note_kernel_began(tracking.now);
+    let inserted = tracking.table.insert(&record, tracking.now, tracking.guard);
+    if inserted.is_ok() && tracking.config.nat[original.family as usize] {
+        tracking.table.awaited.begin(tracking.now);
     }
 }
 
-/// Whether what is not in our table is in no table: the kernel forwards nothing of `family` by itself, and has begun nothing
-/// for us of late that it may have translated. The answers to that bear a tuple that it alone knows until its event is here.
+/// Whether what is not in our table is in no table: the kernel forwards nothing of `family` by itself, and tells of nothing
+/// any more that it has begun for us, and may have translated.
 pub(super) fn is_alone(family: Family, tracking: &Tracking<'_>) -> bool {
     let family = family as usize;
-    let (alone, nat) = (tracking.config.alone[family], tracking.config.nat[family]);
-    alone && !(nat && tracking.table.kernel_began_within(EVENT_TICKS, tracking.now))
+    let awaits = tracking.config.nat[family] && tracking.table.awaited.any(tracking.now);
+    tracking.config.alone[family] && !awaits
 }

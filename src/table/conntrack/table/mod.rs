@@ -12,6 +12,7 @@
 //! of slots, 1.3 of spare entries and 1.7 of log: 192 at most. When it is full, an insertion ends another connection
 //! first, unreplied ones before those that are not assured; where [`EVICTION_MAX`] entries have none such, it is refused.
 
+mod awaited;
 mod bucket;
 mod connection;
 mod counts;
@@ -28,6 +29,7 @@ mod probe;
 mod slab;
 mod sync;
 
+pub use awaited::{AWAITED_TICKS, Awaited};
 pub use connection::Connection;
 pub use counts::Counts;
 pub use entry::Version;
@@ -37,9 +39,9 @@ pub use insert::Refused;
 pub use log::{Event, Log};
 pub use probe::Probe;
 
-use super::{Direction, Ticks, Tuple};
+use super::{Direction, Tuple};
 #[cfg(test)]
-use super::{Marks, Record};
+use super::{Marks, Record, Ticks};
 use bucket::{Buckets, ENTRIES_MAX};
 use counts::Striped;
 use crossbeam::utils::CachePadded;
@@ -70,7 +72,8 @@ pub struct Table {
     evicted: CachePadded<AtomicU32>,
     counts: Striped,
     handles: AtomicUsize,
-    kernel_began: CachePadded<AtomicU32>,
+    /// What the kernel will tell of.
+    pub awaited: CachePadded<Awaited>,
     /// What happened.
     pub log: Log,
 }
@@ -95,7 +98,7 @@ impl Table {
             evicted: CachePadded::default(),
             counts: Striped::default(),
             handles: AtomicUsize::new(0),
-            kernel_began: CachePadded::default(),
+            awaited: CachePadded::default(),
             log: Log::new(connections_max),
         }
     }
@@ -185,18 +188,6 @@ impl Table {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts.sum()
-    }
-
-    /// The kernel begins a connection for us, of which it alone knows what NAT makes, until it tells.
-    pub fn note_kernel_began(&self, now: Ticks) {
-        // 0 is never.
-        self.kernel_began.store(now.max(1), Relaxed);
-    }
-
-    /// Whether that was within the last `ticks`.
-    pub fn kernel_began_within(&self, ticks: Ticks, now: Ticks) -> bool {
-        let at = self.kernel_began.load(Relaxed);
-        at != 0 && now.wrapping_sub(at) < ticks
     }
 
     fn owns(&self, guard: &Guard<'_>) -> bool {
