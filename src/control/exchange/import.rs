@@ -145,27 +145,30 @@ impl Exchange {
                     Told::Update => {}
                     Told::New if began_so(&connection, record) => renew(&connection, entry, marks),
                     _ => {
-                        self.table.remove(connection, &guard);
-                        self.insert(record, kept(record, marks), now, &guard);
+                        self.insert(record, kept(record, marks), Some(connection), now, &guard);
                     }
                 }
             }
             // The kernel's is another connection with these tuples: what it decided comes first.
             Some((connection, _)) => {
                 connection.clear_marks(Marks::EXPORTED);
-                self.table.remove(connection, &guard);
-                self.insert(record, kept(record, marks), now, &guard);
+                self.insert(record, kept(record, marks), Some(connection), now, &guard);
             }
-            None => self.insert(record, marks, now, &guard),
+            None => self.insert(record, marks, None, now, &guard),
         }
     }
 
-    fn insert(&self, record: &Record, marks: u16, now: Ticks, guard: &Guard<'_>) {
+    /// Enters it, in the place of an old one if there is one.
+    fn insert(&self, record: &Record, marks: u16, old: Option<Connection<'_>>, now: Ticks, guard: &Guard<'_>) {
         let record = Record {
             marks: Marks(marks),
             ..record.clone()
         };
-        match self.table.insert(&record, now, guard) {
+        let inserted = match old {
+            Some(old) => self.table.replace(old, &record, now, guard),
+            None => self.table.insert(&record, now, guard),
+        };
+        match inserted {
             Ok(connection) => {
                 connection.set_kernel_deadline(record.deadline);
                 self.counts.imported.fetch_add(1, Relaxed);
