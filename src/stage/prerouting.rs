@@ -28,6 +28,7 @@ use crate::table::nat::{BySource, Random};
 use crate::wire::Protocol;
 use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
+use std::time::Duration;
 
 /// Commits of one packet before it is given up, counted. Each lost one means that another worker advanced the connection.
 const COMMITS_MAX: u32 = 64;
@@ -166,7 +167,9 @@ pub fn track<'a>(
     let Some(probe) = probe else {
         return Continue(Tracked::INVALID);
     };
-    if let Some((connection, direction)) = tracking.table.find(probe, tracking.now, tracking.guard) {
+    if let Some((connection, direction)) =
+        settled(tracking, || tracking.table.find(probe, tracking.now, tracking.guard))
+    {
         match advance(packet, bytes, &connection, direction, tracking)? {
             Advanced::To(state, kill) => {
                 return Continue(Tracked {
@@ -188,6 +191,30 @@ pub fn track<'a>(
         }
     }
     begin(packet, bytes, tracking, aside)
+}
+
+/// What `look` finds, or finds again once a connection that is just taking the place of another one has it: mostly at once,
+/// after some 20 ms at most, for the thread that does that may be off its CPU.
+#[inline(always)]
+fn settled<T>(tracking: &Tracking<'_>, look: impl Fn() -> Option<T>) -> Option<T> {
+    look().or_else(|| look_again(tracking, look))
+}
+
+#[inline]
+fn look_again<T>(tracking: &Tracking<'_>, look: impl Fn() -> Option<T>) -> Option<T> {
+    const LOOKS_MAX: u32 = 400;
+    for look_number in 0..LOOKS_MAX {
+        match tracking.table.is_moving(tracking.guard)? {
+            false => {
+                if let Some(found) = look() {
+                    return Some(found);
+                }
+            }
+            true if look_number < LOOKS_MAX / 2 => std::thread::yield_now(),
+            true => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
+    None
 }
 
 /// What became of a connection.
@@ -399,7 +426,10 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
         IcmpError::About(tuple) => tuple,
     };
     let hash = tracking.table.hash(&about);
-    let Some((connection, direction)) = tracking.table.lookup(&about, hash, tracking.now, tracking.guard) else {
+    let found = settled(tracking, || {
+        tracking.table.lookup(&about, hash, tracking.now, tracking.guard)
+    });
+    let Some((connection, direction)) = found else {
         // Of a connection that the kernel alone knows, it alone can say.
         return match is_alone(packet.family, tracking) {
             true => Continue(Some(Tracked::INVALID)),

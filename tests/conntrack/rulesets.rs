@@ -179,7 +179,7 @@ fn rules_that_some_packets_reach() {
     judge(
         "rules_limit",
         "policy accept\n ct state new limit rate 1000/second accept\n ct state invalid drop",
-        0.6,
+        0.5,
     );
 }
 

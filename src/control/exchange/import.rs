@@ -153,8 +153,7 @@ impl Exchange {
                     Told::Update => {}
                     Told::New if began_so(&connection, record) => renew(&connection, entry, marks),
                     _ => {
-                        self.table.remove(connection, &guard);
-                        self.insert(record, kept(record, marks), now, &guard);
+                        self.insert(record, kept(record, marks), Some(connection), now, &guard);
                     }
                 }
             }
@@ -163,17 +162,17 @@ impl Exchange {
             Some((connection, direction)) => {
                 let (_, proto) = connection.proto();
                 let followed = direction == Direction::Original && is_followed(&connection, &proto, record);
-                self.give_way(&connection, &guard);
+                self.displace(&connection);
                 if followed {
                     let record = Record {
                         proto,
                         ..record.clone()
                     };
-                    return self.insert(&record, marks | Marks::FOLLOWED, now, &guard);
+                    return self.insert(&record, marks | Marks::FOLLOWED, Some(connection), now, &guard);
                 }
-                self.insert(record, kept(record, marks), now, &guard);
+                self.insert(record, kept(record, marks), Some(connection), now, &guard);
             }
-            None => self.insert(record, marks, now, &guard),
+            None => self.insert(record, marks, None, now, &guard),
         }
     }
 
@@ -185,28 +184,35 @@ impl Exchange {
         }
     }
 
-    /// Ends a connection for one of the kernel's.
-    fn give_way(&self, connection: &Connection<'_>, guard: &Guard<'_>) {
+    /// A connection is about to end for one of the kernel's.
+    fn displace(&self, connection: &Connection<'_>) {
         let marks = connection.clear_marks(Marks::EXPORTED);
-        if self.table.remove(*connection, guard) && !marks.any(Marks::KERNEL) {
-            self.counts.displaced.fetch_add(1, Relaxed);
-        }
+        self.counts
+            .displaced
+            .fetch_add(u64::from(!marks.any(Marks::KERNEL)), Relaxed);
         self.heard(connection, marks);
     }
 
-    /// Puts in a connection of the kernel's. Its answers may bear a tuple of ours, which NAT has just given to another.
-    fn insert(&self, record: &Record, marks: u16, now: Ticks, guard: &Guard<'_>) {
+    /// Enters one of the kernel's, in the place of an old one if there is one. Its answers may bear a tuple of ours, which NAT
+    /// has just given to another.
+    fn insert(&self, record: &Record, marks: u16, old: Option<Connection<'_>>, now: Ticks, guard: &Guard<'_>) {
         let record = Record {
             marks: Marks(marks),
             ..record.clone()
         };
-        let mut inserted = self.table.insert(&record, now, guard);
+        let mut inserted = match old {
+            Some(old) => self.table.replace(old, &record, now, guard),
+            None => self.table.insert(&record, now, guard),
+        };
         if inserted.as_ref().is_err_and(|refused| *refused == Refused::Clash) {
             let hash = self.table.hash(&record.reply);
-            if let Some((other, _)) = self.table.lookup(&record.reply, hash, now, guard) {
-                self.give_way(&other, guard);
-            }
-            inserted = self.table.insert(&record, now, guard);
+            inserted = match self.table.lookup(&record.reply, hash, now, guard) {
+                Some((other, _)) => {
+                    self.displace(&other);
+                    self.table.replace(other, &record, now, guard)
+                }
+                None => self.table.insert(&record, now, guard),
+            };
         }
         match inserted {
             Ok(connection) => {

@@ -10,6 +10,7 @@
 //! dropped, that is with the table or its last handle: both hold the slab, and let go of it after the collector.
 
 use super::slab::Slab;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// A thread's share in the table. It may move to another thread between guards.
@@ -25,6 +26,8 @@ pub struct Handle {
 pub struct Guard<'h> {
     pin: imp::Pin<'h>,
     pub(super) handle: &'h Handle,
+    /// See moves.rs.
+    pub(super) moved: Cell<u32>,
 }
 
 /// A table's epochs.
@@ -53,6 +56,7 @@ impl Handle {
         Guard {
             pin: self.local.pin(&self.slab),
             handle: self,
+            moved: Cell::new(self.slab.moved()),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! insert.rs puts connections in, and says why of threads that insert one tuple at once exactly one does; end.rs takes
-//! them out; evict.rs makes room; epoch.rs says when an entry may be used again. Nothing waits for another thread, and but
+//! them out, moves.rs one for another; evict.rs makes room; epoch.rs says when an entry may be used again. Nothing waits for another thread, and but
 //! for what crossbeam needs to defer the freeing of ended entries, nothing is allocated after [`Table::new`].
 //!
 //! Bounds: as many connections as `new` was told, at 128 bytes of entry, 36 of counters and the like, 2.5 of annexes, 21.6
@@ -25,6 +25,7 @@ mod insert;
 mod life;
 mod log;
 pub(in crate::table) mod memory;
+mod moves;
 mod probe;
 mod slab;
 mod sync;

@@ -10,6 +10,7 @@
 
 use super::entry::{Annex, Cold, Entry, KernelDeadline};
 use super::memory::Memory;
+use super::moves::Moves;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crossbeam::utils::CachePadded;
@@ -24,6 +25,7 @@ pub struct Slab {
     annexes: Memory<Annex>,
     free: CachePadded<FreeList>,
     annex_free: CachePadded<FreeList>,
+    pub moves: CachePadded<Moves>,
 }
 
 /// How many entries there are for so many connections.
@@ -44,6 +46,7 @@ impl Slab {
             annexes: Memory::zeroed(annexes as usize),
             free: CachePadded::new(FreeList::new(entries)),
             annex_free: CachePadded::new(FreeList::new(annexes)),
+            moves: CachePadded::default(),
         }
     }
 
