@@ -33,6 +33,8 @@ mod kernel_answers;
 mod lines;
 #[path = "conntrack/nat.rs"]
 mod nat;
+#[path = "conntrack/nat_more.rs"]
+mod nat_more;
 #[path = "conntrack/nat_rules.rs"]
 mod nat_rules;
 #[allow(dead_code, reason = "shared with the tests of an instance")]
@@ -70,3 +72,5 @@ mod tcp_sysctls;
 mod tcp_window;
 #[path = "conntrack/unreplied.rs"]
 mod unreplied;
+#[path = "conntrack/view.rs"]
+mod view;

@@ -82,6 +82,28 @@ impl Flow {
         self.seen_by(from).ends
     }
 
+    /// What `from` has sent, as it arrives at the other end.
+    pub fn arrived(&self, from: usize, packet: &Packet) -> Packet {
+        let mut packet = packet.clone();
+        if self.beyond.is_none() {
+            return packet;
+        }
+        let Flow { ends, ports, .. } = self.seen_by(1 - from);
+        (packet.src, packet.dst) = (ends[from], ends[1 - from]);
+        let word = |port: u16| port.to_be_bytes();
+        match packet.protocol {
+            proto::TCP | proto::UDP | SCTP | UDPLITE if packet.body.len() >= 4 => {
+                packet.body[..2].copy_from_slice(&word(ports[from]));
+                packet.body[2..4].copy_from_slice(&word(ports[1 - from]));
+            }
+            proto::ICMP | proto::ICMPV6 if packet.body.len() >= 6 => {
+                packet.body[4..6].copy_from_slice(&word(ports[CLIENT]));
+            }
+            _ => {}
+        }
+        packet
+    }
+
     /// One of each family, and once more with sequence numbers that are about to wrap.
     pub fn several() -> Vec<Flow> {
         let near_the_end = [0xffff_fff0, 0xffff_fc00];

@@ -132,7 +132,7 @@ pub fn traffic(twin: &mut Twin, title: &str, kind: &Kind, families: &[bool]) {
     }
 }
 
-/// A twin of two ports under `ruleset`.
+/// A twin of two ports under a ruleset with NAT, whose connections go over to the kernel and back.
 pub fn start(name: &str, ruleset: &str) -> Twin {
     let mut twin = Twin::start(Setup {
         fence: Fence::None,

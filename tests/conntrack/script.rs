@@ -8,6 +8,7 @@ use crate::flow::{Flow, Segment};
 use crate::lab::conntrack::Free;
 use crate::lab::packet::Packet;
 use crate::lab::twin::Twin;
+use crate::view::{View, Watch};
 use std::time::Duration;
 
 /// See the file's head.
@@ -113,6 +114,41 @@ impl Step {
 /// Plays the steps for several flows of the same protocol.
 pub fn play<S: Into<Step>>(twin: &mut Twin, title: &str, steps: impl IntoIterator<Item = S>) {
     play_for(twin, title, &Flow::several(), steps);
+}
+
+/// Plays the steps for flows that both labs may translate to different ports, all behind the same router ports.
+pub fn play_each<S: Into<Step>>(twin: &mut Twin, title: &str, views: &mut [View], steps: impl IntoIterator<Item = S>) {
+    let mut watch = Watch::default();
+    for (at, step) in steps.into_iter().map(Into::into).enumerate() {
+        let step: Step = step;
+        let when = format!("{title}, step {at} ({})", step.text);
+        let frames = match &step.act {
+            Act::Wait(time) => {
+                twin.wait(*time);
+                continue;
+            }
+            Act::Change(commands) => {
+                twin.change(&commands.iter().map(String::as_str).collect::<Vec<_>>());
+                continue;
+            }
+            Act::Send(make) => {
+                let frames: Vec<_> = views.iter().map(|view| view.frames(step.from, make)).collect();
+                [0, 1].map(|lab| frames.iter().flat_map(|of| of[lab].clone()).collect::<Vec<_>>())
+            }
+        };
+        let port = views[0].behind[step.from];
+        let answered = twin.inject_each(port, [&frames[0], &frames[1]]);
+        let wanted = step.passes.map(|passes| if passes { frames[0].len() } else { 0 });
+        assert!(
+            wanted.is_none_or(|wanted| wanted == answered),
+            "{when}: the kernel sent {answered} frames for {}, {wanted:?} expected",
+            frames[0].len()
+        );
+        watch
+            .learn(twin, views)
+            .unwrap_or_else(|error| panic!("{when}: {error}"));
+        twin.compare_tables(&when, Free::default());
+    }
 }
 
 /// Plays the steps for these flows.

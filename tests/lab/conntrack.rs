@@ -9,6 +9,7 @@
 //! plus the time between two listings. Free is `use`, which counts who looks at an entry. An entry with no more than that
 //! time to live may be gone in one of the two.
 
+use super::names::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -183,6 +184,23 @@ impl Listing {
             connections.entry(connection.key()).or_insert(connection);
         }
         Listing { asked, connections }
+    }
+
+    /// With the other lab's names for what NAT drew.
+    pub fn rename(&mut self, names: &Names) {
+        if names.is_empty() {
+            return;
+        }
+        let renamed = std::mem::take(&mut self.connections)
+            .into_values()
+            .map(|mut connection| {
+                let tuples = &connection.tuples;
+                connection.tuples = tuples
+                    .each_ref()
+                    .map(|tuple| names.rename_tuple(connection.number, tuple));
+                (connection.key(), connection)
+            });
+        self.connections = renamed.collect();
     }
 
     /// Those between two addresses of a protocol.

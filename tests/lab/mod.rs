@@ -22,6 +22,7 @@ pub mod bypath;
 pub mod compare;
 pub mod conntrack;
 mod counters;
+pub mod names;
 pub mod namespace;
 pub mod neighbor;
 pub mod packet;

@@ -12,16 +12,26 @@ use std::time::{Duration, Instant};
 const STREAM: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_millis(60);
 
-/// When each pair of ends sent its first datagram.
+/// When each pair of ends sent its first datagram; by what else a pair is known, behind NAT.
 #[derive(Default)]
-pub struct Streams(HashMap<[Vec<u8>; 2], Instant>);
+pub struct Streams(HashMap<[Vec<u8>; 2], Instant>, HashMap<[Vec<u8>; 2], [Vec<u8>; 2]>);
 
 impl Streams {
+    /// What arrived as `as_seen` is what was sent as `as_sent`.
+    pub fn is_also(&mut self, as_seen: &[u8], as_sent: &[u8]) {
+        if let (Some(seen), Some(sent)) = (ends(as_seen), ends(as_sent))
+            && seen != sent
+        {
+            self.1.insert(seen, sent);
+        }
+    }
+
     /// Waits until none of the frames belongs to a connection of about that age.
     pub fn keep_off(&mut self, frames: &[Vec<u8>]) {
         let begun: Vec<Instant> = frames
             .iter()
             .filter_map(|frame| ends(frame))
+            .map(|ends| self.1.get(&ends).cloned().unwrap_or(ends))
             .map(|ends| *self.0.entry(ends).or_insert_with(Instant::now))
             .collect();
         let wait = || {

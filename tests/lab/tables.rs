@@ -144,6 +144,7 @@ impl Twin {
                 texts
             }),
         ];
+        tables[1].rename(&self.names);
         let hosts = plan::pairs(0, 1, FENCE_HOST);
         let is_fence = |text: &str| hosts.iter().any(|(host, _)| text.starts_with(&format!("src={host} ")));
         for table in &mut tables {

@@ -15,6 +15,7 @@
 
 use super::bypath::{BINARY, Bypath, Totals};
 use super::compare::{Rules, Seen};
+use super::names::{Ends, Names};
 use super::namespace::Namespace;
 use super::packet::Mac;
 use super::report;
@@ -103,6 +104,9 @@ pub struct Twin {
     pub(super) sequence: Vec<(usize, Vec<u8>)>,
     pub(super) changes: Vec<String>,
     streams: Streams,
+    pub(super) names: Names,
+    /// How many of the tested lab's captured frames bear the kernel's names, by port.
+    renamed: Vec<usize>,
 }
 
 impl Twin {
@@ -123,6 +127,7 @@ impl Twin {
             clock_free: setup.clock_free,
             reassembles: setup.filters,
         };
+        let renamed = vec![0; setup.layout.ports];
         let mut twin = Twin {
             setup,
             mode,
@@ -137,6 +142,8 @@ impl Twin {
             sequence: Vec::new(),
             changes: Vec::new(),
             streams: Streams::default(),
+            names: Names::default(),
+            renamed,
         };
         if twin.setup.fence != Fence::None {
             twin.begin_fences();
@@ -161,14 +168,20 @@ impl Twin {
 
     /// Injects frames at the far end of `port`, in order, into both labs; how many frames the kernel's sent for them.
     pub fn inject(&mut self, port: usize, frames: &[Vec<u8>]) -> usize {
+        self.inject_each(port, [frames, frames])
+    }
+
+    /// The same with other frames for the tested lab than for the kernel's, as many: answers to what NAT made of packets.
+    pub fn inject_each(&mut self, port: usize, [frames, tested]: [&[Vec<u8>]; 2]) -> usize {
+        assert_eq!(frames.len(), tested.len(), "as many frames for both labs");
         let sent = self.kernel.sent();
-        for window in frames.chunks(WINDOW) {
+        for (window, tested) in frames.chunks(WINDOW).zip(tested.chunks(WINDOW)) {
             if self.setup.filters {
                 self.streams.keep_off(window);
             }
             let sent_before = self.kernel.sent();
             self.kernel.lab.wires[port].inject(window);
-            self.tested.lab.wires[port].inject(window);
+            self.tested.lab.wires[port].inject(tested);
             self.injected += window.len() as u64;
             if self.setup.filters {
                 self.sequence.extend(window.iter().map(|frame| (port, frame.clone())));
@@ -181,6 +194,36 @@ impl Twin {
             }
         }
         self.kernel.sent() - sent
+    }
+
+    /// What has arrived at the far end of `port`, as it stands: of the kernel's lab and of the tested.
+    pub fn captured(&self, port: usize) -> [&[Vec<u8>]; 2] {
+        [&self.kernel, &self.tested].map(|side| &side.lab.wires[port].captured[..])
+    }
+
+    /// What has come from the two names is the same; see `names`. Frames that arrived before are those of earlier names.
+    pub fn is_same(&mut self, kernel: Ends, tested: Ends) {
+        self.names.add(kernel, tested);
+    }
+
+    /// What arrived as `seen` was sent as `sent`, so that both are of one connection.
+    pub fn is_translated(&mut self, seen: &[u8], sent: &[u8]) {
+        self.streams.is_also(seen, sent);
+    }
+
+    /// Gives the tested lab's frames that have arrived by now the kernel's names.
+    pub fn rename_captured(&mut self) {
+        for (wire, renamed) in self.tested.lab.wires.iter_mut().zip(&mut self.renamed) {
+            wire.captured[*renamed..]
+                .iter_mut()
+                .for_each(|frame| self.names.rename(frame));
+            *renamed = wire.captured.len();
+        }
+    }
+
+    /// Packets from this address are written by the router itself, though it is not one of its own.
+    pub fn answers_as(&mut self, address: IpAddr) {
+        self.rules.own.insert(address);
     }
 
     /// Builds and injects packets that are addressed from the far end of `port`.
@@ -324,6 +367,7 @@ impl Twin {
     /// Panics with a report when the captures differ, or when the harness itself lost a frame.
     pub(super) fn fail_if_different(&mut self) {
         self.settle();
+        self.rename_captured();
         for (wire, other) in self.kernel.lab.wires.iter().zip(&self.tested.lab.wires) {
             assert_eq!(
                 (wire.lost(), other.lost()),

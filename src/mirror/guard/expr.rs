@@ -135,6 +135,9 @@ pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
 pub(super) const CT_DREG: u16 = 1;
 pub(super) const CT_SREG: u16 = 4;
+const NAT_FAMILY: u16 = 2;
+const NFPROTO_IPV4: u8 = libc::NFPROTO_IPV4 as u8;
+const NFPROTO_IPV6: u8 = libc::NFPROTO_IPV6 as u8;
 const XT_NAME: u16 = 1;
 const DYNSET_EXPR: u16 = 7;
 const DYNSET_EXPRESSIONS: u16 = 10;
@@ -144,15 +147,26 @@ const DYNSET_EXPRESSIONS: u16 = 10;
 pub(super) enum Tracks {
     /// They are tracked.
     Plainly(String),
+    /// They are tracked, of the family (NFPROTO_*) alone that a translation is of, whatever the table is of
+    /// (nft_nat_init gets conntrack for that one).
+    OfFamily(String, u8),
     /// Something happens to them that is not carried.
     More(String),
 }
 
 impl Tracks {
+    /// The family of which connections are tracked, by an expression in a table of `family`.
+    pub(super) fn family(&self, family: u8) -> u8 {
+        match self {
+            Tracks::OfFamily(_, one) => *one,
+            _ => family,
+        }
+    }
+
     /// Whether that is all, and the name.
     pub(super) fn into_parts(self) -> (bool, String) {
         match self {
-            Tracks::Plainly(name) => (true, name),
+            Tracks::Plainly(name) | Tracks::OfFamily(name, _) => (true, name),
             Tracks::More(name) => (false, name),
         }
     }
@@ -185,7 +199,11 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
     match name.as_str() {
         "ct" if data.find(CT_SREG).is_some() => Some(Tracks::More("ct set".to_owned())),
         "ct" if data.find(CT_DREG).is_some() => Some(Tracks::Plainly(name)),
-        "nat" | "masq" | "redir" => Some(Tracks::Plainly(name)),
+        "nat" => Some(match data.find(NAT_FAMILY) {
+            Some(&[0, 0, 0, family @ (NFPROTO_IPV4 | NFPROTO_IPV6)]) => Tracks::OfFamily(name, family),
+            _ => Tracks::Plainly(name),
+        }),
+        "masq" | "redir" => Some(Tracks::Plainly(name)),
         "match" | "target" => {
             let xt = get_str(data.find(XT_NAME).unwrap_or_default());
             let text = format!("xt {name} {xt}");
@@ -247,6 +265,19 @@ pub(super) mod tests {
         ] {
             assert_eq!(tracking(&expr(name, &[])), more(name));
         }
+    }
+
+    #[test]
+    fn a_translation_of_addresses_tracks_its_family_alone() {
+        let nat = |family: u8| tracking(&expr("nat", &attrs(&[(1, &[0; 4]), (NAT_FAMILY, &[0, 0, 0, family])])));
+        let tracked = |family: u8| nat(family).map(|tracks| tracks.family(1));
+        assert_eq!((tracked(2), tracked(10)), (Some(2), Some(10)));
+        assert_eq!(
+            (tracked(1), nat(1)),
+            (Some(1), plainly("nat")),
+            "ports alone are of both"
+        );
+        assert_eq!(nat(10).map(Tracks::into_parts), Some((true, "nat".into())));
     }
 
     #[test]

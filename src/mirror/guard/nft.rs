@@ -320,11 +320,11 @@ fn load_rules(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
         let handle = handle.map_or(0, |h| u64::from_be_bytes(*h));
         let [table, chain] = [text(&attrs, 1), text(&attrs, 2)];
         if let Some(tracks) = expr::tracking_in_list(exprs) {
+            let (word, family) = (word(family), tracks.family(family));
             let (plainly, name) = tracks.into_parts();
             // What does more is named by chain, what only tracks once.
             let place = if plainly { ("", "") } else { (&*table, &*chain) };
             if seen.insert((family, place.0.to_owned(), place.1.to_owned())) {
-                let word = word(family);
                 let text = format!("nft table {word} {table}, chain {chain}, rule handle {handle}: {name}");
                 ruleset.track(family, text, plainly);
             }

@@ -40,9 +40,9 @@ pub use insert::Refused;
 pub use log::{Event, Log};
 pub use probe::Probe;
 
-use super::{Direction, Tuple};
+use super::{Direction, Ticks, Tuple};
 #[cfg(test)]
-use super::{Marks, Record, Ticks};
+use super::{Marks, Record};
 use bucket::{Buckets, ENTRIES_MAX};
 use counts::Striped;
 use crossbeam::utils::CachePadded;
