@@ -35,6 +35,10 @@ mod lines;
 mod nat;
 #[path = "conntrack/nat_more.rs"]
 mod nat_more;
+#[path = "conntrack/nat_random.rs"]
+mod nat_random;
+#[path = "conntrack/nat_rules.rs"]
+mod nat_rules;
 #[allow(dead_code, reason = "shared with the tests of an instance")]
 #[path = "instance/net.rs"]
 mod net;

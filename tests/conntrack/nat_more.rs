@@ -141,7 +141,6 @@ fn an_untranslated_client_that_clashes() {
         vec![View::new(translated), View::new(other)]
     };
     let views = traffic(&mut twin, "null", fresh);
-    println!("{:?}", views.iter().map(|v| (v.ports(), v.labs[0].ports)).collect::<Vec<_>>());
     assert!(views.iter().skip(1).step_by(2).all(|view| view.ports()[0] != view.labs[0].ports[CLIENT]));
     twin.finish(Share::AtLeast(0.8));
 }
