@@ -314,12 +314,15 @@ fn keep(
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
+    let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    if !is_alone(packet.family, tracking) && is_midway(packet, bytes) {
+    if !is_alone(packet.family, tracking)
+        && is_midway(packet, bytes)
+        && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking))
+    {
         return Verdict::punt(PuntReason::KernelConnection);
     }
-    let original = tuple(packet, bytes);
-    let Some((original, reply)) = original.and_then(|tuple| Some((tuple, tuple.invert()?))) else {
+    let Some((original, reply)) = tuples else {
         return Continue(Tracked::INVALID);
     };
     let view = View {
@@ -353,6 +356,13 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
         }
         Outcome::Invalid(_) | Outcome::Reopen => Continue(Tracked::INVALID),
     }
+}
+
+/// Whether a connection that the kernel need not know has the tuple. What goes the other way, and is none of its answers, which
+/// are translated, begins a connection that gets another port; the kernel would not know that it has to.
+fn is_ours(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
+    let found = tracking.table.lookup(tuple, tracking.table.hash(tuple), tracking.now, tracking.guard);
+    found.is_some_and(|(connection, _)| !connection.marks().any(Marks::KERNEL))
 }
 
 /// Whether the packet is of a protocol that opens connections, and does not open one: TCP without a SYN or with an ACK, SCTP
