@@ -33,8 +33,12 @@ mod kernel_answers;
 mod lines;
 #[path = "conntrack/nat.rs"]
 mod nat;
+#[path = "conntrack/nat_marks.rs"]
+mod nat_marks;
 #[path = "conntrack/nat_more.rs"]
 mod nat_more;
+#[path = "conntrack/nat_random.rs"]
+mod nat_random;
 #[path = "conntrack/nat_rules.rs"]
 mod nat_rules;
 #[allow(dead_code, reason = "shared with the tests of an instance")]

@@ -16,13 +16,15 @@
 //!
 //! A packet that ends in a punt takes its connection along: see [`leaving`].
 
+mod error;
 pub mod leaving;
 
+use self::error::icmp_error;
 use self::leaving::{KERNEL_TICKS, Leaving, follow, is_alone, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::nat::Saved;
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
-use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
+use crate::table::conntrack::tracker::{self, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
 use crate::table::nat::{BySource, Random};
 use crate::wire::Protocol;
@@ -346,12 +348,15 @@ fn keep(
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
+    let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    if !is_alone(packet.family, tracking) && is_midway(packet, bytes) {
+    if !is_alone(packet.family, tracking)
+        && is_midway(packet, bytes)
+        && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking))
+    {
         return Verdict::punt(PuntReason::KernelConnection);
     }
-    let original = tuple(packet, bytes);
-    let Some((original, reply)) = original.and_then(|tuple| Some((tuple, tuple.invert()?))) else {
+    let Some((original, reply)) = tuples else {
         return Continue(Tracked::INVALID);
     };
     let view = View {
@@ -387,6 +392,15 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
     }
 }
 
+/// Whether a connection that the kernel need not know has the tuple. What goes the other way, and is none of its answers, which
+/// are translated, begins a connection that gets another port; the kernel would not know that it has to.
+fn is_ours(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
+    let found = tracking
+        .table
+        .lookup(tuple, tracking.table.hash(tuple), tracking.now, tracking.guard);
+    found.is_some_and(|(connection, _)| !connection.marks().any(Marks::KERNEL))
+}
+
 /// Whether the packet is of a protocol that opens connections, and does not open one: TCP without a SYN or with an ACK, SCTP
 /// whose first chunk is no INIT.
 fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
@@ -414,40 +428,6 @@ fn opens(packet: &Parsed, bytes: &[u8]) -> bool {
 fn sctp_without_crc(packet: &Parsed, bytes: &[u8]) -> bool {
     let segment = bytes.get(packet.l4.into()..packet.end.into()).unwrap_or_default();
     sctp::Packet::new_checked(segment).is_ok_and(|sctp| sctp.checksum() == 0)
-}
-
-/// An ICMP error is RELATED to the connection of the packet inside it; `None` for other ICMP.
-#[inline(never)]
-fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Step<Option<Tracked<'a>>> {
-    let about = match tracker::icmp_error(packet, bytes, tracking.config, ZONE) {
-        IcmpError::None => return Continue(None),
-        IcmpError::Invalid => return Continue(Some(Tracked::INVALID)),
-        IcmpError::Untracked => return Continue(Some(Tracked::UNTRACKED)),
-        IcmpError::About(tuple) => tuple,
-    };
-    let hash = tracking.table.hash(&about);
-    let found = settled(tracking, || {
-        tracking.table.lookup(&about, hash, tracking.now, tracking.guard)
-    });
-    let Some((connection, direction)) = found else {
-        // Of a connection that the kernel alone knows, it alone can say.
-        return match is_alone(packet.family, tracking) {
-            true => Continue(Some(Tracked::INVALID)),
-            false => Verdict::punt(PuntReason::KernelConnection),
-        };
-    };
-    let marks = connection.marks();
-    if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
-        return Verdict::punt(PuntReason::KernelConnection);
-    }
-    if !tracker::error_agrees(packet, &connection.tuple(direction)) {
-        return Continue(Some(Tracked::INVALID));
-    }
-    Continue(Some(Tracked {
-        state: CtState::RELATED,
-        of: Of::Connection(connection, direction),
-        kill: false,
-    }))
 }
 
 /// Fragments are the kernel's, which reassembles them, and so is what it alone understands: that of a connection of ours

@@ -46,6 +46,11 @@ impl Datagrams {
         }
     }
 
+    /// Between whom it is.
+    pub fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
+    }
+
     /// Queues what the next act sends.
     pub fn act(&mut self, random: &mut ChaCha8Rng, out: &mut Queue) {
         if matches!(self.kind, Kind::Sctp) {
@@ -62,7 +67,8 @@ impl Datagrams {
         }
     }
 
-    fn packet(&self, random: &mut ChaCha8Rng, from: usize) -> Packet {
+    /// One of its packets.
+    pub fn packet(&self, random: &mut ChaCha8Rng, from: usize) -> Packet {
         let length = random.random_range(0..1400);
         match self.kind {
             Kind::Udp => self.flow.udp(from, length),

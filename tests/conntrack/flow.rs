@@ -6,7 +6,7 @@
 //!
 //! Where NAT stands between, the server has another view: who it is and who the client is, as it sees them.
 
-use crate::lab::packet::{Packet, packet, proto, udp};
+use crate::lab::packet::{Packet, crc32c, packet, proto, udp};
 use crate::lab::plan;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -387,14 +387,4 @@ impl Segment {
             self.window
         )
     }
-}
-
-/// SCTP's checksum (RFC 9260, appendix A): Castagnoli's polynomial, reflected.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |sum: u32, byte: &u8| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            (sum >> 1) ^ (0x82f6_3b78 & (0u32.wrapping_sub(sum & 1)))
-        })
-    };
-    !bytes.iter().fold(!0, step)
 }

@@ -23,9 +23,45 @@ pub struct Item {
 /// Items that are still to be sent.
 pub type Queue = VecDeque<Item>;
 
-enum Model {
+/// A connection's two ends.
+pub enum Model {
     Stream(Box<Stream>),
     Datagrams(Datagrams),
+}
+
+impl Model {
+    /// Of any protocol.
+    pub fn random(random: &mut ChaCha8Rng, flow: Flow) -> Self {
+        if random.random_bool(0.6) {
+            Model::Stream(Box::new(Stream::new(flow)))
+        } else {
+            Model::Datagrams(Datagrams::random(random, flow))
+        }
+    }
+
+    /// Queues what the next act sends.
+    pub fn act(&mut self, random: &mut ChaCha8Rng, out: &mut Queue) {
+        match self {
+            Model::Stream(stream) => stream.act(random, out),
+            Model::Datagrams(datagrams) => datagrams.act(random, out),
+        }
+    }
+
+    /// What a connection may begin with.
+    pub fn first(&self, random: &mut ChaCha8Rng) -> Packet {
+        match self {
+            Model::Stream(stream) => stream.first(),
+            Model::Datagrams(datagrams) => datagrams.packet(random, CLIENT),
+        }
+    }
+
+    /// Its flow.
+    pub fn flow_mut(&mut self) -> &mut Flow {
+        match self {
+            Model::Stream(stream) => stream.flow_mut(),
+            Model::Datagrams(datagrams) => datagrams.flow_mut(),
+        }
+    }
 }
 
 struct Connection {
@@ -45,13 +81,8 @@ impl Connections {
         let one = |_| {
             let mut flow = Flow::new(random.random_bool(0.5)).shuffled(random);
             flow.mixed = mixed;
-            let model = if random.random_bool(0.6) {
-                Model::Stream(Box::new(Stream::new(flow)))
-            } else {
-                Model::Datagrams(Datagrams::random(random, flow))
-            };
             Connection {
-                model,
+                model: Model::random(random, flow),
                 queue: Queue::new(),
             }
         };
@@ -68,10 +99,7 @@ impl Connections {
             let index = (first + at) % self.all.len();
             let connection = &mut self.all[index];
             while connection.queue.is_empty() {
-                match &mut connection.model {
-                    Model::Stream(stream) => stream.act(random, &mut connection.queue),
-                    Model::Datagrams(datagrams) => datagrams.act(random, &mut connection.queue),
-                }
+                connection.model.act(random, &mut connection.queue);
             }
             if let Some(item) = connection.queue.pop_front() {
                 let built = item.packets.into_iter().map(|packet| packet.at(item.from).build());
@@ -117,7 +145,7 @@ pub fn queue(random: &mut ChaCha8Rng, queue: &mut Queue, flow: &Flow, from: usiz
             }
         }
         14..22 => {
-            let error = error(random, flow, 1 - from, &packets[0]);
+            let error = error(random, flow, 1 - from, &flow.arrived(from, &packets[0]));
             queue.push_back(Item { from, packets });
             queue.push_back(Item {
                 from: 1 - from,

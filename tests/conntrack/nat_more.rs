@@ -145,10 +145,6 @@ fn an_untranslated_client_that_clashes() {
         vec![View::new(translated), View::new(other)]
     };
     let views = traffic(&mut twin, "null", fresh);
-    println!(
-        "{:?}",
-        views.iter().map(|v| (v.ports(), v.labs[0].ports)).collect::<Vec<_>>()
-    );
     assert!(
         views
             .iter()

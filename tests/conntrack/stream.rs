@@ -2,6 +2,7 @@
 
 use crate::flow::{ACK, CLIENT, FIN, Flow, PSH, RST, SERVER, SYN, Segment, c, s};
 use crate::generator::{Item, Queue, end, queue};
+use crate::lab::packet::Packet;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
@@ -29,6 +30,16 @@ impl Stream {
             open: false,
             last: None,
         }
+    }
+
+    /// A SYN of no importance.
+    pub fn first(&self) -> Packet {
+        self.flow.tcp(&c(SYN, 0, 0).mss())
+    }
+
+    /// Between whom it is.
+    pub fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
     }
 
     /// Queues what the next act sends.
@@ -292,7 +303,7 @@ impl Stream {
 
 impl Item {
     /// A single packet.
-    pub fn one(from: usize, packet: crate::lab::packet::Packet) -> Self {
+    pub fn one(from: usize, packet: Packet) -> Self {
         Item {
             from,
             packets: vec![packet],

@@ -3,9 +3,9 @@
 //! Each of its packets is numbered (`names::mark_of`), and so is found again at the far end. What a free choice may have made
 //! different, a source port that is not the client's own, is told to the twin as the same name; all else must be equal.
 
-use crate::flow::{CLIENT, Flow, SERVER};
+use crate::flow::{CLIENT, Flow, SCTP, SERVER, UDPLITE};
 use crate::lab::names::{Ends, ends_of, mark_of};
-use crate::lab::packet::Packet;
+use crate::lab::packet::{Packet, proto};
 use crate::lab::twin::Twin;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,13 +16,14 @@ pub struct View {
     pub labs: [Flow; 2],
     /// The port that each end is behind.
     pub behind: [usize; 2],
-    /// The number of its packets.
-    pub mark: u16,
+    /// The number of the client's packets; the server's have the next one.
+    mark: u16,
     /// A port may be another than the client's without need.
     pub random: bool,
 }
 
-static NEXT: AtomicU16 = AtomicU16::new(1);
+/// Fences are numbered from 0 on.
+static NEXT: AtomicU16 = AtomicU16::new(0x4000);
 
 impl View {
     /// Of a flow whose server has seen nothing yet.
@@ -30,7 +31,7 @@ impl View {
         View {
             labs: [flow.clone(), flow],
             behind: [CLIENT, SERVER],
-            mark: NEXT.fetch_add(1, Ordering::Relaxed).max(1),
+            mark: NEXT.fetch_add(2, Ordering::Relaxed).max(0x4000) & !1,
             random: false,
         }
     }
@@ -58,8 +59,8 @@ impl View {
     /// A packet from an end as a frame.
     pub fn finish(&self, from: usize, packet: Packet) -> Vec<u8> {
         let marked = packet.with(|packet| {
-            packet.id = self.mark;
-            packet.flow_label = self.mark.into();
+            packet.id = self.mark + from as u16;
+            packet.flow_label = packet.id.into();
         });
         marked.at(self.behind[from]).build()
     }
@@ -69,9 +70,38 @@ impl View {
         self.labs.each_ref().map(|flow| flow.seen_by(SERVER).ports[CLIENT])
     }
 
+    /// Frames that one of its ends has sent.
+    fn see(&mut self, from: usize, news: &News, twin: &mut Twin) -> Result<(), String> {
+        let mark = self.mark + from as u16;
+        let [kernels, testeds] = news
+            .each_ref()
+            .map(|of| of.get(&mark).map_or(&[][..], |frames| &frames[..]));
+        for (kernels, testeds) in kernels.iter().zip(testeds) {
+            let (Some(kernel), Some(tested)) = (ends_of(kernels), ends_of(testeds)) else {
+                continue;
+            };
+            let addresses = |ends: Ends| (ends.protocol, ends.src.0, ends.dst.0);
+            if addresses(kernel) != addresses(tested) {
+                // Frames that differ are reported.
+                continue;
+            }
+            if from == CLIENT {
+                self.learn([kernel, tested])?;
+                let sent = self.labs[0].seen_by(CLIENT).udp(CLIENT, 0).build();
+                if kernel.protocol == proto::UDP {
+                    [kernels, testeds]
+                        .iter()
+                        .for_each(|seen| twin.is_translated(seen, &sent));
+                }
+            }
+            twin.is_same(kernel, tested);
+        }
+        Ok(())
+    }
+
     fn learn(&mut self, [kernel, tested]: [Ends; 2]) -> Result<(), String> {
         let own = self.labs[0].ports[CLIENT];
-        let differ = (kernel.src.0, kernel.dst) != (tested.src.0, tested.dst);
+        let differ = kernel.dst.1 != tested.dst.1 && !self.random;
         let keeps = kernel.src.1 != tested.src.1 && !self.random && [kernel.src.1, tested.src.1].contains(&own);
         if differ || keeps {
             return Err(format!(
@@ -80,19 +110,19 @@ impl View {
             ));
         }
         for (flow, ends) in self.labs.iter_mut().zip([kernel, tested]) {
-            let server = match ends.dst.1 {
-                0 => flow.ports[SERVER],
-                port => port,
-            };
-            let client = match ends.src.1 {
-                0 => flow.ports[CLIENT],
-                port => port,
+            let [client, server] = match ends.protocol {
+                proto::TCP | proto::UDP | UDPLITE | SCTP => [ends.src.1, ends.dst.1],
+                proto::ICMP | proto::ICMPV6 => [ends.src.1, flow.ports[SERVER]],
+                _ => flow.ports,
             };
             flow.beyond = Some(([ends.src.0, ends.dst.0], [client, server]));
         }
         Ok(())
     }
 }
+
+/// Frames of both labs, by their numbers.
+type News = [HashMap<u16, Vec<Vec<u8>>>; 2];
 
 /// What has arrived, and how far it was looked at.
 #[derive(Default)]
@@ -108,29 +138,9 @@ impl Watch {
         ports.dedup();
         for port in ports {
             let (news, seen) = self.news(twin, port);
-            for view in views.iter_mut().filter(|view| view.behind[SERVER] == port) {
-                let from_client = |of: &HashMap<u16, Vec<Vec<u8>>>| -> Option<(Ends, Vec<u8>)> {
-                    let frames = of.get(&view.mark)?.iter();
-                    let ends = frames.filter_map(|frame| Some((ends_of(frame)?, frame.clone())));
-                    // Its own packets come back to a client on the server's port by a hairpin.
-                    let client = view.labs[0].ends[CLIENT];
-                    ends.filter(|(ends, _)| ends.dst.0 != client && is_no_error(*ends, view))
-                        .last()
-                };
-                let [kernel, tested] = news.each_ref().map(from_client);
-                let (Some((kernel, _)), Some((tested, frame))) = (kernel, tested) else {
-                    continue;
-                };
-                if kernel.protocol != tested.protocol {
-                    continue;
-                }
-                view.learn([kernel, tested])?;
-                twin.is_same(kernel, tested);
-                let sent = view.labs[0].seen_by(CLIENT);
-                if kernel.protocol == crate::lab::packet::proto::UDP {
-                    let kernels = view.labs[0].seen_by(SERVER).udp(CLIENT, 0).build();
-                    twin.is_translated(&kernels, &sent.udp(CLIENT, 0).build());
-                    twin.is_translated(&frame, &sent.udp(CLIENT, 0).build());
+            for view in views.iter_mut() {
+                for from in [CLIENT, SERVER] {
+                    view.see(from, &news, twin)?;
                 }
             }
             self.seen.insert(port, seen);
@@ -139,8 +149,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Frames of both labs that are new at `port`, by their numbers.
-    fn news(&self, twin: &Twin, port: usize) -> ([HashMap<u16, Vec<Vec<u8>>>; 2], [usize; 2]) {
+    /// Frames that are new at `port`, and how many there are.
+    fn news(&self, twin: &Twin, port: usize) -> (News, [usize; 2]) {
         let captured = twin.captured(port);
         let seen = self.seen.get(&port).copied().unwrap_or_default();
         let mut news = [HashMap::new(), HashMap::new()];
@@ -153,10 +163,4 @@ impl Watch {
         }
         (news, captured.map(<[_]>::len))
     }
-}
-
-/// An ICMP error of a flow that has ports is none of its own packets; one about nothing that has any tells nothing.
-fn is_no_error(ends: Ends, view: &View) -> bool {
-    let icmp = view.labs[0].icmp();
-    ends.protocol != icmp || ends.src.1 != 0
 }

@@ -9,7 +9,7 @@
 //! the ports of packets, with their checksums by the difference, so that a wrong one stays wrong; what ICMP errors quote; and
 //! the tuples of the table. An ICMP identifier counts as a port, its peer has port 0.
 
-use super::packet::proto;
+use super::packet::{crc32c, proto};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -35,8 +35,8 @@ impl Ends {
 /// See the file's head.
 #[derive(Clone, Default)]
 pub struct Names {
-    /// The other lab's port, by what is sent from the name.
-    ports: HashMap<Ends, u16>,
+    /// The kernel's, by the tested lab's, of both directions.
+    kernels: HashMap<Ends, Ends>,
 }
 
 /// A packet's ends, and where in its bytes they are.
@@ -48,6 +48,8 @@ struct Found {
     sum: Option<(usize, bool)>,
     l4: usize,
 }
+
+const SCTP: u8 = 132;
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
@@ -62,9 +64,16 @@ pub fn mark_of(frame: &[u8]) -> Option<u16> {
     }
 }
 
-/// The ends of a whole packet, or of a first fragment, that has any.
+/// The ends of a whole packet, or of a first fragment; none of an ICMP error.
 pub fn ends_of(frame: &[u8]) -> Option<Ends> {
-    Some(find(frame, 14)?.ends)
+    let found = find(frame, 14)?;
+    (!found.is_error()).then_some(found.ends)
+}
+
+impl Found {
+    fn is_error(&self) -> bool {
+        matches!(self.ends.protocol, proto::ICMP | proto::ICMPV6) && self.at == [0; 2]
+    }
 }
 
 fn find(bytes: &[u8], l3: usize) -> Option<Found> {
@@ -110,15 +119,14 @@ fn find(bytes: &[u8], l3: usize) -> Option<Found> {
         (proto::TCP, _) => found(ports()?, at, Some((l4 + 16, false))),
         (proto::UDP, _) => found(ports()?, at, Some((l4 + 6, true))),
         (136, _) => found(ports()?, at, Some((l4 + 6, false))),
-        // SCTP, whose CRC no difference brings after: it is not renamed.
-        (132, _) => found(ports()?, at, None),
-        (proto::ICMP, 8 | 13) | (proto::ICMPV6, 128) => {
+        (SCTP, _) => found(ports()?, at, None),
+        (proto::ICMP, 8 | 13) | (proto::ICMPV6, 128 | 139) => {
             found([word(bytes, l4 + 4)?, 0], [l4 + 4; 2], Some((l4 + 2, false)))
         }
-        (proto::ICMP, 0 | 14) | (proto::ICMPV6, 129) => {
+        (proto::ICMP, 0 | 14) | (proto::ICMPV6, 129 | 140) => {
             found([0, word(bytes, l4 + 4)?], [l4 + 4; 2], Some((l4 + 2, false)))
         }
-        (proto::ICMP, 3 | 4 | 5 | 11 | 12) | (proto::ICMPV6, 1..=4) => found([0, 0], [0; 2], Some((l4 + 2, false))),
+        (proto::ICMP | proto::ICMPV6, _) => found([0, 0], [0; 2], Some((l4 + 2, false))),
         _ => found([0, 0], [0; 2], None),
     })
 }
@@ -138,22 +146,25 @@ fn set(bytes: &mut [u8], at: usize, new: u16, sum: Option<usize>) {
 }
 
 impl Names {
-    /// From now on what is sent from `tested` there, or to it, is shown as from and to `kernel`'s port.
+    /// From now on what is sent from and to `tested` there, and back, is shown as the kernel's.
     pub fn add(&mut self, kernel: Ends, tested: Ends) {
-        if kernel == tested {
-            self.ports.remove(&tested);
-        } else {
-            self.ports.insert(tested, kernel.src.1);
+        for (kernel, tested) in [(kernel, tested), (kernel.back(), tested.back())] {
+            if kernel == tested {
+                self.kernels.remove(&tested);
+            } else {
+                self.kernels.insert(tested, kernel);
+            }
         }
     }
 
     /// Whether no name differs.
     pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
+        self.kernels.is_empty()
     }
 
-    fn renamed(&self, ends: Ends) -> [Option<u16>; 2] {
-        [ends, ends.back()].map(|ends| self.ports.get(&ends).copied())
+    /// The ports of both ends by the kernel's names, if they have any.
+    fn renamed(&self, ends: Ends) -> Option<[u16; 2]> {
+        self.kernels.get(&ends).map(|kernel| [kernel.src.1, kernel.dst.1])
     }
 
     /// A frame of the tested lab as the kernel's would have it.
@@ -165,15 +176,23 @@ impl Names {
 
     fn rename_at(&self, bytes: &mut [u8], l3: usize, outer: Option<usize>) {
         let Some(found) = find(bytes, l3) else { return };
-        let is_error = found.at == [0; 2];
-        if is_error {
+        if found.is_error() {
             if let (None, Some((sum, _))) = (outer, found.sum) {
                 self.rename_at(bytes, found.l4 + 8, Some(sum));
             }
             return;
         }
-        for (new, at) in self.renamed(found.ends).into_iter().zip(found.at) {
-            let Some(new) = new else { continue };
+        if found.at == [0; 2] {
+            return;
+        }
+        let Some(names) = self.renamed(found.ends) else { return };
+        let is_query = found.at[0] == found.at[1];
+        for (at_end, (new, at)) in names.into_iter().zip(found.at).enumerate() {
+            // A query's one identifier is that of the end which is not 0.
+            let own = [found.ends.src.1, found.ends.dst.1][at_end];
+            if is_query && own == 0 && new == 0 {
+                continue;
+            }
             let old = word(bytes, at).unwrap_or_default();
             set(bytes, at, new, outer);
             // The packet's own checksum, which an outer one covers, too.
@@ -189,6 +208,19 @@ impl Names {
                 check => check,
             };
             set(bytes, sum, check, outer);
+        }
+        if found.ends.protocol == SCTP && outer.is_none() {
+            let length = match bytes[l3] >> 4 {
+                4 => word(bytes, l3 + 2),
+                _ => word(bytes, l3 + 4).map(|length| length + 40),
+            };
+            if let Some(packet) = bytes.get_mut(found.l4..l3 + usize::from(length.unwrap_or_default()))
+                && packet.len() >= 12
+            {
+                packet[8..12].fill(0);
+                let sum = crc32c(packet);
+                packet[8..12].copy_from_slice(&sum.to_le_bytes());
+            }
         }
     }
 
@@ -216,10 +248,14 @@ impl Names {
             dst: (dst, ports[1]),
         };
         let mut words: Vec<String> = tuple.split(' ').map(str::to_string).collect();
-        for (key, new) in keys.into_iter().zip(self.renamed(ends)) {
-            let (Some(new), prefix) = (new, format!("{key}=")) else {
+        for (at, key) in keys.into_iter().enumerate() {
+            let (Some(names), prefix) = (self.renamed(ends), format!("{key}=")) else {
                 continue;
             };
+            let new = names[at];
+            if key == "id" && ports[at] == 0 && new == 0 {
+                continue;
+            }
             for word in words.iter_mut().filter(|word| word.starts_with(&prefix)) {
                 *word = format!("{prefix}{new}");
             }

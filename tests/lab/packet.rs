@@ -334,3 +334,13 @@ pub fn fix_ipv4_sum(frame: &mut [u8]) {
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
     }
 }
+
+/// SCTP's checksum (RFC 9260, appendix A): Castagnoli's polynomial, reflected.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |sum: u32, byte: &u8| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0x82f6_3b78 & (0u32.wrapping_sub(sum & 1)))
+        })
+    };
+    !bytes.iter().fold(!0, step)
+}
