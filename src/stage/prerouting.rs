@@ -18,7 +18,7 @@
 
 pub mod leaving;
 
-use self::leaving::{KERNEL_TICKS, Leaving, follow, is_alone, kernel_owned};
+use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, IcmpError, Outcome, Update, View};
@@ -304,8 +304,11 @@ fn keep(
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
-    // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    if !is_alone(packet.family, tracking) && is_midway(packet, bytes) {
+    // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows. And
+    // so does it of the first answer to one that it has just begun and translated.
+    let alone = tracking.config.alone[packet.family as usize];
+    let kernel_knows = || !alone || is_answer(packet, bytes) && is_awaited(packet.family, tracking);
+    if is_midway(packet, bytes) && kernel_knows() {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let original = tuple(packet, bytes);
@@ -348,13 +351,30 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
 /// Whether the packet is of a protocol that opens connections, and does not open one: TCP without a SYN or with an ACK, SCTP
 /// whose first chunk is no INIT.
 fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
-    const FLAGS_AT: usize = 13;
-    let byte = |at: usize| bytes.get(usize::from(packet.l4) + at).copied().unwrap_or(0);
     match Protocol(packet.proto) {
-        Protocol::TCP => byte(FLAGS_AT) & 0x12 != 0x02,
-        Protocol::SCTP => ChunkType(byte(sctp::HEADER_LEN)) != ChunkType::INIT,
+        Protocol::TCP => tcp_flags(packet, bytes) & 0x12 != 0x02,
+        Protocol::SCTP => first_chunk(packet, bytes) != ChunkType::INIT,
         _ => false,
     }
+}
+
+/// Whether it may be the first answer in such a one: a SYN with an ACK, or a RST; INIT ACK, or ABORT. No connection ever
+/// begins with these, so nothing comes of it if the kernel knows of none.
+fn is_answer(packet: &Parsed, bytes: &[u8]) -> bool {
+    match Protocol(packet.proto) {
+        Protocol::TCP => tcp_flags(packet, bytes) & 0x12 == 0x12 || tcp_flags(packet, bytes) & 0x04 != 0,
+        Protocol::SCTP => matches!(first_chunk(packet, bytes), ChunkType::INIT_ACK | ChunkType::ABORT),
+        _ => false,
+    }
+}
+
+fn tcp_flags(packet: &Parsed, bytes: &[u8]) -> u8 {
+    bytes.get(usize::from(packet.l4) + 13).copied().unwrap_or(0)
+}
+
+fn first_chunk(packet: &Parsed, bytes: &[u8]) -> ChunkType {
+    let at = usize::from(packet.l4) + sctp::HEADER_LEN;
+    ChunkType(bytes.get(at).copied().unwrap_or(0))
 }
 
 /// Whether an SCTP packet has nothing in its checksum's place. A sender on this machine leaves the CRC to the hardware so,
@@ -376,7 +396,8 @@ fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>) -> Ste
     let hash = tracking.table.hash(&about);
     let Some((connection, direction)) = tracking.table.lookup(&about, hash, tracking.now, tracking.guard) else {
         // Of a connection that the kernel alone knows, it alone can say.
-        return match is_alone(packet.family, tracking) {
+        let alone = tracking.config.alone[packet.family as usize];
+        return match alone && !is_awaited(packet.family, tracking) {
             true => Continue(Some(Tracked::INVALID)),
             false => Verdict::punt(PuntReason::KernelConnection),
         };
