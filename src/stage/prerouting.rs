@@ -17,10 +17,12 @@
 //! A packet that ends in a punt takes its connection along: see [`leaving`].
 
 mod error;
+mod kind;
 pub mod leaving;
 
 use self::error::icmp_error;
-use self::leaving::{KERNEL_TICKS, Leaving, follow, is_alone, kernel_owned};
+use self::kind::{is_answer, is_midway, sctp_without_crc};
+use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::nat::Saved;
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
@@ -28,7 +30,6 @@ use crate::table::conntrack::tracker::{self, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
 use crate::table::nat::{BySource, Random};
 use crate::wire::Protocol;
-use crate::wire::sctp::{self, ChunkType};
 use std::ops::ControlFlow::Continue;
 use std::time::Duration;
 
@@ -349,11 +350,11 @@ fn keep(
 #[inline(never)]
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
-    // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows.
-    if !is_alone(packet.family, tracking)
-        && is_midway(packet, bytes)
-        && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking))
-    {
+    // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows. And
+    // so does it of the first answer to one that it has just begun and translated.
+    let alone = tracking.config.alone[packet.family as usize];
+    let kernel_knows = || !alone || is_answer(packet, bytes) && is_awaited(packet.family, tracking);
+    if is_midway(packet, bytes) && kernel_knows() && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking)) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let Some((original, reply)) = tuples else {
@@ -399,35 +400,6 @@ fn is_ours(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
         .table
         .lookup(tuple, tracking.table.hash(tuple), tracking.now, tracking.guard);
     found.is_some_and(|(connection, _)| !connection.marks().any(Marks::KERNEL))
-}
-
-/// Whether the packet is of a protocol that opens connections, and does not open one: TCP without a SYN or with an ACK, SCTP
-/// whose first chunk is no INIT.
-fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
-    const FLAGS_AT: usize = 13;
-    let byte = |at: usize| bytes.get(usize::from(packet.l4) + at).copied().unwrap_or(0);
-    match Protocol(packet.proto) {
-        Protocol::TCP => byte(FLAGS_AT) & 0x12 != 0x02,
-        Protocol::SCTP => ChunkType(byte(sctp::HEADER_LEN)) != ChunkType::INIT,
-        _ => false,
-    }
-}
-
-/// Whether the kernel may begin a connection with the packet, of a protocol with states, in the one that it is of.
-fn opens(packet: &Parsed, bytes: &[u8]) -> bool {
-    let chunk = bytes
-        .get(usize::from(packet.l4) + sctp::HEADER_LEN)
-        .copied()
-        .unwrap_or(0);
-    let heartbeat = packet.proto == Protocol::SCTP.0 && ChunkType(chunk) == ChunkType::HEARTBEAT;
-    heartbeat || !is_midway(packet, bytes)
-}
-
-/// Whether an SCTP packet has nothing in its checksum's place. A sender on this machine leaves the CRC to the hardware so,
-/// and the frame does not tell; the kernel knows.
-fn sctp_without_crc(packet: &Parsed, bytes: &[u8]) -> bool {
-    let segment = bytes.get(packet.l4.into()..packet.end.into()).unwrap_or_default();
-    sctp::Packet::new_checked(segment).is_ok_and(|sctp| sctp.checksum() == 0)
 }
 
 /// Fragments are the kernel's, which reassembles them, and so is what it alone understands: that of a connection of ours

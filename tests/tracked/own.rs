@@ -67,6 +67,8 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
             assert_eq!(tracker.walk(0, &to_the_box(family, SYN)), LOCAL);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
+            let no_answer = packet(family, 1, &tcp(ACK, 1, 1));
+            assert_eq!(tracker.walk(1, &no_answer), FILTERED, "NAT {nat}");
             tracker.now += AWAITED_TICKS - 1;
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             tracker.now += 1;

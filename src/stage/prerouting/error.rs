@@ -2,7 +2,8 @@
 //!
 //! What it quotes is the packet that somebody has got, so the tuple of an answer to that is looked for.
 
-use super::{Of, Tracked, Tracking, ZONE, is_alone, settled};
+use super::leaving::is_awaited;
+use super::{Of, Tracked, Tracking, ZONE, settled};
 use crate::packet::{Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::tracker::{self, IcmpError};
 use crate::table::conntrack::{CtState, Marks};
@@ -23,7 +24,8 @@ pub(super) fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<
     });
     let Some((connection, direction)) = found else {
         // Of a connection that the kernel alone knows, it alone can say.
-        return match is_alone(packet.family, tracking) {
+        let alone = tracking.config.alone[packet.family as usize];
+        return match alone && !is_awaited(packet.family, tracking) {
             true => Continue(Some(Tracked::INVALID)),
             false => Verdict::punt(PuntReason::KernelConnection),
         };

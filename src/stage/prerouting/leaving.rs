@@ -13,7 +13,8 @@
 //! the window. A header (options, extensions, a spent hop limit) is seen before the connection is advanced, so there the state
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
-use super::{Aside, COMMITS_MAX, Of, Tracked, Tracking, opens, tuple};
+use super::kind::opens;
+use super::{Aside, COMMITS_MAX, Of, Tracked, Tracking, tuple};
 use crate::packet::{Family, Flags, Parsed};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
@@ -226,10 +227,8 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
     }
 }
 
-/// Whether what is not in our table is in no table: the kernel forwards nothing of `family` by itself, and tells of nothing
-/// any more that it has begun for us, and may have translated.
-pub(super) fn is_alone(family: Family, tracking: &Tracking<'_>) -> bool {
-    let family = family as usize;
-    let awaits = tracking.config.nat[family] && tracking.table.awaited.any(tracking.now);
-    tracking.config.alone[family] && !awaits
+/// Whether the kernel has begun a connection of `family` for us, may have translated it, and has not told yet: its answer
+/// bears a tuple that nobody here knows.
+pub(super) fn is_awaited(family: Family, tracking: &Tracking<'_>) -> bool {
+    tracking.config.nat[family as usize] && tracking.table.awaited.any(tracking.now)
 }
