@@ -42,11 +42,13 @@ struct Connection {
     models: [Model; 2],
     queues: [Queue; 2],
     begun: bool,
+    /// To an address of the box, from which nobody but a server behind it answers.
+    own: bool,
 }
 
 impl Connection {
     /// A connection and what it looks like; sometimes of the port and to the server of an earlier one.
-    fn random(random: &mut ChaCha8Rng, draws: bool, others: &[View]) -> (Self, View) {
+    fn random(random: &mut ChaCha8Rng, [draws, strict]: [bool; 2], others: &[View]) -> (Self, View) {
         let mut flow = Flow::new(random.random_bool(0.6)).shuffled(random);
         let mut behind = [CLIENT, SERVER];
         if random.random_bool(0.2) {
@@ -77,7 +79,8 @@ impl Connection {
         }
         let mut models = twice(random, |_, random| Model::random(random, flow.clone()));
         // A query to the box itself may be one of the time.
-        if random.random_bool(0.04) && matches!(models[0], Model::Stream(_)) {
+        let own = strict && random.random_bool(0.04) && matches!(models[0], Model::Stream(_));
+        if own {
             flow.ends[SERVER] = plan::own(behind[CLIENT])[usize::from(!flow.is_ipv4())];
             models.iter_mut().for_each(|model| model.flow_mut().ends = flow.ends);
         }
@@ -86,6 +89,7 @@ impl Connection {
             models,
             queues: Default::default(),
             begun: false,
+            own,
         };
         (connection, if draws { view.random() } else { view })
     }
@@ -100,8 +104,13 @@ impl Connection {
         while self.queues[0].is_empty() {
             twice(random, |lab, random| self.models[lab].act(random, &mut self.queues[lab]));
         }
+        let answers = self.models[0].flow_mut().beyond.is_some();
         let items = self.queues.each_mut().map(|queue| queue.pop_front().expect("both act alike"));
-        (items[0].from, items.map(|item| item.packets))
+        let from = items[0].from;
+        if self.own && from == SERVER && !answers {
+            return (from, Default::default());
+        }
+        (from, items.map(|item| item.packets))
     }
 
     /// Has the server answer what it saw last.
@@ -137,7 +146,7 @@ fn round(twin: &mut Twin, random: &mut ChaCha8Rng, connections: &mut [Connection
 
 fn run(seed: u64, packets: u64) -> (Outcome, usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let (ruleset, draws) = ruleset(&mut random);
+    let (ruleset, draws, strict) = ruleset(&mut random);
     let mut setup = Setup::tracked(&format!("nat-random-{seed}"), 2, &ruleset).with(&[
         "sysctl net.netfilter.nf_conntrack_udp_timeout=150",
         "sysctl net.netfilter.nf_conntrack_icmp_timeout=150",
@@ -160,7 +169,7 @@ fn run(seed: u64, packets: u64) -> (Outcome, usize) {
     let mut watch = Watch::default();
     let (mut connections, mut views) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
-        let (connection, view) = Connection::random(&mut random, draws, &views);
+        let (connection, view) = Connection::random(&mut random, [draws, strict], &views);
         connections.push(connection);
         views.push(view);
     }
@@ -177,7 +186,7 @@ fn run(seed: u64, packets: u64) -> (Outcome, usize) {
             }
             for _ in 0..FRESH {
                 let place = random.random_range(0..CONNECTIONS);
-                let (connection, view) = Connection::random(&mut random, draws, &views);
+                let (connection, view) = Connection::random(&mut random, [draws, strict], &views);
                 (connections[place], views[place]) = (connection, view);
             }
         }

@@ -148,8 +148,8 @@ const FENCES: &str = "udp sport 7 udp dport 7 counter accept
  icmpv6 type { mld2-listener-report, mld-listener-report, mld-listener-done, nd-router-solicit } accept
  ip protocol igmp accept";
 
-/// A ruleset; whether ports are drawn in it without a clash.
-pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool) {
+/// A ruleset; whether ports are drawn in it without a clash, and whether nothing invalid gets far.
+pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool, bool) {
     let mut text = "table inet t {
         counter total { }
         set hosts { type ipv4_addr; flags interval; elements = { 10.101.0.0/26, 10.100.0.5-10.100.0.99 }\n }
@@ -162,9 +162,13 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool) {
         let count = random.random_range(1..5);
         (0..count).map(|_| filter(random, leaving)).collect()
     };
-    if random.random_bool(0.6) {
+    let strict = random.random_bool(0.4);
+    if strict || random.random_bool(0.4) {
         let priority = pick(random, &["-150", "-150", "-50", "10"]);
-        let rules = filters(random, false);
+        let mut rules = filters(random, false);
+        if strict {
+            rules.insert(0, "ct state invalid counter drop".into());
+        }
         chain("pre", &format!("filter hook prerouting priority {priority}; policy accept"), rules);
     }
     if random.random_bool(0.8) {
@@ -206,5 +210,5 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool) {
     }
     chain("srcnat", "nat hook postrouting priority srcnat; policy accept", snat);
     let draws = text.contains("random") || text.contains("to :") || text.contains("]:3") || text.contains(":1024");
-    (text + "}", draws)
+    (text + "}", draws, strict)
 }
