@@ -78,6 +78,10 @@ impl Connection {
             _ => {}
         }
         let mut models = twice(random, |_, random| Model::random(random, flow.clone()));
+        // Node information, whose drawn identifier no packet shows, so that it cannot be learned.
+        while twice(random, |lab, random| models[lab].first(random).body.first() == Some(&139)) == [true; 2] {
+            models = twice(random, |_, random| Model::random(random, flow.clone()));
+        }
         // A query to the box itself may be one of the time.
         let own = strict && random.random_bool(0.04) && matches!(models[0], Model::Stream(_));
         if own {
