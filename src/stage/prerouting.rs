@@ -361,7 +361,9 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
 /// Whether a connection that the kernel need not know has the tuple. What goes the other way, and is none of its answers, which
 /// are translated, begins a connection that gets another port; the kernel would not know that it has to.
 fn is_ours(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
-    let found = tracking.table.lookup(tuple, tracking.table.hash(tuple), tracking.now, tracking.guard);
+    let found = tracking
+        .table
+        .lookup(tuple, tracking.table.hash(tuple), tracking.now, tracking.guard);
     found.is_some_and(|(connection, _)| !connection.marks().any(Marks::KERNEL))
 }
 
@@ -438,7 +440,7 @@ fn hand_over<'a>(
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
         }
     } else if let Some(tuple) = tuple(packet, bytes) {
-        kernel_owned(&tuple, None, tracking);
+        kernel_owned(&tuple, tracking);
     }
     Verdict::punt(reason)
 }

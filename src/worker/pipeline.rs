@@ -234,9 +234,17 @@ pub(super) fn tracked<O: Observer>(
             },
             Break(verdict) => {
                 match verdict {
-                    Verdict::Punt(_) => {
+                    Verdict::Punt(reason) => {
                         flows.changes.take_back(&rules.state);
-                        leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
+                        leaving::leave(
+                            reason,
+                            packet,
+                            frame.bytes(),
+                            probe,
+                            &tracked,
+                            tracking,
+                            &mut flows.aside,
+                        )
                     }
                     _ => prerouting::end(&tracked, tracking),
                 }

@@ -133,7 +133,11 @@ fn an_untranslated_client_that_clashes() {
         "nat_clash_null",
         &postrouting("ip saddr 10.100.0.0/17 oifname \"d1\" snat ip to 10.100.200.1"),
     );
-    twin.answer_for(SERVER, "10.100.200.1".parse().expect("an address"), neighbor_mac(SERVER, 0));
+    twin.answer_for(
+        SERVER,
+        "10.100.200.1".parse().expect("an address"),
+        neighbor_mac(SERVER, 0),
+    );
     let fresh = || {
         let translated = Flow::new(true);
         let mut other = translated.clone();
@@ -141,7 +145,13 @@ fn an_untranslated_client_that_clashes() {
         vec![View::new(translated), View::new(other)]
     };
     let views = traffic(&mut twin, "null", fresh);
-    assert!(views.iter().skip(1).step_by(2).all(|view| view.ports()[0] != view.labs[0].ports[CLIENT]));
+    assert!(
+        views
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .all(|view| view.ports()[0] != view.labs[0].ports[CLIENT])
+    );
     twin.finish(Share::AtLeast(0.8));
 }
 
@@ -169,7 +179,11 @@ fn ranges_and_random_ports() {
             let mut views = fresh();
             play_each(&mut twin, &format!("{name}: {what}"), &mut views, steps);
             for view in &views {
-                assert!(view.ports().iter().all(|port| ports.contains(port)), "{how}: {:?}", view.ports());
+                assert!(
+                    view.ports().iter().all(|port| ports.contains(port)),
+                    "{how}: {:?}",
+                    view.ports()
+                );
             }
         }
         twin.compare_counters();
@@ -219,7 +233,10 @@ fn prefixes() {
     let all = traffic(&mut twin, "prefix", || views(named));
     for view in all.iter().filter(|view| view.labs[0].is_ipv4()) {
         let [client, server] = view.labs[0].seen_by(SERVER).ends.map(|end| end.to_string());
-        assert!(client.starts_with("10.200.") && server.starts_with("10.101."), "{client} {server}");
+        assert!(
+            client.starts_with("10.200.") && server.starts_with("10.101."),
+            "{client} {server}"
+        );
     }
     twin.finish(Share::AtLeast(0.8));
 }
@@ -341,7 +358,12 @@ fn chains_come_and_go() {
     twin.change(&["nft delete table inet nat"]);
     let mut plain = views(|_| {});
     play_each(&mut twin, "without NAT, new", &mut plain, talk());
-    play_each(&mut twin, "without NAT, old", &mut translated, [udp(CLIENT, 24), udp(CLIENT, 25)]);
+    play_each(
+        &mut twin,
+        "without NAT, old",
+        &mut translated,
+        [udp(CLIENT, 24), udp(CLIENT, 25)],
+    );
     twin.change(&[&format!("ruleset {}", postrouting(MASQUERADE))]);
     play_each(&mut twin, "with NAT again, plain", &mut plain, talk());
     let mut later = views(|_| {});
@@ -395,7 +417,12 @@ fn the_address_changes() {
         &neighbour6,
     ]);
     play_each(&mut twin, "after", &mut old, talk());
-    play_each(&mut twin, "after, tcp", &mut stream_of, [Step::from(c(ACK, 601, 12)), Step::from(c(ACK, 601, 12).data(9))]);
+    play_each(
+        &mut twin,
+        "after, tcp",
+        &mut stream_of,
+        [Step::from(c(ACK, 601, 12)), Step::from(c(ACK, 601, 12).data(9))],
+    );
     let mut new = views(|_| {});
     play_each(&mut twin, "new", &mut new, talk());
     let seen = new[0].labs[0].seen_by(SERVER).ends[CLIENT];
@@ -424,10 +451,20 @@ fn the_route_moves() {
         "ip route replace fd00:101::/32 via fd00:0:0:2::2",
     ]);
     old.iter_mut().for_each(|view| view.behind[SERVER] = 2);
-    play_each(&mut twin, "moved, the first is dropped", &mut old, [udp(CLIENT, 19).lost()]);
+    play_each(
+        &mut twin,
+        "moved, the first is dropped",
+        &mut old,
+        [udp(CLIENT, 19).lost()],
+    );
     play_each(&mut twin, "moved", &mut old, talk());
     stream_of.iter_mut().for_each(|view| view.behind[SERVER] = 2);
-    play_each(&mut twin, "moved, tcp", &mut stream_of, [Step::from(c(ACK, 601, 12)), Step::from(c(ACK, 601, 12).data(9))]);
+    play_each(
+        &mut twin,
+        "moved, tcp",
+        &mut stream_of,
+        [Step::from(c(ACK, 601, 12)), Step::from(c(ACK, 601, 12).data(9))],
+    );
     assert_eq!(old[0].labs[0].seen_by(SERVER).ends[CLIENT].to_string(), "10.0.2.1");
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.6));
@@ -464,12 +501,22 @@ fn ports_run_out() {
     let mut datagrams = fresh();
     let twice = [udp(CLIENT, 20), udp(CLIENT, 21)];
     play_each(&mut twin, "udp", &mut datagrams, twice);
-    let has = |views: &[View]| views.iter().map(|view| view.labs[0].beyond.is_some()).collect::<Vec<_>>();
+    let has = |views: &[View]| {
+        views
+            .iter()
+            .map(|view| view.labs[0].beyond.is_some())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(has(&datagrams), [true, true, true, true, false, false, false, false]);
     let mut first: Vec<View> = datagrams.drain(..4).collect();
     play_each(&mut twin, "udp, those that have one", &mut first, talk());
     let mut streams: Vec<View> = fresh().into_iter().filter(|view| view.labs[0].is_ipv4()).collect();
-    play_each(&mut twin, "tcp", &mut streams, [Step::from(c(SYN, 0, 0).mss()), Step::from(c(SYN, 0, 0).mss())]);
+    play_each(
+        &mut twin,
+        "tcp",
+        &mut streams,
+        [Step::from(c(SYN, 0, 0).mss()), Step::from(c(SYN, 0, 0).mss())],
+    );
     assert_eq!(has(&streams), [true, true, false, false]);
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.3));

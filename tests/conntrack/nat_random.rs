@@ -80,7 +80,10 @@ impl Connection {
         }
         let mut models = twice(random, |_, random| Model::random(random, flow.clone()));
         // Node information, whose drawn identifier no packet shows, so that it cannot be learned.
-        while twice(random, |lab, random| models[lab].first(random).body.first() == Some(&139)) == [true; 2] {
+        while twice(random, |lab, random| {
+            models[lab].first(random).body.first() == Some(&139)
+        }) == [true; 2]
+        {
             models = twice(random, |_, random| Model::random(random, flow.clone()));
         }
         // A query to the box itself may be one of the time.
@@ -107,10 +110,15 @@ impl Connection {
             return (CLIENT, first);
         }
         while self.queues[0].is_empty() {
-            twice(random, |lab, random| self.models[lab].act(random, &mut self.queues[lab]));
+            twice(random, |lab, random| {
+                self.models[lab].act(random, &mut self.queues[lab])
+            });
         }
         let answers = self.models[0].flow_mut().beyond.is_some();
-        let items = self.queues.each_mut().map(|queue| queue.pop_front().expect("both act alike"));
+        let items = self
+            .queues
+            .each_mut()
+            .map(|queue| queue.pop_front().expect("both act alike"));
         let from = items[0].from;
         if self.own && from == SERVER && !answers {
             return (from, Default::default());

@@ -44,7 +44,11 @@ const TRANSPORT: &[&str] = &[
 /// Where the way out is known.
 const LEAVING: &[&str] = &["oifname \"d0\"", "oif d1", "oifname { \"d1\", \"e*\" }"];
 /// What a translation may look at, of the packet that begins: of either family, of one, where it has no ports of its own.
-const BEGINNING: [&[&str]; 3] = [&["", "", "ct state new"], &["ip saddr & 0.0.0.1 == 1", "ip daddr @hosts"], &["ip6 saddr & ::1 == ::1"]];
+const BEGINNING: [&[&str]; 3] = [
+    &["", "", "ct state new"],
+    &["ip saddr & 0.0.0.1 == 1", "ip daddr @hosts"],
+    &["ip6 saddr & ::1 == ::1"],
+];
 const PORTS: &[&str] = &[
     "",
     "",
@@ -96,7 +100,9 @@ const FROM_SERVERS: &[&str] = &["snat ip to 10.0.0.200", "masquerade", "T masque
 
 fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
     let text = *all.choose(random).expect("not empty");
-    let how = *["random", "fully-random", "persistent", ""].choose(random).expect("one");
+    let how = *["random", "fully-random", "persistent", ""]
+        .choose(random)
+        .expect("one");
     text.replace("T ", &format!("{PORTED} "))
         .replace(" R", &format!(" {how}"))
         .replace('P', &random.random_range(1000..65000).to_string())
@@ -107,7 +113,12 @@ fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
 /// A rule of a filter.
 fn filter(random: &mut ChaCha8Rng, leaving: bool) -> String {
     let mut words = Vec::new();
-    for (list, share) in [(ANY, 0.6), (NETWORK, 0.5), (TRANSPORT, 0.5), (LEAVING, if leaving { 0.3 } else { 0.0 })] {
+    for (list, share) in [
+        (ANY, 0.6),
+        (NETWORK, 0.5),
+        (TRANSPORT, 0.5),
+        (LEAVING, if leaving { 0.3 } else { 0.0 }),
+    ] {
         if random.random_bool(share) {
             // A port that NAT has drawn is a free choice: no rule looks at one.
             if list == TRANSPORT && !leaving {
@@ -130,7 +141,10 @@ fn filter(random: &mut ChaCha8Rng, leaving: bool) -> String {
 /// A rule of NAT.
 fn translation(random: &mut ChaCha8Rng, link: &str, all: &[&str]) -> String {
     let what = pick(random, all);
-    let family = match (what.contains("ip6 to"), what.contains("nat ip to") || what.contains("ip prefix")) {
+    let family = match (
+        what.contains("ip6 to"),
+        what.contains("nat ip to") || what.contains("ip prefix"),
+    ) {
         (true, _) => 2,
         (_, true) => 1,
         _ => 0,
@@ -158,7 +172,10 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool, bool) {
         set ports { type inet_service; flags interval; elements = { 80, 443, 8080, 20000-40000 }\n }\n"
         .to_owned();
     let mut chain = |name: &str, kind: &str, rules: Vec<String>| {
-        text += &format!("chain {name} {{\n type {kind};\n {FENCES}\n {}\n }}\n", rules.join("\n "));
+        text += &format!(
+            "chain {name} {{\n type {kind};\n {FENCES}\n {}\n }}\n",
+            rules.join("\n ")
+        );
     };
     let filters = |random: &mut ChaCha8Rng, leaving: bool| -> Vec<String> {
         let count = random.random_range(1..5);
@@ -171,7 +188,11 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool, bool) {
         if strict {
             rules.insert(0, "ct state invalid counter drop".into());
         }
-        chain("pre", &format!("filter hook prerouting priority {priority}; policy accept"), rules);
+        chain(
+            "pre",
+            &format!("filter hook prerouting priority {priority}; policy accept"),
+            rules,
+        );
     }
     if random.random_bool(0.8) {
         let mut rules = filters(random, true);
@@ -184,12 +205,20 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool, bool) {
             }
             _ => "accept",
         };
-        chain("forward", &format!("filter hook forward priority 0; policy {policy}"), rules);
+        chain(
+            "forward",
+            &format!("filter hook forward priority 0; policy {policy}"),
+            rules,
+        );
     }
     if random.random_bool(0.5) {
         let priority = pick(random, &["-10", "0", "150"]);
         let rules = filters(random, true);
-        chain("post", &format!("filter hook postrouting priority {priority}; policy accept"), rules);
+        chain(
+            "post",
+            &format!("filter hook postrouting priority {priority}; policy accept"),
+            rules,
+        );
     }
     let translations = |random: &mut ChaCha8Rng, sides: [(&str, &[&str], f64); 2]| -> Vec<String> {
         let mut rules = Vec::new();
@@ -204,7 +233,10 @@ pub fn ruleset(random: &mut ChaCha8Rng) -> (String, bool, bool) {
     };
     let sides: [(&str, &[&str], f64); 2] = [("iifname \"d0\"", TO_SERVERS, 0.8), ("iifname \"d1\"", TO_CLIENTS, 0.3)];
     let dnat = translations(random, sides);
-    let sides: [(&str, &[&str], f64); 2] = [("oifname \"d1\"", FROM_CLIENTS, 0.9), ("oifname \"d0\"", FROM_SERVERS, 0.2)];
+    let sides: [(&str, &[&str], f64); 2] = [
+        ("oifname \"d1\"", FROM_CLIENTS, 0.9),
+        ("oifname \"d0\"", FROM_SERVERS, 0.2),
+    ];
     let snat = translations(random, sides);
     // One of them at least, so that something is translated.
     if !dnat.is_empty() {

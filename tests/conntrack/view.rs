@@ -86,7 +86,10 @@ impl View {
     fn see(&mut self, from: usize, news: &mut News, twin: &mut Twin) -> Result<(), String> {
         let mark = self.mark + from as u16;
         // Each with its own; what has come in one lab alone waits for that of the other.
-        let waiting = |news: &News| news.iter().all(|of| of.get(&mark).is_some_and(|frames| !frames.is_empty()));
+        let waiting = |news: &News| {
+            news.iter()
+                .all(|of| of.get(&mark).is_some_and(|frames| !frames.is_empty()))
+        };
         while waiting(news) {
             let [kernels, testeds] = news
                 .each_mut()
@@ -104,7 +107,9 @@ impl View {
                 self.learn([kernel, tested])?;
                 let sent = self.labs[0].seen_by(CLIENT).udp(CLIENT, 0).build();
                 if kernel.protocol == proto::UDP {
-                    [kernels, testeds].iter().for_each(|seen| twin.is_translated(seen, &sent));
+                    [kernels, testeds]
+                        .iter()
+                        .for_each(|seen| twin.is_translated(seen, &sent));
                 }
             }
             twin.is_same(kernel, tested);
@@ -117,7 +122,10 @@ impl View {
         let differ = kernel.dst.1 != tested.dst.1 && !self.random;
         let keeps = kernel.src.1 != tested.src.1 && !self.random && [kernel.src.1, tested.src.1].contains(&own);
         if differ || keeps {
-            return Err(format!("not a free choice: {kernel:?} and {tested:?}, of {:?}", self.labs[0]));
+            return Err(format!(
+                "not a free choice: {kernel:?} and {tested:?}, of {:?}",
+                self.labs[0]
+            ));
         }
         for (flow, ends) in self.labs.iter_mut().zip([kernel, tested]) {
             let [client, server] = match ends.protocol {

@@ -87,7 +87,9 @@ impl Talk {
         let mut input = BufReader::new(socket.try_clone().expect("a second handle"));
         socket.set_read_timeout(Some(LINE_WITHIN)).expect("a timeout");
         let mut peer = String::new();
-        input.read_line(&mut peer).unwrap_or_else(|error| panic!("{name}: {error}"));
+        input
+            .read_line(&mut peer)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(peer.trim(), seen_as, "{name}");
         let client = std::thread::spawn({
             let (stop, lines) = (stop.clone(), lines.clone());
@@ -183,7 +185,10 @@ impl Resolver {
 
     fn end(self) -> u64 {
         self.stop.store(true, Relaxed);
-        self.thread.join().expect("the resolver").unwrap_or_else(|error| panic!("{error}"))
+        self.thread
+            .join()
+            .expect("the resolver")
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -224,7 +229,12 @@ fn all_that_share_an_address_go_on() {
             .map(|_| Talk::begin(name("a client's"), &net.hosts[0], (SERVER, 7000), SHARED))
             .collect();
         talks.push(Talk::begin(name("to the box"), &net.hosts[1], (SHARED, 22), SERVER));
-        talks.push(Talk::begin(name("to the box from within"), &net.hosts[0], ("10.0.0.1", 22), "10.0.0.2"));
+        talks.push(Talk::begin(
+            name("to the box from within"),
+            &net.hosts[0],
+            ("10.0.0.1", 22),
+            "10.0.0.2",
+        ));
         talks.push(Talk::begin(name("the box's own"), &net.router, (SERVER, 7100), SHARED));
         talks
     };
@@ -255,7 +265,9 @@ fn all_that_share_an_address_go_on() {
     let asked = resolver.asked.load(Relaxed);
     let again = resolver.end();
     talks.into_iter().for_each(Talk::end);
-    println!("{count} connections behind one address through three starts and stops, none broke; {asked} questions of the box, {again} asked again");
+    println!(
+        "{count} connections behind one address through three starts and stops, none broke; {asked} questions of the box, {again} asked again"
+    );
     net.assert_nothing_left();
 }
 
@@ -289,7 +301,10 @@ fn killed_with_a_hundred_masqueraded_connections() {
     // All are looked at at once: each may take as long as its retransmissions do.
     let go_on: Vec<bool> = std::thread::scope(|scope| {
         let threads: Vec<_> = talks.iter().map(|talk| scope.spawn(|| talk.goes_on())).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a look")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a look"))
+            .collect()
     });
     let (mut old, mut young) = ([0; 2], [0; 2]);
     for (age, goes_on) in ages.iter().zip(&go_on) {

@@ -191,11 +191,15 @@ impl Listing {
         if names.is_empty() {
             return;
         }
-        let renamed = std::mem::take(&mut self.connections).into_values().map(|mut connection| {
-            let tuples = &connection.tuples;
-            connection.tuples = tuples.each_ref().map(|tuple| names.rename_tuple(connection.number, tuple));
-            (connection.key(), connection)
-        });
+        let renamed = std::mem::take(&mut self.connections)
+            .into_values()
+            .map(|mut connection| {
+                let tuples = &connection.tuples;
+                connection.tuples = tuples
+                    .each_ref()
+                    .map(|tuple| names.rename_tuple(connection.number, tuple));
+                (connection.key(), connection)
+            });
         self.connections = renamed.collect();
     }
 

@@ -100,12 +100,7 @@ fn find(bytes: &[u8], l3: usize) -> Option<Found> {
                 }
                 (protocol, l4) = (*bytes.get(l4)?, l4 + 8);
             }
-            (
-                protocol,
-                IpAddr::from(address(l3 + 8)?),
-                address(l3 + 24)?.into(),
-                l4,
-            )
+            (protocol, IpAddr::from(address(l3 + 8)?), address(l3 + 24)?.into(), l4)
         }
     };
     let found = |ports: [u16; 2], at: [usize; 2], sum: Option<(usize, bool)>| Found {
@@ -214,24 +209,31 @@ impl Names {
             };
             set(bytes, sum, check, outer);
         }
-        if found.ends.protocol == SCTP && outer.is_none() {
+        if found.ends.protocol == SCTP {
             let length = match bytes[l3] >> 4 {
                 4 => word(bytes, l3 + 2),
                 _ => word(bytes, l3 + 4).map(|length| length + 40),
             };
-            if let Some(packet) = bytes.get_mut(found.l4..l3 + usize::from(length.unwrap_or_default()))
+            if let Some(packet) = bytes.get(found.l4..l3 + usize::from(length.unwrap_or_default()))
                 && packet.len() >= 12
             {
+                let mut packet = packet.to_vec();
                 packet[8..12].fill(0);
-                let sum = crc32c(packet);
-                packet[8..12].copy_from_slice(&sum.to_le_bytes());
+                let [a, b, c, d] = crc32c(&packet).to_le_bytes().map(u16::from);
+                for (at, word) in [(8, a << 8 | b), (10, c << 8 | d)] {
+                    set(bytes, found.l4 + at, word, outer);
+                }
             }
         }
     }
 
     /// The tuple of a table's line likewise.
     pub fn rename_tuple(&self, protocol: u8, tuple: &str) -> String {
-        let value = |key: &str| tuple.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = |key: &str| {
+            tuple
+                .split(' ')
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        };
         let address = |key: &str| value(key).and_then(|text| text.parse().ok());
         let (Some(src), Some(dst)) = (address("src"), address("dst")) else {
             return tuple.to_string();

@@ -272,7 +272,11 @@ pub(super) mod tests {
         let nat = |family: u8| tracking(&expr("nat", &attrs(&[(1, &[0; 4]), (NAT_FAMILY, &[0, 0, 0, family])])));
         let tracked = |family: u8| nat(family).map(|tracks| tracks.family(1));
         assert_eq!((tracked(2), tracked(10)), (Some(2), Some(10)));
-        assert_eq!((tracked(1), nat(1)), (Some(1), plainly("nat")), "ports alone are of both");
+        assert_eq!(
+            (tracked(1), nat(1)),
+            (Some(1), plainly("nat")),
+            "ports alone are of both"
+        );
         assert_eq!(nat(10).map(Tracks::into_parts), Some((true, "nat".into())));
     }
 

@@ -14,7 +14,7 @@
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
 use super::{Aside, Of, Tracked, Tracking, tuple};
-use crate::packet::{Family, Flags, Parsed};
+use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
 use crate::table::conntrack::{CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -61,9 +61,10 @@ pub fn look_before(probe: Option<&Probe>, tracking: &Tracking<'_>, aside: &mut A
     });
 }
 
-/// A packet that has `probe` ends in a punt, after it was tracked: see the file's head.
+/// A packet that has `probe` ends in a punt for `reason`, after it was tracked: see the file's head.
 #[cold]
 pub fn leave(
+    reason: PuntReason,
     packet: &Parsed,
     bytes: &[u8],
     probe: Option<&Probe>,
@@ -90,7 +91,11 @@ pub fn leave(
             // What the kernel does not forward it does not confirm.
             if packet.ttl > 1 {
                 let proto = (packet.proto == Protocol::TCP.0).then_some(aside.begun.proto);
-                kernel_owned(&aside.begun.original, proto, tracking);
+                own(&aside.begun.original, proto, tracking);
+                // The box itself answers its own connections, whatever they are translated to: no answer comes by here.
+                if reason != PuntReason::Local {
+                    note_began(&aside.begun.original, tracking);
+                }
             }
             before.map(|record| Leaving::Over(record.original))
         }
@@ -153,7 +158,7 @@ pub(super) fn follow(
 
 /// Remembers that the kernel decides about a connection, which is followed here if `begun` says how it began. A full table
 /// forgets: then an answer may be taken for a beginning.
-pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
+fn own(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
     let Some(reply) = original.invert() else { return };
     let record = Record {
         original: *original,
@@ -166,6 +171,16 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
         counters: Default::default(),
     };
     let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
+}
+
+/// Remembers a connection that the kernel begins, and is not followed.
+pub(super) fn kernel_owned(original: &Tuple, tracking: &Tracking<'_>) {
+    own(original, None, tracking);
+    note_began(original, tracking);
+}
+
+/// Remembers that the kernel has begun something that it may translate, the answers to which come by here.
+fn note_began(original: &Tuple, tracking: &Tracking<'_>) {
     if tracking.config.nat[original.family as usize] {
         tracking.table.note_kernel_began(tracking.now);
     }
