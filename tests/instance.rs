@@ -11,6 +11,8 @@ mod lab;
 mod life;
 #[path = "instance/live.rs"]
 mod live;
+#[path = "instance/nat.rs"]
+mod nat;
 #[path = "instance/net.rs"]
 mod net;
 #[path = "instance/ports.rs"]

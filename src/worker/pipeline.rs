@@ -242,9 +242,17 @@ pub(super) fn tracked<O: Observer>(
             },
             Break(verdict) => {
                 match verdict {
-                    Verdict::Punt(_) => {
+                    Verdict::Punt(reason) => {
                         flows.changes.take_back(&rules.state);
-                        leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
+                        leaving::leave(
+                            reason,
+                            packet,
+                            frame.bytes(),
+                            probe,
+                            &tracked,
+                            tracking,
+                            &mut flows.aside,
+                        )
                     }
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.

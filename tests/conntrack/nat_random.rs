@@ -42,11 +42,13 @@ struct Connection {
     models: [Model; 2],
     queues: [Queue; 2],
     begun: bool,
+    /// To an address of the box, from which nobody but a server behind it answers.
+    own: bool,
 }
 
 impl Connection {
     /// A connection and what it looks like; sometimes of the port and to the server of an earlier one.
-    fn random(random: &mut ChaCha8Rng, draws: bool, others: &[View]) -> (Self, View) {
+    fn random(random: &mut ChaCha8Rng, [draws, strict]: [bool; 2], others: &[View]) -> (Self, View) {
         let mut flow = Flow::new(random.random_bool(0.6)).shuffled(random);
         let mut behind = [CLIENT, SERVER];
         if random.random_bool(0.2) {
@@ -58,7 +60,8 @@ impl Connection {
         }
         let alike = others
             .iter()
-            .filter(|view| view.behind == behind && view.labs[0].is_ipv4() == flow.is_ipv4());
+            .filter(|view| view.behind == behind && view.labs[0].is_ipv4() == flow.is_ipv4())
+            .filter(|view| !plan::own(behind[CLIENT]).contains(&view.labs[0].ends[SERVER]));
         match random.random_range(0..100) {
             0..8 => {
                 if let Some(other) = alike.last() {
@@ -76,8 +79,16 @@ impl Connection {
             _ => {}
         }
         let mut models = twice(random, |_, random| Model::random(random, flow.clone()));
+        // Node information, whose drawn identifier no packet shows, so that it cannot be learned.
+        while twice(random, |lab, random| {
+            models[lab].first(random).body.first() == Some(&139)
+        }) == [true; 2]
+        {
+            models = twice(random, |_, random| Model::random(random, flow.clone()));
+        }
         // A query to the box itself may be one of the time.
-        if random.random_bool(0.04) && matches!(models[0], Model::Stream(_)) {
+        let own = strict && random.random_bool(0.04) && matches!(models[0], Model::Stream(_));
+        if own {
             flow.ends[SERVER] = plan::own(behind[CLIENT])[usize::from(!flow.is_ipv4())];
             models.iter_mut().for_each(|model| model.flow_mut().ends = flow.ends);
         }
@@ -86,6 +97,7 @@ impl Connection {
             models,
             queues: Default::default(),
             begun: false,
+            own,
         };
         (connection, if draws { view.random() } else { view })
     }
@@ -102,11 +114,16 @@ impl Connection {
                 self.models[lab].act(random, &mut self.queues[lab])
             });
         }
+        let answers = self.models[0].flow_mut().beyond.is_some();
         let items = self
             .queues
             .each_mut()
             .map(|queue| queue.pop_front().expect("both act alike"));
-        (items[0].from, items.map(|item| item.packets))
+        let from = items[0].from;
+        if self.own && from == SERVER && !answers {
+            return (from, Default::default());
+        }
+        (from, items.map(|item| item.packets))
     }
 
     /// Has the server answer what it saw last.
@@ -142,8 +159,13 @@ fn round(twin: &mut Twin, random: &mut ChaCha8Rng, connections: &mut [Connection
 
 fn run(seed: u64, packets: u64) -> (Outcome, usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let (ruleset, draws) = ruleset(&mut random);
+    let (ruleset, draws, strict) = ruleset(&mut random);
     let mut setup = Setup::tracked(&format!("nat-random-{seed}"), 2, &ruleset).with(&[
+        // Nobody has the addresses that packets come from by NAT: what is sent there and is no answer gets nowhere.
+        "ip route add blackhole 10.0.1.192/26",
+        "ip route add blackhole 10.0.0.192/26",
+        "ip route add blackhole 10.200.0.0/16",
+        "ip -6 route add blackhole fd00:0:0:1::200/118",
         "sysctl net.netfilter.nf_conntrack_udp_timeout=150",
         "sysctl net.netfilter.nf_conntrack_icmp_timeout=150",
         "sysctl net.netfilter.nf_conntrack_icmpv6_timeout=150",
@@ -165,7 +187,7 @@ fn run(seed: u64, packets: u64) -> (Outcome, usize) {
     let mut watch = Watch::default();
     let (mut connections, mut views) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
-        let (connection, view) = Connection::random(&mut random, draws, &views);
+        let (connection, view) = Connection::random(&mut random, [draws, strict], &views);
         connections.push(connection);
         views.push(view);
     }
@@ -182,7 +204,7 @@ fn run(seed: u64, packets: u64) -> (Outcome, usize) {
             }
             for _ in 0..FRESH {
                 let place = random.random_range(0..CONNECTIONS);
-                let (connection, view) = Connection::random(&mut random, draws, &views);
+                let (connection, view) = Connection::random(&mut random, [draws, strict], &views);
                 (connections[place], views[place]) = (connection, view);
             }
         }

@@ -7,7 +7,7 @@ use crate::flow::{CLIENT, Flow, SCTP, SERVER, UDPLITE};
 use crate::lab::names::{Ends, ends_of, mark_of};
 use crate::lab::packet::{Packet, proto};
 use crate::lab::twin::Twin;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// See the file's head.
@@ -58,11 +58,23 @@ impl View {
 
     /// A packet from an end as a frame.
     pub fn finish(&self, from: usize, packet: Packet) -> Vec<u8> {
+        // A wrong checksum is wrong by as much in both labs, whatever the ports.
+        let (fault, sum_at, padding) = (packet.sum_fault, packet.sum_at, packet.padding);
+        let from_end = packet.body.len() + padding;
         let marked = packet.with(|packet| {
+            packet.sum_fault = 0;
             packet.id = self.mark + from as u16;
             packet.flow_label = packet.id.into();
         });
-        marked.at(self.behind[from]).build()
+        let mut frame = marked.at(self.behind[from]).build();
+        let sum_at = sum_at.and_then(|at| (frame.len() + at).checked_sub(from_end));
+        if let Some(sum) = sum_at.filter(|at| fault != 0 && at + 2 <= frame.len()) {
+            let right = u32::from(u16::from_be_bytes([frame[sum], frame[sum + 1]]));
+            let wrong = right + u32::from(fault);
+            let wrong = (wrong & 0xffff) + (wrong >> 16);
+            frame[sum..sum + 2].copy_from_slice(&(wrong as u16).to_be_bytes());
+        }
+        frame
     }
 
     /// The client's port as the server sees it, in both labs.
@@ -71,12 +83,18 @@ impl View {
     }
 
     /// Frames that one of its ends has sent.
-    fn see(&mut self, from: usize, news: &News, twin: &mut Twin) -> Result<(), String> {
+    fn see(&mut self, from: usize, news: &mut News, twin: &mut Twin) -> Result<(), String> {
         let mark = self.mark + from as u16;
-        let [kernels, testeds] = news
-            .each_ref()
-            .map(|of| of.get(&mark).map_or(&[][..], |frames| &frames[..]));
-        for (kernels, testeds) in kernels.iter().zip(testeds) {
+        // Each with its own; what has come in one lab alone waits for that of the other.
+        let waiting = |news: &News| {
+            news.iter()
+                .all(|of| of.get(&mark).is_some_and(|frames| !frames.is_empty()))
+        };
+        while waiting(news) {
+            let [kernels, testeds] = news
+                .each_mut()
+                .map(|of| of.get_mut(&mark).and_then(VecDeque::pop_front).unwrap_or_default());
+            let (kernels, testeds) = (&kernels, &testeds);
             let (Some(kernel), Some(tested)) = (ends_of(kernels), ends_of(testeds)) else {
                 continue;
             };
@@ -122,12 +140,14 @@ impl View {
 }
 
 /// Frames of both labs, by their numbers.
-type News = [HashMap<u16, Vec<Vec<u8>>>; 2];
+type News = [HashMap<u16, VecDeque<Vec<u8>>>; 2];
 
 /// What has arrived, and how far it was looked at.
 #[derive(Default)]
 pub struct Watch {
     seen: HashMap<usize, [usize; 2]>,
+    /// By port, what has arrived and was not looked at.
+    news: HashMap<usize, News>,
 }
 
 impl Watch {
@@ -137,30 +157,30 @@ impl Watch {
         ports.sort_unstable();
         ports.dedup();
         for port in ports {
-            let (news, seen) = self.news(twin, port);
+            self.look(twin, port);
+            let news = self.news.entry(port).or_default();
             for view in views.iter_mut() {
                 for from in [CLIENT, SERVER] {
-                    view.see(from, &news, twin)?;
+                    view.see(from, news, twin)?;
                 }
             }
-            self.seen.insert(port, seen);
         }
         twin.rename_captured();
         Ok(())
     }
 
-    /// Frames that are new at `port`, and how many there are.
-    fn news(&self, twin: &Twin, port: usize) -> (News, [usize; 2]) {
+    /// Takes the frames that are new at `port`.
+    fn look(&mut self, twin: &Twin, port: usize) {
         let captured = twin.captured(port);
-        let seen = self.seen.get(&port).copied().unwrap_or_default();
-        let mut news = [HashMap::new(), HashMap::new()];
-        for ((frames, seen), news) in captured.iter().zip(seen).zip(&mut news) {
-            for frame in &frames[seen..] {
+        let seen = self.seen.entry(port).or_default();
+        let news = self.news.entry(port).or_default();
+        for ((frames, seen), news) in captured.iter().zip(seen.iter_mut()).zip(news) {
+            for frame in &frames[*seen..] {
                 if let Some(mark) = mark_of(frame) {
-                    news.entry(mark).or_insert_with(Vec::new).push(frame.clone());
+                    news.entry(mark).or_default().push_back(frame.clone());
                 }
             }
+            *seen = frames.len();
         }
-        (news, captured.map(<[_]>::len))
     }
 }

@@ -209,17 +209,20 @@ impl Names {
             };
             set(bytes, sum, check, outer);
         }
-        if found.ends.protocol == SCTP && outer.is_none() {
+        if found.ends.protocol == SCTP {
             let length = match bytes[l3] >> 4 {
                 4 => word(bytes, l3 + 2),
                 _ => word(bytes, l3 + 4).map(|length| length + 40),
             };
-            if let Some(packet) = bytes.get_mut(found.l4..l3 + usize::from(length.unwrap_or_default()))
+            if let Some(packet) = bytes.get(found.l4..l3 + usize::from(length.unwrap_or_default()))
                 && packet.len() >= 12
             {
+                let mut packet = packet.to_vec();
                 packet[8..12].fill(0);
-                let sum = crc32c(packet);
-                packet[8..12].copy_from_slice(&sum.to_le_bytes());
+                let [a, b, c, d] = crc32c(&packet).to_le_bytes().map(u16::from);
+                for (at, word) in [(8, a << 8 | b), (10, c << 8 | d)] {
+                    set(bytes, found.l4 + at, word, outer);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@
 
 use super::kind::opens;
 use super::{Aside, COMMITS_MAX, Of, Tracked, Tracking, tuple};
-use crate::packet::{Family, Flags, Parsed};
+use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
 use crate::table::conntrack::{CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -59,9 +59,10 @@ pub fn look_before(probe: Option<&Probe>, tracking: &Tracking<'_>, aside: &mut A
     });
 }
 
-/// A packet that has `probe` ends in a punt, after it was tracked: see the file's head.
+/// A packet that has `probe` ends in a punt for `reason`, after it was tracked: see the file's head.
 #[cold]
 pub fn leave(
+    reason: PuntReason,
     packet: &Parsed,
     bytes: &[u8],
     probe: Option<&Probe>,
@@ -88,7 +89,11 @@ pub fn leave(
             // What the kernel does not forward it does not confirm.
             if packet.ttl > 1 {
                 let proto = tracker::has_states(packet.proto).then_some(aside.begun.proto);
-                kernel_owned(&aside.begun.original, proto, tracking);
+                let known = own(&aside.begun.original, proto, tracking);
+                // The box itself answers its own connections, whatever they are translated to: no answer comes by here.
+                if known && reason != PuntReason::Local {
+                    note_began(&aside.begun.original, tracking);
+                }
             }
             before.map(|record| Leaving::Over(record.original))
         }
@@ -209,8 +214,8 @@ pub fn keep_there(connection: &Connection<'_>) {
 
 /// Remembers that the kernel decides about a connection, which is followed here if `begun` says how it began. A full table
 /// forgets: then an answer may be taken for a beginning.
-pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
-    let Some(reply) = original.invert() else { return };
+fn own(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) -> bool {
+    let Some(reply) = original.invert() else { return false };
     let record = Record {
         original: *original,
         reply,
@@ -221,8 +226,19 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
         proto: begun.unwrap_or_else(|| tracker::begun(original.proto, tracking.now)),
         counters: Default::default(),
     };
-    let inserted = tracking.table.insert(&record, tracking.now, tracking.guard);
-    if inserted.is_ok() && tracking.config.nat[original.family as usize] {
+    tracking.table.insert(&record, tracking.now, tracking.guard).is_ok()
+}
+
+/// Remembers a connection that the kernel begins, or has begun, and that is followed here if `begun` says how.
+pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
+    if own(original, begun, tracking) {
+        note_began(original, tracking);
+    }
+}
+
+/// Remembers that the kernel has begun something that it may translate, the answers to which come by here.
+fn note_began(original: &Tuple, tracking: &Tracking<'_>) {
+    if tracking.config.nat[original.family as usize] {
         tracking.table.awaited.begin(tracking.now);
     }
 }
