@@ -58,20 +58,20 @@ impl Connection {
         if random.random_bool(0.5) {
             flow.ports[SERVER] = [80, 443, 8080, 53, 123][random.random_range(0..5)];
         }
-        let alike = others
+        let mut alike = others
             .iter()
             .filter(|view| view.behind == behind && view.labs[0].is_ipv4() == flow.is_ipv4())
             .filter(|view| !plan::own(behind[CLIENT]).contains(&view.labs[0].ends[SERVER]));
         match random.random_range(0..100) {
             0..8 => {
-                if let Some(other) = alike.last() {
+                if let Some(other) = alike.next_back() {
                     flow.ends[SERVER] = other.labs[0].ends[SERVER];
                     flow.ports = other.labs[0].ports;
                 }
             }
             // From one socket to several servers.
             8..14 => {
-                if let Some(other) = alike.last() {
+                if let Some(other) = alike.next_back() {
                     flow.ends[CLIENT] = other.labs[0].ends[CLIENT];
                     flow.ports[CLIENT] = other.labs[0].ports[CLIENT];
                 }

@@ -330,18 +330,19 @@ impl Packet for AtHook<'_> {
         if end > nat::SAVED_LEN {
             return Answer::Unknown;
         }
-        let Some(segment) = self.frame.bytes_mut().get_mut(l4..end) else {
+        let Some(segment) = self.frame.bytes_mut().get_mut(l4..end.max(l4 + TCP_CHECKSUM_AT + 2)) else {
             return Answer::Break;
         };
         let Some(&[high, low]) = segment.get(TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2) else {
             return Answer::Break;
         };
-        let words = segment[offset..].chunks_exact(2).zip(bytes.chunks_exact(2));
+        let range = offset..offset + bytes.len();
+        let words = segment[range.clone()].chunks_exact(2).zip(bytes.chunks_exact(2));
         let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair[1]]);
         let sum = words.fold(u16::from_be_bytes([high, low]), |sum, (old, new)| {
             checksum::update16(sum, word(old), word(new))
         });
-        segment[offset..].copy_from_slice(bytes);
+        segment[range].copy_from_slice(bytes);
         segment[TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         Answer::Done
     }
