@@ -339,9 +339,8 @@ fn redirect_to_the_box() {
 #[test]
 fn a_client_with_the_port_of_a_socket_of_the_box() {
     let mut twin = start("nat_wildcard", &postrouting(MASQUERADE));
-    let bind = |router: &crate::lab::namespace::Namespace| {
-        router.enter(|| ["0.0.0.0:123", "[::]:123"].map(UdpSocket::bind))
-    };
+    let bind =
+        |router: &crate::lab::namespace::Namespace| router.enter(|| ["0.0.0.0:123", "[::]:123"].map(UdpSocket::bind));
     let sockets = [bind(twin.kernel_router()), bind(twin.tested_router())];
     let bound = sockets.iter().flatten().filter(|socket| socket.is_ok()).count();
     assert!(bound >= 2, "{sockets:?}");
