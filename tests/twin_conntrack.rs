@@ -33,6 +33,8 @@ mod kernel_answers;
 mod lines;
 #[path = "conntrack/nat.rs"]
 mod nat;
+#[path = "conntrack/nat_changes.rs"]
+mod nat_changes;
 #[path = "conntrack/nat_more.rs"]
 mod nat_more;
 #[path = "conntrack/nat_random.rs"]
