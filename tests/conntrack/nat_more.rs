@@ -4,7 +4,6 @@
 //! A port that is drawn may be another in each lab (`view`); who is answered, tables and counters must be the same.
 
 use crate::flow::{ACK, CLIENT, FIN, Flow, SERVER, SYN, c, s};
-
 use crate::lab::packet::neighbor_mac;
 use crate::lab::plan;
 use crate::lab::twin::{Fence, Setup, Share, Twin};
