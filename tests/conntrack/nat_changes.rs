@@ -1,16 +1,20 @@
-//! NAT whose configuration changes while connections live: chains that come and go, an address, a way.
+//! NAT while things change: chains, addresses, routes; sockets of the box on a client's port; ports that run out. And the
+//! renaming itself, judged.
 
-use crate::flow::{ACK, CLIENT, SERVER, c};
+use crate::flow::{ACK, CLIENT, Flow, SERVER, SYN, c};
+use crate::lab::names::{Ends, ends_of};
 use crate::lab::packet::{neighbor_mac, text};
 use crate::lab::twin::{Fence, Setup, Share, Twin};
 use crate::nat::start;
-use crate::nat_more::{postrouting, stream, udp, views};
+use crate::nat_more::{clashing, datagrams, postrouting, stream, udp, views};
 use crate::script::{Step, play_each};
+use crate::view::View;
+use std::net::UdpSocket;
 
-pub const MASQUERADE: &str = "oifname { \"d1\", \"d2\" } counter masquerade";
+const MASQUERADE: &str = "oifname { \"d1\", \"d2\" } counter masquerade";
 
 /// Packets of both ends that tell nothing of who answered.
-pub fn talk() -> Vec<Step> {
+fn talk() -> Vec<Step> {
     vec![udp(CLIENT, 20), udp(SERVER, 21), udp(CLIENT, 22), udp(SERVER, 23)]
 }
 
@@ -141,4 +145,90 @@ fn the_route_moves() {
     assert_eq!(old[0].labs[0].seen_by(SERVER).ends[CLIENT].to_string(), "10.0.2.1");
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.6));
+}
+
+/// The box has a socket on the client's port, which asks nobody: answers are the client's.
+#[test]
+fn a_client_with_the_port_of_a_socket_of_the_box() {
+    let mut twin = start("nat_wildcard", &postrouting(MASQUERADE));
+    let bind = |router: &crate::lab::namespace::Namespace| {
+        router.enter(|| ["0.0.0.0:123", "[::]:123"].map(|any| UdpSocket::bind(any)))
+    };
+    let sockets = [bind(twin.kernel_router()), bind(twin.tested_router())];
+    let bound = sockets.iter().flatten().filter(|socket| socket.is_ok()).count();
+    assert!(bound >= 2, "{sockets:?}");
+    let mut views = views(|flow| flow.ports = [123, 123]);
+    play_each(&mut twin, "ntp", &mut views, datagrams());
+    assert!(views.iter().all(|view| view.ports() == [123, 123]), "the port is free");
+    for socket in sockets.iter().flatten().flatten() {
+        socket.set_nonblocking(true).expect("nonblocking");
+        assert!(socket.recv(&mut [0; 2000]).is_err(), "an answer went to the box");
+    }
+    twin.finish(Share::AtLeast(0.8));
+}
+
+/// Two ports for four clients of one server: who comes first has them, and the others' packets are dropped.
+#[test]
+fn ports_run_out() {
+    let rules = "oifname \"d1\" ip saddr 10.100.0.0/16 udp dport 80 counter snat ip to 10.0.1.200:5000-5001
+                 oifname \"d1\" ip saddr 10.100.0.0/16 tcp dport 80 counter snat ip to 10.0.1.200:5000-5001
+                 oifname \"d1\" ip6 saddr fd00:100::/32 udp dport 80 counter snat ip6 to [fd00:0:0:1::200]:5000-5001";
+    let mut twin = start("nat_run_out", &postrouting(rules));
+    let fresh = || clashing(8).into_iter().map(View::random).collect::<Vec<_>>();
+    let mut datagrams = fresh();
+    let twice = [udp(CLIENT, 20), udp(CLIENT, 21)];
+    play_each(&mut twin, "udp", &mut datagrams, twice);
+    let has = |views: &[View]| {
+        views
+            .iter()
+            .map(|view| view.labs[0].beyond.is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(has(&datagrams), [true, true, true, true, false, false, false, false]);
+    let mut first: Vec<View> = datagrams.drain(..4).collect();
+    play_each(&mut twin, "udp, those that have one", &mut first, talk());
+    let mut streams: Vec<View> = fresh().into_iter().filter(|view| view.labs[0].is_ipv4()).collect();
+    play_each(
+        &mut twin,
+        "tcp",
+        &mut streams,
+        [Step::from(c(SYN, 0, 0).mss()), Step::from(c(SYN, 0, 0).mss())],
+    );
+    assert_eq!(has(&streams), [true, true, false, false]);
+    twin.compare_counters();
+    twin.finish(Share::AtLeast(0.3));
+}
+
+/// The judge judged: what has another name is renamed, whole and quoted, and nothing else.
+#[test]
+fn names_are_told_apart() {
+    let flow = Flow::new(true);
+    let seen = |port: u16| {
+        let mut seen = flow.clone();
+        seen.ports[CLIENT] = port;
+        seen
+    };
+    let (kernel, tested) = (seen(40_001), seen(51_234));
+    let of = |flow: &Flow| -> Ends { ends_of(&flow.udp(CLIENT, 9).build()).expect("ports") };
+    let mut names = crate::lab::names::Names::default();
+    names.add(of(&kernel), of(&tested));
+    let renamed = |mut frame: Vec<u8>| {
+        names.rename(&mut frame);
+        frame
+    };
+    for (theirs, ours) in [
+        (tested.udp(CLIENT, 100), kernel.udp(CLIENT, 100)),
+        (tested.udp(SERVER, 100), kernel.udp(SERVER, 100)),
+        (tested.unreachable_udp(SERVER, 20), kernel.unreachable_udp(SERVER, 20)),
+        (tested.unreachable_udp(CLIENT, 20), kernel.unreachable_udp(CLIENT, 20)),
+    ] {
+        assert_eq!(renamed(theirs.build()), ours.build());
+    }
+    let tcp = tested.tcp(&c(SYN, 0, 0)).build();
+    assert_eq!(renamed(tcp.clone()), tcp, "of another protocol");
+    let stranger = seen(51_235).udp(CLIENT, 1).build();
+    assert_eq!(renamed(stranger.clone()), stranger);
+    let tuple = |port: u16| format!("src={} dst={} sport={port} dport=80", flow.ends[0], flow.ends[1]);
+    assert_eq!(names.rename_tuple(17, &tuple(51_234)), tuple(40_001));
+    assert_eq!(names.rename_tuple(6, &tuple(51_234)), tuple(51_234));
 }

@@ -1,10 +1,9 @@
-//! NAT that chooses: ports that clash, ranges, random ones, maps, prefixes, hairpins, the box itself; and what changes while
-//! translated connections live: chains, addresses, routes.
+//! NAT that chooses: ports that clash, ranges, random ones, maps, prefixes, hairpins, the box itself.
+//! What changes while translated connections live is in `nat_changes`.
 //!
 //! A port that is drawn may be another in each lab (`view`); who is answered, tables and counters must be the same.
 
 use crate::flow::{ACK, CLIENT, FIN, Flow, SERVER, SYN, c, s};
-use crate::lab::names::{Ends, ends_of};
 use crate::lab::packet::neighbor_mac;
 use crate::lab::plan;
 use crate::lab::twin::{Fence, Setup, Share, Twin};
@@ -12,8 +11,8 @@ use crate::nat::start;
 use crate::nat_changes::{MASQUERADE, talk};
 use crate::script::{Step, one, play_each};
 use crate::view::View;
-use std::net::UdpSocket;
 
+/// A datagram.
 pub fn udp(from: usize, length: usize) -> Step {
     one("udp", from, move |flow: &Flow| flow.udp(from, length))
 }
@@ -26,6 +25,7 @@ fn echo(from: usize, sequence: u16) -> Step {
     one("echo", from, move |flow: &Flow| flow.echo(from, sequence))
 }
 
+/// Datagrams of both ends, and errors about them.
 pub fn datagrams() -> Vec<Step> {
     vec![
         udp(CLIENT, 20).passes(),
@@ -38,6 +38,7 @@ pub fn datagrams() -> Vec<Step> {
     ]
 }
 
+/// A connection from its beginning to its end.
 pub fn stream() -> Vec<Step> {
     [
         c(SYN, 0, 0).mss(),
@@ -89,6 +90,7 @@ pub fn table(chains: &str) -> String {
     format!("table inet nat {{\n{chains}\n}}")
 }
 
+/// A table with one chain of source NAT.
 pub fn postrouting(rules: &str) -> String {
     table(&format!(
         "chain postrouting {{\n type nat hook postrouting priority srcnat; policy accept;\n {rules}\n }}"
@@ -102,7 +104,7 @@ pub fn prerouting(rules: &str) -> String {
 }
 
 /// Clients with one port and one server: the first keeps it, the others get others.
-fn clashing(count: usize) -> Vec<View> {
+pub fn clashing(count: usize) -> Vec<View> {
     let same = [true, false].map(Flow::new);
     let one = |at: usize| {
         let model = &same[at % 2];
@@ -333,89 +335,4 @@ fn redirect_to_the_box() {
     }
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.0));
-}
-
-/// The box has a socket on the client's port, which asks nobody: answers are the client's.
-#[test]
-fn a_client_with_the_port_of_a_socket_of_the_box() {
-    let mut twin = start("nat_wildcard", &postrouting(MASQUERADE));
-    let bind =
-        |router: &crate::lab::namespace::Namespace| router.enter(|| ["0.0.0.0:123", "[::]:123"].map(UdpSocket::bind));
-    let sockets = [bind(twin.kernel_router()), bind(twin.tested_router())];
-    let bound = sockets.iter().flatten().filter(|socket| socket.is_ok()).count();
-    assert!(bound >= 2, "{sockets:?}");
-    let mut views = views(|flow| flow.ports = [123, 123]);
-    play_each(&mut twin, "ntp", &mut views, datagrams());
-    assert!(views.iter().all(|view| view.ports() == [123, 123]), "the port is free");
-    for socket in sockets.iter().flatten().flatten() {
-        socket.set_nonblocking(true).expect("nonblocking");
-        assert!(socket.recv(&mut [0; 2000]).is_err(), "an answer went to the box");
-    }
-    twin.finish(Share::AtLeast(0.8));
-}
-
-/// Two ports for four clients of one server: who comes first has them, and the others' packets are dropped.
-#[test]
-fn ports_run_out() {
-    let rules = "oifname \"d1\" ip saddr 10.100.0.0/16 udp dport 80 counter snat ip to 10.0.1.200:5000-5001
-                 oifname \"d1\" ip saddr 10.100.0.0/16 tcp dport 80 counter snat ip to 10.0.1.200:5000-5001
-                 oifname \"d1\" ip6 saddr fd00:100::/32 udp dport 80 counter snat ip6 to [fd00:0:0:1::200]:5000-5001";
-    let mut twin = start("nat_run_out", &postrouting(rules));
-    let fresh = || clashing(8).into_iter().map(View::random).collect::<Vec<_>>();
-    let mut datagrams = fresh();
-    let twice = [udp(CLIENT, 20), udp(CLIENT, 21)];
-    play_each(&mut twin, "udp", &mut datagrams, twice);
-    let has = |views: &[View]| {
-        views
-            .iter()
-            .map(|view| view.labs[0].beyond.is_some())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(has(&datagrams), [true, true, true, true, false, false, false, false]);
-    let mut first: Vec<View> = datagrams.drain(..4).collect();
-    play_each(&mut twin, "udp, those that have one", &mut first, talk());
-    let mut streams: Vec<View> = fresh().into_iter().filter(|view| view.labs[0].is_ipv4()).collect();
-    play_each(
-        &mut twin,
-        "tcp",
-        &mut streams,
-        [Step::from(c(SYN, 0, 0).mss()), Step::from(c(SYN, 0, 0).mss())],
-    );
-    assert_eq!(has(&streams), [true, true, false, false]);
-    twin.compare_counters();
-    twin.finish(Share::AtLeast(0.3));
-}
-
-/// The judge judged: what has another name is renamed, whole and quoted, and nothing else.
-#[test]
-fn names_are_told_apart() {
-    let flow = Flow::new(true);
-    let seen = |port: u16| {
-        let mut seen = flow.clone();
-        seen.ports[CLIENT] = port;
-        seen
-    };
-    let (kernel, tested) = (seen(40_001), seen(51_234));
-    let of = |flow: &Flow| -> Ends { ends_of(&flow.udp(CLIENT, 9).build()).expect("ports") };
-    let mut names = crate::lab::names::Names::default();
-    names.add(of(&kernel), of(&tested));
-    let renamed = |mut frame: Vec<u8>| {
-        names.rename(&mut frame);
-        frame
-    };
-    for (theirs, ours) in [
-        (tested.udp(CLIENT, 100), kernel.udp(CLIENT, 100)),
-        (tested.udp(SERVER, 100), kernel.udp(SERVER, 100)),
-        (tested.unreachable_udp(SERVER, 20), kernel.unreachable_udp(SERVER, 20)),
-        (tested.unreachable_udp(CLIENT, 20), kernel.unreachable_udp(CLIENT, 20)),
-    ] {
-        assert_eq!(renamed(theirs.build()), ours.build());
-    }
-    let tcp = tested.tcp(&c(SYN, 0, 0)).build();
-    assert_eq!(renamed(tcp.clone()), tcp, "of another protocol");
-    let stranger = seen(51_235).udp(CLIENT, 1).build();
-    assert_eq!(renamed(stranger.clone()), stranger);
-    let tuple = |port: u16| format!("src={} dst={} sport={port} dport=80", flow.ends[0], flow.ends[1]);
-    assert_eq!(names.rename_tuple(17, &tuple(51_234)), tuple(40_001));
-    assert_eq!(names.rename_tuple(6, &tuple(51_234)), tuple(51_234));
 }

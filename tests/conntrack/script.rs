@@ -118,7 +118,7 @@ pub fn play<S: Into<Step>>(twin: &mut Twin, title: &str, steps: impl IntoIterato
 
 /// Plays the steps for flows that both labs may translate to different ports, all behind the same router ports.
 pub fn play_each<S: Into<Step>>(twin: &mut Twin, title: &str, views: &mut [View], steps: impl IntoIterator<Item = S>) {
-    let mut watch = Watch::default();
+    let mut watch = Watch::from_now(twin, views);
     for (at, step) in steps.into_iter().map(Into::into).enumerate() {
         let step: Step = step;
         let when = format!("{title}, step {at} ({})", step.text);

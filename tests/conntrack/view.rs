@@ -151,6 +151,16 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Of what arrives from now on.
+    pub fn from_now(twin: &Twin, views: &[View]) -> Self {
+        let ports = views.iter().flat_map(|view| view.behind);
+        let seen = ports.map(|port| (port, twin.captured(port).map(<[_]>::len))).collect();
+        Watch {
+            seen,
+            ..Watch::default()
+        }
+    }
+
     /// Learns from what has arrived at the servers' far ends since the last time. In words, what is none of NAT's free choices.
     pub fn learn(&mut self, twin: &mut Twin, views: &mut [View]) -> Result<(), String> {
         let mut ports: Vec<usize> = views.iter().flat_map(|view| view.behind).collect();
