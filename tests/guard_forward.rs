@@ -203,7 +203,6 @@ fn what_is_carried_says_what_the_kernel_says() {
 const NOT_CARRIED: &[(&str, &str)] = &[
     ("log prefix \"x\"", "log"),
     ("reject", "reject"),
-    ("ip protocol tcp reject with tcp reset", "reject"),
     ("oifgroup 1 drop", "meta oifgroup"),
     ("meta priority 1:1 drop", "meta priority"),
     ("meta nftrace set 1", "meta nftrace set"),

@@ -168,7 +168,7 @@ fn rules_that_punt() {
                 type filter hook forward priority 0; policy accept;
                 counter
                 ct state established counter accept
-                tcp dport 22 counter reject with tcp reset
+                tcp dport 22 counter reject with icmpx type admin-prohibited
                 tcp dport 8080 counter log prefix \"x\" counter accept
                 udp dport 123 counter reject
                 udp dport 5000 limit rate 1/second log

@@ -11,10 +11,10 @@ use crate::script::{Step, play_each};
 use crate::view::View;
 use std::net::UdpSocket;
 
-const MASQUERADE: &str = "oifname { \"d1\", \"d2\" } counter masquerade";
+pub const MASQUERADE: &str = "oifname { \"d1\", \"d2\" } counter masquerade";
 
 /// Packets of both ends that tell nothing of who answered.
-fn talk() -> Vec<Step> {
+pub fn talk() -> Vec<Step> {
     vec![udp(CLIENT, 20), udp(SERVER, 21), udp(CLIENT, 22), udp(SERVER, 23)]
 }
 
@@ -151,9 +151,8 @@ fn the_route_moves() {
 #[test]
 fn a_client_with_the_port_of_a_socket_of_the_box() {
     let mut twin = start("nat_wildcard", &postrouting(MASQUERADE));
-    let bind = |router: &crate::lab::namespace::Namespace| {
-        router.enter(|| ["0.0.0.0:123", "[::]:123"].map(|any| UdpSocket::bind(any)))
-    };
+    let bind =
+        |router: &crate::lab::namespace::Namespace| router.enter(|| ["0.0.0.0:123", "[::]:123"].map(UdpSocket::bind));
     let sockets = [bind(twin.kernel_router()), bind(twin.tested_router())];
     let bound = sockets.iter().flatten().filter(|socket| socket.is_ok()).count();
     assert!(bound >= 2, "{sockets:?}");

@@ -8,7 +8,6 @@ use crate::lab::packet::neighbor_mac;
 use crate::lab::plan;
 use crate::lab::twin::{Fence, Setup, Share, Twin};
 use crate::nat::start;
-use crate::nat_changes::{MASQUERADE, talk};
 use crate::script::{Step, one, play_each};
 use crate::view::View;
 

@@ -10,7 +10,7 @@
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
 
-use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Verdict};
+use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Reject, Verdict};
 use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
@@ -155,8 +155,23 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
         Expr::Socket { .. } => Some("socket".into()),
         Expr::Log(_) => Some("log".into()),
         Expr::Notrack => Some("notrack".into()),
+        Expr::Reject(Reject::TcpReset) => Some("reject with tcp reset".into()),
         Expr::Reject(_) => Some("reject".into()),
         _ => None,
+    }
+}
+
+/// Whether it answers with a TCP reset, and so has the kernel close the connection.
+pub fn resets(expr: &Expr) -> bool {
+    /// IP6T_TCP_RESET and IPT_TCP_RESET of the kernel's uapi, not told apart by family.
+    const TCP_RESETS: [[u8; 4]; 2] = [6u32.to_ne_bytes(), 7u32.to_ne_bytes()];
+    match expr {
+        Expr::Reject(Reject::TcpReset) => true,
+        Expr::Uncarried(what) => what.xt.as_ref().is_some_and(|xt| {
+            let with = xt.info.first_chunk::<4>();
+            xt.target && &*xt.name == "REJECT" && with.is_some_and(|with| TCP_RESETS.contains(with))
+        }),
+        _ => false,
     }
 }
 
