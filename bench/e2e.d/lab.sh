@@ -59,14 +59,21 @@ lab_up() {
 	[[ ! $conntrack ]] || track
 }
 
-# A stateful filter in the router: the kernel tracks connections from here on.
+# A stateful filter in the router: the kernel tracks connections from here on. With rules that match nothing, each packet
+# walks all of them, whatever its connection.
 track() {
-	nft -f - <<-END
-		table inet fw { chain forward {
-			type filter hook forward priority 0; policy drop;
-			ct state invalid drop
-			ct state established,related accept
-			iifname "d0" accept
+	local n
+	{
+		echo "table inet fw { chain forward { type filter hook forward priority 0; policy drop; ct state invalid drop;"
+		for ((n = 0; n < rules; n++)); do
+			echo "ip daddr 192.0.$((n / 256)).$((n % 256)) tcp dport $((1000 + n)) drop;"
+		done
+		echo 'ct state established,related accept; iifname "d0" accept; }; }'
+	} | nft -f -
+	[[ ! $masquerade ]] || nft -f - <<-END
+		table inet nat { chain postrouting {
+			type nat hook postrouting priority srcnat; policy accept;
+			oifname "d1" masquerade
 		}; }
 	END
 }

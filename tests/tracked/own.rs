@@ -13,12 +13,22 @@ fn tracker() -> Tracker {
 }
 
 const LOCAL: Verdict = Verdict::Punt(PuntReason::Local);
+const UNRESOLVED: Verdict = Verdict::Punt(PuntReason::NeighborUnresolved);
 const KERNELS: Verdict = Verdict::Punt(PuntReason::KernelConnection);
 
 /// From the client (port 5000) to the box (port 22), by TCP.
 fn to_the_box(family: Family, flags: u8) -> Vec<u8> {
+    to(lab::own(family), family, flags)
+}
+
+/// A neighbour on d1 that is not resolved: what is for it begins in the kernel.
+fn unresolved(family: Family) -> u128 {
+    lab::net(family, 1).0 | 99
+}
+
+fn to(dst: u128, family: Family, flags: u8) -> Vec<u8> {
     use etherparse::PacketBuilder;
-    let (src, dst) = (lab::net(family, 0).0 | CLIENT, lab::own(family));
+    let src = lab::net(family, 0).0 | CLIENT;
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(0));
     let builder = match family {
         Family::V4 => ethernet.ipv4((src as u32).to_be_bytes(), (dst as u32).to_be_bytes(), 64),
@@ -65,7 +75,11 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             (config.nat, config.tcp_loose) = ([nat; 2], false);
             let answer = packet(family, 1, &tcp(SYN | ACK, 1, 1));
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
+            // The box answers its own connections itself.
             assert_eq!(tracker.walk(0, &to_the_box(family, SYN)), LOCAL);
+            assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
+            let begins = to(unresolved(family), family, SYN);
+            assert_eq!(tracker.walk(0, &begins), UNRESOLVED);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             let no_answer = packet(family, 1, &tcp(ACK, 1, 1));
             assert_eq!(tracker.walk(1, &no_answer), FILTERED, "NAT {nat}");
@@ -74,8 +88,8 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             tracker.now += 1;
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
             // Or until it has told.
-            assert_eq!(tracker.walk(0, &to_the_box(family, SYN)), KERNELS, "it is known");
-            assert_eq!(tracker.walk(0, &lab::udp(family, lab::own(family), 18)), LOCAL);
+            assert_eq!(tracker.walk(0, &begins), KERNELS, "it is known");
+            assert_eq!(tracker.walk(0, &lab::udp(family, unresolved(family), 18)), UNRESOLVED);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             tracker.table.awaited.tell();
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
