@@ -108,8 +108,10 @@ impl Exchange {
         if kernels && !marks.any(Marks::EXPORTED) {
             return;
         }
-        if kernels && marks.any(Marks::KEPT) && !by_user {
-            // What comes next of it may have opened it anew there, and we could not tell: it stays known for a while.
+        let is_others = || ends(&connection.record(), &self.local.load()) == Ends::Others;
+        if kernels && marks.any(Marks::KEPT) && !by_user && is_others() {
+            // What comes next of it may have opened it anew there, and we could not tell: it stays known for a while. One of
+            // the box's own does not: its tuple is free for NAT at once.
             connection.refresh(now.wrapping_add(KERNEL_TICKS));
         } else if by_user || kernels {
             self.table.remove(connection, &guard);
