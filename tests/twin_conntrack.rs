@@ -35,6 +35,8 @@ mod lines;
 mod nat;
 #[path = "conntrack/nat_changes.rs"]
 mod nat_changes;
+#[path = "conntrack/nat_marks.rs"]
+mod nat_marks;
 #[path = "conntrack/nat_more.rs"]
 mod nat_more;
 #[path = "conntrack/nat_random.rs"]
