@@ -213,6 +213,27 @@ fn imports_go_down_only() {
     judge(complaints);
 }
 
+/// A file of tests that no test names is compiled by nobody, and its tests never run.
+#[test]
+fn every_file_of_tests_is_part_of_one() {
+    let files = files("tests");
+    let named = |file: &str| {
+        let (folder, module) = file.trim_end_matches(".rs").rsplit_once('/').unwrap_or(("", file));
+        let module = match module {
+            "mod" | "main" => folder.rsplit('/').next().unwrap_or(folder),
+            other => other,
+        };
+        let declared = format!("mod {module};");
+        let by_path = format!("{}\"]", file.trim_start_matches("tests/"));
+        let names = |text: &str| text.contains(&declared) || text.contains(&by_path);
+        files.iter().any(|(name, text)| name != "tests/tidy.rs" && names(text))
+    };
+    // What lies in tests/ itself, or in a folder as main.rs, is a test.
+    let is_test = |name: &str| name.matches('/').count() == 1 || name.ends_with("/main.rs");
+    let lost = files.iter().filter(|(name, _)| !is_test(name) && !named(name));
+    judge(lost.map(|(name, _)| format!("{name}: no test includes it")).collect());
+}
+
 #[test]
 fn every_folder_of_src_is_a_layer() {
     let folders = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap());
