@@ -253,7 +253,8 @@ pub(super) fn tracked<O: Observer>(
     if iface.family(packet.family).left.is_some() {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    let may_punt = leaving::is_by_header(packet) || here.snapshot.rules.forward[packet.family as usize].punts;
+    let hook = &here.snapshot.rules.forward[packet.family as usize];
+    let may_punt = leaving::is_by_header(packet) || hook.punts;
     if may_punt {
         leaving::look_before(probe, tracking, &mut flows.aside);
     }
@@ -277,7 +278,8 @@ pub(super) fn tracked<O: Observer>(
             Break(verdict) => {
                 match verdict {
                     Verdict::Punt(_) => {
-                        leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside)
+                        leaving::leave(packet, frame.bytes(), probe, &tracked, tracking, &mut flows.aside);
+                        leaving::note_reset(packet, frame.bytes(), &tracked, hook.resets);
                     }
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.

@@ -67,7 +67,7 @@ const REMEDY: &str =
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_QUEUE: &str = "it is the kernel's until the rule is deleted";
 /// Expressions of a rule at forward that leave its family: who gets the packet may do anything with it.
-const QUEUES: [&str; 2] = ["queue", "verdict"];
+const QUEUES: [&str; 3] = ["queue", "verdict", "xt target NFQUEUE"];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
 const REMEDY_NAT: &str =

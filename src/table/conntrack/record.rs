@@ -31,6 +31,8 @@ impl Marks {
     pub const KEPT: u16 = 1 << 5;
     /// The kernel's entry is no copy of it, but such that a packet is invalid: nobody brings it up to date meanwhile.
     pub const TURNED: u16 = 1 << 6;
+    /// The last packet of it that was punted may have met a rule there that answers with a reset, and so closes it.
+    pub const RESETTABLE: u16 = 1 << 7;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -10,7 +10,7 @@
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
 
-use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, LookupInto, Register, Verdict};
+use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, LookupInto, Register, Reject, Verdict};
 use super::keys::{CtKey, MetaKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
@@ -187,6 +187,15 @@ pub fn memory(ruleset: &Ruleset, expr: &Expr) -> Option<&'static str> {
         }),
         Expr::NumgenInc { .. } => Some("numgen"),
         _ => None,
+    }
+}
+
+/// Whether `expr` may answer a TCP segment with a reset.
+pub fn resets(expr: &Expr) -> bool {
+    match expr {
+        Expr::Reject(reject) => *reject == Reject::TcpReset,
+        Expr::Uncarried(what) => what.name.contains("REJECT"),
+        _ => false,
     }
 }
 

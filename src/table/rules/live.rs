@@ -58,6 +58,8 @@ pub struct Hook {
     /// Some of its rules ask whether a connection is assured. Of UDP that is a matter of age, which the kernel cannot be told:
     /// so its connections begin there.
     pub asks_assured: bool,
+    /// Some of its rules answer with a reset, which closes the connection.
+    pub resets: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -113,6 +115,7 @@ impl Rules {
                     let exprs = carried::reached(rule, number(family));
                     carried::asks_assured(exprs)
                 }),
+                resets: exprs().any(carried::resets),
                 bases: bases.into(),
                 chains: chains.as_slice().into(),
             }
