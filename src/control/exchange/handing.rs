@@ -37,7 +37,6 @@ const TURNED_MAX: usize = 256;
 /// An entry under which a packet is invalid.
 struct Turned {
     original: Tuple,
-    packet: Tuple,
     since: Instant,
 }
 
@@ -202,13 +201,6 @@ impl Exporter {
     }
 
     fn invalid(&mut self, packet: &Tuple, original: &Tuple, now: Ticks) {
-        let known = self.turned.iter_mut().find(|turned| turned.original == *original);
-        if let Some(turned) = known
-            && turned.packet == *packet
-        {
-            turned.since = Instant::now();
-            return;
-        }
         self.turned.retain(|turned| turned.original != *original);
         // While punts come without a pause nobody else calls it.
         if self.turned.len() >= TURNED_MAX {
@@ -237,7 +229,6 @@ impl Exporter {
         let _ = self.link.create(&[record], now, |_, _| {});
         self.turned.push(Turned {
             original: *original,
-            packet: *packet,
             since: Instant::now(),
         });
     }
