@@ -189,7 +189,12 @@ impl Exporter {
         }
         if let Some(connection) = found {
             if connection.marks().any(Marks::RESETTABLE) {
-                self.resettable = Some(record.original);
+                // Of one that was closing it could not be told.
+                if remembers {
+                    connection.clear_marks(Marks::RESETTABLE);
+                } else {
+                    self.resettable = Some(record.original);
+                }
             }
             connection.set_kernel_deadline(record.deadline);
             // It is as old as the packet: the next one needs it anew.
