@@ -31,7 +31,6 @@ use super::findings::{Collector, Way, names};
 use super::sets;
 use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
-use crate::table::rules::carried;
 use crate::table::rules::live::Rules;
 pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashSet};
@@ -67,8 +66,7 @@ const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_FAMILY: &str = "it is the kernel's until the rule is deleted";
-/// Expressions of a rule that leave its family: who gets the packet may do anything with it. So do those that reset
-/// connections: what becomes of one in both tables is not proven equal yet.
+/// Expressions of a rule that leave its family: who gets the packet may do anything with it.
 const QUEUES: [&str; 3] = ["queue", "verdict", "xt target NFQUEUE"];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
@@ -181,12 +179,11 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
     }
     for ((chain, rule), (families, why)) in named {
         let handle = rules.ruleset[chain].rules[rule].handle;
-        let resets = rules.ruleset[chain].rules[rule].exprs.iter().any(carried::resets);
         let text = format!(
             "nft {}, rule handle {handle} is not carried: {why}",
             rules.ruleset.describe(chain)
         );
-        if resets || QUEUES.contains(&why.as_str()) {
+        if QUEUES.contains(&why.as_str()) {
             found.leave_families(&families, text, REMEDY_FAMILY);
         } else {
             found.punt_in_part(&families, text, REMEDY_RULE);

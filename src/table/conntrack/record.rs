@@ -33,6 +33,8 @@ impl Marks {
     pub const TURNED: u16 = 1 << 6;
     /// It has the address of the link that it leaves by, and ends when it leaves by another.
     pub const MASQUERADED: u16 = 1 << 7;
+    /// The last packet of it that was punted may have met a rule there that answers with a reset, and so closes it.
+    pub const RESETTABLE: u16 = 1 << 8;
 
     /// Whether any of `bits` is set.
     #[inline]

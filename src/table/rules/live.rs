@@ -140,6 +140,8 @@ pub struct Sum {
     pub asks_assured: bool,
     /// Packets may be changed: by rules, or by NAT.
     pub rewrites: bool,
+    /// Some of the rules answer with a reset, which closes the connection.
+    pub resets: bool,
 }
 
 /// The chains of one point, for one family.
@@ -158,6 +160,8 @@ pub struct Hook {
     pub asks_assured: bool,
     /// Some of its rules change packets.
     rewrites: bool,
+    /// Some of its rules answer with a reset, which closes the connection.
+    resets: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -215,11 +219,13 @@ impl Rules {
                 let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
                 let asks_assured = rules().any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
                 let rewrites = exprs().any(carried::rewrites);
+                let resets = exprs().any(carried::resets);
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
                     asks_assured,
                     rewrites,
+                    resets,
                     bases: bases.into(),
                     chains,
                 }
@@ -328,6 +334,7 @@ fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
         punts: hooks.iter().any(|hook| hook.punts),
         asks_assured: hooks.iter().any(|hook| hook.asks_assured),
         rewrites: nat || hooks.iter().any(|hook| hook.rewrites),
+        resets: hooks.iter().any(|hook| hook.resets),
     }
 }
 
