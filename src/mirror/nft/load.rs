@@ -194,6 +194,7 @@ impl Loading {
             names: &self.names,
             sets: &self.sets,
             table,
+            family,
             states: &mut self.states,
         };
         let mut exprs = decoder.rule(attrs.find(4).unwrap_or_default());

@@ -67,6 +67,8 @@ pub struct NatRequest {
     pub addresses: Option<([u8; 16], [u8; 16])>,
     /// First and last port.
     pub ports: Option<(u16, u16)>,
+    /// With NF_NAT_RANGE_PROTO_OFFSET, the port that the first one is for.
+    pub base: u16,
     /// NF_NAT_RANGE_* beside those two.
     pub flags: u32,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  keys      what expressions ask of packets            program    tables, chains, rules, objects
 //!  expr      one expression                             set        sets and maps, by which things are looked up
+//!  xt        matches and targets of iptables-nft
 //!  state     counters, quotas, limits: what packets change
 //!  packet    what a packet must answer and do
 //!  interpret runs a chain for a packet, expression by expression: the reference
@@ -27,3 +28,4 @@ pub mod program;
 pub mod set;
 pub mod state;
 pub mod stateful;
+pub mod xt;

@@ -11,6 +11,7 @@ use super::super::packet::{Answer, Fact, Packet};
 use super::super::program::{NFPROTO_INET, NFPROTO_IPV4, ObjectId, ObjectKind, SetId};
 use super::super::set::{Data, Found};
 use super::super::state::Undo;
+use super::super::xt::Said;
 use super::{Change, Flow, Interpreter, NatRequest, loads};
 use std::cmp::Ordering;
 
@@ -23,6 +24,18 @@ impl From<Answer> for Flow {
             Answer::Done => Flow::On,
             Answer::Break => Flow::Break,
             Answer::Unknown => Flow::Punt,
+        }
+    }
+}
+
+impl From<Said> for Flow {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::On => Flow::On,
+            Said::Break => Flow::Break,
+            Said::Drop => Flow::Verdict(Verdict::Drop),
+            Said::Nat(request) => Flow::Nat(request),
+            Said::Unknown => Flow::Punt,
         }
     }
 }
@@ -181,6 +194,8 @@ impl Interpreter<'_> {
             Expr::Notrack => packet.notrack().into(),
             Expr::Reject(reject) => Flow::Reject(*reject),
             Expr::Nat(nat) => self.nat(nat, packet),
+            Expr::Match(it) => it.says(packet).into(),
+            Expr::Target(it) => it.says(packet).into(),
             Expr::Uncarried(_) => Flow::Punt,
         }
     }
@@ -304,6 +319,7 @@ impl Interpreter<'_> {
             ports: nat
                 .ports
                 .map(|(first, last)| (self.registers.port(first), self.registers.port(last))),
+            base: 0, // nft has no word for it
             flags: nat.flags,
         })
     }
