@@ -65,6 +65,7 @@ impl Twin {
 fn name(of: &Value, object: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let place = match word(object) {
+        name if name.is_empty() && of["handle"] == 0 => format!("{} policy", word(&of["chain"])),
         name if name.is_empty() => format!("{} rule {}", word(&of["chain"]), of["handle"]),
         name => format!("counter {name}"),
     };
@@ -86,5 +87,35 @@ fn of_kernel(router: &Namespace) -> Counters {
         let exprs = rule["expr"].as_array().into_iter().flatten();
         exprs.for_each(|expr| add(name(rule, &Value::Null), &expr["counter"]));
     }
+    for (family, command) in [("ip", "iptables-nft-save -c"), ("ip6", "ip6tables-nft-save -c")] {
+        if all["nftables"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|item| item["table"]["family"] == family)
+        {
+            policies(family, &router.run(command), &mut counters);
+        }
+    }
     counters
+}
+
+/// What policies counted, which no `nft` tells: of lines `:FORWARD ACCEPT [3:180]` under `*filter`.
+fn policies(family: &str, saved: &str, counters: &mut Counters) {
+    let mut table = "";
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        }
+        let Some((chain, rest)) = line.strip_prefix(':').and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
+        let counted = rest.split_once('[').and_then(|(policy, counts)| {
+            let (packets, bytes) = counts.strip_suffix(']')?.split_once(':')?;
+            (policy != "- ").then_some((packets.parse().ok()?, bytes.parse().ok()?))
+        });
+        if let Some(counted) = counted {
+            counters.insert(format!("{family} {table} {chain} policy"), counted);
+        }
+    }
 }

@@ -209,11 +209,12 @@ pub fn neighbor(neighbor: &Neighbor) -> String {
     format!("{} dev {} lladdr {}", neighbor.address, neighbor.dev, neighbor.lladdr)
 }
 
-/// `show rules`: one row per rule, by its handle, and per named counter.
+/// `show rules`: one row per rule, by its handle, per policy that counts, and per named counter.
 pub fn rules(rules: &[Rule]) -> String {
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
     let row = |rule: &Rule| {
         let (place, number) = match rule.object.as_str() {
+            "" if rule.handle == 0 => (format!("chain {}", rule.chain), "policy".to_owned()),
             "" => (format!("chain {}", rule.chain), format!("handle {}", rule.handle)),
             object => (format!("counter {object}"), "-".to_owned()),
         };

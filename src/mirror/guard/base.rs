@@ -75,7 +75,6 @@ impl BaseChain {
         };
         let strange = match () {
             () if kind == ChainType::Other => Some("another type than filter or nat"),
-            () if attrs.find(8).is_some() => Some("a counter of its own"),
             () if flags & HW_OFFLOAD != 0 => Some("hardware offload"),
             () if !matches!(policy, Some(NF_ACCEPT | NF_DROP)) => Some("an unknown policy"),
             () => None,

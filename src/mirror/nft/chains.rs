@@ -3,14 +3,16 @@
 //! As nf_tables_fill_chain_info and nft_dump_basechain_hook in net/netfilter/nf_tables_api.c.
 
 use super::super::nlattr::{Attrs, get_be32, get_str};
-use crate::table::rules::program::{BaseChain, ChainType};
+use crate::table::rules::program::{BaseChain, ChainType, StateId};
+use crate::table::rules::stateful::Stateful;
 
 const NF_ACCEPT: u32 = 1;
 /// NFT_CHAIN_HW_OFFLOAD.
 const HW_OFFLOAD: u32 = 2;
 
-/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops.
-pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
+/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops. What counts
+/// its decisions becomes one of `states`.
+pub(super) fn base(attrs: &Attrs, states: &mut Vec<Stateful>) -> Option<BaseChain> {
     let number = |attrs: &Attrs, kind| attrs.find(kind).and_then(get_be32);
     let hook = Attrs(attrs.find(4)?);
     let flags = number(attrs, 10).unwrap_or(0);
@@ -25,7 +27,10 @@ pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
         },
         policy_drop: number(attrs, 5) != Some(NF_ACCEPT),
         devices: devices(&hook),
-        counts: attrs.find(8).is_some(),
+        counter: attrs.find(8).map(|_| {
+            states.push(Stateful::Counter { packets: 0, bytes: 0 });
+            StateId(states.len() as u32 - 1)
+        }),
         offload: flags & HW_OFFLOAD != 0,
         order: [u32::MAX; 2],
     })

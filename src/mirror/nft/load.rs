@@ -119,7 +119,7 @@ impl Loading {
         let name = name(&attrs, 3, "a chain without a name")?;
         let number = self.chains.len() as u32;
         self.names.add_chain(table, &name, ChainId(number));
-        let base = chains::base(&attrs).filter(|_| !self.tables[table.0 as usize].dormant);
+        let base = chains::base(&attrs, &mut self.states).filter(|_| !self.tables[table.0 as usize].dormant);
         let chain = Chain {
             table,
             name: name.into(),

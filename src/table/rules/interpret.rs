@@ -218,15 +218,18 @@ impl<'a> Interpreter<'a> {
                     depth -= 1;
                     (chain, rule) = stack[depth];
                 }
-                End::Return => return self.policy(base),
+                End::Return => return self.policy(base, packet),
             }
         }
     }
 
     /// What follows the end of a base chain.
-    pub(super) fn policy(&self, base: ChainId) -> Outcome {
-        let drops = self.ruleset[base].base.as_ref().is_some_and(|base| base.policy_drop);
-        match drops {
+    pub(super) fn policy(&mut self, base: ChainId, packet: &impl Packet) -> Outcome {
+        let hooked = self.ruleset[base].base.as_ref();
+        if let Some(counter) = hooked.and_then(|hooked| hooked.counter) {
+            self.cell(|undo| Change::Cell(counter, undo), self.state.cell(counter), packet);
+        }
+        match hooked.is_some_and(|hooked| hooked.policy_drop) {
             true => Outcome::Drop(Place {
                 chain: base,
                 rule: None,

@@ -189,6 +189,11 @@ enum CellKey<'a> {
         handle: u64,
         position: usize,
     },
+    Policy {
+        family: u8,
+        table: &'a str,
+        chain: &'a str,
+    },
     Object {
         family: u8,
         table: &'a str,
@@ -422,6 +427,15 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
             })
         })
     });
+    let of_policies = ruleset.chains.iter().filter_map(|chain| {
+        let table = &ruleset[chain.table];
+        let key = CellKey::Policy {
+            family: table.family,
+            table: &table.name,
+            chain: &chain.name,
+        };
+        Some((key, chain.base.as_ref()?.counter?))
+    });
     let of_objects = ruleset.objects.iter().filter_map(|object| {
         let ObjectKind::State(id) = object.kind else {
             return None;
@@ -435,7 +449,7 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
         };
         Some((key, id))
     });
-    of_rules.chain(of_objects)
+    of_rules.chain(of_policies).chain(of_objects)
 }
 
 #[cfg(test)]
