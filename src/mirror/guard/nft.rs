@@ -90,7 +90,7 @@ pub(super) struct Ruleset {
     /// What is.
     carried: Vec<BaseChain>,
     /// How it is run.
-    rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
     nat: bool,
     tracking: Vec<Tracking>,
@@ -271,8 +271,6 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
     };
     load_chains(sock, &mut ruleset)?;
     load_rules(sock, &mut ruleset)?;
-    sets::load_objects(sock, &mut ruleset)?;
-    sets::load_sets(sock, &mut ruleset)?;
     if ruleset.nat || !ruleset.carried.is_empty() {
         let now_ns = monotonic_ns();
         let read = match reader.read(now_ns) {
@@ -283,6 +281,8 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
         };
         ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
     }
+    sets::load_objects(sock, &mut ruleset)?;
+    sets::load_sets(sock, &mut ruleset)?;
     Ok(ruleset)
 }
 

@@ -27,8 +27,9 @@ use super::expr::Expr;
 use super::interpret::{Interpreter, Outcome, Place};
 use super::packet::Packet;
 use super::program::{
-    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId,
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset, StateId,
 };
+use super::set::Data;
 use super::state::State;
 use crate::packet::Family;
 use std::collections::{HashMap, HashSet};
@@ -308,6 +309,23 @@ impl Rules {
             }
         }
         found
+    }
+
+    /// Whether forwarded packets may come to a named object of a kind that is not carried (NFT_OBJECT_*).
+    pub fn reach_object(&self, kind: u32) -> bool {
+        let is_it = |object: &ObjectId| matches!(self.ruleset[*object].kind, ObjectKind::Uncarried(of) if of == kind);
+        let refers = |expr: &Expr| match expr {
+            Expr::Objref(object) => is_it(object),
+            Expr::ObjrefMap { set, .. } => self.ruleset[*set].data().any(|data| match data {
+                Data::Object(object) => is_it(object),
+                _ => false,
+            }),
+            _ => false,
+        };
+        let chains = Family::ALL.into_iter().flat_map(|family| self.chains(family));
+        chains
+            .flat_map(|chain| &self.ruleset[chain].rules)
+            .any(|rule| rule.exprs.iter().any(refers))
     }
 
     /// Why packets of `family` that come to the end of `rule` are the kernel's.
