@@ -143,10 +143,18 @@ fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
         (0x3f, CmpOp::Eq, 0, Packet),
         (0x12, CmpOp::Lt, 0x02, Packet),
     ] {
-        assert_eq!(depends(vec![flags(mask, op, value)]), [expected; 2], "{mask:x} {op:?} {value:x}");
+        assert_eq!(
+            depends(vec![flags(mask, op, value)]),
+            [expected; 2],
+            "{mask:x} {op:?} {value:x}"
+        );
         // Of those that look at the length only if it is no such segment.
         let alone = flags(mask, op, value)[..3].to_vec();
-        let alone_depends = if value == 0x02 && op != CmpOp::Lt { FlowWithFlags } else { Packet };
+        let alone_depends = if value == 0x02 && op != CmpOp::Lt {
+            FlowWithFlags
+        } else {
+            Packet
+        };
         assert_eq!(depends(vec![alone]), [alone_depends; 2], "{mask:x} {op:?} {value:x}");
     }
     // The same as a match of iptables.
@@ -161,7 +169,10 @@ fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
         };
         xt::decode(&xt, NFPROTO_IPV4).expect("carried")
     };
-    assert_eq!(depends(vec![vec![syn(0), load(Base::Network, 2, 2)]]), [FlowWithFlags; 2]);
+    assert_eq!(
+        depends(vec![vec![syn(0), load(Base::Network, 2, 2)]]),
+        [FlowWithFlags; 2]
+    );
     assert_eq!(depends(vec![vec![syn(4), load(Base::Network, 2, 2)]]), [Packet; 2]);
     assert_eq!(depends(vec![vec![syn(4)]]), [FlowWithFlags; 2]);
 }
