@@ -11,7 +11,8 @@ use crate::table::rules::program::{self, ObjectKind};
 use crate::table::rules::state::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rules that forwarded packets may come to, in the order of their chains, then the named counters that they count in.
+/// The rules that forwarded packets may come to, in the order of their chains, each chain with the counter of its policy behind
+/// them; then the named counters that they count in.
 pub fn rows(rules: &Rules) -> Vec<Rule> {
     let mut rows = Vec::new();
     let (mut seen, mut objects) = (BTreeSet::new(), BTreeMap::new());
@@ -52,6 +53,18 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
                 why: why.unwrap_or_default(),
                 packets: counted.map(|(packets, _)| packets),
                 bytes: counted.map(|(_, bytes)| bytes),
+            });
+        }
+        let counter = this.base.as_ref().and_then(|base| base.counter);
+        if let Some((packets, bytes)) = counter.and_then(|id| rules.state.cell(id).counted()) {
+            rows.push(Rule {
+                family: program::family_word(table.family).into(),
+                table: table.name.to_string(),
+                chain: this.name.to_string(),
+                run: if per_packet { "per_packet" } else { "cached" }.into(),
+                packets: Some(packets),
+                bytes: Some(bytes),
+                ..Rule::default()
             });
         }
     }

@@ -394,7 +394,7 @@ mod tests {
                     kind: ChainType::Filter,
                     policy_drop: false,
                     devices: [].into(),
-                    counts: false,
+                    counter: None,
                     offload: false,
                     order: [0; 2],
                 }),

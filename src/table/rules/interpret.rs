@@ -217,8 +217,12 @@ impl<'a> Interpreter<'a> {
                     (chain, rule) = stack[depth];
                 }
                 End::Return => {
-                    let drops = ruleset[base].base.as_ref().is_some_and(|base| base.policy_drop);
-                    return match drops {
+                    let base_chain = ruleset[base].base.as_ref();
+                    if let Some(id) = base_chain.and_then(|base| base.counter) {
+                        let state = self.state;
+                        self.cell(|undo| Change::Cell(id, undo), state.cell(id), packet);
+                    }
+                    return match base_chain.is_some_and(|base| base.policy_drop) {
                         true => Outcome::Drop(Place {
                             chain: base,
                             rule: None,

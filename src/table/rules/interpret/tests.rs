@@ -122,7 +122,7 @@ pub(super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
         kind: ChainType::Filter,
         policy_drop: true,
         devices: Box::default(),
-        counts: false,
+        counter: None,
         offload: false,
         order: [0; 2],
     };

@@ -34,7 +34,7 @@ fn chain(name: &str, hook: Option<u32>, rules: Vec<Vec<Expr>>) -> Chain {
             kind: ChainType::Filter,
             policy_drop: false,
             devices: [].into(),
-            counts: false,
+            counter: None,
             offload: false,
             order: [0; 2],
         }),
