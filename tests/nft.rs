@@ -370,7 +370,7 @@ fn iptables_extensions_are_named() {
     isolated("iptables_extensions_are_named", || {
         sh("iptables-nft -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
         sh("iptables-nft -A FORWARD -m recent --set --name all");
-        sh("iptables-nft -A FORWARD -p udp -j CHECKSUM --checksum-fill");
+        sh("iptables-nft -t mangle -A FORWARD -p udp -j CHECKSUM --checksum-fill");
         let ruleset = read();
         let expected = [("xt match recent", 1), ("xt target CHECKSUM", 1)];
         assert_eq!(uncarried(&ruleset), BTreeMap::from(expected));

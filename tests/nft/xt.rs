@@ -116,7 +116,7 @@ fn matches(ruleset: &Ruleset) -> BTreeMap<String, usize> {
 
 #[test]
 fn what_iptables_installs_is_carried() {
-    isolated("what_iptables_installs_is_carried", || {
+    isolated("xt::what_iptables_installs_is_carried", || {
         add("filter", CARRIED.iter().map(|&rule| ("FORWARD ", rule)));
         add("nat", NAT.iter().map(|&rule| ("", rule)));
         let ruleset = read();
@@ -181,7 +181,7 @@ fn what_iptables_installs_is_carried() {
 
 #[test]
 fn what_is_the_kernels_is_named() {
-    isolated("what_is_the_kernels_is_named", || {
+    isolated("xt::what_is_the_kernels_is_named", || {
         let mut expected = BTreeMap::new();
         for (rule, name) in KERNELS {
             let of_both = !rule.starts_with(['4', '6']);
@@ -201,7 +201,7 @@ fn what_is_the_kernels_is_named() {
 /// `iptables-restore` has base chains count; `iptables -A` has not.
 #[test]
 fn policies_that_count() {
-    isolated("policies_that_count", || {
+    isolated("xt::policies_that_count", || {
         sh("printf '*filter\\n:FORWARD DROP [3:99]\\n:x - [0:0]\\n-A FORWARD -j x\\nCOMMIT\\n' | iptables-nft-restore");
         sh("ip6tables-nft -A FORWARD -j ACCEPT");
         let ruleset = read();

@@ -22,8 +22,10 @@
 //! include/uapi/linux/netfilter_ipv4.h, the same in IPv6.
 
 use super::carried::{self, Depends};
+use super::compiled::Program;
 use super::expr::Expr;
-use super::interpret::Place;
+use super::interpret::{Interpreter, Outcome, Place};
+use super::packet::Packet;
 use super::program::{
     ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId,
 };
@@ -116,6 +118,8 @@ pub struct Rules {
     hooks: [[Hook; 7]; 2],
     /// What all of it comes to, by [`Family`].
     sums: [Sum; 2],
+    /// The chains as workers run them, by [`Family`]; none where only the interpreter can.
+    programs: [Option<Program>; 2],
 }
 
 /// Readings of one ruleset are equal; the kernel numbers them.
@@ -238,12 +242,35 @@ impl Rules {
         });
         let nat = Family::ALL.map(|family| has_nat(&ruleset, number(family)));
         let sums = Family::ALL.map(|family| sum(&hooks[family as usize], nat[family as usize]));
+        let programs = Family::ALL.map(|family| {
+            let chains = hooks[family as usize]
+                .iter()
+                .flat_map(|hook| hook.chains.iter().copied());
+            Program::new(&ruleset, chains, number(family))
+        });
         Self {
             ruleset,
             state,
             nat,
             hooks,
             sums,
+            programs,
+        }
+    }
+
+    /// What the chains at `point` say of a packet of `family`.
+    #[inline]
+    pub fn run(
+        &self,
+        family: Family,
+        point: Point,
+        interpreter: &mut Interpreter<'_>,
+        packet: &mut impl Packet,
+    ) -> Outcome {
+        let bases = &self.at(family, point).bases;
+        match &self.programs[family as usize] {
+            Some(program) => program.hook(bases, interpreter, packet),
+            None => interpreter.hook(bases, packet),
         }
     }
 

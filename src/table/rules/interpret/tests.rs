@@ -98,11 +98,11 @@ impl Packet for Probe {
     }
 }
 
-pub(super) fn reg(number: u32) -> Register {
+pub(in super::super) fn reg(number: u32) -> Register {
     Register::of(number).unwrap()
 }
 
-pub(super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
+pub(in super::super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
     Rule {
         handle: 0,
         exprs: exprs.into(),
@@ -110,7 +110,7 @@ pub(super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
 }
 
 /// The first chain is a base chain with policy drop.
-pub(super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
+pub(in super::super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
     let table = Table {
         family: NFPROTO_INET,
         name: "t".into(),
