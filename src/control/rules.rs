@@ -12,7 +12,8 @@ use crate::table::rules::program::{self, ObjectKind};
 use crate::table::rules::state::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rules that forwarded packets may come to, in the order of their chains, then the named counters that they count in.
+/// The rules that forwarded packets may come to, in the order of their chains, each chain with the counter of its policy behind
+/// them; then the named counters that they count in.
 pub fn rows(rules: &Rules) -> Vec<Rule> {
     let mut rows = Vec::new();
     let (mut seen, mut objects) = (BTreeSet::new(), BTreeMap::new());
@@ -52,9 +53,8 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
             });
         }
         let counter = this.base.as_ref().and_then(|base| base.counter);
-        rows.extend(counter.and_then(|id| {
-            let (packets, bytes) = rules.state.cell(id).counted()?;
-            Some(Rule {
+        if let Some((packets, bytes)) = counter.and_then(|id| rules.state.cell(id).counted()) {
+            rows.push(Rule {
                 family: program::family_word(table.family).into(),
                 table: table.name.to_string(),
                 chain: this.name.to_string(),
@@ -62,8 +62,8 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
                 packets: Some(packets),
                 bytes: Some(bytes),
                 ..Rule::default()
-            })
-        }));
+            });
+        }
     }
     rows.extend(objects.into_iter().filter_map(|(object, per_packet)| {
         let object = &rules.ruleset[object];

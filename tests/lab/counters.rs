@@ -27,8 +27,9 @@ impl Twin {
         self.settle();
         let until = Instant::now() + COUNTED_WITHIN;
         loop {
-            let wanted = of_kernel(self.kernel_router());
-            let mut found = of_kernel(self.tested_router());
+            let policies = self.setup.config.iter().any(|line| line.contains("tables-nft-restore"));
+            let wanted = of_kernel(self.kernel_router(), policies);
+            let mut found = of_kernel(self.tested_router(), policies);
             let rows = self.bypath().map(Bypath::rules).unwrap_or_default();
             for row in &rows {
                 let Some(packets) = row["packets"].as_u64() else {
@@ -72,7 +73,8 @@ fn name(of: &Value, object: &Value) -> String {
     format!("{} {} {place}", word(&of["family"]), word(&of["table"]))
 }
 
-fn of_kernel(router: &Namespace) -> Counters {
+/// With what reached the `policies` of chains of iptables that count it, which nft does not tell.
+fn of_kernel(router: &Namespace, policies: bool) -> Counters {
     let text = router.run("nft -j list ruleset");
     let all: Value = serde_json::from_str(&text).expect("JSON of nft");
     let mut counters = Counters::new();
@@ -87,35 +89,36 @@ fn of_kernel(router: &Namespace) -> Counters {
         let exprs = rule["expr"].as_array().into_iter().flatten();
         exprs.for_each(|expr| add(name(rule, &Value::Null), &expr["counter"]));
     }
-    for (family, command) in [("ip", "iptables-nft-save -c"), ("ip6", "ip6tables-nft-save -c")] {
-        if all["nftables"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|item| item["table"]["family"] == family)
-        {
-            policies(family, &router.run(command), &mut counters);
+    for (family, program) in [("ip", "iptables-nft-save -c"), ("ip6", "ip6tables-nft-save -c")] {
+        if policies {
+            counters.extend(of_policies(family, &router.run(program)));
         }
     }
     counters
 }
 
-/// What policies counted, which no `nft` tells: of lines `:FORWARD ACCEPT [3:180]` under `*filter`.
-fn policies(family: &str, saved: &str, counters: &mut Counters) {
-    let mut table = "";
+/// `:FORWARD DROP [3:240]`, behind `*filter`: of the chains that forwarded packets meet.
+fn of_policies(family: &str, saved: &str) -> Counters {
+    let (mut table, mut found) = ("", Counters::new());
     for line in saved.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name;
         }
-        let Some((chain, rest)) = line.strip_prefix(':').and_then(|line| line.split_once(' ')) else {
-            continue;
-        };
-        let counted = rest.split_once('[').and_then(|(policy, counts)| {
-            let (packets, bytes) = counts.strip_suffix(']')?.split_once(':')?;
-            (policy != "- ").then_some((packets.parse().ok()?, bytes.parse().ok()?))
-        });
-        if let Some(counted) = counted {
-            counters.insert(format!("{family} {table} {chain} policy"), counted);
+        let words: Vec<&str> = line
+            .split([' ', ':', '[', ']'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        if let [
+            chain @ ("PREROUTING" | "FORWARD" | "POSTROUTING"),
+            "ACCEPT" | "DROP",
+            packets,
+            bytes,
+        ] = words[..]
+        {
+            let number = |text: &str| text.parse::<u64>().expect("a count");
+            let name = format!("{family} {table} {chain} policy");
+            found.insert(name, (number(packets), number(bytes)));
         }
     }
+    found
 }

@@ -3,16 +3,15 @@
 //! As nf_tables_fill_chain_info and nft_dump_basechain_hook in net/netfilter/nf_tables_api.c.
 
 use super::super::nlattr::{Attrs, get_be32, get_str};
-use crate::table::rules::program::{BaseChain, ChainType, StateId};
-use crate::table::rules::stateful::Stateful;
+use crate::table::rules::program::{BaseChain, ChainType};
 
 const NF_ACCEPT: u32 = 1;
 /// NFT_CHAIN_HW_OFFLOAD.
 const HW_OFFLOAD: u32 = 2;
 
-/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops. What counts
-/// its decisions becomes one of `states`.
-pub(super) fn base(attrs: &Attrs, states: &mut Vec<Stateful>) -> Option<BaseChain> {
+/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops. Its counter,
+/// if it has one, is not here: see [`counts`].
+pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
     let number = |attrs: &Attrs, kind| attrs.find(kind).and_then(get_be32);
     let hook = Attrs(attrs.find(4)?);
     let flags = number(attrs, 10).unwrap_or(0);
@@ -27,13 +26,15 @@ pub(super) fn base(attrs: &Attrs, states: &mut Vec<Stateful>) -> Option<BaseChai
         },
         policy_drop: number(attrs, 5) != Some(NF_ACCEPT),
         devices: devices(&hook),
-        counter: attrs.find(8).map(|_| {
-            states.push(Stateful::Counter { packets: 0, bytes: 0 });
-            StateId(states.len() as u32 - 1)
-        }),
+        counter: None,
         offload: flags & HW_OFFLOAD != 0,
         order: [u32::MAX; 2],
     })
+}
+
+/// Whether a base chain counts what reaches its policy.
+pub(super) fn counts(attrs: &Attrs) -> bool {
+    attrs.find(8).is_some()
 }
 
 /// The devices of a hook: a single one, or a list, in which newer kernels have prefixes.

@@ -223,13 +223,14 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// What follows the end of a base chain.
+    /// What follows the end of a base chain, which may count it.
     pub(super) fn policy(&mut self, base: ChainId, packet: &impl Packet) -> Outcome {
-        let hooked = self.ruleset[base].base.as_ref();
-        if let Some(counter) = hooked.and_then(|hooked| hooked.counter) {
-            self.cell(|undo| Change::Cell(counter, undo), self.state.cell(counter), packet);
+        let base_chain = self.ruleset[base].base.as_ref();
+        if let Some(id) = base_chain.and_then(|base| base.counter) {
+            let state = self.state;
+            self.cell(|undo| Change::Cell(id, undo), state.cell(id), packet);
         }
-        match hooked.is_some_and(|hooked| hooked.policy_drop) {
+        match base_chain.is_some_and(|base| base.policy_drop) {
             true => Outcome::Drop(Place {
                 chain: base,
                 rule: None,

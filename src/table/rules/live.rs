@@ -354,7 +354,7 @@ fn bases(ruleset: &Ruleset, nfproto: u8, point: Point) -> Vec<ChainId> {
     let is_here = |id: &ChainId| {
         let chain = &ruleset[*id];
         chain.base.as_ref().is_some_and(|base| {
-            let does_something = !chain.rules.is_empty() || base.policy_drop;
+            let does_something = !chain.rules.is_empty() || base.policy_drop || base.counter.is_some();
             does_something && Point::of(base.hook, base.kind, base.priority) == Some(point)
         })
     };
@@ -445,15 +445,6 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
             })
         })
     });
-    let of_policies = ruleset.chains.iter().filter_map(|chain| {
-        let table = &ruleset[chain.table];
-        let key = CellKey::Policy {
-            family: table.family,
-            table: &table.name,
-            chain: &chain.name,
-        };
-        Some((key, chain.base.as_ref()?.counter?))
-    });
     let of_objects = ruleset.objects.iter().filter_map(|object| {
         let ObjectKind::State(id) = object.kind else {
             return None;
@@ -467,7 +458,16 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
         };
         Some((key, id))
     });
-    of_rules.chain(of_policies).chain(of_objects)
+    let of_policies = ruleset.chains.iter().filter_map(|chain| {
+        let table = &ruleset[chain.table];
+        let key = CellKey::Policy {
+            family: table.family,
+            table: &table.name,
+            chain: &chain.name,
+        };
+        Some((key, chain.base.as_ref()?.counter?))
+    });
+    of_rules.chain(of_objects).chain(of_policies)
 }
 
 #[cfg(test)]

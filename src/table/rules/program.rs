@@ -124,7 +124,7 @@ pub struct BaseChain {
     pub policy_drop: bool,
     /// Of a chain on devices: their names, or prefixes with a `*`.
     pub devices: Box<[Box<str>]>,
-    /// Counts what its policy decides, if anything does.
+    /// Counts what reaches its end, and so its policy.
     pub counter: Option<StateId>,
     /// It asks for hardware offload.
     pub offload: bool,
