@@ -208,10 +208,12 @@ fn nft_base_chains() {
 #[rustfmt::skip]
 fn what_tracks_connections() {
     isolated("what_tracks_connections", || check(&[
-        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct mark set 1", V4,
+        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct event set new", V4,
                       "conntrack active for IPv4: nft table ip t, chain c, rule handle"),
-        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct mark set 2", V6, ": ct set"),
+        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct event set new", V6, ": ct set"),
         nft_tracking!("inet", "add chain inet t c; add rule inet t c ct state established; add rule inet t c ct event set new", V46, ": ct set"),
+        nft_harmless!("nft 'add table inet t; add chain inet t c { type filter hook output priority 0; }; \
+                       add rule inet t c ct mark set meta mark'", "nft delete table inet t"),
         // NAT is run.
         nft_harmless!("nft 'add table inet t; add chain inet t c { type nat hook output priority 0; }; add chain inet t d; \
                        add rule inet t d ct state new'", "nft delete table inet t"),
@@ -411,7 +413,7 @@ fn kinds_overlap() {
         ports();
         let mut guard = Guard::open().expect("guard");
         sh(
-            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct mark set 1'",
+            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct event set new'",
         );
         sh("tc qdisc add dev d1 root tbf rate 1mbit burst 10k latency 10ms");
         let now = links(PORTS);

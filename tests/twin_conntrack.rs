@@ -13,6 +13,8 @@ mod lab;
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
+#[path = "conntrack/ct_marks.rs"]
+mod ct_marks;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
 #[path = "conntrack/flow.rs"]

@@ -257,6 +257,9 @@ pub(super) fn tracked<O: Observer>(
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.
                         prerouting::adopt(&tracked);
+                        if rules.sum(packet.family).ct_marks {
+                            prerouting::keep_mark(&tracked, flows.aside.ct_mark, tracking);
+                        }
                         prerouting::end(&tracked, tracking);
                     }
                 }
@@ -312,8 +315,11 @@ fn decided<'a, O: Observer>(
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);
-    if constant && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
-        flow::keep(tracked, (iif, &out), &flows.changes, generation, &mut flows.ways);
+    let marks = rules.sum(family).ct_marks;
+    let remarked = marks && prerouting::keep_mark(tracked, flows.aside.ct_mark, tracking);
+    if constant && !remarked && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
+        let mark = marks.then_some(flows.aside.ct_mark.found);
+        flow::keep(tracked, (iif, &out), &flows.changes, mark, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, &packet, &out, seen)?))
 }
@@ -332,7 +338,7 @@ fn through_hooks<'a, O: Observer>(
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    flows.aside.mark = 0;
+    prerouting::meet_rules(tracked.map(|(tracked, _)| tracked), &mut flows.aside);
     let mut at = AtHooks {
         frame,
         packet,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! TCP options are written into the frame; whoever runs rules has saved its head. What else is not known here, and whatever a
-//! rule would do to the packet, its connection or somebody else (connection marks, logs), is [unknown](Fact::Unknown): then the
+//! rule would do to the packet, its connection or somebody else (but for marks), is [unknown](Fact::Unknown): then the
 //! packet is the kernel's, before anything is committed. `table::rules::carried` lists the keys that have an answer, and a test
 //! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c and nft_fib_ipv{4,6}.c.
 
@@ -258,7 +258,7 @@ impl Packet for AtHook<'_> {
                 Fact::U32((connection.status() | Status::CONFIRMED).0.into())
             }
             (CtKey::Status, Asked::Begun(record)) => Fact::U32((record.status.0 & !Status::CONFIRMED.0).into()),
-            (CtKey::Mark, Asked::Known(connection, _)) => Fact::U32(connection.mark()),
+            (CtKey::Mark, Asked::Known(..)) => Fact::U32(self.aside.ct_mark.now),
             (CtKey::Mark, Asked::Begun(record)) => Fact::U32(record.mark),
             (CtKey::Expiration, Asked::Known(connection, _)) => {
                 let left = connection.deadline().wrapping_sub(self.now).cast_signed().max(0);
@@ -315,8 +315,15 @@ impl Packet for AtHook<'_> {
         Some(self.aside.random.next_u32())
     }
 
-    fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
-        Answer::Unknown
+    fn set_ct(&mut self, key: CtKey, _: Option<bool>, [a, b, c, d, ..]: [u8; 16]) -> Answer {
+        let value = u32::from_ne_bytes([a, b, c, d]);
+        match (key, self.tracked.map(|tracked| &tracked.of)) {
+            (CtKey::Mark, Some(Of::Connection(..))) => self.aside.ct_mark.now = value,
+            (CtKey::Mark, Some(Of::Unconfirmed)) => self.aside.begun.mark = value,
+            (CtKey::Mark, Some(Of::Nothing) | None) => {}
+            _ => return Answer::Unknown,
+        }
+        Answer::Done
     }
 
     fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {

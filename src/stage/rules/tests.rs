@@ -3,7 +3,8 @@
 use super::*;
 use crate::packet::PortIndex;
 use crate::port::MemPool;
-use crate::stage::{prerouting, prerouting::Aside, rx};
+use crate::stage::prerouting::{Aside, CtMark};
+use crate::stage::{prerouting, rx};
 use crate::table::rules::carried;
 use std::ops::ControlFlow::Continue;
 
@@ -141,6 +142,23 @@ fn a_mark_is_seen_by_what_comes_behind() {
         assert_eq!(at.set_meta(MetaKey::Mark, 7u32.to_ne_bytes()), Answer::Done);
         assert_eq!(at.meta(MetaKey::Mark), Fact::U32(7));
         assert_eq!(at.set_meta(MetaKey::Priority, [0; 4]), Answer::Unknown);
+    });
+}
+
+#[test]
+fn a_mark_of_a_connection_that_begins_is_its_own() {
+    asked(false, true, |at, _| {
+        let mut value = [0xff; 16];
+        value[..4].copy_from_slice(&7u32.to_ne_bytes());
+        assert_eq!(at.set_ct(CtKey::Mark, None, value), Answer::Done);
+        assert_eq!(at.ct(CtKey::Mark, None), Fact::U32(7));
+        assert_eq!((at.aside.begun.mark, at.aside.ct_mark), (7, CtMark::default()));
+        assert_eq!(at.set_ct(CtKey::Zone, None, value), Answer::Unknown);
+    });
+    asked(false, false, |at, _| {
+        assert_eq!(at.set_ct(CtKey::Mark, None, [9; 16]), Answer::Done, "nothing is done");
+        assert_eq!(at.ct(CtKey::Mark, None), Fact::Absent);
+        assert_eq!((at.aside.begun.mark, at.aside.ct_mark), (5, CtMark::default()));
     });
 }
 

@@ -33,6 +33,8 @@ impl Marks {
     pub const TURNED: u16 = 1 << 6;
     /// It has the address of the link that it leaves by, and ends when it leaves by another.
     pub const MASQUERADED: u16 = 1 << 7;
+    /// A rule has set its `ct mark` here, and the kernel's copy does not have it yet.
+    pub const REMARKED: u16 = 1 << 8;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -145,7 +145,7 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
         Expr::Meta { key, .. } if !META.contains(key) => Some(format!("meta {}", key.word())),
         Expr::Ct { key, .. } if !CT.contains(key) => Some(format!("ct {}", key.word())),
         Expr::MetaSet { key, .. } if *key != MetaKey::Mark => Some(format!("meta {} set", key.word())),
-        Expr::CtSet { key, .. } => Some(format!("ct {} set", key.word())),
+        Expr::CtSet { key, .. } if *key != CtKey::Mark => Some(format!("ct {} set", key.word())),
         Expr::PayloadStore { .. } => Some("payload set".into()),
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if counts(*set) => {
             Some("a set whose elements have a memory".into())
@@ -244,6 +244,15 @@ pub fn rewrites(expr: &Expr) -> bool {
     )
 }
 
+/// Whether it looks at the mark of a connection, or sets it: a decision that came by it holds for that mark alone, and is
+/// kept only if it leaves the mark as it was. See `stage::flow`.
+pub fn has_ct_mark(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. }
+    )
+}
+
 /// What a rule makes the decision about packets of a family depend on.
 pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
     let mut worst = Depends::Flow;
@@ -324,7 +333,7 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
         Expr::Payload { base, offset, len, .. } => payload(*base, usize::from(*offset), usize::from(*len), nfproto),
         Expr::Meta { key: MetaKey::Len, .. }
         | Expr::Ct {
-            key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
+            key: CtKey::Status | CtKey::Expiration,
             ..
         }
         | Expr::Exthdr { .. }

@@ -140,6 +140,8 @@ pub struct Sum {
     pub asks_assured: bool,
     /// Packets may be changed: by rules, or by NAT.
     pub rewrites: bool,
+    /// Some of the rules look at marks of connections, or set them.
+    pub ct_marks: bool,
 }
 
 /// The chains of one point, for one family.
@@ -158,6 +160,8 @@ pub struct Hook {
     pub asks_assured: bool,
     /// Some of its rules change packets.
     rewrites: bool,
+    /// See [`Sum::ct_marks`].
+    ct_marks: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -215,11 +219,13 @@ impl Rules {
                 let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
                 let asks_assured = rules().any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
                 let rewrites = exprs().any(carried::rewrites);
+                let ct_marks = exprs().any(carried::has_ct_mark);
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
                     asks_assured,
                     rewrites,
+                    ct_marks,
                     bases: bases.into(),
                     chains,
                 }
@@ -328,6 +334,7 @@ fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
         punts: hooks.iter().any(|hook| hook.punts),
         asks_assured: hooks.iter().any(|hook| hook.asks_assured),
         rewrites: nat || hooks.iter().any(|hook| hook.rewrites),
+        ct_marks: hooks.iter().any(|hook| hook.ct_marks),
     }
 }
 
