@@ -210,7 +210,7 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("meta nftrace set 1", "meta nftrace set"),
     ("ip ttl set 9", "payload set"),
     ("ct bytes > 1000 drop", "ct bytes"),
-    ("fib saddr oif 0 drop", "fib"),
+    ("fib saddr . iif type local drop", "fib"),
     ("meta mark set jhash ip saddr mod 3", "jhash without a seed"),
     ("update @seen { ip saddr }", "dynset"),
     ("ip saddr @seen drop", "a set that packets add to"),

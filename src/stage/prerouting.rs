@@ -87,6 +87,8 @@ pub struct Aside {
     pub saved: Saved,
     /// The packet's mark, which rules set.
     pub mark: u32,
+    /// A rule has said that it is not tracked, and it had no connection.
+    pub untracked: bool,
     /// The mark of its connection, of one that is in the table.
     pub ct_mark: CtMark,
     /// What NAT draws ports from.
@@ -129,6 +131,7 @@ impl Default for Aside {
             leaving: None,
             saved: Saved::new(),
             mark: 0,
+            untracked: false,
             ct_mark: CtMark::default(),
             random: Random::default(),
         }
@@ -141,7 +144,8 @@ impl Tracked<'_> {
         of: Of::Nothing,
         kill: false,
     };
-    const UNTRACKED: Self = Tracked {
+    /// Not to be tracked, and so of no connection.
+    pub const UNTRACKED: Self = Tracked {
         state: CtState::UNTRACKED,
         of: Of::Nothing,
         kill: false,
@@ -453,10 +457,9 @@ pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
     }
 }
 
-/// A packet begins to meet rules.
+/// A packet goes on past rules with its connection, if it has one.
 #[inline]
-pub fn meet_rules(tracked: Option<&Tracked<'_>>, aside: &mut Aside) {
-    aside.mark = 0;
+pub fn with_connection(tracked: Option<&Tracked<'_>>, aside: &mut Aside) {
     if let Some(Tracked {
         of: Of::Connection(connection, _),
         ..

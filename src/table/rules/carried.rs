@@ -150,11 +150,10 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if counts(*set) => {
             Some("a set whose elements have a memory".into())
         }
-        Expr::Fib { result, flags, .. } if !is_addrtype(*result, *flags) => Some("fib".into()),
+        Expr::Fib { result, flags, .. } if !is_known_fib(*result, *flags) => Some("fib".into()),
         Expr::Rt { key, .. } if *key != RtKey::Tcpmss => Some(format!("rt {}", key.word())),
         Expr::Socket { .. } => Some("socket".into()),
         Expr::Log(_) => Some("log".into()),
-        Expr::Notrack => Some("notrack".into()),
         Expr::Reject(Reject::TcpReset) => Some("reject with tcp reset".into()),
         Expr::Reject(_) => Some("reject".into()),
         _ => None,
@@ -227,10 +226,25 @@ pub fn asks_assured(rule: &[Expr]) -> bool {
     })
 }
 
-/// The type of an address, of those questions to `fib` that are answered.
-fn is_addrtype(result: FibResult, flags: FibFlags) -> bool {
+/// Whether it is one of those questions to `fib` that are answered: the type of an address, whatever the links; the link that
+/// the routes name for one, which the kernel lets nobody ask by the link of departure.
+fn is_known_fib(result: FibResult, flags: FibFlags) -> bool {
     let links = FibFlags::IIF | FibFlags::OIF | FibFlags::MARK | FibFlags::PRESENT;
-    result == FibResult::Addrtype && flags.0 & links == 0
+    match result {
+        FibResult::Addrtype => flags.0 & links == 0,
+        FibResult::Oif | FibResult::Oifname => flags.0 & FibFlags::OIF == 0,
+    }
+}
+
+/// Whether its answer is known of some packets only.
+pub fn may_not_know(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Fib {
+            result: FibResult::Oif | FibResult::Oifname,
+            ..
+        }
+    )
 }
 
 /// Whether it changes the packet.
