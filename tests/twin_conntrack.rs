@@ -13,8 +13,12 @@ mod lab;
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
+#[path = "conntrack/containers.rs"]
+mod containers;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
+#[path = "conntrack/firewalls.rs"]
+mod firewalls;
 #[path = "conntrack/flow.rs"]
 mod flow;
 #[path = "conntrack/forward_random.rs"]
@@ -31,6 +35,8 @@ mod icmp_errors;
 mod kernel_answers;
 #[path = "conntrack/lines.rs"]
 mod lines;
+#[path = "rulesets/load.rs"]
+mod load;
 #[path = "conntrack/nat.rs"]
 mod nat;
 #[path = "conntrack/nat_changes.rs"]
