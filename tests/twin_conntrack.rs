@@ -9,14 +9,20 @@
 
 mod lab;
 
+#[path = "conntrack/before_tracking.rs"]
+mod before_tracking;
 #[path = "conntrack/changes.rs"]
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
 #[path = "conntrack/containers.rs"]
 mod containers;
+#[path = "conntrack/ct_marks.rs"]
+mod ct_marks;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
+#[path = "conntrack/fib_rules.rs"]
+mod fib_rules;
 #[path = "conntrack/firewalls.rs"]
 mod firewalls;
 #[path = "conntrack/flow.rs"]
@@ -86,3 +92,5 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_rules.rs"]
+mod xt_rules;

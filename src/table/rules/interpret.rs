@@ -218,15 +218,19 @@ impl<'a> Interpreter<'a> {
                     depth -= 1;
                     (chain, rule) = stack[depth];
                 }
-                End::Return => return self.policy(base),
+                End::Return => return self.policy(base, packet),
             }
         }
     }
 
-    /// What follows the end of a base chain.
-    pub(super) fn policy(&self, base: ChainId) -> Outcome {
-        let drops = self.ruleset[base].base.as_ref().is_some_and(|base| base.policy_drop);
-        match drops {
+    /// What follows the end of a base chain, which may count it.
+    pub(super) fn policy(&mut self, base: ChainId, packet: &impl Packet) -> Outcome {
+        let base_chain = self.ruleset[base].base.as_ref();
+        if let Some(id) = base_chain.and_then(|base| base.counter) {
+            let state = self.state;
+            self.cell(|undo| Change::Cell(id, undo), state.cell(id), packet);
+        }
+        match base_chain.is_some_and(|base| base.policy_drop) {
             true => Outcome::Drop(Place {
                 chain: base,
                 rule: None,

@@ -84,7 +84,7 @@ impl Program {
                     depth -= 1;
                     (chain, id, at) = stack[depth];
                 }
-                End::Return => return interpreter.policy(base),
+                End::Return => return interpreter.policy(base, packet),
             }
             cursors = Cursors::default();
         }

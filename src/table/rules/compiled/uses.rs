@@ -7,6 +7,7 @@ use super::super::expr::{BitOp, Expr, ExthdrDo, LookupInto, Operand, REGISTERS_L
 use super::super::keys::FibResult;
 use super::super::program::{NFPROTO_INET, NFPROTO_IPV4, Ruleset};
 use super::super::set::DataKind;
+use super::super::xt::Target;
 use super::load::Source;
 
 /// Registers, a bit for each word.
@@ -34,6 +35,7 @@ pub(super) fn sets(expr: &Expr) -> bool {
             | Expr::CtSet { .. }
             | Expr::PayloadStore { .. }
             | Expr::Notrack
+            | Expr::Target(Target::Mark { .. } | Target::Tcpmss(_))
             | Expr::Exthdr {
                 act: ExthdrDo::Store(_) | ExthdrDo::Strip,
                 ..

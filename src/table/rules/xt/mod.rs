@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Each is the kernel's match or target function of net/netfilter/xt_*.c. Those that remember (limit, recent, hashlimit, nth),
-//! look outside nf_tables (set), answer or log are not here. nft_compat gives the struct in the table's family, so there are
+//! look outside nf_tables (set) or log are not here; REJECT is an expression of nft. nft_compat gives the struct in the table's family, so there are
 //! none for tables of family inet.
 
 mod conntrack;
@@ -33,7 +33,7 @@ pub use ports::{Icmp, Multiport, Tcp, Udp};
 pub use tcpmss::Tcpmss;
 
 use super::carried::Depends;
-use super::expr::{Expr, Xt};
+use super::expr::{Expr, Reject, Xt};
 use super::interpret::NatRequest;
 use super::keys::MetaKey;
 use super::packet::{Answer, Fact, Packet};
@@ -129,6 +129,7 @@ pub fn decode(xt: &Xt, nfproto: u8) -> Option<Expr> {
     }
     match xt.target {
         false => decode_match(&xt.name, xt.revision, &xt.info, nfproto).map(Expr::Match),
+        true if &*xt.name == "REJECT" => decode_reject(xt.revision, &xt.info, nfproto).map(Expr::Reject),
         true => decode_target(&xt.name, xt.revision, &xt.info, nfproto).map(Expr::Target),
     }
 }
@@ -166,6 +167,22 @@ fn decode_target(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<
         ("TCPMSS", _) => Tcpmss::decode(revision, info).map(Target::Tcpmss),
         _ => NatTarget::decode(name, revision, info, nfproto).map(|target| Target::Nat(target.into())),
     }
+}
+
+/// `REJECT`, which is nft's own by another number (enum ipt_reject_with, ip6t_reject_with).
+fn decode_reject(revision: u32, info: &[u8], nfproto: u8) -> Option<Reject> {
+    let info = info::Info::of(info, 4)?;
+    (revision == 0).then_some(())?;
+    Some(match (nfproto, info.u32(0)) {
+        (NFPROTO_IPV4, 7) | (NFPROTO_IPV6, 6) => Reject::TcpReset,
+        (NFPROTO_IPV4, code @ 0..=3) | (NFPROTO_IPV6, code @ 0..=4) => Reject::Icmp(code as u8),
+        (NFPROTO_IPV4, 5) => Reject::Icmp(9),
+        (NFPROTO_IPV4, 6) => Reject::Icmp(10),
+        (NFPROTO_IPV4, 8) => Reject::Icmp(13),
+        (NFPROTO_IPV6, 7) => Reject::Icmp(5),
+        (NFPROTO_IPV6, 8) => Reject::Icmp(6),
+        _ => return None,
+    })
 }
 
 impl Match {

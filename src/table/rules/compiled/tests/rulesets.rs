@@ -6,6 +6,7 @@ use super::super::super::interpret::tests::{reg, rule, ruleset as chains_of};
 use super::super::super::keys::*;
 use super::super::super::program::*;
 use super::super::super::set::{Data, DataKind, Element, Kind, Set, SetSpec};
+use super::super::super::xt::{self, Target, Tcpmss};
 use super::packets::NAMES;
 use rand::{RngExt, rngs::ChaCha8Rng};
 use std::sync::Arc;
@@ -89,6 +90,9 @@ pub(super) fn random(random: &mut ChaCha8Rng) -> Ruleset {
             ..ruleset.chains[0].base.clone().expect("the first is one")
         };
         ruleset.chains[2].base = Some(base);
+    }
+    if let Some(base) = &mut ruleset.chains[0].base {
+        base.counter = random.random_bool(0.3).then_some(StateId(3));
     }
     ruleset.states = (0..STATES).map(state).collect();
     ruleset.sets = (0..SETS).map(|number| Arc::new(set(random, number, chains))).collect();
@@ -244,7 +248,7 @@ fn lookup(set: u32, into: LookupInto, inverted: bool) -> Expr {
 /// A load, and what it is asked.
 fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
     let in_set = |random: &mut ChaCha8Rng, set| lookup(set, LookupInto::Nothing, random.random_bool(0.3));
-    match random.random_range(0..20) {
+    match random.random_range(0..21) {
         0 => nfproto(pick(random, &[NFPROTO_IPV4, NFPROTO_IPV6])),
         1 => vec![meta(MetaKey::L4proto, R), compare(CmpOp::Eq, &[pick(random, &[6, 17])])],
         2..6 => {
@@ -365,6 +369,7 @@ fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
             len: 1,
             act: pick(random, &[ExthdrDo::Load(reg(R)), ExthdrDo::Present(reg(R))]),
         }],
+        19 => vec![xt(random)],
         // Only whether it is there, into a register that is used again.
         _ => vec![
             payload(Base::Network, 12, 4, 10),
@@ -378,6 +383,22 @@ fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
             compare(op(random), &[0, 1, 2, 0]),
         ],
     }
+}
+
+/// A match of iptables: of the mark, or of ports.
+fn xt(random: &mut ChaCha8Rng) -> Expr {
+    let mut word = || random.random_range(0..4u32).to_ne_bytes();
+    let (name, revision, words) = match word()[0] {
+        0 | 1 => ("mark", 1, [word(), word(), [0; 4], [0; 4]]),
+        _ => ("tcp", 0, [[0, 0, 1, 2], [0, 0, 2, 2], [0; 4], [0; 4]]),
+    };
+    let xt = Xt {
+        target: false,
+        name: name.into(),
+        revision,
+        info: words.concat().into(),
+    };
+    xt::decode(&xt, NFPROTO_IPV4).expect("it is carried")
 }
 
 fn pick_load(random: &mut ChaCha8Rng) -> Expr {
@@ -471,6 +492,11 @@ fn effect(random: &mut ChaCha8Rng) -> Vec<Expr> {
             },
             compare(CmpOp::Eq, &1u32.to_ne_bytes()),
         ],
+        11 => vec![Expr::Target(Target::Mark {
+            mask: random.random_range(0..4),
+            mark: random.random_range(0..4),
+        })],
+        12 => vec![Expr::Target(Target::Tcpmss(Tcpmss::Set(random.random_range(0..600))))],
         _ => vec![Expr::State(StateId(random.random_range(0..7)))],
     }
 }

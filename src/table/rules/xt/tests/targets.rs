@@ -23,6 +23,43 @@ fn request(name: &str, revision: u32, info: &[u8], packet: &Probe) -> NatRequest
     }
 }
 
+/// By enum ipt_reject_with and ip6t_reject_with, to codes of ICMP.
+#[test]
+fn rejects_are_those_of_nft() {
+    let reject = |number: u32, nfproto: u8| expr(true, "REJECT", 0, &info(4, &[(0, &longs(&[number]))]), nfproto);
+    let code = |code: u8| Some(Expr::Reject(Reject::Icmp(code)));
+    let reset = Some(Expr::Reject(Reject::TcpReset));
+    let of_v4 = [
+        code(0),
+        code(1),
+        code(2),
+        code(3),
+        None,
+        code(9),
+        code(10),
+        reset.clone(),
+        code(13),
+        None,
+    ];
+    let of_v6 = [
+        code(0),
+        code(1),
+        code(2),
+        code(3),
+        code(4),
+        None,
+        reset,
+        code(5),
+        code(6),
+        None,
+    ];
+    for (number, (four, six)) in (0..).zip(of_v4.into_iter().zip(of_v6)) {
+        assert_eq!((reject(number, 2), reject(number, 10)), (four, six), "{number}");
+    }
+    assert_eq!(expr(true, "REJECT", 0, &[0; 4], 2), None, "too short");
+    assert_eq!(expr(true, "REJECT", 1, &[0; 8], 2), None);
+}
+
 #[test]
 fn marks() {
     for (mark, mask, becomes) in [(1, 0xff, 1), (0x10, 0xf0, 0x17), (2, 0, 5), (0, 0, 7)] {
