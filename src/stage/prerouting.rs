@@ -19,6 +19,7 @@
 mod error;
 mod kind;
 pub mod leaving;
+pub mod reset;
 
 use self::error::icmp_error;
 use self::kind::{is_answer, is_midway, sctp_without_crc};

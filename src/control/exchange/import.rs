@@ -18,7 +18,8 @@
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::stage::prerouting::leaving::{KERNEL_TICKS, close, keep_there};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
+use crate::stage::prerouting::reset::close;
 use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
