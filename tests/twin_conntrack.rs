@@ -80,5 +80,7 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_random.rs"]
+mod xt_random;
 #[path = "conntrack/xt_rules.rs"]
 mod xt_rules;
