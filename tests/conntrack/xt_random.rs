@@ -115,7 +115,7 @@ fn rule(random: &mut ChaCha8Rng, chain: usize, family: &str, kernels: bool) -> S
             format!("{how} c{}", random.random_range(chain + 1..CHAINS))
         }
         3 => "-j RETURN".into(),
-        4 => "-j ACCEPT".into(),
+        4 if words.len() > 1 => "-j ACCEPT".into(),
         5 if words.len() > 1 => "-j DROP".into(),
         6 | 7 => pick(random, TARGETS, family),
         8 if kernels => pick(random, KERNELS, family),
