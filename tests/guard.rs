@@ -166,7 +166,7 @@ macro_rules! nft_tracking {
 #[rustfmt::skip]
 fn nft_base_chains() {
     isolated("nft_base_chains", || check(&[
-        // Before tracking, and where NAT is.
+        // Where tracking is, and where NAT is.
         nft_chain!("ip", "prerouting priority -200", PORTS, V4, BOTH_WAYS, "nft table ip t, chain c: base chain at prerouting with 1 rule"),
         nft_chain!("ip", "postrouting priority 100", PORTS, V4, BOTH_WAYS, "base chain at postrouting"),
         nft_chain!("ip6", "prerouting priority -100", PORTS, V6, BOTH_WAYS, "nft table ip6 t, chain c: base chain at prerouting"),
@@ -175,7 +175,13 @@ fn nft_base_chains() {
         nft_chain!("ip6", "prerouting priority -99", &[], &[], &[], ""),
         nft_chain!("inet", "postrouting priority 99", &[], &[], &[], ""),
         nft_chain!("ip", "postrouting priority 101", &[], &[], &[], ""),
-        nft_chain!("inet", "prerouting priority -300", PORTS, V46, BOTH_WAYS, "nft table inet t"),
+        nft_chain!("inet", "prerouting priority -201", &[], &[], &[], ""),
+        nft_chain!("ip", "prerouting priority -450", &[], &[], &[], ""),
+        Case {
+            add: "nft 'add table ip t; add chain ip t c { type filter hook prerouting priority -300; }; add rule ip t c log'",
+            remove: "nft delete table ip t",
+            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "chain c, rule handle", event: true,
+        },
         nft_chain!("inet", "ingress device d0 priority 0", &["d0"], V46, &["in"], "chain c: base chain at ingress"),
         nft_chain!("netdev", "ingress device d1 priority 0", &["d1"], V46, &["in"], "nft table netdev t"),
         nft_chain!("netdev", "egress device d0 priority 0", &["d0"], V46, &["out"], "base chain at egress"),
@@ -208,10 +214,12 @@ fn nft_base_chains() {
 #[rustfmt::skip]
 fn what_tracks_connections() {
     isolated("what_tracks_connections", || check(&[
-        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct mark set 1", V4,
+        nft_tracking!("ip", "add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct event set new", V4,
                       "conntrack active for IPv4: nft table ip t, chain c, rule handle"),
-        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct mark set 2", V6, ": ct set"),
+        nft_tracking!("ip6", "add chain ip6 t c { type filter hook output priority 0; }; add rule ip6 t c ct mark 1 ct event set new", V6, ": ct set"),
         nft_tracking!("inet", "add chain inet t c; add rule inet t c ct state established; add rule inet t c ct event set new", V46, ": ct set"),
+        nft_harmless!("nft 'add table inet t; add chain inet t c { type filter hook output priority 0; }; \
+                       add rule inet t c ct mark set meta mark'", "nft delete table inet t"),
         // NAT is run.
         nft_harmless!("nft 'add table inet t; add chain inet t c { type nat hook output priority 0; }; add chain inet t d; \
                        add rule inet t d ct state new'", "nft delete table inet t"),
@@ -227,7 +235,13 @@ fn what_tracks_connections() {
                              add rule ip t c add @s { ip saddr ct count over 2 }", V4, ": connlimit"),
         nft_tracking!("ip", "add set ip t s { type ipv4_addr; flags dynamic; }; \
                              add element ip t s { 192.0.2.1 ct count over 2 }", V4, "set s: connlimit"),
-        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }", V4, "object h"),
+        // A helper for the box's own connections, and one that forwarded ones may come to.
+        nft_harmless!("nft 'add table ip t; add ct helper ip t h { type \"ftp\" protocol tcp; }; \
+                       add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp dport 21 ct helper set \"h\"'",
+                      "nft delete table ip t"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; add chain ip t d; \
+                             add chain ip t c { type filter hook forward priority 0; }; add rule ip t c tcp dport 21 jump d; \
+                             add rule ip t d ct helper set \"h\"", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
             add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",
@@ -254,12 +268,13 @@ fn what_tracks_connections() {
 fn iptables_forward_rules() {
     isolated("iptables_forward_rules", || check(&[
         Case {
-            add: "iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j DROP",
+            add: "iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j LOG",
             remove: "nft flush ruleset",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip raw, chain PREROUTING", event: true,
         },
         nft_harmless!("printf '*raw\\n:PREROUTING ACCEPT [0:0]\\nCOMMIT\\n*filter\\n:FORWARD ACCEPT [0:0]\\nCOMMIT\\n' | iptables-nft-restore",
                       "nft flush ruleset"),
+        nft_harmless!("iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         // Tables that iptables-nft leaves behind, empty, are harmless.
@@ -413,7 +428,7 @@ fn kinds_overlap() {
         ports();
         let mut guard = Guard::open().expect("guard");
         sh(
-            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct mark set 1'",
+            "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ct event set new'",
         );
         sh("tc qdisc add dev d1 root tbf rate 1mbit burst 10k latency 10ms");
         let now = links(PORTS);

@@ -9,12 +9,18 @@
 
 mod lab;
 
+#[path = "conntrack/before_tracking.rs"]
+mod before_tracking;
 #[path = "conntrack/changes.rs"]
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
+#[path = "conntrack/ct_marks.rs"]
+mod ct_marks;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
+#[path = "conntrack/fib_rules.rs"]
+mod fib_rules;
 #[path = "conntrack/flow.rs"]
 mod flow;
 #[path = "conntrack/forward_random.rs"]

@@ -271,7 +271,7 @@ pub struct Rule {
     pub chain: String,
     /// The number by which `nft -a` shows it; 0 for a named counter, and for the counter of a chain's policy.
     pub handle: u64,
-    /// The name of a named counter; empty for a rule.
+    /// The name of a named counter; empty for a rule or policy.
     pub object: String,
     /// `cached` (the decision is kept in the connection), `per_packet`, or `punted`: packets that reach it are the kernel's.
     pub run: String,

@@ -4,6 +4,7 @@
 //! - of a family that the kernel does not track, or of no connection: invalid, untracked, fragments, the first of each;
 //! - ICMP errors: they go the way of another packet;
 //! - of another state than the decision was made for (NEW, ESTABLISHED): rules may tell them apart;
+//! - of a connection with another mark than the decision was made for, where rules look at it or set it;
 //! - whose decision is of another generation: something in the configuration changed;
 //! - or of another worker: its ways are its own;
 //! - that came in by another link than the one it was made for;
@@ -31,7 +32,7 @@ use super::nat;
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{Flags, Frame, Parsed};
 use crate::table::Snapshot;
-use crate::table::conntrack::table::Probe;
+use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, View};
 use crate::table::conntrack::{CtState, Direction, Marks, Status};
 use crate::table::destination::Out;
@@ -84,6 +85,17 @@ pub struct Way {
     pub out: Out,
     /// What counts it.
     pub trail: Trail,
+    /// The mark that its connection must have, where rules look at that or set it. A walk that leaves the mark as it found it
+    /// does so again, whatever it sets in between.
+    pub ct_mark: Option<u32>,
+}
+
+impl Way {
+    /// Whether it is for a connection of this mark.
+    #[inline(always)]
+    fn is_for(&self, connection: &Connection<'_>) -> bool {
+        self.ct_mark.is_none_or(|mark| mark == connection.mark())
+    }
 }
 
 /// A worker's ways of one generation.
@@ -174,7 +186,7 @@ pub fn cached<'a>(
         return None;
     }
     let way = ways.get(connection.decision(direction), state, snapshot.generation)?;
-    if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu {
+    if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu || !way.is_for(&connection) {
         return None;
     }
     let (version, proto) = connection.proto();
@@ -226,7 +238,7 @@ pub fn current<'a>(
     }
     let way = ways.get(connection.decision(*direction), tracked.state, generation)?;
     let fits = way.iif == iif && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
-    fits.then_some(way)
+    (fits && way.is_for(connection)).then_some(way)
 }
 
 /// Whether it is a TCP segment that begins or ends something: with SYN, FIN or RST.
@@ -238,13 +250,14 @@ pub fn is_edge(packet: &Parsed, bytes: &[u8]) -> bool {
     packet.proto == Protocol::TCP.0 && flags() & FIN_SYN_RST != 0
 }
 
-/// Keeps what was decided for a packet that came by the counters in `changes`, for the next ones of its connection, direction
-/// and state.
+/// Keeps what was decided for a packet that came by the counters in `changes`, for the next ones of its connection, direction,
+/// state and mark, where that matters.
 #[inline]
 pub fn keep(
     tracked: &Tracked<'_>,
     (iif, out): (IfaceIndex, &Out),
     changes: &Changes,
+    ct_mark: Option<u32>,
     generation: u64,
     ways: &mut Ways,
 ) {
@@ -255,7 +268,12 @@ pub fn keep(
         return;
     }
     let Some(trail) = Trail::of(changes) else { return };
-    let way = Way { iif, out: *out, trail };
+    let way = Way {
+        iif,
+        out: *out,
+        trail,
+        ct_mark,
+    };
     if let Some(decision) = ways.decision(way, tracked.state, generation) {
         connection.set_decision(*direction, decision);
     }
@@ -270,6 +288,7 @@ mod tests {
             iif: IfaceIndex(iif),
             out: Out::default(),
             trail: Trail::default(),
+            ct_mark: None,
         }
     }
 

@@ -87,8 +87,22 @@ pub struct Aside {
     pub saved: Saved,
     /// The packet's mark, which rules set.
     pub mark: u32,
+    /// A rule has said that it is not tracked, and it had no connection.
+    pub untracked: bool,
+    /// The mark of its connection, of one that is in the table.
+    pub ct_mark: CtMark,
     /// What NAT draws ports from.
     pub random: Random,
+}
+
+/// The mark of a connection, for one packet of it: rules that set it have a say about the connection when the packet does not
+/// leave for the kernel, where they are asked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CtMark {
+    /// As the packet found it.
+    pub found: u32,
+    /// As rules have set it since.
+    pub now: u32,
 }
 
 impl Default for Aside {
@@ -117,6 +131,8 @@ impl Default for Aside {
             leaving: None,
             saved: Saved::new(),
             mark: 0,
+            untracked: false,
+            ct_mark: CtMark::default(),
             random: Random::default(),
         }
     }
@@ -128,7 +144,8 @@ impl Tracked<'_> {
         of: Of::Nothing,
         kill: false,
     };
-    const UNTRACKED: Self = Tracked {
+    /// Not to be tracked, and so of no connection.
+    pub const UNTRACKED: Self = Tracked {
         state: CtState::UNTRACKED,
         of: Of::Nothing,
         kill: false,
@@ -438,6 +455,35 @@ pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
     {
         tracking.table.remove(connection, tracking.guard);
     }
+}
+
+/// A packet goes on past rules with its connection, if it has one.
+#[inline]
+pub fn with_connection(tracked: Option<&Tracked<'_>>, aside: &mut Aside) {
+    if let Some(Tracked {
+        of: Of::Connection(connection, _),
+        ..
+    }) = tracked
+    {
+        let mark = connection.mark();
+        aside.ct_mark = CtMark { found: mark, now: mark };
+    }
+}
+
+/// The packet was not punted: if rules have set the mark of its connection, it is set now. False if they have not.
+#[inline]
+pub fn keep_mark(tracked: &Tracked<'_>, mark: CtMark, tracking: &Tracking<'_>) -> bool {
+    let Of::Connection(connection, _) = &tracked.of else {
+        return false;
+    };
+    if mark.now == mark.found {
+        return false;
+    }
+    connection.remark(mark.now);
+    if tracking.table.log.is_watched() {
+        tracking.table.log.push(Event::Update, connection.record());
+    }
+    true
 }
 
 /// A packet of the kernel's connection was not punted: from now on it is ours.

@@ -68,6 +68,16 @@ impl Flows {
     }
 }
 
+impl Flows {
+    /// A packet begins its walk past rules, of which nothing is known yet.
+    #[inline]
+    pub fn meet_rules(&mut self) {
+        self.changes.keep();
+        self.aside.mark = 0;
+        self.aside.untracked = false;
+    }
+}
+
 /// The most questions that one burst puts; the capacity of [`Flows::questions`].
 pub const QUESTIONS_MAX: usize = crate::packet::BURST;
 

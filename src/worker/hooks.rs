@@ -1,6 +1,7 @@
 //! The hooks of netfilter as steps of the walk: chains of rules, and NAT where they decide so.
 //!
 //! ```text
+//!               chains before tracking: some packets are not to be tracked
 //!  prerouting   chains -> destination NAT: decided by a connection's first packet, done to all -> chains
 //!  forward      chains
 //!  postrouting  chains -> source NAT, likewise -> chains
@@ -17,10 +18,11 @@ use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
-use crate::stage::prerouting::{Aside, Of, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving};
+use crate::stage::routing::Flows;
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
-use crate::table::conntrack::table::Connection;
+use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::{CtState, Direction, Marks, Status, Tuple, ticks};
 use crate::table::fib::{FibKey, Found, Gateway};
 use crate::table::iface::{Iface, IfaceIndex};
@@ -30,7 +32,7 @@ use crate::table::rules::expr::{NatKind, Reject};
 use crate::table::rules::interpret::{Changes, NatRequest, Outcome, Place};
 use crate::table::rules::live::{Point, Rules};
 use crate::wire::Protocol;
-use std::ops::ControlFlow::Continue;
+use std::ops::ControlFlow::{Break, Continue};
 
 /// A packet at the hooks.
 pub(super) struct AtHooks<'w, 'a> {
@@ -43,6 +45,63 @@ pub(super) struct AtHooks<'w, 'a> {
     pub(super) oif: Option<(IfaceIndex, &'a Iface, u32)>,
     pub(super) aside: &'w mut Aside,
     pub(super) changes: &'w mut Changes,
+}
+
+/// Chains before tracking.
+pub(super) fn raw<O: Observer>(
+    frame: &mut Frame,
+    packet: &mut Parsed,
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<()> {
+    let Some(iif) = here.link else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    let mut at = AtHooks {
+        frame,
+        packet,
+        tracked: None,
+        iif,
+        oif: None,
+        aside: &mut flows.aside,
+        changes: &mut flows.changes,
+    };
+    at.filter(Point::Raw, here, seen)
+}
+
+/// prerouting up to the connection: chains before tracking, then whose the packet is.
+pub(super) fn track<'a, O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    probe: Option<&Probe>,
+    tracking: &Tracking<'a>,
+    here: &Here<'a>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<Tracked<'a>> {
+    flows.meet_rules();
+    // Fragments are reassembled before, and that in the kernel.
+    let said = match packet.flags.any(Flags::FRAGMENT) {
+        true => Continue(()),
+        false => raw(frame, &mut { *packet }, here, flows, seen),
+    };
+    if let Break(verdict @ Verdict::Drop(_)) = said {
+        return Break(verdict);
+    }
+    if flows.aside.untracked {
+        seen.see(Stage::Prerouting, || "not to be tracked".into());
+        return said.map_continue(|()| Tracked::UNTRACKED);
+    }
+    let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
+    if let Break(verdict) = said {
+        if let Verdict::Punt(reason) = verdict {
+            let aside = &mut flows.aside;
+            leaving::leave(reason, packet, frame.bytes(), probe, &tracked, tracking, aside);
+        }
+        return Break(verdict);
+    }
+    Continue(tracked)
 }
 
 impl<'a> AtHooks<'_, 'a> {
@@ -341,7 +400,7 @@ fn source(packet: &Parsed, iif: IfaceIndex, (_, oif, _): (IfaceIndex, &Iface, u3
 
 fn stage(point: Point) -> Stage {
     match point {
-        Point::Prerouting | Point::Dnat | Point::BehindDnat => Stage::Prerouting,
+        Point::Raw | Point::Prerouting | Point::Dnat | Point::BehindDnat => Stage::Prerouting,
         Point::Forward => Stage::Forward,
         Point::Postrouting | Point::Snat | Point::BehindSnat => Stage::Postrouting,
     }

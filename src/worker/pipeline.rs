@@ -29,7 +29,8 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   flow         in the middle of a connection, its way decided? -> tx      (the cached walk)
           v
-  prerouting   the connection: lookup, state machine; a new one stays with its packet; way decided? -> tx
+  prerouting   chains before tracking
+               the connection: lookup, state machine; a new one stays with its packet; way decided? -> tx
                chains, destination NAT
           v
   routing      martians, rules, longest prefix, source validation, ECMP as the kernel chose
@@ -168,11 +169,15 @@ fn by_rules<'a, O: Observer>(
     seen: &mut O,
 ) -> Step<PortIndex> {
     let rules = &here.snapshot.rules;
-    flows.changes.keep();
     if rules.sum(packet.family).rewrites {
         flows.aside.saved.save(frame);
     }
-    match through_hooks(frame, &mut packet, None, here, flows, seen) {
+    flows.meet_rules();
+    let step = match hooks::raw(frame, &mut packet, here, flows, seen) {
+        Continue(()) => through_hooks(frame, &mut packet, None, here, flows, seen),
+        Break(verdict) => Break(verdict),
+    };
+    match step {
         Continue((out, _)) => {
             flows.aside.saved.forget();
             transmit(frame, &packet, &out, seen)
@@ -219,11 +224,20 @@ pub(super) fn tracked<O: Observer>(
         if !may_punt {
             flows.aside.before = None;
         }
-        let tracked = prerouting::track(packet, frame, probe, tracking, &mut flows.aside)?;
-        seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         if rewrites {
             flows.aside.saved.save(frame);
         }
+        let tracked = match hooks::track(frame, packet, probe, tracking, here, flows, seen) {
+            Continue(tracked) => tracked,
+            Break(verdict) => {
+                flows.aside.saved.restore(frame);
+                if let Verdict::Punt(_) = verdict {
+                    flows.changes.take_back(&rules.state);
+                }
+                return Break(verdict);
+            }
+        };
+        seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
         let step = decided(frame, *packet, &tracked, tracking, here, flows, seen);
         if rewrites && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
@@ -258,6 +272,9 @@ pub(super) fn tracked<O: Observer>(
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.
                         prerouting::adopt(&tracked);
+                        if rules.sum(packet.family).ct_marks {
+                            prerouting::keep_mark(&tracked, flows.aside.ct_mark, tracking);
+                        }
                         prerouting::end(&tracked, tracking);
                     }
                 }
@@ -284,13 +301,14 @@ fn decided<'a, O: Observer>(
         return Verdict::punt(PuntReason::LeftIngress);
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
-    flows.changes.keep();
     if let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
             }
             prerouting::adopt(tracked);
+            // What the trail has, too.
+            flows.changes.take_back(&rules.state);
             way.trail.count(&rules.state, packet.l3_len().into());
             return Continue(Some(transmit(frame, &packet, &way.out, seen)?));
         }
@@ -313,8 +331,11 @@ fn decided<'a, O: Observer>(
         seen.see(Stage::Postrouting, || "connection confirmed".into());
     }
     prerouting::adopt(tracked);
-    if constant && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
-        flow::keep(tracked, (iif, &out), &flows.changes, generation, &mut flows.ways);
+    let marks = rules.sum(family).ct_marks;
+    let remarked = marks && prerouting::keep_mark(tracked, flows.aside.ct_mark, tracking);
+    if constant && !remarked && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
+        let mark = marks.then_some(flows.aside.ct_mark.found);
+        flow::keep(tracked, (iif, &out), &flows.changes, mark, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, &packet, &out, seen)?))
 }
@@ -333,7 +354,7 @@ fn through_hooks<'a, O: Observer>(
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    flows.aside.mark = 0;
+    prerouting::with_connection(tracked.map(|(tracked, _)| tracked), &mut flows.aside);
     let mut at = AtHooks {
         frame,
         packet,

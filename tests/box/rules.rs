@@ -63,6 +63,29 @@ pub fn sport_below(port: u16) -> Vec<Expr> {
     vec![load, compare(CmpOp::Lt, &port.to_be_bytes())]
 }
 
+/// `ct mark` this.
+fn ct_mark(mark: u32) -> Vec<Expr> {
+    let load = Expr::Ct {
+        key: CtKey::Mark,
+        reply: None,
+        dest: register(),
+    };
+    vec![load, compare(CmpOp::Eq, &mark.to_ne_bytes())]
+}
+
+/// `ct mark set` this.
+fn ct_mark_set(mark: u32) -> Vec<Expr> {
+    let data = mark.to_ne_bytes().into();
+    vec![
+        Expr::Immediate { dest: register(), data },
+        Expr::CtSet {
+            key: CtKey::Mark,
+            reply: None,
+            source: register(),
+        },
+    ]
+}
+
 /// The conditions, a counter if it is to count, and a verdict.
 pub fn rule(conditions: Vec<Expr>, counts: bool, verdict: Verdict) -> Vec<Expr> {
     let counter = counts.then_some(Expr::State(StateId(0)));
@@ -133,10 +156,11 @@ pub fn counting(rng: &mut ChaCha8Rng, generation: u32) -> Arc<Rules> {
 }
 
 fn random_rule(rng: &mut ChaCha8Rng, chain: u32, chains: u32, counters: &mut u32) -> Vec<Expr> {
-    let mut exprs = match rng.random_range(0..5) {
+    let mut exprs = match rng.random_range(0..7) {
         0 => state(1 << rng.random_range(0..4)),
         1 => iifname(["d0", "d1"][rng.random_range(0..2)]),
         2 => sport_below(5000 + rng.random_range(0..20)),
+        3 => ct_mark(rng.random_range(0..3)),
         _ => Vec::new(),
     };
     for _ in 0..rng.random_range(0..4) {
@@ -148,6 +172,9 @@ fn random_rule(rng: &mut ChaCha8Rng, chain: u32, chains: u32, counters: &mut u32
             }
         };
         exprs.push(Expr::State(StateId(counter)));
+    }
+    if rng.random_ratio(1, 6) {
+        exprs.extend(ct_mark_set(rng.random_range(0..3)));
     }
     exprs.extend(
         match rng.random_range(0..8) {

@@ -143,12 +143,12 @@ fn rules_that_stay() {
     let mut twin = Twin::start(Setup {
         fence: crate::lab::twin::Fence::None,
         ..Setup::tracked(
-            "rules_mark",
+            "rules_events",
             2,
             "table inet fw {
                 chain forward {
                     type filter hook forward priority 0; policy accept;
-                    ct mark set 5
+                    ct event set new
                     ct state invalid drop
                 }
             }",

@@ -112,7 +112,7 @@ fn nft_conntrack_in_input_alone() {
     let more = [
         "nft add table inet t",
         "nft add chain inet t i { type filter hook input priority 0 ; }",
-        "nft add rule inet t i ct state new ct mark set 1",
+        "nft add rule inet t i ct state new ct event set new",
     ];
     closed("nft_conntrack_in_input", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
 }

@@ -119,7 +119,7 @@ fn wants(connection: &Connection<'_>, now: Ticks, status: Status) -> bool {
         return false;
     }
     let marks = connection.marks();
-    if !marks.any(Marks::EXPORTED) || !marks.any(Marks::SETTLED) {
+    if !marks.any(Marks::EXPORTED) || !marks.any(Marks::SETTLED) || marks.any(Marks::REMARKED) {
         return true;
     }
     let (ours, copys) = (connection.deadline(), connection.kernel_deadline());
@@ -139,7 +139,11 @@ pub(super) fn left(deadline: Ticks, now: Ticks) -> Ticks {
 pub(super) fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], counts: &Counts, now: Ticks) -> bool {
     let (known, mut unknown): (Vec<_>, Vec<_>) = connections
         .iter()
-        .map(|connection| (connection, connection.record()))
+        .map(|connection| {
+            // Before the mark is read: what is set from now on is for the next time.
+            connection.clear_marks(Marks::REMARKED);
+            (connection, connection.record())
+        })
         .partition(|(_, record)| record.marks.any(Marks::EXPORTED));
     let (mut taken, mut gone, mut full) = (Vec::new(), Vec::new(), false);
     // Marked first: when it ends meanwhile, its end is logged, and the copy deleted. One that ended before gets no copy.

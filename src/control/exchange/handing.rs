@@ -136,7 +136,8 @@ impl Exporter {
         let marks = connection.marks();
         // A copy that is not settled may be older than an answer, or a handshake that went on; and one of GRE has no timeouts
         // that could be told, and is over with its first packet (gre_timeouts of nf_conntrack_proto_gre.c).
-        let settled = marks.any(Marks::SETTLED) && Protocol(original.proto) != Protocol::GRE;
+        let settled =
+            marks.any(Marks::SETTLED) && !marks.any(Marks::REMARKED) && Protocol(original.proto) != Protocol::GRE;
         let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
         if marks.any(Marks::KERNEL) || fresh {
             return;
@@ -200,6 +201,11 @@ impl Exporter {
             connection.set_kernel_deadline(record.deadline);
             // It is as old as the packet: the next one needs it anew.
             connection.clear_marks(Marks::SETTLED);
+            // It has the mark, too, unless that is just being changed.
+            connection.clear_marks(Marks::REMARKED);
+            if connection.mark() != record.mark {
+                connection.set_marks(Marks::REMARKED);
+            }
             if record.status.any(Status::ASSURED) {
                 connection.set_marks(Marks::SETTLED);
             }

@@ -269,8 +269,8 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     };
     connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
-    // Nothing here sets marks yet, so another one is a user's.
-    if entry.marked {
+    // Another one is a user's, or that of a rule for a packet that was punted; unless the kernel does not know ours yet.
+    if entry.marked && !connection.marks().any(Marks::REMARKED) {
         connection.set_mark(record.mark);
     }
     if ours {

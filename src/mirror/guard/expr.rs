@@ -7,9 +7,9 @@
 //!
 //! ```text
 //!  nothing   HARMLESS, HARMLESS_XT     the init function touches neither conntrack nor defragmentation
-//!  tracks    ct that reads, NAT,       connections are tracked, and what else happens to a forwarded packet is carried
-//!            PLAIN_XT, NAT_XT
-//!  more      all others                helpers, marks that are set ...; unknown until somebody has read its init
+//!  tracks    ct that reads or marks,   connections are tracked, and what else happens to a forwarded packet is carried
+//!            NAT, PLAIN_XT, NAT_XT
+//!  more      all others                helpers, zones that are set ...; unknown until somebody has read its init
 //! ```
 
 use super::super::nlattr::{Attrs, get_str};
@@ -138,6 +138,9 @@ pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
 pub(super) const CT_DREG: u16 = 1;
 pub(super) const CT_SREG: u16 = 4;
+const CT_KEY: u16 = 2;
+/// NFT_CT_MARK, as it is in a message.
+const CT_KEY_MARK: &[u8] = &[0, 0, 0, 3];
 const NAT_FAMILY: u16 = 2;
 const NFPROTO_IPV4: u8 = libc::NFPROTO_IPV4 as u8;
 const NFPROTO_IPV6: u8 = libc::NFPROTO_IPV6 as u8;
@@ -200,6 +203,9 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
     let name = get_str(attrs.find(EXPR_NAME).unwrap_or_default());
     let data = Attrs(attrs.find(EXPR_DATA).unwrap_or_default());
     match name.as_str() {
+        "ct" if data.find(CT_SREG).is_some() && data.find(CT_KEY) == Some(CT_KEY_MARK) => {
+            Some(Tracks::Plainly("ct mark set".to_owned()))
+        }
         "ct" if data.find(CT_SREG).is_some() => Some(Tracks::More("ct set".to_owned())),
         "ct" if data.find(CT_DREG).is_some() => Some(Tracks::Plainly(name)),
         "nat" => Some(match data.find(NAT_FAMILY) {
@@ -285,9 +291,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ct_that_reads_tracks_and_ct_that_sets_means_more() {
-        let reads = expr("ct", &attrs(&[(CT_DREG, &[0, 0, 0, 1]), (2, &[0; 4])]));
-        let sets = expr("ct", &attrs(&[(2, &[0, 0, 0, 3]), (CT_SREG, &[0, 0, 0, 1])]));
+    fn ct_that_reads_or_marks_tracks_and_ct_that_sets_anything_else_means_more() {
+        let reads = expr("ct", &attrs(&[(CT_DREG, &[0, 0, 0, 1]), (CT_KEY, &[0; 4])]));
+        let sets = |key: u8| expr("ct", &attrs(&[(CT_KEY, &[0, 0, 0, key]), (CT_SREG, &[0, 0, 0, 1])]));
+        assert_eq!(tracking(&sets(3)), plainly("ct mark set"));
+        let sets = sets(17);
         assert_eq!(tracking(&reads), plainly("ct"));
         assert_eq!(tracking(&sets), more("ct set"));
         let both = attrs(&[(LIST_ELEM, &reads), (LIST_ELEM, &sets)]);

@@ -4,8 +4,10 @@
 //!  family      hook                               left
 //!  ip ip6 inet prerouting forward postrouting,    nothing: its rules are run; those that are not carried are named
 //!              of type filter or nat
-//!  ip ip6 inet the same, of another type, before  that family on every port
-//!              conntrack or at NAT's priority
+//!  ip ip6 inet the same, of another type, or at   that family on every port
+//!              the priority of conntrack or NAT
+//!  ip ip6 inet prerouting before conntrack, with  that family on every port
+//!              a rule that is not carried
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
@@ -31,7 +33,7 @@ use super::findings::{Collector, Way, names};
 use super::sets;
 use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
-use crate::table::rules::live::Rules;
+use crate::table::rules::live::{Point, Rules};
 pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -90,7 +92,7 @@ pub(super) struct Ruleset {
     /// What is.
     carried: Vec<BaseChain>,
     /// How it is run.
-    rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
     nat: bool,
     tracking: Vec<Tracking>,
@@ -183,7 +185,10 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
             "nft {}, rule handle {handle} is not carried: {why}",
             rules.ruleset.describe(chain)
         );
-        if QUEUES.contains(&why.as_str()) {
+        // Whether the kernel lets it pass is known here by no sign, and its connection would go on or not.
+        let is_before_tracking = |family| rules.at(family, Point::Raw).chains.contains(&chain);
+        let before_tracking = families.iter().any(|&family| is_before_tracking(family));
+        if before_tracking || QUEUES.contains(&why.as_str()) {
             found.leave_families(&families, text, REMEDY_FAMILY);
         } else {
             found.punt_in_part(&families, text, REMEDY_RULE);
@@ -271,8 +276,6 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
     };
     load_chains(sock, &mut ruleset)?;
     load_rules(sock, &mut ruleset)?;
-    sets::load_objects(sock, &mut ruleset)?;
-    sets::load_sets(sock, &mut ruleset)?;
     if ruleset.nat || !ruleset.carried.is_empty() {
         let now_ns = monotonic_ns();
         let read = match reader.read(now_ns) {
@@ -283,6 +286,8 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
         };
         ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
     }
+    sets::load_objects(sock, &mut ruleset)?;
+    sets::load_sets(sock, &mut ruleset)?;
     Ok(ruleset)
 }
 

@@ -8,16 +8,18 @@
 //! ```
 //!
 //! TCP options are written into the frame; whoever runs rules has saved its head. What else is not known here, and whatever a
-//! rule would do to the packet, its connection or somebody else (connection marks, logs), is [unknown](Fact::Unknown): then the
+//! rule would do to the packet, its connection or somebody else (but for marks), is [unknown](Fact::Unknown): then the
 //! packet is the kernel's, before anything is committed. `table::rules::carried` lists the keys that have an answer, and a test
-//! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c and nft_fib_ipv{4,6}.c.
+//! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c; fib.rs has `fib`.
 
-use crate::packet::{Addr, Family, Flags, Frame, Parsed};
+mod fib;
+
+use crate::packet::{Family, Flags, Frame, Parsed};
 use crate::stage::nat;
 use crate::stage::prerouting::{Aside, Of, Tracked};
 use crate::table::Snapshot;
 use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
-use crate::table::fib::{FibKey, Found, RouteKind, TABLE_LOCAL};
+use crate::table::fib::{FibKey, Found, RouteKind};
 use crate::table::iface::Iface;
 use crate::table::rules::expr::{Base, ChecksumFix, FibFlags};
 use crate::table::rules::interpret::{Changes, Interpreter, Outcome};
@@ -80,8 +82,12 @@ impl Asked<'_> {
 
 impl AtHook<'_> {
     fn state(&self) -> CtState {
-        // What a rule reads without a connection.
-        self.tracked.map_or(CtState::INVALID, |tracked| tracked.state)
+        match self.tracked {
+            Some(tracked) if !self.aside.untracked => tracked.state,
+            // What a rule reads before there is a connection.
+            None if !self.aside.untracked => CtState::INVALID,
+            _ => CtState::UNTRACKED,
+        }
     }
 
     fn connection(&self) -> Option<Asked<'_>> {
@@ -257,7 +263,7 @@ impl Packet for AtHook<'_> {
                 Fact::U32((connection.status() | Status::CONFIRMED).0.into())
             }
             (CtKey::Status, Asked::Begun(record)) => Fact::U32((record.status.0 & !Status::CONFIRMED.0).into()),
-            (CtKey::Mark, Asked::Known(connection, _)) => Fact::U32(connection.mark()),
+            (CtKey::Mark, Asked::Known(..)) => Fact::U32(self.aside.ct_mark.now),
             (CtKey::Mark, Asked::Begun(record)) => Fact::U32(record.mark),
             (CtKey::Expiration, Asked::Known(connection, _)) => {
                 let left = connection.deadline().wrapping_sub(self.now).cast_signed().max(0);
@@ -299,23 +305,28 @@ impl Packet for AtHook<'_> {
     }
 
     fn fib(&self, result: FibResult, flags: FibFlags) -> Fact {
-        let addr = match flags.0 {
-            FibFlags::SADDR => self.packet.src,
-            FibFlags::DADDR => self.packet.dst,
-            _ => return Fact::Unknown,
-        };
-        match result {
-            FibResult::Addrtype => addrtype(addr, self.packet.family, self.snapshot).map_or(Fact::Unknown, Fact::U32),
-            _ => Fact::Unknown,
-        }
+        self.ask_fib(result, flags)
+    }
+
+    fn notrack(&mut self) -> Answer {
+        // What is tracked stays so.
+        self.aside.untracked |= self.connection().is_none();
+        Answer::Done
     }
 
     fn random(&mut self) -> Option<u32> {
         Some(self.aside.random.next_u32())
     }
 
-    fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
-        Answer::Unknown
+    fn set_ct(&mut self, key: CtKey, _: Option<bool>, [a, b, c, d, ..]: [u8; 16]) -> Answer {
+        let value = u32::from_ne_bytes([a, b, c, d]);
+        match (key, self.tracked.map(|tracked| &tracked.of)) {
+            (CtKey::Mark, Some(Of::Connection(..))) => self.aside.ct_mark.now = value,
+            (CtKey::Mark, Some(Of::Unconfirmed)) => self.aside.begun.mark = value,
+            (CtKey::Mark, Some(Of::Nothing) | None) => {}
+            _ => return Answer::Unknown,
+        }
+        Answer::Done
     }
 
     fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {
@@ -344,51 +355,6 @@ impl Packet for AtHook<'_> {
         segment[range].copy_from_slice(bytes);
         segment[TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
         Answer::Done
-    }
-}
-
-/// RTN_* of an address (nft_fib4_eval_type, nft_fib6_eval_type), where it is known here.
-fn addrtype(addr: Addr, family: Family, snapshot: &Snapshot) -> Option<u32> {
-    const UNICAST: u32 = 1;
-    const LOCAL: u32 = 2;
-    const BROADCAST: u32 = 3;
-    let fib = snapshot.fib(family);
-    let local = fib.tables.iter().find(|(number, _)| *number == TABLE_LOCAL);
-    let local = local.and_then(|(_, table)| table.lookup(addr)).map(|(_, route)| route);
-    match (family, local) {
-        // What never is of a forwarded packet: zero, limited broadcast, multicast; link-local, unspecified.
-        (Family::V4, _) if addr >> 24 == 0 || addr >> 28 >= 0xe => None,
-        (Family::V6, _) if addr >> 120 == 0xff || addr >> 118 == 0x3fa || addr <= 1 => None,
-        (_, Some(route)) if route.left.is_some() => None,
-        (_, Some(route)) => match route.kind {
-            // Or anycast, which is not told apart, or a route that somebody made.
-            RouteKind::Local => is_own(addr, family, snapshot).then_some(LOCAL),
-            RouteKind::Broadcast if family == Family::V4 => Some(BROADCAST),
-            _ => None,
-        },
-        (Family::V4, None) => Some(UNICAST),
-        // IPv6 asks the routes: an error has another type.
-        (Family::V6, None) => {
-            let key = FibKey {
-                src: 0,
-                dst: addr,
-                iif: None,
-                tos: 0,
-            };
-            match fib.lookup(&key) {
-                Found::Route(_, route) if route.left.is_none() && route.kind == RouteKind::Unicast => Some(UNICAST),
-                _ => None,
-            }
-        }
-    }
-}
-
-/// Whether it is an address of the box, as far as is known here: of IPv6 those that others see.
-fn is_own(addr: Addr, family: Family, snapshot: &Snapshot) -> bool {
-    let has = |iface: &Iface| iface.sources[Family::V6 as usize].iter().any(|own| own.addr == addr);
-    match family {
-        Family::V4 => snapshot.own_v4.contains(&addr),
-        Family::V6 => snapshot.ifaces.iter().any(has),
     }
 }
 

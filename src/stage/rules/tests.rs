@@ -3,8 +3,13 @@
 use super::*;
 use crate::packet::PortIndex;
 use crate::port::MemPool;
-use crate::stage::{prerouting, prerouting::Aside, rx};
+use crate::stage::prerouting::{Aside, CtMark};
+use crate::stage::{prerouting, rx};
+use crate::table::fib::{Action, Fib, Gateway, Nexthop, Route, Rule, TABLE_MAIN};
+use crate::table::iface::IfaceIndex;
 use crate::table::rules::carried;
+use crate::table::rules::expr::FibFlags;
+use crate::table::rules::keys::FibResult;
 use std::ops::ControlFlow::Continue;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -22,18 +27,26 @@ fn frame(v6: bool) -> Vec<u8> {
     bytes
 }
 
+fn link(ifindex: u32) -> Iface {
+    Iface {
+        ifindex,
+        name: format!("d{ifindex}").into(),
+        ..Iface::default()
+    }
+}
+
 /// What `ask` is told of that packet, with a connection that it begins or without.
 fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&mut AtHook<'_>, &[u8]) -> T) -> T {
+    asked_of(&Snapshot::default(), v6, begins, ask)
+}
+
+/// The same in a configuration, where the packet comes in by link 0 and leaves by link 1.
+fn asked_of<T>(snapshot: &Snapshot, v6: bool, begins: bool, ask: impl FnOnce(&mut AtHook<'_>, &[u8]) -> T) -> T {
     let bytes = frame(v6);
     let mut at_hand = MemPool::new(1, 2048, 256).take(1).remove(0);
     at_hand.fill(&bytes);
     let Continue(packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
         panic!("it is right");
-    };
-    let link = |ifindex: u32| Iface {
-        ifindex,
-        name: format!("d{ifindex}").into(),
-        ..Iface::default()
     };
     let (iif, oif) = (link(3), link(4));
     let mut aside = Aside::default();
@@ -55,7 +68,7 @@ fn asked<T>(v6: bool, begins: bool, ask: impl FnOnce(&mut AtHook<'_>, &[u8]) -> 
         oif: Some((&oif, 1500)),
         tracked: Some(&tracked),
         aside: &mut aside,
-        snapshot: &Snapshot::default(),
+        snapshot,
         now: 0,
     };
     ask(&mut at, &bytes)
@@ -144,6 +157,23 @@ fn a_mark_is_seen_by_what_comes_behind() {
     });
 }
 
+#[test]
+fn a_mark_of_a_connection_that_begins_is_its_own() {
+    asked(false, true, |at, _| {
+        let mut value = [0xff; 16];
+        value[..4].copy_from_slice(&7u32.to_ne_bytes());
+        assert_eq!(at.set_ct(CtKey::Mark, None, value), Answer::Done);
+        assert_eq!(at.ct(CtKey::Mark, None), Fact::U32(7));
+        assert_eq!((at.aside.begun.mark, at.aside.ct_mark), (7, CtMark::default()));
+        assert_eq!(at.set_ct(CtKey::Zone, None, value), Answer::Unknown);
+    });
+    asked(false, false, |at, _| {
+        assert_eq!(at.set_ct(CtKey::Mark, None, [9; 16]), Answer::Done, "nothing is done");
+        assert_eq!(at.ct(CtKey::Mark, None), Fact::Absent);
+        assert_eq!((at.aside.begun.mark, at.aside.ct_mark), (5, CtMark::default()));
+    });
+}
+
 /// What is written there leaves a right checksum right.
 #[test]
 fn tcp_is_written_with_its_checksum() {
@@ -166,4 +196,117 @@ fn tcp_is_written_with_its_checksum() {
             assert_eq!(at.store_tcp(200, &[0; 2]), Answer::Unknown, "beyond what is saved");
         });
     }
+}
+
+/// A configuration of the two links in which routes lead to the packet's source by these, and nowhere else.
+fn routed(family: Family, kind: RouteKind, links: &[u16], left: bool) -> Snapshot {
+    let nexthop = |&at: &u16| Nexthop {
+        iface: IfaceIndex(at),
+        gateway: Gateway::Onlink,
+    };
+    let route = Route {
+        kind,
+        nexthops: links.iter().map(nexthop).collect(),
+        mtu: 0,
+        left: left.then(|| "a reason".into()),
+    };
+    let mut fib = Fib::with_default_rules(family);
+    let main = fib.table(TABLE_MAIN);
+    let (prefix, len) = match family {
+        Family::V4 => (0x0a00_0000, 24),
+        Family::V6 => (u128::from_be_bytes([1; 16]) >> 64 << 64, 64),
+    };
+    fib.tables[main].1.insert(prefix, len, route.into());
+    let mut snapshot = Snapshot {
+        ifaces: vec![link(3), link(4)].into(),
+        ..Snapshot::default()
+    };
+    snapshot.fib[family as usize] = fib;
+    snapshot
+}
+
+#[test]
+fn routes_name_a_link_or_none_or_it_is_not_known() {
+    const SADDR: u32 = FibFlags::SADDR;
+    const BY_IIF: u32 = FibFlags::SADDR | FibFlags::IIF;
+    use RouteKind::{Local, Refused, Unicast};
+    let (none, unknown) = (Fact::U32(0), Fact::Unknown);
+    for family in Family::ALL {
+        let v6 = family == Family::V6;
+        let several = |fact: Fact| if v6 { Fact::Unknown } else { fact };
+        for (kind, links, left, flags, expected) in [
+            (Unicast, &[0][..], false, SADDR, Fact::U32(3)),
+            (Unicast, &[1], false, SADDR, Fact::U32(4)),
+            (Unicast, &[0], false, BY_IIF, Fact::U32(3)),
+            (Unicast, &[1], false, BY_IIF, none),
+            (Unicast, &[1, 0], false, SADDR, unknown),
+            (Unicast, &[1, 0], false, BY_IIF, several(Fact::U32(3))),
+            (Unicast, &[1, 1], false, BY_IIF, several(none)),
+            (Unicast, &[0], true, BY_IIF, unknown),
+            (Local, &[], false, SADDR, none),
+            (Refused, &[], false, BY_IIF, none),
+            (Unicast, &[0], false, FibFlags::DADDR, none),
+        ] {
+            let snapshot = routed(family, kind, links, left);
+            asked_of(&snapshot, v6, true, |at, _| {
+                at.point = Point::Prerouting;
+                let what = format!("{family:?} {kind:?} {links:?} {flags}");
+                assert_eq!(at.fib(FibResult::Oif, FibFlags(flags)), expected, "{what}");
+                let present = match expected {
+                    Fact::U32(number) => Fact::U8((number != 0).into()),
+                    other => other,
+                };
+                let flags = FibFlags(flags | FibFlags::PRESENT);
+                assert_eq!(at.fib(FibResult::Oifname, flags), present, "{what}");
+            });
+        }
+    }
+}
+
+/// A mark matters where some rule asks for it, and where the packet was going, at forward.
+#[test]
+fn routes_by_mark_and_by_the_way_out() {
+    let mut snapshot = routed(Family::V4, RouteKind::Unicast, &[0], false);
+    let ask = |at: &AtHook<'_>, flags: u32| at.fib(FibResult::Oif, FibFlags(FibFlags::SADDR | flags));
+    asked_of(&snapshot, false, true, |at, _| {
+        at.aside.mark = 7;
+        assert_eq!(ask(at, FibFlags::MARK), Fact::U32(3));
+    });
+    snapshot.rules_by_mark[Family::V4 as usize] = true;
+    asked_of(&snapshot, false, true, |at, _| {
+        assert_eq!(ask(at, FibFlags::MARK), Fact::U32(3));
+        at.aside.mark = 7;
+        assert_eq!((ask(at, FibFlags::MARK), ask(at, 0)), (Fact::Unknown, Fact::U32(3)));
+    });
+    // A rule that selects what came in by the way out.
+    let mut rules = snapshot.fib[0].rules.to_vec();
+    rules.insert(
+        0,
+        Rule {
+            iif: Some(IfaceIndex(1)),
+            action: Action::Refuse,
+            ..Rule::lookup(5, 0)
+        },
+    );
+    snapshot.fib[0].rules = rules.into();
+    asked_of(&snapshot, false, true, |at, _| {
+        assert_eq!((ask(at, FibFlags::IIF), ask(at, 0)), (Fact::U32(0), Fact::U32(3)));
+        at.point = Point::Prerouting;
+        assert_eq!(ask(at, FibFlags::IIF), Fact::U32(3));
+    });
+}
+
+#[test]
+fn what_has_no_connection_may_be_said_to_be_not_tracked() {
+    asked(false, false, |at, _| {
+        at.tracked = None;
+        assert_eq!(at.ct(CtKey::State, None), Fact::U32(CtState::INVALID.0));
+        assert_eq!(at.notrack(), Answer::Done);
+        assert_eq!(at.ct(CtKey::State, None), Fact::U32(CtState::UNTRACKED.0));
+        assert_eq!(at.ct(CtKey::Direction, None), Fact::Absent);
+    });
+    asked(false, true, |at, _| {
+        assert_eq!(at.notrack(), Answer::Done);
+        assert_eq!(at.ct(CtKey::State, None), Fact::U32(CtState::NEW.0), "it is tracked");
+    });
 }

@@ -146,16 +146,15 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
         Expr::Meta { key, .. } if !META.contains(key) => Some(format!("meta {}", key.word())),
         Expr::Ct { key, .. } if !CT.contains(key) => Some(format!("ct {}", key.word())),
         Expr::MetaSet { key, .. } if *key != MetaKey::Mark => Some(format!("meta {} set", key.word())),
-        Expr::CtSet { key, .. } => Some(format!("ct {} set", key.word())),
+        Expr::CtSet { key, .. } if *key != CtKey::Mark => Some(format!("ct {} set", key.word())),
         Expr::PayloadStore { .. } => Some("payload set".into()),
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if counts(*set) => {
             Some("a set whose elements have a memory".into())
         }
-        Expr::Fib { result, flags, .. } if !is_addrtype(*result, *flags) => Some("fib".into()),
+        Expr::Fib { result, flags, .. } if !is_known_fib(*result, *flags) => Some("fib".into()),
         Expr::Rt { key, .. } if *key != RtKey::Tcpmss => Some(format!("rt {}", key.word())),
         Expr::Socket { .. } => Some("socket".into()),
         Expr::Log(_) => Some("log".into()),
-        Expr::Notrack => Some("notrack".into()),
         Expr::Reject(Reject::TcpReset) => Some("reject with tcp reset".into()),
         Expr::Reject(_) => Some("reject".into()),
         _ => None,
@@ -229,10 +228,25 @@ pub fn asks_assured(rule: &[Expr]) -> bool {
     })
 }
 
-/// The type of an address, of those questions to `fib` that are answered.
-fn is_addrtype(result: FibResult, flags: FibFlags) -> bool {
+/// Whether it is one of those questions to `fib` that are answered: the type of an address, whatever the links; the link that
+/// the routes name for one, which the kernel lets nobody ask by the link of departure.
+fn is_known_fib(result: FibResult, flags: FibFlags) -> bool {
     let links = FibFlags::IIF | FibFlags::OIF | FibFlags::MARK | FibFlags::PRESENT;
-    result == FibResult::Addrtype && flags.0 & links == 0
+    match result {
+        FibResult::Addrtype => flags.0 & links == 0,
+        FibResult::Oif | FibResult::Oifname => flags.0 & FibFlags::OIF == 0,
+    }
+}
+
+/// Whether its answer is known of some packets only.
+pub fn may_not_know(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Fib {
+            result: FibResult::Oif | FibResult::Oifname,
+            ..
+        }
+    )
 }
 
 /// Whether it changes the packet.
@@ -243,6 +257,15 @@ pub fn rewrites(expr: &Expr) -> bool {
             act: ExthdrDo::Store(_) | ExthdrDo::Strip,
             ..
         } | Expr::Target(Target::Tcpmss(_))
+    )
+}
+
+/// Whether it looks at the mark of a connection, or sets it: a decision that came by it holds for that mark alone, and is
+/// kept only if it leaves the mark as it was. See `stage::flow`.
+pub fn has_ct_mark(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. }
     )
 }
 
@@ -335,7 +358,7 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
         Expr::Payload { base, offset, len, .. } => payload(*base, usize::from(*offset), usize::from(*len), nfproto),
         Expr::Meta { key: MetaKey::Len, .. }
         | Expr::Ct {
-            key: CtKey::Status | CtKey::Mark | CtKey::Expiration,
+            key: CtKey::Status | CtKey::Expiration,
             ..
         }
         | Expr::Exthdr { .. }

@@ -6,7 +6,7 @@
 //!     ^                                   all chains that they reach; which rules of those are the kernel's, and why
 //!     '--- cells shared with the ruleset before, by table, chain, handle and position: no count is lost by a change
 //!
-//!  prerouting   conntrack -200 | Prerouting | Dnat -100 | BehindDnat
+//!  prerouting   Raw | conntrack -200 | Prerouting | Dnat -100 | BehindDnat
 //!  forward      Forward
 //!  postrouting  Postrouting | Snat 100 | BehindSnat | confirm
 //! ```
@@ -27,8 +27,9 @@ use super::expr::Expr;
 use super::interpret::{Interpreter, Outcome, Place};
 use super::packet::Packet;
 use super::program::{
-    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId,
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset, StateId,
 };
+use super::set::Data;
 use super::state::State;
 use crate::packet::Family;
 use std::collections::{HashMap, HashSet};
@@ -48,6 +49,8 @@ const PRIORITY_SNAT: i32 = 100;
 /// Where on its way a packet meets chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
+    /// Nothing is known of its connection, and it may be said to have none.
+    Raw,
     /// Its connection is known; before destination NAT.
     Prerouting,
     /// Chains of type nat that decide about the destination, once in a connection.
@@ -66,7 +69,8 @@ pub enum Point {
 
 impl Point {
     /// In the order of the walk.
-    pub const ALL: [Point; 7] = [
+    pub const ALL: [Point; 8] = [
+        Point::Raw,
         Point::Prerouting,
         Point::Dnat,
         Point::BehindDnat,
@@ -76,14 +80,15 @@ impl Point {
         Point::BehindSnat,
     ];
 
-    /// Where packets meet a base chain of a routed family. None: not on their way through the box, or before tracking, or
-    /// at a priority where conntrack or NAT is, too, and who comes first is not told.
+    /// Where packets meet a base chain of a routed family. None: not on their way through the box, or at a priority where
+    /// conntrack or NAT is, too, and who comes first is not told.
     pub fn of(hook: u32, kind: ChainType, priority: i32) -> Option<Point> {
         use std::cmp::Ordering::{Equal, Greater, Less};
         match (hook, kind) {
             (PREROUTING, ChainType::Nat) => Some(Point::Dnat),
             (POSTROUTING, ChainType::Nat) => Some(Point::Snat),
-            (PREROUTING, ChainType::Filter) if priority <= PRIORITY_CONNTRACK => None,
+            (PREROUTING, ChainType::Filter) if priority < PRIORITY_CONNTRACK => Some(Point::Raw),
+            (PREROUTING, ChainType::Filter) if priority == PRIORITY_CONNTRACK => None,
             (PREROUTING, ChainType::Filter) => match priority.cmp(&PRIORITY_DNAT) {
                 Less => Some(Point::Prerouting),
                 Equal => None,
@@ -115,7 +120,7 @@ pub struct Rules {
     /// NAT's hooks are there, by [`Family`].
     pub nat: [bool; 2],
     /// What packets meet, by [`Family`] and [`Point`].
-    hooks: [[Hook; 7]; 2],
+    hooks: [[Hook; 8]; 2],
     /// What all of it comes to, by [`Family`].
     sums: [Sum; 2],
     /// The chains as workers run them, by [`Family`]; none where only the interpreter can.
@@ -146,6 +151,8 @@ pub struct Sum {
     pub rewrites: bool,
     /// Some of the rules answer with a reset, which closes the connection.
     pub resets: bool,
+    /// Some of the rules look at marks of connections, or set them.
+    pub ct_marks: bool,
 }
 
 /// The chains of one point, for one family.
@@ -157,7 +164,7 @@ pub struct Hook {
     pub chains: Box<[ChainId]>,
     /// What the decision depends on.
     pub depends: Depends,
-    /// Some of its rules are the kernel's.
+    /// Some of its rules are the kernel's, for some packets at least.
     pub punts: bool,
     /// Some of its rules ask whether a connection is assured. Of UDP that is a matter of age, which the kernel cannot be told:
     /// so its connections begin there.
@@ -166,6 +173,8 @@ pub struct Hook {
     rewrites: bool,
     /// Some of its rules answer with a reset, which closes the connection.
     resets: bool,
+    /// See [`Sum::ct_marks`].
+    ct_marks: bool,
 }
 
 /// A rule of a hook that is the kernel's: packets that reach it are punted.
@@ -225,16 +234,19 @@ impl Rules {
                 let depends = rules()
                     .map(|rule| carried::depends(&ruleset, rule, number(family)))
                     .max();
-                let punts = exprs().any(|expr| carried::kernels(&ruleset, expr).is_some());
+                let punts =
+                    exprs().any(|expr| carried::kernels(&ruleset, expr).is_some() || carried::may_not_know(expr));
                 let asks_assured = rules().any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
                 let rewrites = exprs().any(carried::rewrites);
                 let resets = exprs().any(carried::resets);
+                let ct_marks = exprs().any(carried::has_ct_mark);
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
                     asks_assured,
                     rewrites,
                     resets,
+                    ct_marks,
                     bases: bases.into(),
                     chains,
                 }
@@ -310,6 +322,23 @@ impl Rules {
         found
     }
 
+    /// Whether forwarded packets may come to a named object of a kind that is not carried (NFT_OBJECT_*).
+    pub fn reach_object(&self, kind: u32) -> bool {
+        let is_it = |object: &ObjectId| matches!(self.ruleset[*object].kind, ObjectKind::Uncarried(of) if of == kind);
+        let refers = |expr: &Expr| match expr {
+            Expr::Objref(object) => is_it(object),
+            Expr::ObjrefMap { set, .. } => self.ruleset[*set].data().any(|data| match data {
+                Data::Object(object) => is_it(object),
+                _ => false,
+            }),
+            _ => false,
+        };
+        let chains = Family::ALL.into_iter().flat_map(|family| self.chains(family));
+        chains
+            .flat_map(|chain| &self.ruleset[chain].rules)
+            .any(|rule| rule.exprs.iter().any(refers))
+    }
+
     /// Why packets of `family` that come to the end of `rule` are the kernel's.
     pub fn why_punted(&self, rule: &Rule, family: Family) -> Option<String> {
         carried::reached(rule, number(family))
@@ -329,7 +358,7 @@ pub fn number(family: Family) -> u8 {
 /// The base chains at a point, but for those that do nothing.
 fn bases(ruleset: &Ruleset, nfproto: u8, point: Point) -> Vec<ChainId> {
     let hook = match point {
-        Point::Prerouting | Point::Dnat | Point::BehindDnat => PREROUTING,
+        Point::Raw | Point::Prerouting | Point::Dnat | Point::BehindDnat => PREROUTING,
         Point::Forward => FORWARD,
         Point::Postrouting | Point::Snat | Point::BehindSnat => POSTROUTING,
     };
@@ -354,7 +383,7 @@ fn has_nat(ruleset: &Ruleset, nfproto: u8) -> bool {
     })
 }
 
-fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
+fn sum(hooks: &[Hook; 8], nat: bool) -> Sum {
     let each = || Point::ALL.into_iter().zip(hooks);
     Sum {
         is_nothing: !nat && hooks.iter().all(|hook| hook.bases.is_empty()),
@@ -367,6 +396,7 @@ fn sum(hooks: &[Hook; 7], nat: bool) -> Sum {
         asks_assured: hooks.iter().any(|hook| hook.asks_assured),
         rewrites: nat || hooks.iter().any(|hook| hook.rewrites),
         resets: hooks.iter().any(|hook| hook.resets),
+        ct_marks: hooks.iter().any(|hook| hook.ct_marks),
     }
 }
 

@@ -104,9 +104,15 @@ impl Connection<'_> {
         self.entry.mark()
     }
 
-    /// Sets it.
+    /// Sets it to what the kernel says.
     pub fn set_mark(&self, mark: u32) {
         self.entry.set_mark(mark);
+    }
+
+    /// Sets it to what a rule here says: the kernel's copy is [old](Marks::REMARKED) from now on.
+    pub fn remark(&self, mark: u32) {
+        self.entry.set_mark(mark);
+        self.entry.raise_bits(Life::of_marks(Marks::REMARKED));
     }
 
     /// The protocol's state, and which version of it that is.

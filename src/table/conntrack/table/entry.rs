@@ -233,6 +233,11 @@ impl Entry {
         Life(self.words[0].fetch_or(bits, AcqRel))
     }
 
+    /// Sets bits of the life word, even if they are set: whoever clears them from now on sees what was stored before.
+    pub fn raise_bits(&self, bits: u64) {
+        self.words[0].fetch_or(bits, AcqRel);
+    }
+
     /// Clears bits of the life word; says what it was.
     pub fn clear_bits(&self, bits: u64) -> Life {
         let life = self.life();

@@ -267,3 +267,21 @@ fn counters_count_our_own_and_go_on_over_a_change() {
     assert_eq!(count(&after, 1), Some((2, 100)));
     assert!(before != after && before == Rules::new(ruleset(1, &[], vec![]), None, 0));
 }
+
+/// Where conntrack or NAT has the same priority, nobody tells who comes first.
+#[test]
+fn chains_stand_before_between_and_behind_conntrack_and_nat() {
+    use Point::*;
+    let at = |hook, priority| Point::of(hook, ChainType::Filter, priority);
+    let of_prerouting = [-450, -201, -200, -199, -101, -100, -99, 10].map(|priority| at(PREROUTING, priority));
+    let (raw, before, behind) = (Some(Raw), Some(Prerouting), Some(BehindDnat));
+    assert_eq!(of_prerouting, [raw, raw, None, before, before, None, behind, behind]);
+    let of_postrouting = [-300, 99, 100, 101].map(|priority| at(POSTROUTING, priority));
+    assert_eq!(
+        of_postrouting,
+        [Some(Postrouting), Some(Postrouting), None, Some(BehindSnat)]
+    );
+    assert_eq!((at(FORWARD, -300), at(1, 0)), (Some(Forward), None));
+    assert_eq!(Point::of(PREROUTING, ChainType::Nat, -100), Some(Dnat));
+    assert_eq!(Point::of(PREROUTING, ChainType::Other, -300), None);
+}
