@@ -92,5 +92,9 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_nat.rs"]
+mod xt_nat;
+#[path = "conntrack/xt_random.rs"]
+mod xt_random;
 #[path = "conntrack/xt_rules.rs"]
 mod xt_rules;
