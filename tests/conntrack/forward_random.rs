@@ -77,7 +77,13 @@ const TRANSPORT: &[&str] = &[
     "@th,0,16 > P",
 ];
 const STATEMENTS: &[&str] = &["counter", "counter name total", "counter"];
-const KERNELS: &[&str] = &["log prefix \"x\" ", "meta mark set N ", "meta priority set 1:N "];
+const KERNELS: &[&str] = &[
+    "log prefix \"x\" ",
+    "meta mark set N ",
+    "meta priority set 1:N ",
+    "ip dscp set N ",
+    "meta priority 0 ",
+];
 
 fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
     let text = *all.choose(random).expect("not empty");
