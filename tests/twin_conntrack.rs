@@ -35,6 +35,8 @@ mod forward_rules;
 mod fragments;
 #[path = "conntrack/generator.rs"]
 mod generator;
+#[path = "conntrack/header_rules.rs"]
+mod header_rules;
 #[path = "conntrack/icmp_errors.rs"]
 mod icmp_errors;
 #[path = "conntrack/kernel_answers.rs"]
