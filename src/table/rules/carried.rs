@@ -15,7 +15,7 @@ use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
 use super::stateful::Stateful;
-use super::xt::Target;
+use super::xt::{Match, Target};
 use crate::table::conntrack::Status;
 
 /// What `meta` loads and is known of a forwarded packet.
@@ -240,13 +240,12 @@ fn is_known_fib(result: FibResult, flags: FibFlags) -> bool {
 
 /// Whether its answer is known of some packets only.
 pub fn may_not_know(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::Fib {
-            result: FibResult::Oif | FibResult::Oifname,
-            ..
-        }
-    )
+    match expr {
+        Expr::Fib { result, .. } => matches!(result, FibResult::Oif | FibResult::Oifname),
+        Expr::Match(it) => it.may_not_know(),
+        Expr::Target(it) => matches!(it, Target::Tcpmss(_)),
+        _ => false,
+    }
 }
 
 /// Whether it changes the packet.
@@ -265,7 +264,10 @@ pub fn rewrites(expr: &Expr) -> bool {
 pub fn has_ct_mark(expr: &Expr) -> bool {
     matches!(
         expr,
-        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. }
+        Expr::Ct { key: CtKey::Mark, .. }
+            | Expr::CtSet { key: CtKey::Mark, .. }
+            | Expr::Match(Match::Connmark(_))
+            | Expr::Target(Target::Connmark(_))
     )
 }
 
