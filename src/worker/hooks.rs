@@ -18,7 +18,7 @@ use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
-use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, reset};
+use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
