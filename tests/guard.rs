@@ -277,6 +277,8 @@ fn iptables_forward_rules() {
             remove: "nft flush ruleset",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip raw, chain PREROUTING", event: true,
         },
+        nft_harmless!("printf '*raw\\n:PREROUTING ACCEPT [0:0]\\nCOMMIT\\n*filter\\n:FORWARD ACCEPT [0:0]\\nCOMMIT\\n' | iptables-nft-restore",
+                      "nft flush ruleset"),
         nft_harmless!("iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", "nft flush ruleset"),

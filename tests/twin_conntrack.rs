@@ -35,6 +35,8 @@ mod forward_rules;
 mod fragments;
 #[path = "conntrack/generator.rs"]
 mod generator;
+#[path = "conntrack/header_rules.rs"]
+mod header_rules;
 #[path = "conntrack/icmp_errors.rs"]
 mod icmp_errors;
 #[path = "conntrack/kernel_answers.rs"]
@@ -92,5 +94,9 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_nat.rs"]
+mod xt_nat;
+#[path = "conntrack/xt_random.rs"]
+mod xt_random;
 #[path = "conntrack/xt_rules.rs"]
 mod xt_rules;

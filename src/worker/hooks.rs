@@ -73,7 +73,7 @@ pub(super) fn raw<O: Observer>(
 /// prerouting up to the connection: chains before tracking, then whose the packet is.
 pub(super) fn track<'a, O: Observer>(
     frame: &mut Frame,
-    packet: &Parsed,
+    packet: &mut Parsed,
     probe: Option<&Probe>,
     tracking: &Tracking<'a>,
     here: &Here<'a>,
@@ -84,7 +84,7 @@ pub(super) fn track<'a, O: Observer>(
     // Fragments are reassembled before, and that in the kernel.
     let said = match packet.flags.any(Flags::FRAGMENT) {
         true => Continue(()),
-        false => raw(frame, &mut { *packet }, here, flows, seen),
+        false => raw(frame, packet, here, flows, seen),
     };
     if let Break(verdict @ Verdict::Drop(_)) = said {
         return Break(verdict);
@@ -143,7 +143,7 @@ impl<'a> AtHooks<'_, 'a> {
         let live = &here.snapshot.rules;
         let at = AtHook {
             point,
-            packet: self.packet,
+            packet: &mut *self.packet,
             frame: self.frame,
             iif: self.iif.1,
             oif: self.oif.map(|(_, oif, mtu)| (oif, mtu)),

@@ -54,6 +54,16 @@ impl Probe {
         if self.v6 { 40 } else { 20 }
     }
 
+    fn with_ct(mut self, key: (CtKey, Option<bool>), fact: Fact) -> Self {
+        self.ct.insert(key, fact);
+        self
+    }
+
+    fn with_meta(mut self, key: MetaKey, fact: Fact) -> Self {
+        self.meta.insert(key, fact);
+        self
+    }
+
     fn with(mut self, alter: impl FnOnce(&mut Probe)) -> Self {
         alter(&mut self);
         self

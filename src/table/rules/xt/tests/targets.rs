@@ -171,7 +171,7 @@ fn networks_are_mapped() {
     let behind = request("NETMAP", 0, &to, &v4());
     let mapped = Some((padded([10, 50, 0, 1]), padded([10, 50, 0, 1])));
     assert_eq!((behind.kind, behind.addresses), (NatKind::Source, mapped));
-    let before = v4().with(|packet| drop(packet.meta.insert(MetaKey::Oif, Fact::U32(0))));
+    let before = v4().with_meta(MetaKey::Oif, Fact::U32(0));
     let before = request("NETMAP", 0, &to, &before);
     let mapped = Some((padded([10, 50, 0, 2]), padded([10, 50, 0, 2])));
     assert_eq!((before.kind, before.addresses), (NatKind::Destination, mapped));
