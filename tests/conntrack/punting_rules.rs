@@ -257,6 +257,37 @@ fn resets_of_what_is_invalid() {
     twin.finish(Share::AtLeast(0.4));
 }
 
+/// A helper that expects nobody but whom the box asks: who is given it is the kernel's for good, the others are not.
+#[test]
+fn a_helper_of_the_box() {
+    let ruleset = "table inet fw {
+        ct helper ns {
+            type \"netbios-ns\" protocol udp
+            l3proto ip
+        }
+        chain forward {
+            type filter hook forward priority 0; policy accept;
+            udp sport 7 udp dport 7 accept
+            ip daddr 10.101.0.0/16 udp dport 80 udp length 28 ct helper set \"ns\"
+            ct state invalid counter drop
+        }
+    }";
+    let mut twin = Twin::start(Setup::tracked("punting_helper", 2, ruleset));
+    twin.hand_over();
+    let talk = |first: usize| {
+        [
+            udp(CLIENT, first),
+            udp(SERVER, 30),
+            udp(CLIENT, 31),
+            error(),
+            udp(SERVER, 9),
+        ]
+    };
+    play(&mut twin, "with it", talk(20));
+    play(&mut twin, "without", talk(21));
+    twin.finish(Share::AtLeast(0.6));
+}
+
 /// A limit in front of a log in front of a drop, as in many rulesets.
 #[test]
 fn limited_log() {
