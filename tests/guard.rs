@@ -235,7 +235,13 @@ fn what_tracks_connections() {
                              add rule ip t c add @s { ip saddr ct count over 2 }", V4, ": connlimit"),
         nft_tracking!("ip", "add set ip t s { type ipv4_addr; flags dynamic; }; \
                              add element ip t s { 192.0.2.1 ct count over 2 }", V4, "set s: connlimit"),
-        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }", V4, "object h"),
+        // A helper for the box's own connections, and one that forwarded ones may come to.
+        nft_harmless!("nft 'add table ip t; add ct helper ip t h { type \"ftp\" protocol tcp; }; \
+                       add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp dport 21 ct helper set \"h\"'",
+                      "nft delete table ip t"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; add chain ip t d; \
+                             add chain ip t c { type filter hook forward priority 0; }; add rule ip t c tcp dport 21 jump d; \
+                             add rule ip t d ct helper set \"h\"", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
             add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",

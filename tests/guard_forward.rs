@@ -3,7 +3,7 @@
 
 mod netns;
 
-use bypath::mirror::guard::{Findings, Guard};
+use bypath::mirror::guard::{Findings, Guard, Note};
 use bypath::packet::{Family, PortIndex};
 use bypath::port::MemPool;
 use bypath::stage::prerouting::{Aside, Of, Tracked};
@@ -351,14 +351,21 @@ fn many_rules_and_those_of_iptables() {
         assert!(!found.leaves() && found.rules.ruleset[base].rules.len() == 1025);
         let found = after(&mut guard, "nft delete table ip t");
         assert_eq!(found, Findings::default());
-        // The counters of its chains.
         let found = after(
             &mut guard,
-            "iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+            "printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -m conntrack --ctstate NEW -j ACCEPT\\nCOMMIT\\n' | \
+             iptables-nft-restore",
         );
-        assert!(found.leaves() && found.tracked == [true, false], "{:#?}", found.notes);
+        assert!(!found.leaves() && found.tracked == [true, false], "{:#?}", found.notes);
+        let found = after(&mut guard, "iptables-nft -A FORWARD -m recent --set");
+        let named = |n: &Note| n.leaves && n.text.contains("chain FORWARD") && n.text.ends_with("xt match recent");
+        assert!(found.notes.iter().any(named), "{:#?}", found.notes);
+        let found = after(
+            &mut guard,
+            "iptables-nft -t nat -A POSTROUTING -j MASQUERADE; iptables-nft -F FORWARD",
+        );
         assert!(
-            found.notes.iter().any(|n| n.leaves && n.text.contains("chain FORWARD")),
+            !found.leaves() && found.rules.nat == [true, false],
             "{:#?}",
             found.notes
         );

@@ -88,3 +88,5 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_rules.rs"]
+mod xt_rules;

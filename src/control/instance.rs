@@ -474,6 +474,9 @@ impl Sink for DeviceSink {
             true => self.device.punt_guarded(iface.ifindex, frame, &self.steer.cookie()),
             false => self.device.punt(iface.ifindex, frame),
         };
+        if let Some(exporter) = &mut self.exporter {
+            exporter.punted();
+        }
         punted.is_ok()
     }
 

@@ -260,7 +260,7 @@ pub struct Neighbor {
     pub lladdr: String,
 }
 
-/// `show rules`: a rule that forwarded packets may come to, or a named counter of such a rule.
+/// `show rules`: a rule that forwarded packets may come to, the policy of a chain that counts, or a named counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// That of its table: `ip`, `ip6`, `inet`.
@@ -269,9 +269,9 @@ pub struct Rule {
     pub table: String,
     /// Its chain; empty for a named counter.
     pub chain: String,
-    /// The number by which `nft -a` shows it; 0 for a named counter.
+    /// The number by which `nft -a` shows it; 0 for a named counter, and for the counter of a chain's policy.
     pub handle: u64,
-    /// The name of a named counter; empty for a rule.
+    /// The name of a named counter; empty for a rule or policy.
     pub object: String,
     /// `cached` (the decision is kept in the connection), `per_packet`, or `punted`: packets that reach it are the kernel's.
     pub run: String,

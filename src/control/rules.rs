@@ -1,6 +1,7 @@
 //! `show rules`: the chains in the path of packets as bypath runs them, each rule with what it counted here, beside the kernel's own.
 //!
-//! Pure: rules in, rows out. A rule that both families come to is one row; it is punted if it is for either.
+//! Pure: rules in, rows out. A rule that both families come to is one row; it is punted if it is for either. The counter of a
+//! base chain's policy, as those of iptables have one, is a row after its rules.
 
 use super::report::Rule;
 use crate::packet::Family;
@@ -11,7 +12,8 @@ use crate::table::rules::program::{self, ObjectKind};
 use crate::table::rules::state::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rules that forwarded packets may come to, in the order of their chains, then the named counters that they count in.
+/// The rules that forwarded packets may come to, in the order of their chains, each chain with the counter of its policy behind
+/// them; then the named counters that they count in.
 pub fn rows(rules: &Rules) -> Vec<Rule> {
     let mut rows = Vec::new();
     let (mut seen, mut objects) = (BTreeSet::new(), BTreeMap::new());
@@ -26,6 +28,7 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
         let meets = || hooks().filter(|(_, _, hook)| hook.chains.contains(&chain));
         let per_packet = meets().any(|(_, point, hook)| !point.is_nat() && hook.depends == Depends::Packet);
         let (this, table) = (&rules.ruleset[chain], &rules.ruleset[rules.ruleset[chain].table]);
+        let run = if per_packet { "per_packet" } else { "cached" };
         for rule in &this.rules {
             let why = meets().find_map(|(family, _, _)| rules.why_punted(rule, family));
             let counted = rule.exprs.iter().find_map(|expr| match expr {
@@ -43,15 +46,22 @@ pub fn rows(rules: &Rules) -> Vec<Rule> {
                 chain: this.name.to_string(),
                 handle: rule.handle,
                 object: String::new(),
-                run: match (&why, per_packet) {
-                    (Some(_), _) => "punted",
-                    (None, true) => "per_packet",
-                    (None, false) => "cached",
-                }
-                .into(),
+                run: if why.is_some() { "punted" } else { run }.into(),
                 why: why.unwrap_or_default(),
                 packets: counted.map(|(packets, _)| packets),
                 bytes: counted.map(|(_, bytes)| bytes),
+            });
+        }
+        let counter = this.base.as_ref().and_then(|base| base.counter);
+        if let Some((packets, bytes)) = counter.and_then(|id| rules.state.cell(id).counted()) {
+            rows.push(Rule {
+                family: program::family_word(table.family).into(),
+                table: table.name.to_string(),
+                chain: this.name.to_string(),
+                run: run.into(),
+                packets: Some(packets),
+                bytes: Some(bytes),
+                ..Rule::default()
             });
         }
     }

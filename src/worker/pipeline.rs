@@ -267,7 +267,8 @@ pub(super) fn tracked<O: Observer>(
                             &tracked,
                             tracking,
                             &mut flows.aside,
-                        )
+                        );
+                        leaving::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
                     }
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.

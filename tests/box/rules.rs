@@ -111,7 +111,7 @@ fn chain(name: &str, policy_drop: Option<bool>, rules: Vec<Vec<Expr>>) -> Chain 
             kind: ChainType::Filter,
             policy_drop,
             devices: [].into(),
-            counts: false,
+            counter: None,
             offload: false,
             order: [0; 2],
         }),

@@ -8,8 +8,9 @@
 //! | BYPATH_TWIN_RULES_EACH | 0 | 1: compares tables and counters after each round, to find out which packets made a difference |
 //! | BYPATH_TWIN_SEED | 1 | the seed of the first ruleset; the others follow. Printed; replays with CONFIGS=1 |
 //!
-//! One ruleset in four has rules that are the kernel's (log, marks, priorities; rejects are a scenario of `forward_rules`); of the
-//! others nearly all must be forwarded.
+//! Every other ruleset has rules that are the kernel's: seeds divisible by four log, mark and set priorities; of the other even
+//! ones every other rejects, also with resets, and every other limits and rejects without (a reset behind a log is a limitation,
+//! see docs/LIMITATIONS.md). Of those of odd seeds nearly all must be forwarded.
 
 use crate::generator::Connections;
 use crate::lab::bypath::Totals;
@@ -84,6 +85,43 @@ const KERNELS: &[&str] = &[
     "ip dscp set N ",
     "meta priority 0 ",
 ];
+const LIMITS: &[&str] = &[
+    "limit rate 1/day burst N packets ",
+    "limit rate over 1/day burst N0 packets ",
+    "quota N000 bytes ",
+    "log prefix \"x\" ",
+];
+const REJECTS: &[&str] = &[
+    "reject",
+    "reject with icmpx admin-prohibited",
+    "reject with icmpx host-unreachable",
+];
+const RESETS: &[&str] = &["reject with tcp reset", "reject"];
+
+/// What of a ruleset is the kernel's.
+#[derive(Clone, Copy)]
+struct Kernels {
+    statements: &'static [&'static str],
+    verdicts: &'static [&'static str],
+}
+
+impl Kernels {
+    fn of(seed: u64) -> Option<Self> {
+        let of = |statements, verdicts| Some(Kernels { statements, verdicts });
+        match seed % 8 {
+            0 | 4 => of(KERNELS, &[]),
+            2 => of(&[], RESETS),
+            6 => of(LIMITS, REJECTS),
+            _ => None,
+        }
+    }
+
+    /// One rule in ten may say no.
+    fn verdict(self, random: &mut ChaCha8Rng) -> Option<&'static str> {
+        let verdict = self.verdicts.choose(random).copied()?;
+        random.random_bool(0.1).then_some(verdict)
+    }
+}
 
 fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
     let text = *all.choose(random).expect("not empty");
@@ -91,16 +129,24 @@ fn pick(random: &mut ChaCha8Rng, all: &[&str]) -> String {
         .replace('N', &random.random_range(1..9).to_string())
 }
 
-fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: bool) -> String {
+fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: Option<Kernels>) -> String {
     let mut words = Vec::new();
+    let verdict = kernels.and_then(|kernels| kernels.verdict(random));
+    if verdict == Some("reject with tcp reset") {
+        // What resets what is invalid is a limitation (docs/LIMITATIONS.md).
+        return "ct state != invalid meta l4proto tcp counter reject with tcp reset".into();
+    }
     for (list, share) in [(ANY, 0.6), (NETWORK, 0.4), (TRANSPORT, 0.5)] {
         if random.random_bool(share) {
             words.push(pick(random, list));
         }
     }
     words.push(pick(random, STATEMENTS));
-    if kernels && !words.is_empty() && random.random_bool(0.1) {
-        words.push(pick(random, KERNELS));
+    if let Some(kernels) = kernels
+        && !kernels.statements.is_empty()
+        && random.random_bool(0.1)
+    {
+        words.push(pick(random, kernels.statements));
     }
     let verdict = match random.random_range(0..10) {
         0..3 if chain + 1 < CHAINS => {
@@ -109,6 +155,7 @@ fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: bool) -> String {
         }
         3 => "return".into(),
         4 => "accept".into(),
+        6 => verdict.unwrap_or_default().into(),
         5 if words.len() > 2 => "drop".into(),
         _ => String::new(),
     };
@@ -117,7 +164,7 @@ fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: bool) -> String {
 }
 
 /// Fences pass by the first rule.
-fn ruleset(random: &mut ChaCha8Rng, kernels: bool) -> String {
+fn ruleset(random: &mut ChaCha8Rng, kernels: Option<Kernels>) -> String {
     let mut text = "table inet t {
         counter total { }
         set hosts { type ipv4_addr; flags interval; elements = { 10.101.0.0/26, 10.100.0.5-10.100.0.99 }\n }
@@ -152,11 +199,11 @@ fn random_rules() {
     let (mut injected, mut sent, mut forwarded, mut counters) = (0, 0, 0, 0);
     let mut punted: BTreeMap<String, u64> = BTreeMap::new();
     for seed in first..first + configs {
-        let kernels = seed.is_multiple_of(4);
+        let kernels = Kernels::of(seed);
         let (outcome, counted) = run(seed, packets, kernels);
         injected += outcome.injected;
         counters += counted;
-        if !kernels {
+        if kernels.is_none() {
             sent += outcome.sent;
             forwarded += outcome.totals.forwarded;
         }
@@ -177,7 +224,7 @@ fn random_rules() {
     );
 }
 
-fn run(seed: u64, packets: u64, kernels: bool) -> (Outcome, usize) {
+fn run(seed: u64, packets: u64, kernels: Option<Kernels>) -> (Outcome, usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut setup = Setup::tracked(&format!("rules-random-{seed}"), 2, &ruleset(&mut random, kernels));
     setup.seed = Some(seed);

@@ -13,7 +13,7 @@ fn to(port: u16) -> Vec<Flow> {
 }
 
 /// Connections to several ports, datagrams of several lengths, echoes, errors, and what is invalid.
-fn traffic(twin: &mut Twin) {
+pub fn traffic(twin: &mut Twin) {
     for port in [22, 80, 443, 8080] {
         let tcp = [
             Step::from(c(SYN, 0, 0).mss()),

@@ -32,7 +32,7 @@ fn own_near(four: bool) -> IpAddr {
 }
 
 /// An address that nobody has, of the network behind the router on the server's side.
-fn pool(four: bool) -> IpAddr {
+pub fn pool(four: bool) -> IpAddr {
     let [v4, v6] = ["10.0.1.200", "fd00:0:0:1::200"].map(|text| text.parse().expect("an address"));
     if four { v4 } else { v6 }
 }
@@ -45,7 +45,7 @@ pub const MASQUERADED: Kind = Kind {
     server: None,
     client: Some(own_far),
 };
-const FORWARDED: Kind = Kind {
+pub const FORWARDED: Kind = Kind {
     server: Some((own_near, 8080)),
     client: None,
 };
@@ -53,7 +53,7 @@ pub const BOTH: Kind = Kind {
     server: Some((own_near, 8080)),
     client: Some(own_far),
 };
-const FROM_POOL: Kind = Kind {
+pub const FROM_POOL: Kind = Kind {
     server: None,
     client: Some(pool),
 };

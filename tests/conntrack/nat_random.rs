@@ -160,6 +160,8 @@ fn round(twin: &mut Twin, random: &mut ChaCha8Rng, connections: &mut [Connection
 fn run(seed: u64, packets: u64) -> (Outcome, usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (ruleset, draws, strict) = ruleset(&mut random);
+    // Shown by a test that fails.
+    println!("ruleset of seed {seed}:\n{ruleset}");
     let mut setup = Setup::tracked(&format!("nat-random-{seed}"), 2, &ruleset).with(&[
         // Nobody has the addresses that packets come from by NAT: what is sent there and is no answer gets nowhere.
         "ip route add blackhole 10.0.1.192/26",

@@ -223,3 +223,25 @@ fn checksums() {
         twin.finish(Share::AtLeast(0.6));
     }
 }
+
+/// What is seen first is the answer to a heartbeat, of an association that is older than the router.
+#[test]
+fn begun_by_a_heartbeat_ack() {
+    let mut twin = twin("sctp_heartbeat_ack");
+    let steps = vec![
+        c("HEARTBEAT ACK", SERVERS, vec![chunk(HEARTBEAT_ACK, 0, &[1; 8])]).passes(),
+        c("HEARTBEAT", SERVERS, vec![chunk(HEARTBEAT, 0, &[1; 8])]).passes(),
+        s("HEARTBEAT ACK", CLIENTS, vec![chunk(HEARTBEAT_ACK, 0, &[1; 8])]).passes(),
+        s("SHUTDOWN", CLIENTS, vec![chunk(SHUTDOWN, 0, &[0; 4])]),
+        c("DATA", SERVERS, vec![data()]),
+    ];
+    play(&mut twin, "asked by the client", steps);
+    let steps = vec![
+        c("HEARTBEAT ACK", SERVERS, vec![chunk(HEARTBEAT_ACK, 0, &[1; 8])]).passes(),
+        s("HEARTBEAT", CLIENTS, vec![chunk(HEARTBEAT, 0, &[1; 8])]).passes(),
+        c("SACK and DATA", SERVERS, vec![chunk(SACK, 0, &[0; 12]), data()]),
+        s("SHUTDOWN", CLIENTS, vec![chunk(SHUTDOWN, 0, &[0; 4])]).passes(),
+    ];
+    play(&mut twin, "asked by the server", steps);
+    twin.finish(Share::AtLeast(0.45));
+}

@@ -27,8 +27,9 @@ impl Twin {
         self.settle();
         let until = Instant::now() + COUNTED_WITHIN;
         loop {
-            let wanted = of_kernel(self.kernel_router());
-            let mut found = of_kernel(self.tested_router());
+            let policies = self.setup.config.iter().any(|line| line.contains("tables-nft-restore"));
+            let wanted = of_kernel(self.kernel_router(), policies);
+            let mut found = of_kernel(self.tested_router(), policies);
             let rows = self.bypath().map(Bypath::rules).unwrap_or_default();
             for row in &rows {
                 let Some(packets) = row["packets"].as_u64() else {
@@ -65,13 +66,15 @@ impl Twin {
 fn name(of: &Value, object: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let place = match word(object) {
+        name if name.is_empty() && of["handle"] == 0 => format!("{} policy", word(&of["chain"])),
         name if name.is_empty() => format!("{} rule {}", word(&of["chain"]), of["handle"]),
         name => format!("counter {name}"),
     };
     format!("{} {} {place}", word(&of["family"]), word(&of["table"]))
 }
 
-fn of_kernel(router: &Namespace) -> Counters {
+/// With what reached the `policies` of chains of iptables that count it, which nft does not tell.
+fn of_kernel(router: &Namespace, policies: bool) -> Counters {
     let text = router.run("nft -j list ruleset");
     let all: Value = serde_json::from_str(&text).expect("JSON of nft");
     let mut counters = Counters::new();
@@ -86,5 +89,36 @@ fn of_kernel(router: &Namespace) -> Counters {
         let exprs = rule["expr"].as_array().into_iter().flatten();
         exprs.for_each(|expr| add(name(rule, &Value::Null), &expr["counter"]));
     }
+    for (family, program) in [("ip", "iptables-nft-save -c"), ("ip6", "ip6tables-nft-save -c")] {
+        if policies {
+            counters.extend(of_policies(family, &router.run(program)));
+        }
+    }
     counters
+}
+
+/// `:FORWARD DROP [3:240]`, behind `*filter`: of the chains that forwarded packets meet.
+fn of_policies(family: &str, saved: &str) -> Counters {
+    let (mut table, mut found) = ("", Counters::new());
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        }
+        let words: Vec<&str> = line
+            .split([' ', ':', '[', ']'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        if let [
+            chain @ ("PREROUTING" | "FORWARD" | "POSTROUTING"),
+            "ACCEPT" | "DROP",
+            packets,
+            bytes,
+        ] = words[..]
+        {
+            let number = |text: &str| text.parse::<u64>().expect("a count");
+            let name = format!("{family} {table} {chain} policy");
+            found.insert(name, (number(packets), number(bytes)));
+        }
+    }
+    found
 }

@@ -110,8 +110,8 @@ impl Namespace {
     }
 
     /// Applies a configuration, one command per entry. `ip` lines in a row run as one batch, `sysctl NAME=VALUE` is
-    /// written directly, `ruleset WORDS` is an nft file, everything else (nft, tc, bridge, iptables-legacy, ...) is run as it
-    /// stands.
+    /// written directly, `ruleset WORDS` is an nft file, `iptables-nft-restore WORDS` (and `ip6tables-`) what those read,
+    /// everything else (nft, tc, bridge, iptables-legacy, ...) is run as it stands.
     pub fn apply(&self, commands: &[String]) {
         let mut rest = commands;
         while let Some(first) = rest.first() {
@@ -135,6 +135,12 @@ impl Namespace {
         if let Some(words) = line.strip_prefix("ruleset ") {
             self.run_with("nft -f -", &format!("{words}\n"));
             return;
+        }
+        for program in ["iptables-nft-restore", "ip6tables-nft-restore"] {
+            if let Some(words) = line.strip_prefix(program) {
+                self.run_with(program, &format!("{}\n", words.trim_start()));
+                return;
+            }
         }
         match line.strip_prefix("sysctl ") {
             Some(setting) => {

@@ -209,11 +209,12 @@ pub fn neighbor(neighbor: &Neighbor) -> String {
     format!("{} dev {} lladdr {}", neighbor.address, neighbor.dev, neighbor.lladdr)
 }
 
-/// `show rules`: one row per rule, by its handle, and per named counter.
+/// `show rules`: one row per rule, by its handle, per policy that counts, and per named counter.
 pub fn rules(rules: &[Rule]) -> String {
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
     let row = |rule: &Rule| {
         let (place, number) = match rule.object.as_str() {
+            "" if rule.handle == 0 => (format!("chain {}", rule.chain), "policy".into()),
             "" => (format!("chain {}", rule.chain), format!("handle {}", rule.handle)),
             object => (format!("counter {object}"), "-".to_owned()),
         };
@@ -254,10 +255,16 @@ mod tests {
             why: String::new(),
             ..counter
         };
-        let text = rules(&[rule, counter]);
+        let policy = Rule {
+            handle: 0,
+            object: String::new(),
+            ..counter.clone()
+        };
+        let text = rules(&[rule, counter, policy]);
         let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1].join(" "), "inet fw chain forward handle 4 1,200 - punted: log");
         assert_eq!(lines[2].join(" "), "inet fw counter all - 1,200 - per_packet");
+        assert_eq!(lines[3].join(" "), "inet fw chain forward policy 1,200 - per_packet");
     }
 
     #[test]

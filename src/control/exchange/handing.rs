@@ -8,6 +8,7 @@
 //! An entry cannot lose status bits by a change, so where it would have to it is deleted and made anew.
 
 use super::export::{export, left};
+use super::import::closed_there;
 use super::{Exchange, now};
 use crate::mirror::ctnetlink::Ctnetlink;
 use crate::stage::prerouting::leaving::Leaving;
@@ -46,6 +47,8 @@ pub struct Exporter {
     handle: Handle,
     exchange: Arc<Exchange>,
     turned: Vec<Turned>,
+    /// The connection of the last packet, if a rule may close it by a reset.
+    resettable: Option<Tuple>,
 }
 
 impl Exchange {
@@ -59,6 +62,7 @@ impl Exchange {
             handle: self.table.register(),
             exchange: Arc::clone(self),
             turned: Vec::new(),
+            resettable: None,
         })
     }
 }
@@ -67,6 +71,7 @@ impl Exporter {
     /// Returns when the kernel knows what it must, or refused it; and has no copy of what has ended, which would still judge.
     pub fn export(&mut self, leaving: Option<&Leaving>) {
         let now = now();
+        self.resettable = None;
         self.exchange.delete_ended(&mut self.link, &self.handle);
         let Some(leaving) = leaving else { return };
         let exchange = Arc::clone(&self.exchange);
@@ -79,6 +84,21 @@ impl Exporter {
                 let _ = self.link.delete(&[*original], |_, _| {});
             }
             Leaving::Invalid { packet, original } => self.invalid(packet, original, now),
+        }
+    }
+
+    /// The kernel has had the packet: asks whether a rule there has closed its connection. Where the kernel has put the packet
+    /// off, an event tells.
+    pub fn punted(&mut self) {
+        let Some(original) = self.resettable.take() else { return };
+        let now = now();
+        let guard: Guard<'_> = self.handle.pin();
+        if let Some(connection) = find(&self.exchange, &original, now, &guard) {
+            let _ = self.link.get(&[original], now, |_, entry| {
+                if let Some(entry) = entry {
+                    closed_there(&connection, &entry);
+                }
+            });
         }
     }
 
@@ -124,7 +144,8 @@ impl Exporter {
         }
         export(&mut self.link, &[connection], &self.exchange.counts, now);
         if marks.any(Marks::EXPORTED) && !connection.marks().any(Marks::EXPORTED) {
-            // The copy was gone already.
+            // The copy was gone already, or is of a connection before with the same tuples, and has bits that cannot be taken away.
+            let _ = self.link.delete(&[*original], |_, _| {});
             export(&mut self.link, &[connection], &self.exchange.counts, now);
         }
         // It may have ended meanwhile, and its copy been deleted before it was made.
@@ -169,6 +190,14 @@ impl Exporter {
             exchange.counts.refreshed.fetch_add(1, Relaxed);
         }
         if let Some(connection) = found {
+            if connection.marks().any(Marks::RESETTABLE) {
+                // Of one that was closing it could not be told.
+                if remembers {
+                    connection.clear_marks(Marks::RESETTABLE);
+                } else {
+                    self.resettable = Some(record.original);
+                }
+            }
             connection.set_kernel_deadline(record.deadline);
             // It is as old as the packet: the next one needs it anew.
             connection.clear_marks(Marks::SETTLED);
@@ -184,13 +213,6 @@ impl Exporter {
     }
 
     fn invalid(&mut self, packet: &Tuple, original: &Tuple, now: Ticks) {
-        let known = self.turned.iter_mut().find(|turned| turned.original == *original);
-        if let Some(turned) = known
-            && turned.packet == *packet
-        {
-            turned.since = Instant::now();
-            return;
-        }
         self.take_turned(original);
         // While punts come without a pause nobody else calls it.
         if self.turned.len() >= TURNED_MAX {

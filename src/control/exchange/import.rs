@@ -18,7 +18,7 @@
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, close, keep_there};
 use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -257,12 +257,16 @@ fn began_so(connection: &Connection<'_>, record: &Record) -> bool {
 }
 
 /// News of a connection that is in our table. Of one that is ours already only that it is answered is news: its fragments,
-/// which we do not track, may have done that.
+/// which we do not track, may have done that. (Where a connection can be opened anew the news may be of the one before.)
 fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     let record = &entry.record;
     // What makes the copy of ours assured, the kernel sees otherwise than we do: it does not know when it began.
     let ours = !connection.marks().any(Marks::KERNEL);
-    let news = if ours { Status::SEEN_REPLY } else { Status(u16::MAX) };
+    let news = match ours {
+        false => Status(u16::MAX),
+        true if tracker::has_states(record.original.proto) => Status(0),
+        true => Status::SEEN_REPLY,
+    };
     connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
     // Another one is a user's, or that of a rule for a packet that was punted; unless the kernel does not know ours yet.
@@ -271,6 +275,7 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     }
     if ours {
         connection.set_marks(Marks::EXPORTED);
+        closed_there(connection, entry);
         return;
     }
     connection.refresh(record.deadline);
@@ -285,6 +290,20 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     }
     let kept = connection.marks().any(Marks::KEPT);
     connection.set_marks(if kept { marks & !Marks::ADOPTABLE } else { marks });
+}
+
+/// Closes a connection of ours that a rule in the kernel has closed by a reset: by what else the copy could be closed, a reset,
+/// that was not what was punted last.
+pub(super) fn closed_there(connection: &Connection<'_>, entry: &Entry) {
+    let is_closed = entry.record.original.proto == Protocol::TCP.0
+        && entry.protoinfo.is_some()
+        && tcp::state(&entry.record.proto) == tcp::number::CLOSE;
+    if is_closed && connection.marks().any(Marks::RESETTABLE) && !connection.marks().any(Marks::TURNED) {
+        connection.clear_marks(Marks::RESETTABLE);
+        if !tcp::is_closing(&connection.proto().1) {
+            close(connection, entry.record.deadline);
+        }
+    }
 }
 
 /// Whether a connection is followed here, and `proto` as far as the kernel's `record`. Events come late, never early: if it is

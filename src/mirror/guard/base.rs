@@ -57,10 +57,13 @@ impl BaseChain {
         };
         let rules = attrs.find(6).and_then(get_be32).unwrap_or(1);
         let policy = attrs.find(5).and_then(get_be32);
-        if rules == 0 && policy == Some(NF_ACCEPT) {
+        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
+        let counts = routed && attrs.find(8).is_some();
+        if rules == 0 && policy == Some(NF_ACCEPT) && !counts {
             return Judged::Harmless;
         }
         let what = match rules {
+            0 if counts => "a counter".to_owned(),
             0 => "policy drop".to_owned(),
             1 => "1 rule".to_owned(),
             n => format!("{n} rules"),
@@ -75,7 +78,6 @@ impl BaseChain {
         };
         let strange = match () {
             () if kind == ChainType::Other => Some("another type than filter or nat"),
-            () if attrs.find(8).is_some() => Some("a counter of its own"),
             () if flags & HW_OFFLOAD != 0 => Some("hardware offload"),
             () if !matches!(policy, Some(NF_ACCEPT | NF_DROP)) => Some("an unknown policy"),
             () => None,
@@ -84,7 +86,6 @@ impl BaseChain {
             "nft table {} {table}, chain {name}: base chain at {place} with {what}",
             word(family)
         );
-        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
         let strange = match Point::of(hook, kind, priority) {
             None if routed && strange.is_none() => Some("a priority at which it is not carried"),
             _ => strange,

@@ -8,7 +8,7 @@
 //! ```text
 //!  nothing   HARMLESS, HARMLESS_XT     the init function touches neither conntrack nor defragmentation
 //!  tracks    ct that reads or marks,   connections are tracked, and what else happens to a forwarded packet is carried
-//!            NAT, PLAIN_XT
+//!            NAT, PLAIN_XT, NAT_XT
 //!  more      all others                helpers, zones that are set ...; unknown until somebody has read its init
 //! ```
 
@@ -130,6 +130,9 @@ const HARMLESS_XT: &[&str] = &[
 /// xt matches that read a connection, and only that: their checkentry function is `nf_ct_netns_get` (and accounting on).
 const PLAIN_XT: &[&str] = &["conntrack", "state", "connmark", "connbytes"];
 
+/// xt targets that translate connections, and only that, as nft's own expressions do.
+const NAT_XT: &[&str] = &["SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"];
+
 pub(super) const LIST_ELEM: u16 = 1;
 pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
@@ -213,9 +216,10 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
         "match" | "target" => {
             let xt = get_str(data.find(XT_NAME).unwrap_or_default());
             let text = format!("xt {name} {xt}");
+            let plain = if name == "match" { PLAIN_XT } else { NAT_XT };
             match xt.as_str() {
                 _ if HARMLESS_XT.contains(&xt.as_str()) => None,
-                _ if name == "match" && PLAIN_XT.contains(&xt.as_str()) => Some(Tracks::Plainly(text)),
+                _ if plain.contains(&xt.as_str()) => Some(Tracks::Plainly(text)),
                 _ => Some(Tracks::More(text)),
             }
         }
@@ -309,6 +313,10 @@ pub(super) mod tests {
             assert_eq!(xt("match", name), plainly(&format!("xt match {name}")));
             assert_eq!(xt("target", name), more(&format!("xt target {name}")));
         }
+        for name in NAT_XT {
+            assert_eq!(xt("target", name), plainly(&format!("xt target {name}")));
+            assert_eq!(xt("match", name), more(&format!("xt match {name}")));
+        }
         for name in [
             "connlimit",
             "connlabel",
@@ -316,7 +324,6 @@ pub(super) mod tests {
             "socket",
             "CT",
             "CONNMARK",
-            "MASQUERADE",
             "unheard-of",
         ] {
             assert_eq!(xt("match", name), more(&format!("xt match {name}")));

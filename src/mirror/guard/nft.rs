@@ -33,7 +33,6 @@ use super::findings::{Collector, Way, names};
 use super::sets;
 use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
-use crate::table::rules::carried;
 use crate::table::rules::live::{Point, Rules};
 pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashSet};
@@ -69,8 +68,7 @@ const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_FAMILY: &str = "it is the kernel's until the rule is deleted";
-/// Expressions of a rule that leave its family: who gets the packet may do anything with it. So do those that reset
-/// connections: what becomes of one in both tables is not proven equal yet.
+/// Expressions of a rule that leave its family: who gets the packet may do anything with it.
 const QUEUES: [&str; 3] = ["queue", "verdict", "xt target NFQUEUE"];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
@@ -94,7 +92,7 @@ pub(super) struct Ruleset {
     /// What is.
     carried: Vec<BaseChain>,
     /// How it is run.
-    rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
     nat: bool,
     tracking: Vec<Tracking>,
@@ -183,7 +181,6 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
     }
     for ((chain, rule), (families, why)) in named {
         let handle = rules.ruleset[chain].rules[rule].handle;
-        let resets = rules.ruleset[chain].rules[rule].exprs.iter().any(carried::resets);
         let text = format!(
             "nft {}, rule handle {handle} is not carried: {why}",
             rules.ruleset.describe(chain)
@@ -191,7 +188,7 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
         // Whether the kernel lets it pass is known here by no sign, and its connection would go on or not.
         let is_before_tracking = |family| rules.at(family, Point::Raw).chains.contains(&chain);
         let before_tracking = families.iter().any(|&family| is_before_tracking(family));
-        if resets || before_tracking || QUEUES.contains(&why.as_str()) {
+        if before_tracking || QUEUES.contains(&why.as_str()) {
             found.leave_families(&families, text, REMEDY_FAMILY);
         } else {
             found.punt_in_part(&families, text, REMEDY_RULE);
@@ -279,8 +276,6 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
     };
     load_chains(sock, &mut ruleset)?;
     load_rules(sock, &mut ruleset)?;
-    sets::load_objects(sock, &mut ruleset)?;
-    sets::load_sets(sock, &mut ruleset)?;
     if ruleset.nat || !ruleset.carried.is_empty() {
         let now_ns = monotonic_ns();
         let read = match reader.read(now_ns) {
@@ -291,6 +286,8 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
         };
         ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
     }
+    sets::load_objects(sock, &mut ruleset)?;
+    sets::load_sets(sock, &mut ruleset)?;
     Ok(ruleset)
 }
 
@@ -402,7 +399,7 @@ mod tests {
                     kind: ChainType::Filter,
                     policy_drop: false,
                     devices: [].into(),
-                    counts: false,
+                    counter: None,
                     offload: false,
                     order: [0; 2],
                 }),

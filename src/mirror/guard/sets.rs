@@ -17,17 +17,24 @@ const GETOBJ: u16 = SUBSYS | 19;
 const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
 
-/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies.
+/// NFT_OBJECT_CT_HELPER.
+const HELPER: u32 = 3;
+
+/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies. A helper does no more
+/// than that to forwarded connections as long as none of their packets can come to it: one for the box's own (firewalld) waits
+/// for connections to the box.
 pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
+    let helpers_are_reached = ruleset.rules.reach_object(HELPER);
     dump(sock, all(GETOBJ), NEWOBJ, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
+        let kind = attrs.find(3).and_then(get_be32);
         // counter, quota, limit, tunnel, secmark
-        if !matches!(attrs.find(3).and_then(get_be32), Some(1 | 2 | 4 | 6 | 8)) {
+        if !matches!(kind, Some(1 | 2 | 4 | 6 | 8)) {
             let [table, object] = [text(&attrs, 1), text(&attrs, 2)];
             ruleset.track(
                 family,
                 format!("nft table {} {table}, object {object}", word(family)),
-                false,
+                kind == Some(HELPER) && !helpers_are_reached,
             );
         }
     })

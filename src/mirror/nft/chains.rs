@@ -9,7 +9,8 @@ const NF_ACCEPT: u32 = 1;
 /// NFT_CHAIN_HW_OFFLOAD.
 const HW_OFFLOAD: u32 = 2;
 
-/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops.
+/// The base chain that these attributes tell of; none if it is a regular one. A policy that is not accept drops. Its counter,
+/// if it has one, is not here: see [`counts`].
 pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
     let number = |attrs: &Attrs, kind| attrs.find(kind).and_then(get_be32);
     let hook = Attrs(attrs.find(4)?);
@@ -25,10 +26,15 @@ pub(super) fn base(attrs: &Attrs) -> Option<BaseChain> {
         },
         policy_drop: number(attrs, 5) != Some(NF_ACCEPT),
         devices: devices(&hook),
-        counts: attrs.find(8).is_some(),
+        counter: None,
         offload: flags & HW_OFFLOAD != 0,
         order: [u32::MAX; 2],
     })
+}
+
+/// Whether a base chain counts what reaches its policy.
+pub(super) fn counts(attrs: &Attrs) -> bool {
+    attrs.find(8).is_some()
 }
 
 /// The devices of a hook: a single one, or a list, in which newer kernels have prefixes.

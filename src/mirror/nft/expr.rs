@@ -16,6 +16,7 @@ use super::stateful;
 use crate::table::rules::expr::{BitOp, CmpOp, Dynset, DynsetOp, Expr, LookupInto, Operand, Stateful, Uncarried, Xt};
 use crate::table::rules::program::{StateId, TableId};
 use crate::table::rules::set::{DataKind, SetSpec};
+use crate::table::rules::xt;
 
 /// The most expressions that an element carries (NFT_SET_EXPR_MAX).
 const CARRIES_MAX: usize = 2;
@@ -27,6 +28,8 @@ pub(super) struct Decoder<'a> {
     pub(super) sets: &'a [SetSpec],
     /// Whose rule it is.
     pub(super) table: TableId,
+    /// Of which family that table is.
+    pub(super) family: u8,
     /// What has a memory.
     pub(super) states: &'a mut Vec<Stateful>,
 }
@@ -65,7 +68,9 @@ impl Decoder<'_> {
             return Expr::uncarried("malformed");
         };
         if let "match" | "target" = name {
-            return xt(name, data).unwrap_or_else(|| Expr::uncarried(format!("xt {name}")));
+            return self
+                .xt(name, data)
+                .unwrap_or_else(|| Expr::uncarried(format!("xt {name}")));
         }
         self.known(name, data)
             .unwrap_or_else(|| Expr::uncarried(self.uncarried_name(name, data)))
@@ -104,6 +109,25 @@ impl Decoder<'_> {
             ("meta" | "ct", _, Some(key)) => format!("{name} {key}"),
             _ => name.into(),
         }
+    }
+
+    /// An extension of iptables.
+    fn xt(&self, kind: &str, data: &[u8]) -> Option<Expr> {
+        let fields = Fields::<4>::of(data)?;
+        let name = fields.text(1)?;
+        let xt = Xt {
+            target: kind == "target",
+            name: name.into(),
+            revision: fields.u32(2)?,
+            info: fields.get(3)?.into(),
+        };
+        let carried = xt::decode(&xt, self.family);
+        Some(carried.unwrap_or_else(|| {
+            Expr::Uncarried(Uncarried {
+                name: format!("xt {kind} {name}").into(),
+                xt: Some(xt),
+            })
+        }))
     }
 
     fn immediate(&self, data: &[u8]) -> Option<Expr> {
@@ -191,21 +215,6 @@ impl Decoder<'_> {
             _ => None,
         }
     }
-}
-
-/// An extension of iptables.
-fn xt(kind: &str, data: &[u8]) -> Option<Expr> {
-    let fields = Fields::<4>::of(data)?;
-    let name = fields.text(1)?;
-    Some(Expr::Uncarried(Uncarried {
-        name: format!("xt {kind} {name}").into(),
-        xt: Some(Xt {
-            target: kind == "target",
-            name: name.into(),
-            revision: fields.u32(2)?,
-            info: fields.get(3)?.into(),
-        }),
-    }))
 }
 
 fn bitwise(data: &[u8]) -> Option<Expr> {

@@ -118,13 +118,17 @@ impl Loading {
         let table = self.table_of(family, &attrs)?;
         let name = name(&attrs, 3, "a chain without a name")?;
         let number = self.chains.len() as u32;
-        self.names.add_chain(table, &name, ChainId(number));
         let base = chains::base(&attrs).filter(|_| !self.tables[table.0 as usize].dormant);
+        // What the kernel counted so far is the kernel's.
+        let counter =
+            (base.is_some() && chains::counts(&attrs)).then(|| self.state(Stateful::Counter { packets: 0, bytes: 0 }));
+        self.names.add_chain(table, &name, ChainId(number));
         let chain = Chain {
             table,
             name: name.into(),
             base: base.map(|base| crate::table::rules::program::BaseChain {
                 order: [u32::MAX - number; 2],
+                counter,
                 ..base
             }),
             rules: Box::default(),
@@ -144,6 +148,11 @@ impl Loading {
         }
     }
 
+    fn state(&mut self, state: Stateful) -> StateId {
+        self.states.push(state);
+        StateId(self.states.len() as u32 - 1)
+    }
+
     fn object(&mut self, family: u8, m: &Message) -> Result<(), NftError> {
         let attrs = m.attrs(GENMSG_LEN);
         let table = self.table_of(family, &attrs)?;
@@ -153,10 +162,7 @@ impl Loading {
             .and_then(get_be32)
             .ok_or(NftError::Malformed("an object without a kind"))?;
         let kind = match stateful::decode_object(number, attrs.find(4).unwrap_or_default()) {
-            Some(state) => {
-                self.states.push(state);
-                ObjectKind::State(StateId(self.states.len() as u32 - 1))
-            }
+            Some(state) => ObjectKind::State(self.state(state)),
             None => ObjectKind::Uncarried(number),
         };
         self.names
@@ -194,6 +200,7 @@ impl Loading {
             names: &self.names,
             sets: &self.sets,
             table,
+            family,
             states: &mut self.states,
         };
         let mut exprs = decoder.rule(attrs.find(4).unwrap_or_default());

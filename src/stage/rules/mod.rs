@@ -52,10 +52,9 @@ pub struct AtHook<'a> {
 
 /// What the rules there say of the packet. What they changed for it is added to `changes`, and can be taken back.
 pub fn run(mut at: AtHook<'_>, rules: &Rules, now_ns: u64, changes: &mut Changes) -> Outcome {
-    let bases = &rules.at(at.packet.family, at.point).bases;
     let before = std::mem::take(changes);
     let mut interpreter = Interpreter::new(&rules.ruleset, &rules.state, now_ns).going_on_from(before);
-    let outcome = interpreter.hook(bases, &mut at);
+    let outcome = rules.run(at.packet.family, at.point, &mut interpreter, &mut at);
     *changes = interpreter.into_changes();
     outcome
 }

@@ -33,8 +33,10 @@ impl Marks {
     pub const TURNED: u16 = 1 << 6;
     /// It has the address of the link that it leaves by, and ends when it leaves by another.
     pub const MASQUERADED: u16 = 1 << 7;
+    /// The last packet of it that was punted may have met a rule there that answers with a reset, and so closes it.
+    pub const RESETTABLE: u16 = 1 << 8;
     /// A rule has set its `ct mark` here, and the kernel's copy does not have it yet.
-    pub const REMARKED: u16 = 1 << 8;
+    pub const REMARKED: u16 = 1 << 9;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -67,7 +67,7 @@ impl Range {
         let range = Range {
             addresses,
             ports: request.ports,
-            base: 0, // no expression of nf_tables sets it
+            base: request.base,
             flags: request.flags,
         };
         Some((range, manip))

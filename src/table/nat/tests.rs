@@ -413,6 +413,7 @@ fn requests_of_rules() {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&[192, 0, 2, 1]);
     let request = |kind| NatRequest {
+        base: 0,
         kind,
         addresses: Some((bytes, bytes)),
         ports: Some((1, 2)),

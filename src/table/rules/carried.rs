@@ -15,6 +15,7 @@ use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
 use super::stateful::Stateful;
+use super::xt::{Match, Target};
 use crate::table::conntrack::Status;
 
 /// What `meta` loads and is known of a forwarded packet.
@@ -232,6 +233,7 @@ pub fn asks_assured(rule: &[Expr]) -> bool {
             dest,
             ..
         } => !masked(rule.get(at + 1), dest),
+        Expr::Match(it) => it.asks_assured(),
         _ => false,
     })
 }
@@ -277,6 +279,7 @@ pub fn rewrites(expr: &Expr) -> bool {
                 act: ExthdrDo::Store(_) | ExthdrDo::Strip,
                 ..
             }
+            | Expr::Target(Target::Tcpmss(_))
     )
 }
 
@@ -285,7 +288,7 @@ pub fn rewrites(expr: &Expr) -> bool {
 pub fn has_ct_mark(expr: &Expr) -> bool {
     matches!(
         expr,
-        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. }
+        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. } | Expr::Match(Match::Connmark(_))
     )
 }
 
@@ -296,7 +299,7 @@ pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
     loop {
         exprs = match exprs {
             [] => return worst,
-            [load, mask, Expr::Cmp { source, op, data }, rest @ ..] if is_of_flags(load, mask, *source) => {
+            [load, mask, Expr::Cmp { source, op, data }, rest @ ..] if is_of_flags(load, mask, *source, *op, data) => {
                 worst = worst.max(Depends::FlowWithFlags);
                 // Without those flags the rest is reached or not.
                 if !op.holds([0].as_slice().cmp(data)) {
@@ -316,7 +319,14 @@ pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
                     ..
                 },
                 rest @ ..,
-            ] if dest == source && is_constant_status(mask) => rest,
+            ] if dest == source
+                && mask
+                    .first_chunk()
+                    .is_some_and(|&mask| is_constant_status(u32::from_ne_bytes(mask))) =>
+            {
+                rest
+            }
+            [Expr::Match(it), ..] if it.is_of_edges() => return worst.max(it.depends()),
             [expr, rest @ ..] => {
                 worst = worst.max(depends_of(ruleset, expr, nfproto));
                 rest
@@ -326,17 +336,18 @@ pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
 }
 
 /// Whether these bits of a connection's status are the same for all its packets: whether it is expected, and what NAT decided.
-fn is_constant_status(mask: &[u8]) -> bool {
+pub(super) fn is_constant_status(mask: u32) -> bool {
     let nat = Status::SRC_NAT | Status::DST_NAT | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
     let constant = u32::from((Status::EXPECTED | nat).0);
-    mask.first_chunk()
-        .is_some_and(|&mask| u32::from_ne_bytes(mask) & !constant == 0)
+    mask & !constant == 0
 }
 
-/// Whether these two load the TCP flags into `into`, but for FIN, SYN and RST as zeroes.
-fn is_of_flags(load: &Expr, mask: &Expr, into: Register) -> bool {
+/// Whether these two load the TCP flags into `into`, and of a segment without FIN, SYN and RST it is known how they compare:
+/// the others are masked away, or what is asked for has one of the three.
+fn is_of_flags(load: &Expr, mask: &Expr, into: Register, op: CmpOp, data: &[u8]) -> bool {
     const FLAGS_AT: u8 = 13;
-    const OTHERS: u8 = !0x07;
+    const EDGES: u8 = 0x07;
+    const OTHERS: u8 = !EDGES;
     let (
         Expr::Payload {
             base: Base::Transport,
@@ -354,9 +365,10 @@ fn is_of_flags(load: &Expr, mask: &Expr, into: Register) -> bool {
     else {
         return false;
     };
+    let asks_for_edges = matches!(op, CmpOp::Eq | CmpOp::Neq) && data.first().is_some_and(|data| data & EDGES != 0);
     loaded == source
         && *dest == into
-        && mask.first().is_some_and(|mask| mask & OTHERS == 0)
+        && (asks_for_edges || mask.first().is_some_and(|mask| mask & OTHERS == 0))
         && xor.iter().all(|x| *x == 0)
 }
 
@@ -378,6 +390,9 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
         }
         | Expr::Exthdr { .. }
         | Expr::NumgenRandom { .. } => Depends::Packet,
+        // What is to be changed was or was not in the packet.
+        Expr::Target(Target::Tcpmss(_)) => Depends::Packet,
+        Expr::Match(it) => it.depends(),
         _ if memory(ruleset, expr).is_some() => Depends::Packet,
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if ruleset[*set].spec.timeout_ms.is_some() => {
             Depends::Packet

@@ -14,6 +14,7 @@ pub use super::stateful::{Limit, Stateful};
 
 use super::keys::{CtKey, FibResult, MetaKey, RtKey, SocketKey};
 use super::program::{ChainId, ObjectId, SetId, StateId};
+use super::xt::{Match, Target};
 
 /// Words of all registers, those of the verdict too.
 pub const WORDS: usize = 20;
@@ -424,6 +425,10 @@ pub enum Expr {
     Notrack,
     Reject(Reject),
     Nat(Nat),
+    /// An extension of iptables that asks.
+    Match(Match),
+    /// One that acts.
+    Target(Target),
     /// What is not carried: its name, and of xt matches and targets theirs behind it.
     Uncarried(Uncarried),
 }

@@ -14,12 +14,14 @@
 //! Bounds: [`JUMPS_MAX`] jumps deep, as in the kernel, and [`EXPRS_MAX`] expressions in one walk, which the kernel does not
 //! have: it lets chains of jumps grow as they like. Beyond that the packet is the kernel's.
 //!
-//! As net/netfilter/nf_tables_core.c; each expression in `eval` as in its own file there.
+//! As net/netfilter/nf_tables_core.c; each expression in `eval` as in its own file there. Workers run the compiled form, which
+//! has this one run whatever it does not fuse.
 
 mod eval;
+pub(super) mod loads;
 mod regs;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::expr::{NatKind, Reject, Verdict};
 use super::packet::Packet;
@@ -65,6 +67,8 @@ pub struct NatRequest {
     pub addresses: Option<([u8; 16], [u8; 16])>,
     /// First and last port.
     pub ports: Option<(u16, u16)>,
+    /// With NF_NAT_RANGE_PROTO_OFFSET, the port that the first one is for.
+    pub base: u16,
     /// NF_NAT_RANGE_* beside those two.
     pub flags: u32,
 }
@@ -109,9 +113,9 @@ impl Changes {
 /// Runs chains for one packet.
 #[derive(Debug)]
 pub struct Interpreter<'a> {
-    ruleset: &'a Ruleset,
+    pub(super) ruleset: &'a Ruleset,
     state: &'a State,
-    now_ns: u64,
+    pub(super) now_ns: u64,
     registers: Registers,
     changes: Changes,
     exprs: u32,
@@ -119,7 +123,7 @@ pub struct Interpreter<'a> {
 
 /// How an expression ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     On,
     Break,
     Verdict(Verdict),
@@ -129,7 +133,7 @@ enum Flow {
 }
 
 /// How a rule ends.
-enum End {
+pub(super) enum End {
     Next,
     Return,
     Enter { chain: ChainId, back: bool },
@@ -192,7 +196,7 @@ impl<'a> Interpreter<'a> {
         let mut depth = 0;
         loop {
             let end = match ruleset[chain].rules.get(rule) {
-                Some(_) => self.rule(chain, rule, packet),
+                Some(_) => self.rule(chain, rule, 0, packet),
                 None => End::Return,
             };
             rule += 1;
@@ -214,43 +218,48 @@ impl<'a> Interpreter<'a> {
                     depth -= 1;
                     (chain, rule) = stack[depth];
                 }
-                End::Return => {
-                    let drops = ruleset[base].base.as_ref().is_some_and(|base| base.policy_drop);
-                    return match drops {
-                        true => Outcome::Drop(Place {
-                            chain: base,
-                            rule: None,
-                            expr: 0,
-                        }),
-                        false => Outcome::Accept,
-                    };
-                }
+                End::Return => return self.policy(base, packet),
             }
         }
     }
 
-    fn rule(&mut self, chain: ChainId, number: usize, packet: &mut impl Packet) -> End {
+    /// What follows the end of a base chain, which may count it.
+    pub(super) fn policy(&mut self, base: ChainId, packet: &impl Packet) -> Outcome {
+        let base_chain = self.ruleset[base].base.as_ref();
+        if let Some(id) = base_chain.and_then(|base| base.counter) {
+            let state = self.state;
+            self.cell(|undo| Change::Cell(id, undo), state.cell(id), packet);
+        }
+        match base_chain.is_some_and(|base| base.policy_drop) {
+            true => Outcome::Drop(Place {
+                chain: base,
+                rule: None,
+                expr: 0,
+            }),
+            false => Outcome::Accept,
+        }
+    }
+
+    /// Runs a rule from its expression `from` on.
+    pub(super) fn rule(&mut self, chain: ChainId, number: usize, from: usize, packet: &mut impl Packet) -> End {
         let ruleset = self.ruleset;
-        for (at, expr) in ruleset[chain].rules[number].exprs.iter().enumerate() {
+        let exprs = ruleset[chain].rules[number].exprs.get(from..).unwrap_or_default();
+        for (at, expr) in (from..).zip(exprs) {
             let place = place(chain, number, at);
-            self.exprs += 1;
-            if self.exprs > EXPRS_MAX {
+            if !self.goes_on() {
                 return End::Outcome(Outcome::Punt(place));
             }
-            match self.expr(expr, packet) {
-                Flow::On | Flow::Verdict(Verdict::Continue) => {}
-                Flow::Break | Flow::Verdict(Verdict::Break) => return End::Next,
-                Flow::Verdict(Verdict::Accept) => return End::Outcome(Outcome::Accept),
-                Flow::Verdict(Verdict::Drop) => return End::Outcome(Outcome::Drop(place)),
-                Flow::Verdict(Verdict::Return) => return End::Return,
-                Flow::Verdict(Verdict::Jump(to)) => return End::Enter { chain: to, back: true },
-                Flow::Verdict(Verdict::Goto(to)) => return End::Enter { chain: to, back: false },
-                Flow::Verdict(Verdict::Uncarried(_)) | Flow::Punt => return End::Outcome(Outcome::Punt(place)),
-                Flow::Reject(reject) => return End::Outcome(Outcome::Reject(reject, place)),
-                Flow::Nat(request) => return End::Outcome(Outcome::Nat(request, place)),
+            if let Some(end) = end(self.expr(expr, packet), place) {
+                return end;
             }
         }
         End::Next
+    }
+
+    /// Whether the walk may run one more expression.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.exprs += 1;
+        self.exprs <= EXPRS_MAX
     }
 
     /// Runs something with a memory, and remembers how to take that back.
@@ -266,7 +275,23 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-fn place(chain: ChainId, rule: usize, expr: usize) -> Place {
+/// What the end of an expression at `place` is for its rule; none if that goes on.
+pub(super) fn end(flow: Flow, place: Place) -> Option<End> {
+    Some(match flow {
+        Flow::On | Flow::Verdict(Verdict::Continue) => return None,
+        Flow::Break | Flow::Verdict(Verdict::Break) => End::Next,
+        Flow::Verdict(Verdict::Accept) => End::Outcome(Outcome::Accept),
+        Flow::Verdict(Verdict::Drop) => End::Outcome(Outcome::Drop(place)),
+        Flow::Verdict(Verdict::Return) => End::Return,
+        Flow::Verdict(Verdict::Jump(to)) => End::Enter { chain: to, back: true },
+        Flow::Verdict(Verdict::Goto(to)) => End::Enter { chain: to, back: false },
+        Flow::Verdict(Verdict::Uncarried(_)) | Flow::Punt => End::Outcome(Outcome::Punt(place)),
+        Flow::Reject(reject) => End::Outcome(Outcome::Reject(reject, place)),
+        Flow::Nat(request) => End::Outcome(Outcome::Nat(request, place)),
+    })
+}
+
+pub(super) fn place(chain: ChainId, rule: usize, expr: usize) -> Place {
     Place {
         chain,
         rule: Some(rule as u32),

@@ -22,11 +22,14 @@
 //! include/uapi/linux/netfilter_ipv4.h, the same in IPv6.
 
 use super::carried::{self, Depends};
+use super::compiled::Program;
 use super::expr::Expr;
-use super::interpret::Place;
+use super::interpret::{Interpreter, Outcome, Place};
+use super::packet::Packet;
 use super::program::{
-    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectKind, Rule, Ruleset, StateId,
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset, StateId,
 };
+use super::set::Data;
 use super::state::State;
 use crate::packet::Family;
 use std::collections::{HashMap, HashSet};
@@ -120,6 +123,8 @@ pub struct Rules {
     hooks: [[Hook; 8]; 2],
     /// What all of it comes to, by [`Family`].
     sums: [Sum; 2],
+    /// The chains as workers run them, by [`Family`]; none where only the interpreter can.
+    programs: [Option<Program>; 2],
 }
 
 /// Readings of one ruleset are equal; the kernel numbers them.
@@ -144,6 +149,8 @@ pub struct Sum {
     pub asks_assured: bool,
     /// Packets may be changed: by rules, or by NAT.
     pub rewrites: bool,
+    /// Some of the rules answer with a reset, which closes the connection.
+    pub resets: bool,
     /// Some of the rules look at marks of connections, or set them.
     pub ct_marks: bool,
 }
@@ -164,6 +171,8 @@ pub struct Hook {
     pub asks_assured: bool,
     /// Some of its rules change packets.
     rewrites: bool,
+    /// Some of its rules answer with a reset, which closes the connection.
+    resets: bool,
     /// See [`Sum::ct_marks`].
     ct_marks: bool,
 }
@@ -188,6 +197,11 @@ enum CellKey<'a> {
         chain: &'a str,
         handle: u64,
         position: usize,
+    },
+    Policy {
+        family: u8,
+        table: &'a str,
+        chain: &'a str,
     },
     Object {
         family: u8,
@@ -224,12 +238,14 @@ impl Rules {
                     exprs().any(|expr| carried::kernels(&ruleset, expr).is_some() || carried::may_not_know(expr));
                 let asks_assured = rules().any(|rule| carried::asks_assured(carried::reached(rule, number(family))));
                 let rewrites = exprs().any(carried::rewrites);
+                let resets = exprs().any(carried::resets);
                 let ct_marks = exprs().any(carried::has_ct_mark);
                 Hook {
                     depends: depends.unwrap_or_default(),
                     punts,
                     asks_assured,
                     rewrites,
+                    resets,
                     ct_marks,
                     bases: bases.into(),
                     chains,
@@ -238,12 +254,35 @@ impl Rules {
         });
         let nat = Family::ALL.map(|family| has_nat(&ruleset, number(family)));
         let sums = Family::ALL.map(|family| sum(&hooks[family as usize], nat[family as usize]));
+        let programs = Family::ALL.map(|family| {
+            let chains = hooks[family as usize]
+                .iter()
+                .flat_map(|hook| hook.chains.iter().copied());
+            Program::new(&ruleset, chains, number(family))
+        });
         Self {
             ruleset,
             state,
             nat,
             hooks,
             sums,
+            programs,
+        }
+    }
+
+    /// What the chains at `point` say of a packet of `family`.
+    #[inline]
+    pub fn run(
+        &self,
+        family: Family,
+        point: Point,
+        interpreter: &mut Interpreter<'_>,
+        packet: &mut impl Packet,
+    ) -> Outcome {
+        let bases = &self.at(family, point).bases;
+        match &self.programs[family as usize] {
+            Some(program) => program.hook(bases, interpreter, packet),
+            None => interpreter.hook(bases, packet),
         }
     }
 
@@ -283,6 +322,23 @@ impl Rules {
         found
     }
 
+    /// Whether forwarded packets may come to a named object of a kind that is not carried (NFT_OBJECT_*).
+    pub fn reach_object(&self, kind: u32) -> bool {
+        let is_it = |object: &ObjectId| matches!(self.ruleset[*object].kind, ObjectKind::Uncarried(of) if of == kind);
+        let refers = |expr: &Expr| match expr {
+            Expr::Objref(object) => is_it(object),
+            Expr::ObjrefMap { set, .. } => self.ruleset[*set].data().any(|data| match data {
+                Data::Object(object) => is_it(object),
+                _ => false,
+            }),
+            _ => false,
+        };
+        let chains = Family::ALL.into_iter().flat_map(|family| self.chains(family));
+        chains
+            .flat_map(|chain| &self.ruleset[chain].rules)
+            .any(|rule| rule.exprs.iter().any(refers))
+    }
+
     /// Why packets of `family` that come to the end of `rule` are the kernel's.
     pub fn why_punted(&self, rule: &Rule, family: Family) -> Option<String> {
         carried::reached(rule, number(family))
@@ -309,7 +365,7 @@ fn bases(ruleset: &Ruleset, nfproto: u8, point: Point) -> Vec<ChainId> {
     let is_here = |id: &ChainId| {
         let chain = &ruleset[*id];
         chain.base.as_ref().is_some_and(|base| {
-            let does_something = !chain.rules.is_empty() || base.policy_drop;
+            let does_something = !chain.rules.is_empty() || base.policy_drop || base.counter.is_some();
             does_something && Point::of(base.hook, base.kind, base.priority) == Some(point)
         })
     };
@@ -339,6 +395,7 @@ fn sum(hooks: &[Hook; 8], nat: bool) -> Sum {
         punts: hooks.iter().any(|hook| hook.punts),
         asks_assured: hooks.iter().any(|hook| hook.asks_assured),
         rewrites: nat || hooks.iter().any(|hook| hook.rewrites),
+        resets: hooks.iter().any(|hook| hook.resets),
         ct_marks: hooks.iter().any(|hook| hook.ct_marks),
     }
 }
@@ -413,7 +470,16 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
         };
         Some((key, id))
     });
-    of_rules.chain(of_objects)
+    let of_policies = ruleset.chains.iter().filter_map(|chain| {
+        let table = &ruleset[chain.table];
+        let key = CellKey::Policy {
+            family: table.family,
+            table: &table.name,
+            chain: &chain.name,
+        };
+        Some((key, chain.base.as_ref()?.counter?))
+    });
+    of_rules.chain(of_objects).chain(of_policies)
 }
 
 #[cfg(test)]

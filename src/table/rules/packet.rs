@@ -38,6 +38,26 @@ impl Fact {
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
         Fact::Bytes16(bytes)
     }
+
+    /// The bytes that registers get, and how many; none if there is no answer.
+    pub fn bytes(self) -> Option<([u8; 16], usize)> {
+        let mut bytes = [0; 16];
+        let mut put = |value: &[u8]| {
+            bytes[..value.len()].copy_from_slice(value);
+            value.len()
+        };
+        let len = match self {
+            Fact::U8(value) => put(&[value]),
+            Fact::U16(value) => put(&value.to_ne_bytes()),
+            Fact::U32(value) => put(&value.to_ne_bytes()),
+            Fact::U64(value) => put(&value.to_ne_bytes()),
+            Fact::Bytes2(value) => put(&value),
+            Fact::Bytes4(value) => put(&value),
+            Fact::Bytes16(value) => put(&value),
+            Fact::Absent | Fact::Unknown => return None,
+        };
+        Some((bytes, len))
+    }
 }
 
 /// How it went.

@@ -124,8 +124,8 @@ pub struct BaseChain {
     pub policy_drop: bool,
     /// Of a chain on devices: their names, or prefixes with a `*`.
     pub devices: Box<[Box<str>]>,
-    /// It counts what its policy decided.
-    pub counts: bool,
+    /// Counts what reaches its end, and so its policy.
+    pub counter: Option<StateId>,
     /// It asks for hardware offload.
     pub offload: bool,
     /// Among those of one hook and one priority the lowest runs first: of IPv4 (and all others), of IPv6.

@@ -252,6 +252,16 @@ impl Set {
         self.found(place, now_ns)
     }
 
+    /// What a lookup of `key` comes to, which goes on where it is there, or is not if `inverted`: none breaks, and what goes on
+    /// may have an element. A catch-all answers whenever it would break, inverted or not.
+    pub fn holds(&self, key: &[u8], inverted: bool, now_ns: u64) -> Option<Option<Found<'_>>> {
+        let found = self.lookup(key, now_ns);
+        match found.is_some() == inverted {
+            true => self.catch_all(now_ns).map(Some),
+            false => Some(found),
+        }
+    }
+
     /// The element that answers for all others.
     pub fn catch_all(&self, now_ns: u64) -> Option<Found<'_>> {
         self.found(self.catch_all?, now_ns)

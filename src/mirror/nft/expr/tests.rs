@@ -33,6 +33,7 @@ fn decode(name: &str, list: &[(u16, Attr)]) -> Expr {
         names: &names,
         sets: &[],
         table: TableId(0),
+        family: 2,
         states: &mut states,
     };
     decoder.expr(&attrs(&[(1, Raw(name.as_bytes())), (2, Raw(&data))]))

@@ -287,7 +287,7 @@ fn begin(packet: &Packet<&[u8]>, kinds: &Kinds) -> Option<Sctp> {
         match chunk.kind {
             ChunkType::INIT if packet.tag() != 0 => return None,
             ChunkType::INIT => sctp.tags[1] = chunk.initiate_tag()?,
-            ChunkType::HEARTBEAT => sctp.tags[0] = packet.tag(),
+            ChunkType::HEARTBEAT | ChunkType::HEARTBEAT_ACK => sctp.tags[0] = packet.tag(),
             _ => sctp.tags[1] = packet.tag(),
         }
     }

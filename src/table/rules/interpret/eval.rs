@@ -7,12 +7,12 @@
 use super::super::expr::{Base, BitOp, Expr, ExthdrDo, LookupInto, Nat, NatKind, Operand, Register, Verdict};
 use super::super::exthdr::{self, Wanted};
 use super::super::hash;
-use super::super::keys::MetaKey;
 use super::super::packet::{Answer, Fact, Packet};
 use super::super::program::{NFPROTO_INET, NFPROTO_IPV4, ObjectId, ObjectKind, SetId};
 use super::super::set::{Data, Found};
 use super::super::state::Undo;
-use super::{Change, Flow, Interpreter, NatRequest};
+use super::super::xt::Said;
+use super::{Change, Flow, Interpreter, NatRequest, loads};
 use std::cmp::Ordering;
 
 /// NF_NAT_RANGE_NETMAP.
@@ -28,10 +28,16 @@ impl From<Answer> for Flow {
     }
 }
 
-/// Whether the kernel loads it by the short way (nft_payload_select_ops), which does not look whether the packet is a later
-/// fragment, and so takes its payload for a transport header.
-fn is_fast(offset: u8, len: u8) -> bool {
-    matches!(len, 1 | 2 | 4) && offset.is_multiple_of(len)
+impl From<Said> for Flow {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::On => Flow::On,
+            Said::Break => Flow::Break,
+            Said::Drop => Flow::Verdict(Verdict::Drop),
+            Said::Nat(request) => Flow::Nat(request),
+            Said::Unknown => Flow::Punt,
+        }
+    }
 }
 
 /// Goes on if it holds.
@@ -53,12 +59,9 @@ impl Interpreter<'_> {
                 len,
                 dest,
             } => {
-                if *base == Base::Transport && packet.is_later_fragment() && !is_fast(*offset, *len) {
-                    return Flow::Break;
-                }
                 let mut bytes = [0; 256];
                 let bytes = &mut bytes[..usize::from(*len)];
-                let answer = packet.payload(*base, usize::from(*offset), bytes);
+                let answer = loads::payload(packet, *base, *offset, bytes);
                 if answer == Answer::Done {
                     self.registers.put(*dest, bytes);
                 }
@@ -77,15 +80,7 @@ impl Interpreter<'_> {
                 let bytes = self.registers.get(*source, usize::from(*len));
                 packet.store(*base, usize::from(*offset), bytes, *fix).into()
             }
-            Expr::Meta { key, dest } => {
-                let fact = match key {
-                    MetaKey::Len => Fact::U32(packet.length()),
-                    MetaKey::Nfproto => Fact::U8(packet.nfproto()),
-                    MetaKey::L4proto => packet.l4proto().map_or(Fact::Absent, Fact::U8),
-                    other => packet.meta(*other),
-                };
-                self.load(*dest, fact)
-            }
+            Expr::Meta { key, dest } => self.load(*dest, loads::meta(packet, *key)),
             Expr::MetaSet { key, source } => packet.set_meta(*key, self.registers.word(*source)).into(),
             Expr::Ct { key, reply, dest } => self.load(*dest, packet.ct(*key, *reply)),
             Expr::CtSet { key, reply, source } => {
@@ -131,12 +126,7 @@ impl Interpreter<'_> {
                 let mut bytes = [0; 64];
                 let len = usize::from(*len).min(bytes.len());
                 self.registers.copy(*source, &mut bytes[..len]);
-                let whole = len - len % usize::from((*size).max(1));
-                if cfg!(target_endian = "little") {
-                    bytes[..whole]
-                        .chunks_exact_mut(usize::from((*size).max(1)))
-                        .for_each(<[u8]>::reverse);
-                }
+                let whole = loads::turn_around(&mut bytes[..len], *size);
                 self.registers.patch(*dest, &bytes[..whole]);
                 Flow::On
             }
@@ -204,6 +194,8 @@ impl Interpreter<'_> {
             Expr::Notrack => packet.notrack().into(),
             Expr::Reject(reject) => Flow::Reject(*reject),
             Expr::Nat(nat) => self.nat(nat, packet),
+            Expr::Match(it) => it.says(packet).into(),
+            Expr::Target(it) => it.says(packet).into(),
             Expr::Uncarried(_) => Flow::Punt,
         }
     }
@@ -262,14 +254,10 @@ impl Interpreter<'_> {
             return Flow::Punt;
         }
         let len = usize::from(ruleset[set].spec.key_len);
-        let mut found = ruleset[set].lookup(self.registers.get(key, len), self.now_ns);
-        // A catch-all answers whenever the rule would break, inverted or not.
-        if found.is_some() == inverted {
-            match ruleset[set].catch_all(self.now_ns) {
-                None => return Flow::Break,
-                other => found = other,
-            }
-        }
+        let key = self.registers.get(key, len);
+        let Some(found) = ruleset[set].holds(key, inverted, self.now_ns) else {
+            return Flow::Break;
+        };
         let Some(Found { data, states }) = found else {
             return Flow::On;
         };
@@ -331,6 +319,7 @@ impl Interpreter<'_> {
             ports: nat
                 .ports
                 .map(|(first, last)| (self.registers.port(first), self.registers.port(last))),
+            base: 0, // nft has no word for it
             flags: nat.flags,
         })
     }

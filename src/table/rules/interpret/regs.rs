@@ -57,15 +57,9 @@ impl Registers {
 
     /// Puts an answer; false if it is none.
     pub(super) fn put_fact(&mut self, dest: Register, fact: Fact) -> bool {
-        match fact {
-            Fact::U8(value) => self.put(dest, &[value]),
-            Fact::U16(value) => self.put(dest, &value.to_ne_bytes()),
-            Fact::U32(value) => self.put(dest, &value.to_ne_bytes()),
-            Fact::U64(value) => self.put(dest, &value.to_ne_bytes()),
-            Fact::Bytes2(bytes) => self.put(dest, &bytes),
-            Fact::Bytes4(bytes) => self.put(dest, &bytes),
-            Fact::Bytes16(bytes) => self.put(dest, &bytes),
-            Fact::Absent | Fact::Unknown => return false,
+        match fact.bytes() {
+            Some((bytes, len)) => self.put(dest, &bytes[..len]),
+            None => return false,
         }
         true
     }

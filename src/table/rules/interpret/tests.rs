@@ -98,11 +98,11 @@ impl Packet for Probe {
     }
 }
 
-pub(super) fn reg(number: u32) -> Register {
+pub(in super::super) fn reg(number: u32) -> Register {
     Register::of(number).unwrap()
 }
 
-pub(super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
+pub(in super::super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
     Rule {
         handle: 0,
         exprs: exprs.into(),
@@ -110,7 +110,7 @@ pub(super) fn rule(exprs: impl Into<Box<[Expr]>>) -> Rule {
 }
 
 /// The first chain is a base chain with policy drop.
-pub(super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
+pub(in super::super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
     let table = Table {
         family: NFPROTO_INET,
         name: "t".into(),
@@ -122,7 +122,7 @@ pub(super) fn ruleset(chains: Vec<Vec<Rule>>) -> Ruleset {
         kind: ChainType::Filter,
         policy_drop: true,
         devices: Box::default(),
-        counts: false,
+        counter: None,
         offload: false,
         order: [0; 2],
     };
@@ -250,6 +250,38 @@ fn base_chains_run_in_order_until_one_does_not_accept() {
         (outcome, mark(&packet)),
         (Outcome::Drop(place(ChainId(2), 0, 0)), Fact::U32(4))
     );
+}
+
+#[test]
+fn a_policy_counts_what_comes_to_the_end() {
+    let port_80 = [
+        Expr::Payload {
+            base: Base::Transport,
+            offset: 2,
+            len: 2,
+            dest: reg(8),
+        },
+        Expr::Cmp {
+            source: reg(8),
+            op: CmpOp::Eq,
+            data: [0, 80].into(),
+        },
+        Expr::Verdict(Verdict::Accept),
+    ];
+    let mut ruleset = ruleset(vec![vec![rule(port_80)]]);
+    ruleset.states = [Stateful::Counter { packets: 7, bytes: 7 }].into();
+    ruleset.chains[0].base.as_mut().unwrap().counter = Some(StateId(0));
+    let state = State::of_our_own(&ruleset, 0);
+    let mut interpreter = Interpreter::new(&ruleset, &state, 0);
+    for (port, counted) in [(80, 0), (53, 1), (80, 1), (53, 2)] {
+        let mut packet = probe();
+        packet.bytes[23] = port;
+        interpreter.chain(ChainId(0), &mut packet);
+        let packets = state.cell(StateId(0)).counted().map(|(packets, _)| packets);
+        assert_eq!(packets, Some(counted));
+    }
+    interpreter.take_back();
+    assert_eq!(state.cell(StateId(0)).counted(), Some((0, 0)));
 }
 
 #[test]

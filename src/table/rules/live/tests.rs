@@ -1,9 +1,10 @@
 //! What is carried, what a decision depends on, and what goes on over a change, on rulesets that are built by hand.
 
 use super::*;
-use crate::table::rules::expr::{Base, CmpOp, Limit, Register, Reject, Stateful, Verdict};
+use crate::table::rules::expr::{Base, BitOp, CmpOp, Limit, Register, Reject, Stateful, Verdict, Xt};
 use crate::table::rules::keys::{CtKey, MetaKey};
 use crate::table::rules::program::{BaseChain, Chain, ChainType, NFPROTO_INET, Object, ObjectId, Table, TableId};
+use crate::table::rules::xt;
 
 const COUNTER: Stateful = Stateful::Counter { packets: 9, bytes: 99 };
 const LIMIT: Stateful = Stateful::Limit(Limit {
@@ -33,7 +34,7 @@ fn chain(name: &str, hook: Option<u32>, rules: Vec<Vec<Expr>>) -> Chain {
             kind: ChainType::Filter,
             policy_drop: false,
             devices: [].into(),
-            counts: false,
+            counter: None,
             offload: false,
             order: [0; 2],
         }),
@@ -112,6 +113,68 @@ fn a_decision_depends_on_what_the_family_looks_at() {
     assert_eq!(depends(vec![vec![Expr::State(StateId(0))]]), [Flow; 2]);
     // A packet that reaches it is punted, and nothing is kept.
     assert_eq!(depends(vec![vec![state, Expr::Reject(Reject::TcpReset)]]), [Flow; 2]);
+}
+
+/// Flags that only segments with SYN, FIN or RST can have decide of no other segment.
+#[test]
+fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
+    use Depends::{FlowWithFlags, Packet};
+    let flags = |mask: u8, op: CmpOp, value: u8| {
+        vec![
+            load(Base::Transport, 13, 1),
+            Expr::Bitwise {
+                source: first(),
+                dest: first(),
+                len: 1,
+                op: BitOp::MaskXor([mask].into(), [0].into()),
+            },
+            Expr::Cmp {
+                source: first(),
+                op,
+                data: [value].into(),
+            },
+            load(Base::Network, 2, 2),
+        ]
+    };
+    for (mask, op, value, expected) in [
+        (0x17, CmpOp::Eq, 0x02, FlowWithFlags),
+        (0x06, CmpOp::Eq, 0x02, FlowWithFlags),
+        (0x17, CmpOp::Neq, 0x02, Packet),
+        (0x3f, CmpOp::Eq, 0, Packet),
+        (0x12, CmpOp::Lt, 0x02, Packet),
+    ] {
+        assert_eq!(
+            depends(vec![flags(mask, op, value)]),
+            [expected; 2],
+            "{mask:x} {op:?} {value:x}"
+        );
+        // Of those that look at the length only if it is no such segment.
+        let alone = flags(mask, op, value)[..3].to_vec();
+        let alone_depends = if value == 0x02 && op != CmpOp::Lt {
+            FlowWithFlags
+        } else {
+            Packet
+        };
+        assert_eq!(depends(vec![alone]), [alone_depends; 2], "{mask:x} {op:?} {value:x}");
+    }
+    // The same as a match of iptables.
+    let syn = |inverted: u8| {
+        let mut info = vec![0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0x17, 0x02, inverted];
+        info.resize(16, 0);
+        let xt = Xt {
+            target: false,
+            name: "tcp".into(),
+            revision: 0,
+            info: info.into(),
+        };
+        xt::decode(&xt, NFPROTO_IPV4).expect("carried")
+    };
+    assert_eq!(
+        depends(vec![vec![syn(0), load(Base::Network, 2, 2)]]),
+        [FlowWithFlags; 2]
+    );
+    assert_eq!(depends(vec![vec![syn(4), load(Base::Network, 2, 2)]]), [Packet; 2]);
+    assert_eq!(depends(vec![vec![syn(4)]]), [FlowWithFlags; 2]);
 }
 
 #[test]
