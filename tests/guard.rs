@@ -242,17 +242,23 @@ fn what_tracks_connections() {
         nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; add chain ip t d; \
                              add chain ip t c { type filter hook forward priority 0; }; add rule ip t c tcp dport 21 jump d; \
                              add rule ip t d ct helper set \"h\"", V4, "object h"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"sip\" protocol udp; }", V4, "object h"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; \
+                             add chain ip t c { type nat hook prerouting priority -100; }", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
-            add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",
+            add: "iptables-nft -t raw -A PREROUTING -j CT --zone 3",
             remove: "nft flush ruleset",
-            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "conntrack active for IPv4: nft table ip filter", event: true,
+            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "conntrack active for IPv4: nft table ip raw", event: true,
         },
+        nft_harmless!("iptables-nft -t raw -A PREROUTING -p udp -j CT --notrack", "nft flush ruleset"),
         Case {
             add: "ip6tables-nft -A OUTPUT -p tcp -m connlimit --connlimit-above 3",
             remove: "nft flush ruleset",
             ports: PORTS, families: V6, ways: BOTH_WAYS, says: "conntrack active for IPv6: nft table ip6 filter", event: true,
         },
+        // A helper for what the box itself asks its network.
+        nft_harmless!("nft 'add table ip t; add ct helper ip t h { type \"netbios-ns\" protocol udp; }'", "nft delete table ip t"),
         // A chain of type nat does nothing where nothing is tracked.
         nft_harmless!("nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }'", "nft delete table ip t"),
         nft_harmless!("iptables-nft -A INPUT -p tcp -m comment --comment x -m multiport --dports 1,2 -m limit --limit 1/s -j LOG",
@@ -272,6 +278,8 @@ fn iptables_forward_rules() {
             remove: "nft flush ruleset",
             ports: PORTS, families: V4, ways: BOTH_WAYS, says: "nft table ip raw, chain PREROUTING", event: true,
         },
+        nft_harmless!("printf '*raw\\n:PREROUTING ACCEPT [0:0]\\nCOMMIT\\n*filter\\n:FORWARD ACCEPT [0:0]\\nCOMMIT\\n' | iptables-nft-restore",
+                      "nft flush ruleset"),
         nft_harmless!("iptables-nft -t raw -A PREROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -t mangle -A POSTROUTING -s 192.0.2.1 -j DROP", "nft flush ruleset"),
         nft_harmless!("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP", "nft flush ruleset"),

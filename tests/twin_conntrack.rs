@@ -15,12 +15,16 @@ mod before_tracking;
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
+#[path = "conntrack/containers.rs"]
+mod containers;
 #[path = "conntrack/ct_marks.rs"]
 mod ct_marks;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
 #[path = "conntrack/fib_rules.rs"]
 mod fib_rules;
+#[path = "conntrack/firewalls.rs"]
+mod firewalls;
 #[path = "conntrack/flow.rs"]
 mod flow;
 #[path = "conntrack/forward_random.rs"]
@@ -39,6 +43,8 @@ mod icmp_errors;
 mod kernel_answers;
 #[path = "conntrack/lines.rs"]
 mod lines;
+#[path = "rulesets/load.rs"]
+mod load;
 #[path = "conntrack/nat.rs"]
 mod nat;
 #[path = "conntrack/nat_changes.rs"]
@@ -88,5 +94,9 @@ mod tcp_window;
 mod unreplied;
 #[path = "conntrack/view.rs"]
 mod view;
+#[path = "conntrack/xt_nat.rs"]
+mod xt_nat;
+#[path = "conntrack/xt_random.rs"]
+mod xt_random;
 #[path = "conntrack/xt_rules.rs"]
 mod xt_rules;

@@ -20,6 +20,7 @@ mod aside;
 mod error;
 mod kind;
 pub mod leaving;
+pub mod reset;
 
 pub use self::aside::{Aside, CtMark};
 use self::error::icmp_error;

@@ -18,7 +18,7 @@ use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
-use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
@@ -163,7 +163,7 @@ impl<'a> AtHooks<'_, 'a> {
             Outcome::Reject(reject, at) => {
                 seen.see(stage, || format!("{} is the kernel's", show(live, &at)));
                 if let (Reject::TcpReset, Some((tracked, tracking))) = (reject, self.tracked) {
-                    leaving::reset(self.packet, self.frame.bytes(), tracked, tracking);
+                    reset::reset(self.packet, self.frame.bytes(), tracked, tracking);
                 }
                 Verdict::punt(PuntReason::Rule)
             }

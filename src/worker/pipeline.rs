@@ -8,7 +8,7 @@ use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
-use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::{Flows, Way};
 use crate::stage::{flow, forward, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
@@ -268,7 +268,7 @@ pub(super) fn tracked<O: Observer>(
                             tracking,
                             &mut flows.aside,
                         );
-                        leaving::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
+                        reset::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
                     }
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.

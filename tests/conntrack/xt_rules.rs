@@ -1,17 +1,15 @@
-//! Rulesets of iptables-nft: what Docker and ufw install, NAT in all forms, segment sizes, and every match as a rule that
-//! counts. Both labs have them from `iptables-nft-restore`; frames, tables and counters must be equal.
+//! Rulesets of iptables-nft: what Docker, ufw and kube-proxy install, and every match as a rule that counts. Both labs have
+//! them from `iptables-nft-restore`; frames, tables and counters must be equal. NAT in all its forms is in `xt_nat`.
 
-use crate::flow::{ACK, CLIENT, Flow, SERVER, SYN, c, s};
+use crate::flow::{CLIENT, Flow, SERVER};
 use crate::forward_rules;
 use crate::lab::plan;
 use crate::lab::twin::{Fence, Setup, Share, Twin};
-use crate::nat::{BOTH, FORWARDED, FROM_POOL, MASQUERADED, PLAIN, flows, pool, traffic};
-use crate::nat_more::{self, clashing, datagrams, stream};
-use crate::script::{Step, one, play_each, play_for};
-use crate::view::View;
+use crate::nat::{BOTH, FORWARDED, MASQUERADED, PLAIN, flows, traffic};
+use crate::script::{one, play_for};
 
 /// A twin of two ports under these rules of IPv4 and IPv6.
-fn start(name: &str, four: &str, six: &str) -> Twin {
+pub fn start(name: &str, four: &str, six: &str) -> Twin {
     let lines = [("iptables-nft-restore", four), ("ip6tables-nft-restore", six)];
     let lines: Vec<String> = lines
         .iter()
@@ -33,6 +31,7 @@ fn trimmed(rules: &str) -> String {
     rules.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
+/// The rules that `run` so, as bypath shows them.
 fn rows(twin: &Twin, run: &str) -> Vec<String> {
     let rows = twin.bypath().map(|bypath| bypath.rules()).unwrap_or_default();
     let of_run = rows.iter().filter(|row| row["run"] == run);
@@ -85,6 +84,13 @@ fn docker(bridge: &str) -> String {
         .replace("docker0", bridge)
 }
 
+/// What Docker 28 has before tracking: containers are reached by what they publish alone.
+const DOCKER_RAW: &str = "
+    *raw
+    :PREROUTING ACCEPT [0:0]
+    -A PREROUTING -d 10.101.0.7/32 ! -i d1 -j DROP
+    COMMIT";
+
 /// Containers go out, masqueraded; nothing comes in but answers.
 #[test]
 fn docker_out() {
@@ -101,11 +107,9 @@ fn docker_out() {
 /// A port is published; all else is lost.
 #[test]
 fn docker_in() {
-    let mut twin = start(
-        "xt_docker_in",
-        &docker("d1").replace("-A POSTROUTING -s 10.100", "-A POSTROUTING -s 10.101"),
-        "",
-    );
+    let rules = docker("d1").replace("-A POSTROUTING -s 10.100", "-A POSTROUTING -s 10.101") + DOCKER_RAW;
+    let mut twin = start("xt_docker_in", &rules, "");
+    assert_eq!(rows(&twin, "punted"), [""; 0]);
     traffic(&mut twin, "published", &FORWARDED, &[true]);
     let stray = one("stray", CLIENT, |flow: &Flow| flow.udp(CLIENT, 33)).lost();
     play_for(&mut twin, "stray", &flows(&PLAIN, &[true]), [stray]);
@@ -285,6 +289,39 @@ fn assured() {
     twin.finish(Share::AtLeast(0.4));
 }
 
+/// Marks are kept in the connection, and found there by what comes later; some is not tracked.
+#[test]
+fn marks_of_connections() {
+    let rules = "*raw
+        :PREROUTING ACCEPT [0:0]
+        -A PREROUTING -p udp -m udp --dport 123 -j CT --notrack
+        -A PREROUTING -p udp -m udp --sport 123 -j CT --notrack
+        COMMIT
+        *mangle
+        :PREROUTING ACCEPT [0:0]
+        :POSTROUTING ACCEPT [0:0]
+        -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff
+        -A PREROUTING -m mark ! --mark 0 -j ACCEPT
+        -A PREROUTING -p tcp -m tcp --dport 80 -j MARK --set-mark 1
+        -A PREROUTING -p tcp -m multiport --dports 22,443 -m state --state NEW -j MARK --set-xmark 0x2/0xff
+        -A PREROUTING -p udp -j CONNMARK --set-xmark 0x30/0xf0
+        -A PREROUTING -m mark ! --mark 0 -j CONNMARK --save-mark
+        -A POSTROUTING -m connmark --mark 0x30/0xf0 -m conntrack --ctdir REPLY -j CONNMARK --set-xmark 0x4/0x4
+        COMMIT
+        *filter
+        :FORWARD ACCEPT [0:0]
+        -A FORWARD -m mark --mark 1
+        -A FORWARD -m connmark --mark 2/0xff -j ACCEPT
+        -A FORWARD -m connmark ! --mark 0
+        -A FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT
+        COMMIT";
+    let mut twin = start("xt_marks", rules, rules);
+    assert_eq!(rows(&twin, "punted"), [""; 0]);
+    forward_rules::traffic(&mut twin);
+    assert!(twin.compare_counters() >= 20);
+    twin.finish(Share::AtLeast(0.7));
+}
+
 /// What is the kernel's has the packets that reach it, and no others.
 #[test]
 fn rules_that_stay() {
@@ -361,187 +398,4 @@ fn kube_services() {
     traffic(&mut twin, "of the other family", &PLAIN, &[false]);
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.75));
-}
-
-fn nat_table(rules: &str) -> String {
-    let rules: String = rules.lines().map(|rule| format!("-A {}\n", rule.trim())).collect();
-    format!("*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n{rules}COMMIT\n")
-}
-
-#[test]
-fn sources_of_both_families() {
-    let mut twin = start(
-        "xt_snat",
-        &nat_table("POSTROUTING -s 10.100.0.0/16 -o d1 -j SNAT --to-source 10.0.1.200"),
-        &nat_table("POSTROUTING -s fd00:100::/32 -j SNAT --to-source fd00:0:0:1::200"),
-    );
-    twin.answer_for(SERVER, pool(true), crate::lab::packet::neighbor_mac(SERVER, 0));
-    traffic(&mut twin, "pool", &FROM_POOL, &[true, false]);
-    twin.compare_counters();
-    twin.finish(Share::AtLeast(0.8));
-    let rule = nat_table("POSTROUTING -o d1 -j MASQUERADE");
-    let mut twin = start("xt_masquerade", &rule, &rule);
-    traffic(&mut twin, "masquerade", &MASQUERADED, &[true, false]);
-    twin.finish(Share::AtLeast(0.8));
-}
-
-#[test]
-fn destinations_of_both_families() {
-    let rules = |to: &str| {
-        nat_table(&format!(
-            "PREROUTING -i d0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination {to}
-             PREROUTING -i d0 -p udp -m udp --dport 8080 -j DNAT --to-destination {to}"
-        ))
-    };
-    let mut twin = start("xt_dnat", &rules("10.101.0.7:80"), &rules("[fd00:101::7]:80"));
-    traffic(&mut twin, "forwarded", &FORWARDED, &[true, false]);
-    traffic(&mut twin, "plain", &PLAIN, &[true, false]);
-    twin.compare_counters();
-    twin.finish(Share::AtLeast(0.8));
-}
-
-#[test]
-fn ranges_and_random_ports() {
-    for (name, how, ports) in [
-        ("xt_random", "MASQUERADE --random", 1024..=65535),
-        ("xt_range", "MASQUERADE --to-ports 2000-2999", 2000..=2999),
-        (
-            "xt_range_random",
-            "MASQUERADE --to-ports 3000-3999 --random-fully",
-            3000..=3999,
-        ),
-        (
-            "xt_snat_range",
-            "SNAT --to-source OWN:4000-4999 --persistent",
-            4000..=4999,
-        ),
-    ] {
-        let table = |own: &str| {
-            let how = how.replace("OWN", own);
-            nat_table(&format!(
-                "POSTROUTING -o d1 -p tcp -j {how}
-                 POSTROUTING -o d1 -p udp -j {how}"
-            ))
-        };
-        let mut twin = start(name, &table("10.0.1.1"), &table("[fd00:0:0:1::1]"));
-        let fresh = || -> Vec<View> {
-            let mut views = nat_more::views(|_| {});
-            views.extend(clashing(4));
-            views.into_iter().map(View::random).collect()
-        };
-        for (what, steps) in [("udp", datagrams()), ("tcp", stream())] {
-            let mut views = fresh();
-            play_each(&mut twin, &format!("{name}: {what}"), &mut views, steps);
-            for view in &views {
-                let all = view.ports();
-                assert!(all.iter().all(|port| ports.contains(port)), "{how}: {all:?}");
-            }
-        }
-        twin.compare_counters();
-        twin.finish(Share::AtLeast(0.8));
-    }
-}
-
-/// A network becomes another one, host by host; ports are counted from a base; all that asks for the box is its own.
-#[test]
-fn networks_offsets_and_redirects() {
-    let mut twin = start(
-        "xt_netmap",
-        &nat_table(
-            "PREROUTING -i d0 -d 10.201.0.0/16 -j NETMAP --to 10.101.0.0/16
-             PREROUTING -i d0 -p tcp -m tcp --dport 5000:5100 -j DNAT --to-destination 10.101.0.7:6000-6100/5000
-             PREROUTING -i d0 -p udp -m udp --dport 7000 -j REDIRECT --to-ports 9999
-             POSTROUTING -o d1 -s 10.100.0.0/16 -j NETMAP --to 10.200.0.0/16",
-        ),
-        &nat_table(
-            "PREROUTING -i d0 -d fd00:201::/32 -j NETMAP --to fd00:101::/32
-             PREROUTING -i d0 -p tcp -m tcp --dport 5000 -j REDIRECT --to-ports 9999
-             POSTROUTING -o d1 -s fd00:100::/32 -j NETMAP --to fd00:200::/32",
-        ),
-    );
-    let named = |flow: &mut Flow| {
-        flow.ends[SERVER] = match flow.ends[SERVER] {
-            std::net::IpAddr::V4(server) => {
-                let [_, _, high, low] = server.octets();
-                std::net::Ipv4Addr::new(10, 201, high, low).into()
-            }
-            std::net::IpAddr::V6(server) => {
-                let mut words = server.segments();
-                words[1] = 0x201;
-                std::net::Ipv6Addr::from(words).into()
-            }
-        };
-    };
-    let all = nat_more::traffic(&mut twin, "prefix", || nat_more::views(named));
-    for view in all {
-        let [client, server] = view.labs[0].seen_by(SERVER).ends.map(|end| end.to_string());
-        let mapped = [["10.200.", "10.101."], ["fd00:200:", "fd00:101:"]];
-        assert!(
-            mapped
-                .iter()
-                .any(|[from, to]| client.starts_with(from) && server.starts_with(to)),
-            "{client} {server}"
-        );
-    }
-    let mut views = nat_more::views(|flow| flow.ports[SERVER] = 5042);
-    views.retain(|view| view.labs[0].is_ipv4());
-    play_each(&mut twin, "offset", &mut views, stream());
-    assert!(
-        views
-            .iter()
-            .all(|view| view.labs[0].seen_by(SERVER).ports[SERVER] == 6042)
-    );
-    twin.compare_counters();
-    twin.finish(Share::AtLeast(0.8));
-}
-
-/// The size of segments is cut where connections begin; where it is not there, the kernel makes room for it.
-#[test]
-fn segment_sizes() {
-    for (name, how, mtu, share) in [
-        ("xt_clamp", "--clamp-mss-to-pmtu", 1400, 0.6),
-        ("xt_set_mss", "--set-mss 1200", 1500, 0.6),
-        ("xt_set_mss_larger", "--set-mss 9000", 1500, 0.6),
-    ] {
-        let rules = format!(
-            "*mangle
-             :FORWARD ACCEPT [0:0]
-             -A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS {how}
-             -A FORWARD -m conntrack --ctstate INVALID -j DROP
-             COMMIT
-             *nat
-             :POSTROUTING ACCEPT [0:0]
-             -A POSTROUTING -o d1 -j MASQUERADE
-             COMMIT"
-        );
-        let mut twin = start(name, &rules, &rules);
-        twin.change(&[&format!("ip link set d1 mtu {mtu}")]);
-        let steps = [
-            Step::from(c(SYN, 0, 0).mss()),
-            Step::from(s(SYN | ACK, 0, 1).mss()),
-            Step::from(c(ACK, 1, 1)),
-            Step::from(c(ACK, 1, 1).data(600)),
-            Step::from(s(ACK, 1, 601).data(11)),
-            Step::from(c(ACK, 601, 12).mss()),
-        ];
-        play_for(&mut twin, "tcp", &flows(&MASQUERADED, &[true, false]), steps);
-        let steps = [
-            Step::from(c(SYN, 0, 0).option(&[1]).mss()),
-            Step::from(c(SYN, 0, 0).option(&[2, 4, 0, 100])),
-            Step::from(c(SYN, 0, 0).option(&[2, 3, 1]).mss()),
-        ];
-        play_for(&mut twin, "odd", &flows(&MASQUERADED, &[true, false]), steps);
-        let steps = [
-            Step::from(c(SYN, 0, 0)),
-            Step::from(s(SYN | ACK, 0, 1)),
-            Step::from(c(ACK, 1, 1)),
-            Step::from(c(ACK, 1, 1).data(60)),
-        ];
-        play_for(&mut twin, "without", &flows(&MASQUERADED, &[true, false]), steps);
-        let udp = |from: usize| one("udp", from, move |flow: &Flow| flow.udp(from, 20));
-        let steps = [udp(CLIENT), udp(SERVER)];
-        play_for(&mut twin, "udp", &flows(&MASQUERADED, &[true, false]), steps);
-        twin.compare_counters();
-        twin.finish(Share::AtLeast(share));
-    }
 }

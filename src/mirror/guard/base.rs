@@ -57,25 +57,27 @@ impl BaseChain {
         };
         let rules = attrs.find(6).and_then(get_be32).unwrap_or(1);
         let policy = attrs.find(5).and_then(get_be32);
-        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
-        let counts = routed && attrs.find(8).is_some();
-        if rules == 0 && policy == Some(NF_ACCEPT) && !counts {
-            return Judged::Harmless;
-        }
-        let what = match rules {
-            0 if counts => "a counter".to_owned(),
-            0 => "policy drop".to_owned(),
-            1 => "1 rule".to_owned(),
-            n => format!("{n} rules"),
-        };
-        let [table, name] = [text(attrs, 1), text(attrs, 3)];
-        let flags = attrs.find(10).and_then(get_be32).unwrap_or(0);
         let priority = hook_attrs.find(2).and_then(get_be32).map_or(0, u32::cast_signed);
         let kind = match &*text(attrs, 7) {
             "filter" => ChainType::Filter,
             "nat" => ChainType::Nat,
             _ => ChainType::Other,
         };
+        let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
+        let point = Point::of(hook, kind, priority).filter(|_| routed);
+        // An empty one that counts is run for that alone, where it can be.
+        let counts = point.is_some() && attrs.find(8).is_some();
+        if rules == 0 && policy == Some(NF_ACCEPT) && !counts {
+            return Judged::Harmless;
+        }
+        let what = match rules {
+            0 if policy == Some(NF_ACCEPT) => "a counter".to_owned(),
+            0 => "policy drop".to_owned(),
+            1 => "1 rule".to_owned(),
+            n => format!("{n} rules"),
+        };
+        let [table, name] = [text(attrs, 1), text(attrs, 3)];
+        let flags = attrs.find(10).and_then(get_be32).unwrap_or(0);
         let strange = match () {
             () if kind == ChainType::Other => Some("another type than filter or nat"),
             () if flags & HW_OFFLOAD != 0 => Some("hardware offload"),
@@ -86,7 +88,7 @@ impl BaseChain {
             "nft table {} {table}, chain {name}: base chain at {place} with {what}",
             word(family)
         );
-        let strange = match Point::of(hook, kind, priority) {
+        let strange = match point {
             None if routed && strange.is_none() => Some("a priority at which it is not carried"),
             _ => strange,
         };

@@ -26,7 +26,7 @@ pub(super) struct Rule {
     /// All of these must hold.
     pub(super) matchers: Box<[Matcher]>,
     /// Then a verdict map is asked, which is its expression of this number.
-    pub(super) map: Option<(u32, Key)>,
+    pub(super) map: Option<Box<(u32, Key)>>,
     /// Then the interpreter runs from here on.
     pub(super) rest: u32,
     /// What was loaded before it may not be so afterwards.
@@ -45,8 +45,8 @@ impl Rule {
     pub(super) fn renumber(&mut self, numbers: &[LoadId]) {
         let change = |load: &mut LoadId| *load = numbers[*load as usize];
         self.matchers.iter_mut().for_each(|matcher| matcher.renumber(change));
-        if let Some((_, key)) = &mut self.map {
-            key.renumber(change);
+        if let Some(map) = &mut self.map {
+            map.1.renumber(change);
         }
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn rule(ruleset: &Ruleset, rule: &program::Rule, at: usize, nfproto: 
             Fused::Done => {}
             Fused::Dead if fuse.matchers.is_empty() => return None,
             Fused::Dead => fuse.matchers.push(Matcher::Never),
-            Fused::Map(key) => map = Some((rest as u32, key)),
+            Fused::Map(key) => map = Some(Box::new((rest as u32, key))),
             Fused::Other => break,
         }
         rest += 1;

@@ -35,7 +35,7 @@ pub(super) fn sets(expr: &Expr) -> bool {
             | Expr::CtSet { .. }
             | Expr::PayloadStore { .. }
             | Expr::Notrack
-            | Expr::Target(Target::Mark { .. } | Target::Tcpmss(_))
+            | Expr::Target(Target::Mark { .. } | Target::Connmark(_) | Target::Tcpmss(_))
             | Expr::Exthdr {
                 act: ExthdrDo::Store(_) | ExthdrDo::Strip,
                 ..

@@ -54,6 +54,16 @@ impl Probe {
         if self.v6 { 40 } else { 20 }
     }
 
+    fn with_ct(mut self, key: (CtKey, Option<bool>), fact: Fact) -> Self {
+        self.ct.insert(key, fact);
+        self
+    }
+
+    fn with_meta(mut self, key: MetaKey, fact: Fact) -> Self {
+        self.meta.insert(key, fact);
+        self
+    }
+
     fn with(mut self, alter: impl FnOnce(&mut Probe)) -> Self {
         alter(&mut self);
         self
@@ -117,8 +127,11 @@ impl Packet for Probe {
         Answer::Done
     }
 
-    fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
-        Answer::Unknown
+    fn set_ct(&mut self, key: CtKey, reply: Option<bool>, value: [u8; 16]) -> Answer {
+        let [a, b, c, d, ..] = value;
+        self.ct
+            .insert((key, reply), Fact::U32(u32::from_ne_bytes([a, b, c, d])));
+        Answer::Done
     }
 
     fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {
@@ -182,7 +195,7 @@ fn holds(name: &str, revision: u32, info: &[u8], packet: &Probe) -> bool {
 }
 
 /// Each extension with the size of its struct, in a family that has it.
-const KNOWN: [(bool, &str, u32, usize, u8); 38] = [
+const KNOWN: [(bool, &str, u32, usize, u8); 40] = [
     (false, "comment", 0, 256, 2),
     (false, "conntrack", 1, 152, 2),
     (false, "conntrack", 2, 156, 2),
@@ -213,6 +226,8 @@ const KNOWN: [(bool, &str, u32, usize, u8); 38] = [
     (false, "policy", 0, 308, 2),
     (true, "MARK", 2, 8, 2),
     (true, "TCPMSS", 0, 2, 2),
+    (true, "CONNMARK", 1, 13, 2),
+    (true, "CONNMARK", 2, 15, 10),
     (true, "SNAT", 0, 20, 2),
     (true, "DNAT", 0, 20, 2),
     (true, "SNAT", 1, 40, 10),

@@ -45,7 +45,7 @@ fn conntrack3(asked: u16, inverted: u16, more: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 fn in_state(state: CtState) -> Probe {
-    tracked().with(|packet| drop(packet.ct.insert((CtKey::State, None), Fact::U32(state.0))))
+    tracked().with_ct((CtKey::State, None), Fact::U32(state.0))
 }
 
 #[test]
@@ -76,14 +76,14 @@ fn conntrack_states() {
     // Without a connection, nothing else holds; and if a state is asked for that holds, nothing else is looked at.
     let other = conntrack3(2, 2, &[(136, &words(&[17]))]);
     let both = conntrack3(3, 0, &[(136, &words(&[17])), (150, &words(&[1]))]);
-    let invalid = v4().with(|packet| drop(packet.ct.insert((CtKey::State, None), Fact::U32(1))));
+    let invalid = v4().with_ct((CtKey::State, None), Fact::U32(1));
     assert!(!holds("conntrack", 3, &other, &invalid) && holds("conntrack", 3, &both, &invalid));
     assert!(holds("conntrack", 3, &other, &tracked()));
     // In revision 1 they are bytes.
     let first = info(152, &[(146, &words(&[1, 0])), (150, &[8, 0])]);
     assert!(holds("conntrack", 1, &first, &in_state(CtState::NEW)));
     assert!(!holds("conntrack", 1, &first, &in_state(CtState::RELATED)));
-    let unknown = v4().with(|packet| drop(packet.ct.insert((CtKey::State, None), Fact::Unknown)));
+    let unknown = v4().with_ct((CtKey::State, None), Fact::Unknown);
     assert_eq!(super::says("conntrack", 3, &states(8, 0), &unknown), Said::Unknown);
     assert_eq!(
         a_match("conntrack", 3, &conntrack3(1 << 14, 0, &[]), 2),
@@ -131,7 +131,7 @@ fn conntrack_tuples() {
         assert!(holds("conntrack", 2, &info(156, &parts), &tracked()));
         assert!(holds("conntrack", 1, &info(152, &parts), &tracked()));
     }
-    let no_ports = tracked().with(|packet| drop(packet.ct.insert((CtKey::ProtoSrc, Some(false)), Fact::Unknown)));
+    let no_ports = tracked().with_ct((CtKey::ProtoSrc, Some(false)), Fact::Unknown);
     assert_eq!(
         says("conntrack", 3, &conntrack3(1 << 8, 0, &[]), &no_ports),
         Said::Unknown
@@ -150,7 +150,7 @@ fn conntrack_tuples() {
 
 #[test]
 fn conntrack_direction_protocol_status_and_time() {
-    let reply = tracked().with(|packet| drop(packet.ct.insert((CtKey::Direction, None), Fact::U8(1))));
+    let reply = tracked().with_ct((CtKey::Direction, None), Fact::U8(1));
     for inverted in [0, 1 << 12] {
         let asked = conntrack3(1 << 12, inverted, &[]);
         assert_eq!(holds("conntrack", 3, &asked, &tracked()), inverted == 0);
@@ -178,7 +178,7 @@ fn conntrack_direction_protocol_status_and_time() {
 fn state_and_marks() {
     assert!(holds("state", 0, &info(4, &[(0, &longs(&[8 | 2]))]), &tracked()));
     assert!(!holds("state", 0, &info(4, &[(0, &longs(&[4]))]), &tracked()));
-    let untracked = v4().with(|packet| drop(packet.ct.insert((CtKey::State, None), Fact::U32(64))));
+    let untracked = v4().with_ct((CtKey::State, None), Fact::U32(64));
     assert!(holds("state", 0, &info(4, &[(0, &longs(&[64]))]), &untracked));
     let mark = |mark: u32, mask: u32, inverted: u8| info(12, &[(0, &longs(&[mark, mask])), (8, &[inverted])]);
     for (name, value, missing) in [("mark", 7, Said::Unknown), ("connmark", 0x21, Said::Break)] {
@@ -469,7 +469,7 @@ fn chance_and_what_is_the_same_for_all() {
         !holds("statistic", 0, &chance(0, 0, 1 << 30), &v4()) && holds("statistic", 0, &chance(0, 1, 1 << 30), &v4())
     );
     assert_eq!(a_match("statistic", 0, &chance(1, 0, 5), 2), None, "it counts");
-    let host = v4().with(|packet| drop(packet.meta.insert(MetaKey::Pkttype, Fact::U8(0))));
+    let host = v4().with_meta(MetaKey::Pkttype, Fact::U8(0));
     let pkttype = |kind: u32, inverted: u32| info(8, &[(0, &longs(&[kind, inverted]))]);
     assert!(holds("pkttype", 0, &pkttype(0, 0), &host) && !holds("pkttype", 0, &pkttype(1, 0), &host));
     assert!(holds("pkttype", 0, &pkttype(2, 1), &host));
