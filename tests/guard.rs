@@ -242,6 +242,9 @@ fn what_tracks_connections() {
         nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; add chain ip t d; \
                              add chain ip t c { type filter hook forward priority 0; }; add rule ip t c tcp dport 21 jump d; \
                              add rule ip t d ct helper set \"h\"", V4, "object h"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"sip\" protocol udp; }", V4, "object h"),
+        nft_tracking!("ip", "add ct helper ip t h { type \"ftp\" protocol tcp; }; \
+                             add chain ip t c { type nat hook prerouting priority -100; }", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
             add: "iptables-nft -t raw -A PREROUTING -j CT --zone 3",
@@ -254,6 +257,8 @@ fn what_tracks_connections() {
             remove: "nft flush ruleset",
             ports: PORTS, families: V6, ways: BOTH_WAYS, says: "conntrack active for IPv6: nft table ip6 filter", event: true,
         },
+        // A helper for what the box itself asks its network.
+        nft_harmless!("nft 'add table ip t; add ct helper ip t h { type \"netbios-ns\" protocol udp; }'", "nft delete table ip t"),
         // A chain of type nat does nothing where nothing is tracked.
         nft_harmless!("nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }'", "nft delete table ip t"),
         nft_harmless!("iptables-nft -A INPUT -p tcp -m comment --comment x -m multiport --dports 1,2 -m limit --limit 1/s -j LOG",

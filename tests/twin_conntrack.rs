@@ -15,12 +15,16 @@ mod before_tracking;
 mod changes;
 #[path = "conntrack/clash.rs"]
 mod clash;
+#[path = "conntrack/containers.rs"]
+mod containers;
 #[path = "conntrack/ct_marks.rs"]
 mod ct_marks;
 #[path = "conntrack/datagrams.rs"]
 mod datagrams;
 #[path = "conntrack/fib_rules.rs"]
 mod fib_rules;
+#[path = "conntrack/firewalls.rs"]
+mod firewalls;
 #[path = "conntrack/flow.rs"]
 mod flow;
 #[path = "conntrack/forward_random.rs"]
@@ -31,12 +35,16 @@ mod forward_rules;
 mod fragments;
 #[path = "conntrack/generator.rs"]
 mod generator;
+#[path = "conntrack/header_rules.rs"]
+mod header_rules;
 #[path = "conntrack/icmp_errors.rs"]
 mod icmp_errors;
 #[path = "conntrack/kernel_answers.rs"]
 mod kernel_answers;
 #[path = "conntrack/lines.rs"]
 mod lines;
+#[path = "rulesets/load.rs"]
+mod load;
 #[path = "conntrack/nat.rs"]
 mod nat;
 #[path = "conntrack/nat_changes.rs"]

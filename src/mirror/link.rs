@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const HEADER: usize = 16;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_CARRIER: u16 = 33;
@@ -32,6 +33,8 @@ pub struct LinkInfo {
     pub name: Arc<str>,
     /// IFLA_INFO_KIND: "veth", "bridge", "vlan"; empty for a NIC.
     pub kind: String,
+    /// Its group (`ip link set group`); 0 is the default one.
+    pub group: u32,
     /// ARPHRD_*: 1 is Ethernet.
     pub hardware: u16,
     /// Its Ethernet address, zero if it has none.
@@ -246,6 +249,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         ifindex: u32_at(header, 4)?,
         name: Arc::from(""),
         kind: String::new(),
+        group: 0,
         hardware: u16_at(header, 2)?,
         mac: [0; 6],
         mtu: 0,
@@ -264,6 +268,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         match kind {
             libc::IFLA_IFNAME => info.name = as_str(value).into(),
             libc::IFLA_ADDRESS => info.mac = value.try_into().unwrap_or_default(),
+            IFLA_GROUP => info.group = as_u32(value),
             libc::IFLA_MTU => info.mtu = as_u32(value),
             libc::IFLA_OPERSTATE => info.operstate = value.first().copied().unwrap_or_default(),
             libc::IFLA_MASTER => info.master = as_u32(value),

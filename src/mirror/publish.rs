@@ -101,6 +101,8 @@ impl State {
             *iface = Iface {
                 ifindex: link.info.ifindex,
                 name: Arc::clone(&link.info.name),
+                group: link.info.group,
+                kind: link.info.kind.as_str().into(),
                 mac: link.info.mac,
                 mtu: [link.info.mtu.min(IP_MAX_MTU), link.conf6.map_or(0, |conf| conf.mtu)],
                 up: link.info.is_up(),

@@ -2,6 +2,7 @@
 //! (net/ipv4/ip_forward.c) and ip6_forward (net/ipv6/ip6_output.c); RFC 1812 5.2.7, RFC 8200 3. Everything refused here is
 //! punted: the kernel sends the ICMP error, fragments, or says nothing, as configured.
 
+use super::prerouting::Aside;
 use super::routing::Way;
 use crate::packet::{Family, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
@@ -44,4 +45,14 @@ pub fn check(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out) -> 
         return Verdict::punt(PuntReason::MtuExceeded);
     }
     Continue(())
+}
+
+/// Gives an IPv4 packet the priority that its TOS says (rt_tos2priority); one of IPv6 keeps what rules have said. It is for
+/// rules alone: qdiscs that look at it are not carried.
+#[inline]
+pub fn prioritize(packet: &Parsed, aside: &mut Aside) {
+    const BY_TOS: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    if packet.family == Family::V4 {
+        aside.priority = BY_TOS[usize::from(packet.tos >> 1 & 0x0f)];
+    }
 }

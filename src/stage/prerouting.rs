@@ -16,19 +16,21 @@
 //!
 //! A packet that ends in a punt takes its connection along: see [`leaving`].
 
+mod aside;
 mod error;
 mod kind;
 pub mod leaving;
+pub mod reset;
 
+pub use self::aside::{Aside, CtMark};
 use self::error::icmp_error;
 use self::kind::{is_answer, is_midway, sctp_without_crc};
 use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned};
-use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
-use crate::stage::nat::Saved;
+use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, Outcome, Update, View};
 use crate::table::conntrack::{Config, CtState, Direction, Marks, Record, Status, Ticks, Tuple};
-use crate::table::nat::{BySource, Random};
+use crate::table::nat::BySource;
 use crate::wire::Protocol;
 use std::ops::ControlFlow::Continue;
 use std::time::Duration;
@@ -72,70 +74,6 @@ pub enum Of<'a> {
     Connection(Connection<'a>, Direction),
     /// That of a connection that begins with it: [`Aside::begun`].
     Unconfirmed,
-}
-
-/// What a packet's walk lays aside, a worker's own: large, and needed by few packets.
-#[derive(Debug)]
-pub struct Aside {
-    /// The connection that begins with this packet.
-    pub begun: Record,
-    /// The connection of a packet as it was before it: of one that is the kernel's for its header, or that began anew.
-    pub before: Option<Record>,
-    /// What the kernel must be told before it gets the packet, which was punted.
-    pub leaving: Option<Leaving>,
-    /// The headers as they came, of a packet that is changed.
-    pub saved: Saved,
-    /// The packet's mark, which rules set.
-    pub mark: u32,
-    /// A rule has said that it is not tracked, and it had no connection.
-    pub untracked: bool,
-    /// The mark of its connection, of one that is in the table.
-    pub ct_mark: CtMark,
-    /// What NAT draws ports from.
-    pub random: Random,
-}
-
-/// The mark of a connection, for one packet of it: rules that set it have a say about the connection when the packet does not
-/// leave for the kernel, where they are asked again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CtMark {
-    /// As the packet found it.
-    pub found: u32,
-    /// As rules have set it since.
-    pub now: u32,
-}
-
-impl Default for Aside {
-    fn default() -> Self {
-        let nobody = Tuple {
-            src: 0,
-            dst: 0,
-            sport: 0,
-            dport: 0,
-            proto: 0,
-            family: Family::V4,
-            zone: 0,
-        };
-        Self {
-            begun: Record {
-                original: nobody,
-                reply: nobody,
-                status: Status(0),
-                marks: Marks(0),
-                deadline: 0,
-                mark: 0,
-                proto: [0; 7],
-                counters: Default::default(),
-            },
-            before: None,
-            leaving: None,
-            saved: Saved::new(),
-            mark: 0,
-            untracked: false,
-            ct_mark: CtMark::default(),
-            random: Random::default(),
-        }
-    }
 }
 
 impl Tracked<'_> {
@@ -454,19 +392,6 @@ pub fn end(tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
         && let Of::Connection(connection, _) = tracked.of
     {
         tracking.table.remove(connection, tracking.guard);
-    }
-}
-
-/// A packet goes on past rules with its connection, if it has one.
-#[inline]
-pub fn with_connection(tracked: Option<&Tracked<'_>>, aside: &mut Aside) {
-    if let Some(Tracked {
-        of: Of::Connection(connection, _),
-        ..
-    }) = tracked
-    {
-        let mark = connection.mark();
-        aside.ct_mark = CtMark { found: mark, now: mark };
     }
 }
 

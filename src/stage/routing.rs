@@ -66,15 +66,12 @@ impl Flows {
             changes: Changes::default(),
         }
     }
-}
 
-impl Flows {
     /// A packet begins its walk past rules, of which nothing is known yet.
     #[inline]
     pub fn meet_rules(&mut self) {
         self.changes.keep();
-        self.aside.mark = 0;
-        self.aside.untracked = false;
+        self.aside.meet_rules();
     }
 }
 

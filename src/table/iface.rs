@@ -51,6 +51,10 @@ pub struct Iface {
     pub ifindex: u32,
     /// The kernel's name.
     pub name: Arc<str>,
+    /// Its group, for rules.
+    pub group: u32,
+    /// Its kind: "veth", "bridge"; empty for a card.
+    pub kind: Arc<str>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// The longest IP packet it sends, in bytes, by family (IPv6: `conf/<if>/mtu`).

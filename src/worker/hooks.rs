@@ -18,7 +18,7 @@ use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
-use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
 use crate::stage::rules::{self, AtHook};
 use crate::table::Snapshot;
@@ -73,7 +73,7 @@ pub(super) fn raw<O: Observer>(
 /// prerouting up to the connection: chains before tracking, then whose the packet is.
 pub(super) fn track<'a, O: Observer>(
     frame: &mut Frame,
-    packet: &Parsed,
+    packet: &mut Parsed,
     probe: Option<&Probe>,
     tracking: &Tracking<'a>,
     here: &Here<'a>,
@@ -84,7 +84,7 @@ pub(super) fn track<'a, O: Observer>(
     // Fragments are reassembled before, and that in the kernel.
     let said = match packet.flags.any(Flags::FRAGMENT) {
         true => Continue(()),
-        false => raw(frame, &mut { *packet }, here, flows, seen),
+        false => raw(frame, packet, here, flows, seen),
     };
     if let Break(verdict @ Verdict::Drop(_)) = said {
         return Break(verdict);
@@ -143,7 +143,7 @@ impl<'a> AtHooks<'_, 'a> {
         let live = &here.snapshot.rules;
         let at = AtHook {
             point,
-            packet: self.packet,
+            packet: &mut *self.packet,
             frame: self.frame,
             iif: self.iif.1,
             oif: self.oif.map(|(_, oif, mtu)| (oif, mtu)),
@@ -163,7 +163,7 @@ impl<'a> AtHooks<'_, 'a> {
             Outcome::Reject(reject, at) => {
                 seen.see(stage, || format!("{} is the kernel's", show(live, &at)));
                 if let (Reject::TcpReset, Some((tracked, tracking))) = (reject, self.tracked) {
-                    leaving::reset(self.packet, self.frame.bytes(), tracked, tracking);
+                    reset::reset(self.packet, self.frame.bytes(), tracked, tracking);
                 }
                 Verdict::punt(PuntReason::Rule)
             }

@@ -2,6 +2,8 @@
 //!
 //! A walk is generic over its observer, so that nobody watching costs nothing: what would be told is not even computed.
 
+use std::fmt;
+
 /// A box of the walk: its word in traces, counters and docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -68,4 +70,14 @@ impl Observer for Unobserved {
 
     #[inline(always)]
     fn see(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+}
+
+/// An Ethernet address in the usual form.
+pub struct Mac<'a>(pub &'a [u8; 6]);
+
+impl fmt::Display for Mac<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }

@@ -5,10 +5,10 @@
 //! even computed.
 
 use super::hooks::{self, AtHooks};
-pub use super::observer::{Observer, Stage, Unobserved};
+pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
-use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::{Flows, Way};
 use crate::stage::{flow, forward, neighbor, routing, rx, tx};
 use crate::table::Snapshot;
@@ -227,7 +227,8 @@ pub(super) fn tracked<O: Observer>(
         if rewrites {
             flows.aside.saved.save(frame);
         }
-        let tracked = match hooks::track(frame, packet, probe, tracking, here, flows, seen) {
+        let mut walked = *packet;
+        let tracked = match hooks::track(frame, &mut walked, probe, tracking, here, flows, seen) {
             Continue(tracked) => tracked,
             Break(verdict) => {
                 flows.aside.saved.restore(frame);
@@ -238,7 +239,7 @@ pub(super) fn tracked<O: Observer>(
             }
         };
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
-        let step = decided(frame, *packet, &tracked, tracking, here, flows, seen);
+        let step = decided(frame, walked, &tracked, tracking, here, flows, seen);
         if rewrites && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
         }
@@ -267,7 +268,7 @@ pub(super) fn tracked<O: Observer>(
                             tracking,
                             &mut flows.aside,
                         );
-                        leaving::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
+                        reset::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
                     }
                     _ => {
                         // The kernel does not see it: from now on its connection is ours.
@@ -354,7 +355,9 @@ fn through_hooks<'a, O: Observer>(
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    prerouting::with_connection(tracked.map(|(tracked, _)| tracked), &mut flows.aside);
+    if let Some((tracked, _)) = tracked {
+        flows.aside.with_connection(tracked);
+    }
     let mut at = AtHooks {
         frame,
         packet,
@@ -374,6 +377,7 @@ fn through_hooks<'a, O: Observer>(
     let Some(oif) = here.snapshot.iface(out.iface) else {
         return Verdict::punt(PuntReason::EgressNotPort);
     };
+    forward::prioritize(packet, &mut flows.aside);
     let mut at = AtHooks {
         frame,
         packet,
@@ -484,15 +488,5 @@ impl fmt::Display for Show<'_> {
             Some(iface) => write!(f, "dev {}", iface.name),
             None => write!(f, "dev ?"),
         }
-    }
-}
-
-/// An Ethernet address in the usual form.
-pub struct Mac<'a>(pub &'a [u8; 6]);
-
-impl fmt::Display for Mac<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }

@@ -3,7 +3,7 @@
 use bypath::table::conntrack::CtState;
 use bypath::table::rules::expr::{Base, BitOp, CmpOp, Expr, Register, Stateful, Verdict};
 use bypath::table::rules::keys::{CtKey, MetaKey};
-use bypath::table::rules::live::{FORWARD, Rules};
+use bypath::table::rules::live::{FORWARD, PREROUTING, Rules};
 use bypath::table::rules::program::{
     BaseChain, Chain, ChainId, ChainType, NFPROTO_INET, Rule, Ruleset, StateId, Table, TableId,
 };
@@ -146,11 +146,24 @@ pub fn counting(rng: &mut ChaCha8Rng, generation: u32) -> Arc<Rules> {
     const CHAINS: u32 = 3;
     let mut counters = 1;
     let mut chains = Vec::new();
+    let before = rng.random_ratio(1, 3);
     for number in 0..CHAINS {
         let rules = (0..rng.random_range(1..6)).map(|_| random_rule(rng, number, CHAINS, &mut counters));
         let rules = rules.collect();
         let policy = (number == 0).then(|| rng.random_ratio(1, 4));
         chains.push(chain(&format!("c{number}"), policy, rules));
+    }
+    if before {
+        // Before conntrack, with a rule that has some packets not tracked.
+        let mut rules: Vec<_> = (0..rng.random_range(1..4))
+            .map(|_| random_rule(rng, CHAINS, CHAINS, &mut counters))
+            .collect();
+        rules.push([sport_below(5000 + rng.random_range(0..20)), vec![Expr::Notrack]].concat());
+        let mut raw = chain("raw", Some(rng.random_ratio(1, 8)), rules);
+        if let Some(base) = &mut raw.base {
+            (base.hook, base.priority) = (PREROUTING, -300);
+        }
+        chains.push(raw);
     }
     ruleset(generation, chains, counters)
 }

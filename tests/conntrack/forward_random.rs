@@ -78,7 +78,13 @@ const TRANSPORT: &[&str] = &[
     "@th,0,16 > P",
 ];
 const STATEMENTS: &[&str] = &["counter", "counter name total", "counter"];
-const KERNELS: &[&str] = &["log prefix \"x\" ", "meta mark set N ", "meta priority set 1:N "];
+const KERNELS: &[&str] = &[
+    "log prefix \"x\" ",
+    "meta mark set N ",
+    "meta priority set 1:N ",
+    "ip dscp set N ",
+    "meta priority 0 ",
+];
 const LIMITS: &[&str] = &[
     "limit rate 1/day burst N packets ",
     "limit rate over 1/day burst N0 packets ",

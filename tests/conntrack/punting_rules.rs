@@ -216,6 +216,78 @@ fn resets() {
     twin.finish(Share::AtLeast(0.05));
 }
 
+/// A reset for what is invalid is nobody's, and so it passes conntrack on its way out: it closes the connection that it fits.
+#[test]
+fn resets_of_what_is_invalid() {
+    let mut twin = ruled(
+        "punting_reset_invalid",
+        "accept",
+        "ct state invalid meta l4proto tcp counter reject with tcp reset\n ct state invalid counter drop",
+    );
+    let from_server = vec![
+        c(ACK | PSH, 1, 1).data(100).passes(),
+        s(ACK, 1, 101).passes(),
+        s(ACK | PSH, 400_000_000, 101).data(100).says("CLOSE ASSURED"),
+        s(ACK | PSH, 1, 101).data(100).into(),
+        c(SYN, 900_000, 0).mss().into(),
+        s(SYN | ACK, 700_000, 900_001).mss().into(),
+        c(ACK, 900_001, 700_001).says("ESTABLISHED ASSURED"),
+    ];
+    play(&mut twin, "from the server", after_handshake(from_server));
+    let from_client = vec![
+        s(ACK | PSH, 1, 1).data(100).passes(),
+        c(ACK, 1, 101).passes(),
+        c(ACK | PSH, 400_000_000, 101).data(100).says("CLOSE ASSURED"),
+        s(ACK | PSH, 101, 1).data(10).into(),
+    ];
+    play(&mut twin, "from the client", after_handshake(from_client));
+    // Its numbers fit nothing, or there is no acknowledgement to take one from: the reset is invalid.
+    let misfits = vec![
+        s(ACK | PSH, 1, 1).data(100).passes(),
+        c(ACK, 1, 101).passes(),
+        c(ACK | PSH, 400_000_000, 500_000_000).data(100).into(),
+        c(0, 400_000_000, 0).into(),
+        c(FIN, 400_000_000, 0).into(),
+        c(ACK | PSH, 1, 101).data(10).into(),
+        s(ACK, 101, 11).into(),
+    ];
+    play(&mut twin, "misfits", after_handshake(misfits));
+    let nothing = vec![Step::from(c(0, 1, 1)), Step::from(c(FIN, 1, 1)), Step::from(s(0, 1, 1))];
+    play(&mut twin, "of nothing", nothing);
+    twin.finish(Share::AtLeast(0.4));
+}
+
+/// A helper that expects nobody but whom the box asks: who is given it is the kernel's for good, the others are not.
+#[test]
+fn a_helper_of_the_box() {
+    let ruleset = "table inet fw {
+        ct helper ns {
+            type \"netbios-ns\" protocol udp
+            l3proto ip
+        }
+        chain forward {
+            type filter hook forward priority 0; policy accept;
+            udp sport 7 udp dport 7 accept
+            ip daddr 10.101.0.0/16 udp dport 80 udp length 28 ct helper set \"ns\"
+            ct state invalid counter drop
+        }
+    }";
+    let mut twin = Twin::start(Setup::tracked("punting_helper", 2, ruleset));
+    twin.hand_over();
+    let talk = |first: usize| {
+        [
+            udp(CLIENT, first),
+            udp(SERVER, 30),
+            udp(CLIENT, 31),
+            error(),
+            udp(SERVER, 9),
+        ]
+    };
+    play(&mut twin, "with it", talk(20));
+    play(&mut twin, "without", talk(21));
+    twin.finish(Share::AtLeast(0.6));
+}
+
 /// A limit in front of a log in front of a drop, as in many rulesets.
 #[test]
 fn limited_log() {

@@ -18,7 +18,8 @@
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::stage::prerouting::leaving::{KERNEL_TICKS, close, keep_there};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
+use crate::stage::prerouting::reset::close;
 use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -270,7 +271,8 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
     // Another one is a user's, or that of a rule for a packet that was punted; unless the kernel does not know ours yet.
-    if entry.marked && !connection.marks().any(Marks::REMARKED) {
+    let unknown_there = ours && connection.marks().any(Marks::REMARKED);
+    if entry.marked && !unknown_there {
         connection.set_mark(record.mark);
     }
     if ours {

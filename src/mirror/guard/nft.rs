@@ -94,7 +94,7 @@ pub(super) struct Ruleset {
     /// How it is run.
     pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
-    nat: bool,
+    pub(super) nat: bool,
     tracking: Vec<Tracking>,
 }
 

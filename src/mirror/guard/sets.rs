@@ -20,9 +20,19 @@ const SET_EVAL: u32 = 0x20;
 /// NFT_OBJECT_CT_HELPER.
 const HELPER: u32 = 3;
 
-/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies. A helper does no more
-/// than that to forwarded connections as long as none of their packets can come to it: one for the box's own (firewalld) waits
-/// for connections to the box.
+const OBJECT_DATA: u16 = 4;
+const HELPER_NAME: u16 = 1;
+/// Helpers that expect answers to what the box itself has sent, and nothing else (nf_conntrack_broadcast_help): no forwarded
+/// packet is ever expected. Who is given one is the kernel's by the rule that gives it.
+const FOR_THE_BOX: [&str; 2] = ["netbios-ns", "snmp"];
+/// Helpers that expect connections between the two ends of the one that they look into, which no third party can name.
+const BETWEEN_TWO_ENDS: [&str; 6] = ["amanda", "ftp", "irc", "pptp", "sane", "tftp"];
+
+/// Objects that track by being there: helpers, timeouts, expectations, connection limits, SYN proxies.
+///
+/// A helper does no more than that to forwarded connections where none of them is given one, and none is expected by one of the
+/// box itself: it is for the box alone, or between two ends, of which the box is one. (Not where NAT may have led to the box
+/// what the client takes for another end.)
 pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     let helpers_are_reached = ruleset.rules.reach_object(HELPER);
     dump(sock, all(GETOBJ), NEWOBJ, ruleset.generation, |family, m| {
@@ -31,10 +41,12 @@ pub(super) fn load_objects(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Resu
         // counter, quota, limit, tunnel, secmark
         if !matches!(kind, Some(1 | 2 | 4 | 6 | 8)) {
             let [table, object] = [text(&attrs, 1), text(&attrs, 2)];
+            let helper = text(&Attrs(attrs.find(OBJECT_DATA).unwrap_or_default()), HELPER_NAME);
+            let is_of_the_box = !helpers_are_reached && !ruleset.nat && BETWEEN_TWO_ENDS.contains(&&*helper);
             ruleset.track(
                 family,
                 format!("nft table {} {table}, object {object}", word(family)),
-                kind == Some(HELPER) && !helpers_are_reached,
+                kind == Some(HELPER) && (FOR_THE_BOX.contains(&&*helper) || is_of_the_box),
             );
         }
     })

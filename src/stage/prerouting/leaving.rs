@@ -14,7 +14,7 @@
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
 use super::kind::opens;
-use super::{Aside, COMMITS_MAX, Of, Tracked, Tracking, tuple};
+use super::{Aside, Of, Tracked, Tracking, tuple};
 use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View};
@@ -121,50 +121,6 @@ fn told(packet: &Parsed, bytes: &[u8], mut record: Record, direction: Direction)
         record.proto = tracker::sctp::told(segment, &record.proto, direction);
     }
     record
-}
-
-/// Whether the packet is a TCP segment that a rule can answer with a reset: there is none for a reset.
-fn can_be_reset(packet: &Parsed, bytes: &[u8]) -> bool {
-    const RST: u8 = 0x04;
-    let flags = bytes.get(usize::from(packet.l4) + 13).copied().unwrap_or(RST);
-    packet.proto == Protocol::TCP.0 && flags & RST == 0
-}
-
-/// Notes whether the kernel may close the connection of a packet that was punted: some rule there `resets`, though perhaps not
-/// for this one.
-#[inline]
-pub fn note_reset(packet: &Parsed, bytes: &[u8], tracked: &Tracked<'_>, resets: bool) {
-    let Of::Connection(connection, _) = &tracked.of else {
-        return;
-    };
-    if resets && can_be_reset(packet, bytes) && tracked.state != CtState::RELATED {
-        connection.set_marks(Marks::RESETTABLE);
-    } else if connection.marks().any(Marks::RESETTABLE) {
-        connection.clear_marks(Marks::RESETTABLE);
-    }
-}
-
-/// A rule has the kernel answer the packet with a reset, and so close the packet's connection.
-#[cold]
-pub fn reset(packet: &Parsed, bytes: &[u8], tracked: &Tracked<'_>, tracking: &Tracking<'_>) {
-    let Of::Connection(connection, _) = &tracked.of else {
-        return;
-    };
-    if can_be_reset(packet, bytes) && tracked.state != CtState::RELATED {
-        let timeout = tracking.config.tcp[usize::from(tracker::tcp::number::CLOSE)];
-        close(connection, tracking.now.wrapping_add(timeout));
-    }
-}
-
-/// Closes a connection as a reset by a rule does (nf_conntrack_tcp_set_closing); it ends at `deadline`.
-pub fn close(connection: &Connection<'_>, deadline: Ticks) {
-    for _ in 0..COMMITS_MAX {
-        let (version, proto) = connection.proto();
-        if connection.commit(version, &tracker::tcp::closed(&proto)) {
-            break;
-        }
-    }
-    connection.refresh(deadline);
 }
 
 /// Advances a connection of the kernel's by a packet that is punted, as the kernel will: when it is ours its windows are known.

@@ -47,7 +47,7 @@ impl AtHook<'_> {
 
     /// The link that the routes name; none, where they name none; nothing, where it is not known.
     fn fib_link(&self, result: FibResult, flags: FibFlags) -> Option<Option<&Iface>> {
-        let (snapshot, packet) = (self.snapshot, self.packet);
+        let (snapshot, packet) = (self.snapshot, &*self.packet);
         let has = |flag: u32| flags.0 & flag != 0;
         let asks_marked = has(FibFlags::MARK) && self.aside.mark != 0 && snapshot.rules_by_mark[packet.family as usize];
         let odd = [packet.src, packet.dst].into_iter().any(|a| is_odd(a, packet.family));

@@ -7,15 +7,15 @@
 //!  ct       the connection that prerouting found or begun; nothing for one that is invalid or untracked
 //! ```
 //!
-//! TCP options are written into the frame; whoever runs rules has saved its head. What else is not known here, and whatever a
+//! What is written goes into the frame (store.rs); whoever runs rules has saved its head. What else is not known here, and whatever a
 //! rule would do to the packet, its connection or somebody else (but for marks), is [unknown](Fact::Unknown): then the
 //! packet is the kernel's, before anything is committed. `table::rules::carried` lists the keys that have an answer, and a test
 //! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c; fib.rs has `fib`.
 
 mod fib;
+mod store;
 
 use crate::packet::{Family, Flags, Frame, Parsed};
-use crate::stage::nat;
 use crate::stage::prerouting::{Aside, Of, Tracked};
 use crate::table::Snapshot;
 use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
@@ -28,15 +28,12 @@ use crate::table::rules::live::{Point, Rules, number};
 use crate::table::rules::packet::{Answer, Fact, Packet};
 use crate::wire::{checksum, ether};
 
-/// Where the checksum lies in a TCP header, in bytes.
-const TCP_CHECKSUM_AT: usize = 16;
-
 /// A packet at a hook.
 pub struct AtHook<'a> {
     /// Which.
     pub point: Point,
     /// What rx found out, brought after what NAT changed.
-    pub packet: &'a Parsed,
+    pub packet: &'a mut Parsed,
     /// The frame as it is by now.
     pub frame: &'a mut Frame,
     /// The link of arrival.
@@ -147,6 +144,31 @@ impl AtHook<'_> {
         Fact::U16(fits.map_or(DEFAULT, |fits| fits as u16))
     }
 
+    /// Bytes of the packet as the kernel has them at this hook.
+    fn read(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {
+        let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
+        let start = offset
+            + match base {
+                Base::Link => l3.saturating_sub(ether::HEADER_LEN),
+                Base::Network => l3,
+                Base::Transport => l4,
+            };
+        let end = start + out.len();
+        let Some(bytes) = self
+            .frame
+            .bytes()
+            .get(start..end)
+            .filter(|_| end <= usize::from(self.packet.end))
+        else {
+            return Answer::Break;
+        };
+        out.copy_from_slice(bytes);
+        if start < l4 && self.oif.is_some() {
+            self.one_hop_less(start, out);
+        }
+        Answer::Done
+    }
+
     /// Takes a hop off what was read from `start` of the frame on.
     fn one_hop_less(&self, start: usize, out: &mut [u8]) {
         let l3 = usize::from(self.packet.l3);
@@ -196,27 +218,7 @@ impl Packet for AtHook<'_> {
     }
 
     fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {
-        let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
-        let start = offset
-            + match base {
-                Base::Link => l3.saturating_sub(ether::HEADER_LEN),
-                Base::Network => l3,
-                Base::Transport => l4,
-            };
-        let end = start + out.len();
-        let Some(bytes) = self
-            .frame
-            .bytes()
-            .get(start..end)
-            .filter(|_| end <= usize::from(self.packet.end))
-        else {
-            return Answer::Break;
-        };
-        out.copy_from_slice(bytes);
-        if start < l4 && self.oif.is_some() {
-            self.one_hop_less(start, out);
-        }
-        Answer::Done
+        self.read(base, offset, out)
     }
 
     fn meta(&self, key: MetaKey) -> Fact {
@@ -227,12 +229,17 @@ impl Packet for AtHook<'_> {
                 Family::V6 => [0x86, 0xdd],
             }),
             MetaKey::Mark => Fact::U32(self.aside.mark),
+            MetaKey::Priority => Fact::U32(self.aside.priority),
             MetaKey::Iif => Fact::U32(iif.ifindex),
             // Before it is routed it has none: number 0, no name, no type.
             MetaKey::Oif => Fact::U32(oif.map_or(0, |oif| oif.ifindex)),
             MetaKey::Iifname => Fact::name(&iif.name),
             MetaKey::Oifname => Fact::name(oif.map_or("", |oif| &oif.name)),
-            MetaKey::Oiftype if oif.is_none() => Fact::Absent,
+            MetaKey::Oiftype | MetaKey::Oifgroup | MetaKey::Oifkind if oif.is_none() => Fact::Absent,
+            MetaKey::Iifgroup => Fact::U32(iif.group),
+            MetaKey::Oifgroup => Fact::U32(oif.map_or(0, |oif| oif.group)),
+            MetaKey::Iifkind => kind(iif),
+            MetaKey::Oifkind => oif.map_or(Fact::Absent, kind),
             // ARPHRD_ETHER: nothing else comes in by a port, or leaves by one.
             MetaKey::Iiftype | MetaKey::Oiftype => Fact::U16(1),
             MetaKey::Skuid | MetaKey::Skgid | MetaKey::Cgroup => Fact::Absent,
@@ -269,6 +276,8 @@ impl Packet for AtHook<'_> {
                 let left = connection.deadline().wrapping_sub(self.now).cast_signed().max(0);
                 Fact::U32(left.cast_unsigned().saturating_mul(1000 / TICKS_PER_SECOND))
             }
+            // Of the connection that it is expected by: such are the kernel's.
+            (CtKey::Helper, _) => Fact::Absent,
             (CtKey::L3protocol, _) => Fact::U8(number(self.packet.family)),
             (CtKey::Protocol, _) => Fact::U8(of_direction(false).proto),
             (CtKey::Zone, _) => Fact::U16(of_direction(false).zone),
@@ -289,12 +298,11 @@ impl Packet for AtHook<'_> {
 
     fn set_meta(&mut self, key: MetaKey, value: [u8; 4]) -> Answer {
         match key {
-            MetaKey::Mark => {
-                self.aside.mark = u32::from_ne_bytes(value);
-                Answer::Done
-            }
-            _ => Answer::Unknown,
+            MetaKey::Mark => self.aside.mark = u32::from_ne_bytes(value),
+            MetaKey::Priority => self.aside.priority = u32::from_ne_bytes(value),
+            _ => return Answer::Unknown,
         }
+        Answer::Done
     }
 
     fn rt(&self, key: RtKey) -> Fact {
@@ -329,32 +337,20 @@ impl Packet for AtHook<'_> {
         Answer::Done
     }
 
-    fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {
-        Answer::Unknown
+    fn store(&mut self, base: Base, offset: usize, bytes: &[u8], fix: ChecksumFix) -> Answer {
+        self.write(base, offset, bytes, fix)
     }
 
     fn store_tcp(&mut self, offset: usize, bytes: &[u8]) -> Answer {
-        let l4 = usize::from(self.packet.l4);
-        let start = l4 + offset;
-        let end = start + bytes.len();
-        if end > nat::SAVED_LEN {
-            return Answer::Unknown;
-        }
-        let Some(segment) = self.frame.bytes_mut().get_mut(l4..end.max(l4 + TCP_CHECKSUM_AT + 2)) else {
-            return Answer::Break;
-        };
-        let Some(&[high, low]) = segment.get(TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2) else {
-            return Answer::Break;
-        };
-        let range = offset..offset + bytes.len();
-        let words = segment[range.clone()].chunks_exact(2).zip(bytes.chunks_exact(2));
-        let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair[1]]);
-        let sum = words.fold(u16::from_be_bytes([high, low]), |sum, (old, new)| {
-            checksum::update16(sum, word(old), word(new))
-        });
-        segment[range].copy_from_slice(bytes);
-        segment[TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
-        Answer::Done
+        self.write_tcp(offset, bytes)
+    }
+}
+
+/// The kind of a link; a card has none.
+fn kind(link: &Iface) -> Fact {
+    match &*link.kind {
+        "" => Fact::Absent,
+        kind => Fact::name(kind),
     }
 }
 

@@ -31,6 +31,8 @@ fn link(ifindex: u32) -> Iface {
     Iface {
         ifindex,
         name: format!("d{ifindex}").into(),
+        group: 7,
+        kind: "veth".into(),
         ..Iface::default()
     }
 }
@@ -45,7 +47,7 @@ fn asked_of<T>(snapshot: &Snapshot, v6: bool, begins: bool, ask: impl FnOnce(&mu
     let bytes = frame(v6);
     let mut at_hand = MemPool::new(1, 2048, 256).take(1).remove(0);
     at_hand.fill(&bytes);
-    let Continue(packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
+    let Continue(mut packet) = rx::parse_bytes(&bytes, PortIndex(0), &MAC) else {
         panic!("it is right");
     };
     let (iif, oif) = (link(3), link(4));
@@ -62,7 +64,7 @@ fn asked_of<T>(snapshot: &Snapshot, v6: bool, begins: bool, ask: impl FnOnce(&mu
     };
     let mut at = AtHook {
         point: Point::Forward,
-        packet: &packet,
+        packet: &mut packet,
         frame: &mut at_hand,
         iif: &iif,
         oif: Some((&oif, 1500)),
@@ -129,6 +131,10 @@ fn facts_of_links_and_connection() {
         assert_eq!(at.meta(MetaKey::Iif), Fact::U32(3));
         assert_eq!(at.meta(MetaKey::Oifname), Fact::name("d4"));
         assert_eq!(at.meta(MetaKey::Protocol), Fact::Bytes2([8, 0]));
+        assert_eq!(
+            (at.meta(MetaKey::Oifgroup), at.meta(MetaKey::Iifkind)),
+            (Fact::U32(7), Fact::name("veth"))
+        );
         assert_eq!(at.ct(CtKey::State, None), Fact::U32(8));
         assert_eq!(
             (at.ct(CtKey::Status, None), at.ct(CtKey::Mark, None)),
@@ -153,7 +159,9 @@ fn a_mark_is_seen_by_what_comes_behind() {
     asked(false, true, |at, _| {
         assert_eq!(at.set_meta(MetaKey::Mark, 7u32.to_ne_bytes()), Answer::Done);
         assert_eq!(at.meta(MetaKey::Mark), Fact::U32(7));
-        assert_eq!(at.set_meta(MetaKey::Priority, [0; 4]), Answer::Unknown);
+        assert_eq!(at.set_meta(MetaKey::Priority, 9u32.to_ne_bytes()), Answer::Done);
+        assert_eq!(at.meta(MetaKey::Priority), Fact::U32(9));
+        assert_eq!(at.set_meta(MetaKey::Nftrace, [0; 4]), Answer::Unknown);
     });
 }
 
@@ -309,4 +317,57 @@ fn what_has_no_connection_may_be_said_to_be_not_tracked() {
         assert_eq!(at.notrack(), Answer::Done);
         assert_eq!(at.ct(CtKey::State, None), Fact::U32(CtState::NEW.0), "it is tracked");
     });
+}
+
+/// What is written at a hook behind forward is, when the packet is sent, what the kernel would have written after its step.
+#[test]
+fn headers_are_written_as_the_kernel_sends_them() {
+    let own = |own: Option<u8>| ChecksumFix {
+        own,
+        pseudo_header: false,
+    };
+    for (v6, offset, bytes, tos, ttl) in [
+        (false, 0, &[0x45, 0x88][..], 0x88, 64),
+        (false, 8, &[65, 6], 0, 66),
+        (true, 0, &[0x68, 0x80], 0x88, 64),
+        (true, 7, &[9], 0, 10),
+    ] {
+        asked(v6, true, |at, bytes_before| {
+            let fix = own((!v6).then_some(10));
+            assert_eq!(at.store(Base::Network, offset, bytes, fix), Answer::Done);
+            let mut read = vec![0; bytes.len()];
+            assert_eq!(at.payload(Base::Network, offset, &mut read), Answer::Done);
+            assert_eq!(read, bytes, "what is written is read");
+            assert_eq!((at.packet.tos, at.packet.ttl), (tos, ttl));
+            let mut sent = at.frame.bytes().to_vec();
+            if !v6 {
+                let mut ip = crate::wire::ipv4::Packet::new_checked(&mut sent[14..]).expect("IPv4");
+                ip.decrement_ttl();
+                assert!(checksum::holds(&sent[14..34]));
+                assert_ne!(sent[24..26], bytes_before[24..26]);
+            }
+        });
+    }
+    // Another length, protocol, flow label; an address; a port; a hop more than there are; no checksum, and one too many.
+    for (v6, base, offset, bytes, fix) in [
+        (false, Base::Network, 0, &[0x46, 0][..], Some(10)),
+        (false, Base::Network, 8, &[63, 17], Some(10)),
+        (false, Base::Network, 12, &[10, 0], Some(10)),
+        (false, Base::Transport, 2, &[0, 80], Some(16)),
+        (false, Base::Network, 8, &[255, 6], Some(10)),
+        (false, Base::Network, 0, &[0x45, 4], None),
+        (true, Base::Network, 0, &[0x60, 0x01], None),
+        (true, Base::Network, 7, &[255], None),
+        (true, Base::Network, 0, &[0x60, 0x10], Some(10)),
+        (true, Base::Network, 6, &[17], None),
+    ] {
+        asked(v6, true, |at, before| {
+            assert_eq!(
+                at.store(base, offset, bytes, own(fix)),
+                Answer::Unknown,
+                "{base:?} {offset} {bytes:?}"
+            );
+            assert_eq!(at.frame.bytes(), before);
+        });
+    }
 }

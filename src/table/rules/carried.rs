@@ -10,7 +10,7 @@
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
 
-use super::expr::{Base, BitOp, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Reject, Verdict};
+use super::expr::{Base, BitOp, ChecksumFix, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Reject, Verdict};
 use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
@@ -22,6 +22,7 @@ use crate::table::conntrack::Status;
 pub const META: &[MetaKey] = &[
     MetaKey::Len,
     MetaKey::Protocol,
+    MetaKey::Priority,
     MetaKey::Mark,
     MetaKey::Iif,
     MetaKey::Oif,
@@ -34,8 +35,12 @@ pub const META: &[MetaKey] = &[
     MetaKey::Nfproto,
     MetaKey::L4proto,
     MetaKey::Pkttype,
+    MetaKey::Iifgroup,
+    MetaKey::Oifgroup,
     MetaKey::Cgroup,
     MetaKey::Secpath,
+    MetaKey::Iifkind,
+    MetaKey::Oifkind,
 ];
 
 /// What `ct` loads and is known of a forwarded packet.
@@ -45,6 +50,7 @@ pub const CT: &[CtKey] = &[
     CtKey::Status,
     CtKey::Mark,
     CtKey::Expiration,
+    CtKey::Helper,
     CtKey::L3protocol,
     CtKey::Src,
     CtKey::Dst,
@@ -145,9 +151,13 @@ pub fn kernels(ruleset: &Ruleset, expr: &Expr) -> Option<String> {
     match expr {
         Expr::Meta { key, .. } if !META.contains(key) => Some(format!("meta {}", key.word())),
         Expr::Ct { key, .. } if !CT.contains(key) => Some(format!("ct {}", key.word())),
-        Expr::MetaSet { key, .. } if *key != MetaKey::Mark => Some(format!("meta {} set", key.word())),
+        Expr::MetaSet { key, .. } if !matches!(key, MetaKey::Mark | MetaKey::Priority) => {
+            Some(format!("meta {} set", key.word()))
+        }
         Expr::CtSet { key, .. } if *key != CtKey::Mark => Some(format!("ct {} set", key.word())),
-        Expr::PayloadStore { .. } => Some("payload set".into()),
+        Expr::PayloadStore {
+            base, offset, len, fix, ..
+        } if !is_written(*base, *offset, *len, *fix) => Some("payload set".into()),
         Expr::Lookup { set, .. } | Expr::ObjrefMap { set, .. } if counts(*set) => {
             Some("a set whose elements have a memory".into())
         }
@@ -238,10 +248,22 @@ fn is_known_fib(result: FibResult, flags: FibFlags) -> bool {
     }
 }
 
-/// Whether its answer is known of some packets only.
+/// Whether it may be a store that is carried: to TOS, traffic class or hop limit. A checksum tells the families apart.
+fn is_written(base: Base, offset: u8, len: u8, fix: ChecksumFix) -> bool {
+    let place = (offset, len);
+    let in_header = match fix.own {
+        Some(10) => matches!(place, (0 | 8, 2)),
+        None => matches!(place, (0, 1 | 2) | (1, 1) | (6, 2) | (7, 1)),
+        Some(_) => false,
+    };
+    base == Base::Network && !fix.pseudo_header && in_header
+}
+
+/// Whether it can be done, or answered, for some packets only.
 pub fn may_not_know(expr: &Expr) -> bool {
     match expr {
         Expr::Fib { result, .. } => matches!(result, FibResult::Oif | FibResult::Oifname),
+        Expr::PayloadStore { .. } => true,
         Expr::Match(it) => it.may_not_know(),
         Expr::Target(it) => matches!(it, Target::Tcpmss(_)),
         _ => false,
@@ -252,10 +274,12 @@ pub fn may_not_know(expr: &Expr) -> bool {
 pub fn rewrites(expr: &Expr) -> bool {
     matches!(
         expr,
-        Expr::Exthdr {
-            act: ExthdrDo::Store(_) | ExthdrDo::Strip,
-            ..
-        } | Expr::Target(Target::Tcpmss(_))
+        Expr::PayloadStore { .. }
+            | Expr::Exthdr {
+                act: ExthdrDo::Store(_) | ExthdrDo::Strip,
+                ..
+            }
+            | Expr::Target(Target::Tcpmss(_))
     )
 }
 
@@ -358,7 +382,11 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
     }
     match expr {
         Expr::Payload { base, offset, len, .. } => payload(*base, usize::from(*offset), usize::from(*len), nfproto),
-        Expr::Meta { key: MetaKey::Len, .. }
+        Expr::Meta {
+            key: MetaKey::Len | MetaKey::Priority,
+            ..
+        }
+        | Expr::PayloadStore { .. }
         | Expr::Ct {
             key: CtKey::Status | CtKey::Expiration,
             ..

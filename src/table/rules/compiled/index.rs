@@ -27,6 +27,8 @@ use std::ops::Range;
 pub(super) const AXES_MAX: usize = 4;
 const BEFORE_MAX: usize = 8;
 const SPREAD_MAX: usize = 64;
+/// Behind all rules.
+pub(super) const END: u32 = u32::MAX;
 /// How many of a rule's matchers are looked at.
 const MATCHERS_MAX: usize = 6;
 
@@ -304,54 +306,38 @@ pub(super) struct Cursors<'a> {
 }
 
 impl<'a> Cursors<'a> {
-    /// The first rule from `at` on that the packet may match; none if there is none.
-    pub(super) fn next(
-        &mut self,
-        index: &'a Index,
-        at: u32,
-        loaded: &mut Loaded<'_>,
-        packet: &impl Packet,
-    ) -> Option<u32> {
+    /// The first rule from `at` on that the packet may match, or [`END`].
+    pub(super) fn next(&mut self, index: &'a Index, at: u32, loaded: &mut Loaded<'_>, packet: &impl Packet) -> u32 {
         let mut next = first(self.always.get_or_insert(&index.always), at);
-        // An axis is asked about the packet when one of its rules would be next, so that those behind a verdict never are.
-        let mut ahead = [None; AXES_MAX];
-        for ((axis, list), ahead) in index.axes.iter().zip(&mut self.axes).zip(&mut ahead) {
+        let mut unasked = [END; AXES_MAX];
+        for ((axis, list), first_of) in index.axes.iter().zip(&mut self.axes).zip(&mut unasked) {
             match list {
-                Some(list) => next = earlier(next, first(list, at)),
-                None => *ahead = axis.rules.get(axis.rules.partition_point(|rule| *rule < at)).copied(),
+                Some(list) => next = next.min(first(list, at)),
+                None => *first_of = first(&mut &*axis.rules, at),
             }
         }
-        while let Some((place, Some(rule))) = ahead
-            .iter()
-            .copied()
-            .enumerate()
-            .min_by_key(|(_, rule)| rule.unwrap_or(u32::MAX))
-        {
-            if next.is_some_and(|next| next < rule) {
-                break;
-            }
-            ahead[place] = None;
-            let list = self.axes[place].insert(index.axes[place].candidates(loaded, packet));
-            next = earlier(next, first(list, at));
+        // An axis is asked about the packet when one of its rules would be next, so that those behind a verdict never are.
+        loop {
+            let nearest = unasked.iter().copied().enumerate().min_by_key(|(_, rule)| *rule);
+            let Some((place, _)) = nearest.filter(|(_, rule)| *rule < next) else {
+                return next;
+            };
+            unasked[place] = END;
+            let mut list = index.axes[place].candidates(loaded, packet);
+            next = next.min(first(&mut list, at));
+            self.axes[place] = Some(list);
         }
-        next
     }
 }
 
-fn earlier(one: Option<u32>, other: Option<u32>) -> Option<u32> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-/// The first of a list that is not before `at`; those before are taken off.
-fn first(list: &mut &[u32], at: u32) -> Option<u32> {
+/// The first of a list that is not before `at`, or [`END`]; those before are taken off.
+#[inline]
+fn first(list: &mut &[u32], at: u32) -> u32 {
     // One or none in a straight walk, many behind a return.
     if list.get(1).is_some_and(|second| *second < at) {
         *list = &list[list.partition_point(|rule| *rule < at)..];
     } else if list.first().is_some_and(|first| *first < at) {
         *list = &list[1..];
     }
-    list.first().copied()
+    list.first().copied().unwrap_or(END)
 }

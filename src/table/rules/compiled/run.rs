@@ -43,17 +43,16 @@ impl Program {
         let Some(mut chain) = self.chain(base) else {
             return Outcome::Punt(place(base, 0, 0));
         };
-        let mut stack = [(chain, base, 0); JUMPS_MAX];
+        let mut stack = [(ChainId(0), 0u32); JUMPS_MAX];
         let mut depth = 0;
         let mut cursors = Cursors::default();
         loop {
             let next = match &chain.index {
-                None => Some(at),
+                None => at,
                 Some(index) => cursors.next(index, at, loaded, packet),
             };
-            let rule = next.and_then(|next| Some((next, chain.rules.get(next as usize)?)));
-            let (end, number) = match rule {
-                Some((next, rule)) => {
+            let (end, number) = match chain.rules.get(next as usize) {
+                Some(rule) => {
                     at = next + 1;
                     let end = rule.run(id, interpreter, loaded, packet);
                     if rule.sets {
@@ -72,20 +71,21 @@ impl Program {
                         let Some(slot) = stack.get_mut(depth) else {
                             return Outcome::Drop(place(id, number, 0));
                         };
-                        *slot = (chain, id, at);
+                        *slot = (id, at);
                         depth += 1;
                     }
-                    let Some(entered) = self.chain(to) else {
-                        return Outcome::Punt(place(id, number, 0));
-                    };
-                    (chain, id, at) = (entered, to, 0);
+                    (id, at) = (to, 0);
                 }
                 End::Return if depth > 0 => {
                     depth -= 1;
-                    (chain, id, at) = stack[depth];
+                    (id, at) = stack[depth];
                 }
                 End::Return => return interpreter.policy(base, packet),
             }
+            chain = match self.chain(id) {
+                Some(entered) => entered,
+                None => return Outcome::Punt(place(id, number, 0)),
+            };
             cursors = Cursors::default();
         }
     }
@@ -112,7 +112,7 @@ impl Rule {
                 Matched::Unknown => return interpreter.rule(chain, number, 0, packet),
             }
         }
-        if let Some((at, key)) = &self.map {
+        if let Some((at, key)) = self.map.as_deref() {
             let at = *at as usize;
             let Some(flow) = ask(key, interpreter, loaded, packet) else {
                 return interpreter.rule(chain, number, 0, packet);
@@ -121,7 +121,11 @@ impl Rule {
                 return end;
             }
         }
-        interpreter.rule(chain, number, self.rest as usize, packet)
+        let rest = self.rest as usize;
+        match self.verdict {
+            Some(verdict) => end(Flow::Verdict(verdict), place(chain, number, rest)).unwrap_or(End::Next),
+            None => interpreter.rule(chain, number, rest, packet),
+        }
     }
 }
 

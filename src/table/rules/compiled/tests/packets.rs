@@ -15,8 +15,8 @@ pub(super) struct Fake {
     l4proto: Option<u8>,
     meta: Vec<(MetaKey, Fact)>,
     ct: Vec<(CtKey, Fact)>,
-    /// No byte of these headers is known.
-    unknown: Option<Base>,
+    /// No byte of these headers is known, or none where so many are asked for.
+    unknown: Option<(Base, Option<usize>)>,
     randoms: u32,
 }
 
@@ -70,17 +70,22 @@ impl Fake {
             l4proto: [Some(6), Some(6), Some(17), None][random.random_range(0..4)],
             meta,
             ct,
-            unknown: [Some(Base::Network), Some(Base::Transport)]
-                .get(random.random_range(0..60usize))
-                .copied()
-                .flatten(),
+            unknown: random.random_bool(0.05).then(|| {
+                let base = [Base::Network, Base::Transport][random.random_range(0..2)];
+                (base, random.random_bool(0.7).then(|| random.random_range(1..5)))
+            }),
             randoms: random.random(),
         }
     }
 
-    fn start(&self, base: Base) -> Option<usize> {
+    fn start(&self, base: Base, len: usize) -> Option<usize> {
         match base {
-            _ if self.unknown == Some(base) => None,
+            _ if self
+                .unknown
+                .is_some_and(|(of, only)| of == base && only.is_none_or(|only| only == len)) =>
+            {
+                None
+            }
             Base::Link => None,
             Base::Network => Some(0),
             Base::Transport => Some(header_len(self.nfproto)),
@@ -117,7 +122,7 @@ impl Packet for Fake {
     }
 
     fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {
-        let Some(start) = self.start(base) else {
+        let Some(start) = self.start(base, out.len()) else {
             return Answer::Unknown;
         };
         match self.bytes.get(start + offset..start + offset + out.len()) {
@@ -170,7 +175,7 @@ impl Packet for Fake {
     }
 
     fn store(&mut self, base: Base, offset: usize, bytes: &[u8], _: ChecksumFix) -> Answer {
-        let Some(start) = self.start(base) else {
+        let Some(start) = self.start(base, bytes.len()) else {
             return Answer::Unknown;
         };
         match self.bytes.get_mut(start + offset..start + offset + bytes.len()) {

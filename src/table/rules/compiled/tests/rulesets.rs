@@ -60,6 +60,16 @@ fn mask(mask: &[u8], xor: &[u8]) -> Expr {
     }
 }
 
+fn byteorder(len: u8, size: u8) -> Expr {
+    let (source, dest) = (reg(R), reg(R));
+    Expr::Byteorder {
+        source,
+        dest,
+        len,
+        size,
+    }
+}
+
 fn pick<T: Copy>(random: &mut ChaCha8Rng, from: &[T]) -> T {
     from[random.random_range(0..from.len())]
 }
@@ -304,12 +314,7 @@ fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
         11 => {
             // A number, compared as one.
             let key = pick(random, &[MetaKey::Mark, MetaKey::Iif, MetaKey::Len, MetaKey::Priority]);
-            let turn = Expr::Byteorder {
-                source: reg(R),
-                dest: reg(R),
-                len: 4,
-                size: pick(random, &[2, 4, 4, 4]),
-            };
+            let turn = byteorder(4, pick(random, &[2, 4, 4, 4]));
             vec![
                 meta(key, R),
                 turn,
@@ -341,7 +346,10 @@ fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
                 ct(CtKey::SrcIp, Some(random.random())),
                 compare(op(random), &[0, 0, 0, 1]),
             ],
-            1 => vec![ct(CtKey::Bytes, None), compare(op(random), &1u64.to_ne_bytes())],
+            1 => {
+                let turn = byteorder(8, pick(random, &[2, 4, 8]));
+                vec![ct(CtKey::Bytes, None), turn, compare(op(random), &1u64.to_be_bytes())]
+            }
             2 => vec![ct(CtKey::Zone, None), compare(op(random), &[0; 2])],
             _ => vec![payload(Base::Link, 0, 6, R), compare(CmpOp::Eq, &[1; 6])],
         },
@@ -370,18 +378,19 @@ fn condition(random: &mut ChaCha8Rng) -> Vec<Expr> {
             act: pick(random, &[ExthdrDo::Load(reg(R)), ExthdrDo::Present(reg(R))]),
         }],
         19 => vec![xt(random)],
-        // Only whether it is there, into a register that is used again.
-        _ => vec![
-            payload(Base::Network, 12, 4, 10),
-            pick_load(random),
-            Expr::Bitwise {
-                source: reg(10),
-                dest: reg(R),
-                len: 4,
-                op: BitOp::MaskXor([0xff; 4].into(), [0; 4].into()),
-            },
-            compare(op(random), &[0, 1, 2, 0]),
-        ],
+        // Only whether it is there, into a register that is used again; perhaps another one's load lies over it.
+        _ => {
+            let mut found = vec![payload(Base::Network, 12, 4, 9), pick_load(random)];
+            if random.random_bool(0.3) {
+                found.push(payload(Base::Network, 4, 16, R));
+            }
+            let (source, dest, len) = (reg(9), reg(R), 4);
+            let op = BitOp::MaskXor([0xff; 4].into(), [0; 4].into());
+            found.push(Expr::Bitwise { source, dest, len, op });
+            let value = bytes(random, 4);
+            found.push(compare(self::op(random), &value));
+            found
+        }
     }
 }
 
