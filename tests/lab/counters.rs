@@ -27,13 +27,14 @@ impl Twin {
         self.compare_counters_but(&[])
     }
 
-    /// The same without those of some chains: such as the box's own packets, sent when the clock says so, come through, too.
+    /// The same without those of chains whose names end so: such as the box's own packets, sent when the clock says so, come
+    /// through, too.
     pub fn compare_counters_but(&mut self, chains: &[&str]) -> usize {
         self.settle();
         let until = Instant::now() + COUNTED_WITHIN;
         loop {
             let policies = self.setup.config.iter().any(|line| line.contains("tables-nft-restore"));
-            let is_compared = |name: &str| !chains.iter().any(|chain| name.contains(&format!(" {chain} rule ")));
+            let is_compared = |name: &str| !chains.iter().any(|chain| name.contains(&format!("{chain} rule ")));
             let mut wanted = of_kernel(self.kernel_router(), policies);
             let mut found = of_kernel(self.tested_router(), policies);
             wanted.retain(|name, _| is_compared(name));
