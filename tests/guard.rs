@@ -247,10 +247,11 @@ fn what_tracks_connections() {
                              add chain ip t c { type nat hook prerouting priority -100; }", V4, "object h"),
         nft_tracking!("ip", "add ct timeout ip t h { protocol tcp; policy = { established: 100 }; }", V4, "object h"),
         Case {
-            add: "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",
+            add: "iptables-nft -t raw -A PREROUTING -j CT --zone 3",
             remove: "nft flush ruleset",
-            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "conntrack active for IPv4: nft table ip filter", event: true,
+            ports: PORTS, families: V4, ways: BOTH_WAYS, says: "conntrack active for IPv4: nft table ip raw", event: true,
         },
+        nft_harmless!("iptables-nft -t raw -A PREROUTING -p udp -j CT --notrack", "nft flush ruleset"),
         Case {
             add: "ip6tables-nft -A OUTPUT -p tcp -m connlimit --connlimit-above 3",
             remove: "nft flush ruleset",

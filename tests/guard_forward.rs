@@ -395,6 +395,10 @@ const TRACKS: &[(&str, [bool; 2])] = &[
         [true, false],
     ),
     ("ip6tables-nft -A OUTPUT -m connmark --mark 1", [false, true]),
+    (
+        "iptables-nft -A INPUT -m conntrack --ctstate NEW -j CONNMARK --set-mark 1",
+        [true, false],
+    ),
     ("iptables-nft -A INPUT -m state --state NEW -j ACCEPT", [true, false]),
 ];
 

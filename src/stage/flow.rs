@@ -43,7 +43,7 @@ use crate::table::rules::state::State;
 use crate::wire::Protocol;
 use hashbrown::HashMap;
 
-/// The most ways a worker knows in one generation: links times next hops times trails. What has no place walks all boxes.
+/// The most ways a worker knows in one generation: links times next hops times trails and marks. What has no place walks all boxes.
 const WAYS_MAX: usize = 1 << 14;
 
 /// The most counters of rules that a way has. With that many it is still within a cache line and a half.

@@ -24,6 +24,8 @@ pub fn ifaces() -> Vec<Iface> {
     let iface = |n: u16| Iface {
         ifindex: u32::from(n) + 1,
         name: format!("d{n}").into(),
+        group: 0,
+        kind: "".into(),
         mac: mac(n as u8),
         mtu: [1500, 1500],
         up: true,
@@ -41,6 +43,8 @@ pub fn ifaces() -> Vec<Iface> {
             },
         ],
         sources: Default::default(),
+        group: 0,
+        kind: Default::default(),
     };
     vec![iface(0), iface(1)]
 }

@@ -31,6 +31,7 @@ fn trimmed(rules: &str) -> String {
     rules.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
+/// The rules that `run` so, as bypath shows them.
 fn rows(twin: &Twin, run: &str) -> Vec<String> {
     let rows = twin.bypath().map(|bypath| bypath.rules()).unwrap_or_default();
     let of_run = rows.iter().filter(|row| row["run"] == run);
@@ -83,6 +84,13 @@ fn docker(bridge: &str) -> String {
         .replace("docker0", bridge)
 }
 
+/// What Docker 28 has before tracking: containers are reached by what they publish alone.
+const DOCKER_RAW: &str = "
+    *raw
+    :PREROUTING ACCEPT [0:0]
+    -A PREROUTING -d 10.101.0.7/32 ! -i d1 -j DROP
+    COMMIT";
+
 /// Containers go out, masqueraded; nothing comes in but answers.
 #[test]
 fn docker_out() {
@@ -99,11 +107,9 @@ fn docker_out() {
 /// A port is published; all else is lost.
 #[test]
 fn docker_in() {
-    let mut twin = start(
-        "xt_docker_in",
-        &docker("d1").replace("-A POSTROUTING -s 10.100", "-A POSTROUTING -s 10.101"),
-        "",
-    );
+    let rules = docker("d1").replace("-A POSTROUTING -s 10.100", "-A POSTROUTING -s 10.101") + DOCKER_RAW;
+    let mut twin = start("xt_docker_in", &rules, "");
+    assert_eq!(rows(&twin, "punted"), [""; 0]);
     traffic(&mut twin, "published", &FORWARDED, &[true]);
     let stray = one("stray", CLIENT, |flow: &Flow| flow.udp(CLIENT, 33)).lost();
     play_for(&mut twin, "stray", &flows(&PLAIN, &[true]), [stray]);
@@ -281,6 +287,39 @@ fn assured() {
     forward_rules::traffic(&mut twin);
     assert_eq!(twin.compare_counters(), 6, "those of the policies too");
     twin.finish(Share::AtLeast(0.4));
+}
+
+/// Marks are kept in the connection, and found there by what comes later; some is not tracked.
+#[test]
+fn marks_of_connections() {
+    let rules = "*raw
+        :PREROUTING ACCEPT [0:0]
+        -A PREROUTING -p udp -m udp --dport 123 -j CT --notrack
+        -A PREROUTING -p udp -m udp --sport 123 -j CT --notrack
+        COMMIT
+        *mangle
+        :PREROUTING ACCEPT [0:0]
+        :POSTROUTING ACCEPT [0:0]
+        -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff
+        -A PREROUTING -m mark ! --mark 0 -j ACCEPT
+        -A PREROUTING -p tcp -m tcp --dport 80 -j MARK --set-mark 1
+        -A PREROUTING -p tcp -m multiport --dports 22,443 -m state --state NEW -j MARK --set-xmark 0x2/0xff
+        -A PREROUTING -p udp -j CONNMARK --set-xmark 0x30/0xf0
+        -A PREROUTING -m mark ! --mark 0 -j CONNMARK --save-mark
+        -A POSTROUTING -m connmark --mark 0x30/0xf0 -m conntrack --ctdir REPLY -j CONNMARK --set-xmark 0x4/0x4
+        COMMIT
+        *filter
+        :FORWARD ACCEPT [0:0]
+        -A FORWARD -m mark --mark 1
+        -A FORWARD -m connmark --mark 2/0xff -j ACCEPT
+        -A FORWARD -m connmark ! --mark 0
+        -A FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT
+        COMMIT";
+    let mut twin = start("xt_marks", rules, rules);
+    assert_eq!(rows(&twin, "punted"), [""; 0]);
+    forward_rules::traffic(&mut twin);
+    assert!(twin.compare_counters() >= 20);
+    twin.finish(Share::AtLeast(0.7));
 }
 
 /// What is the kernel's has the packets that reach it, and no others.

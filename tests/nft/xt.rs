@@ -41,6 +41,9 @@ const CARRIED: &[&str] = &[
     "-p tcp -m tcpmss --mss 1:2",
     "-j MARK --set-mark 3",
     "-j MARK --and-mark 3",
+    "-j CONNMARK --set-mark 3",
+    "-j CONNMARK --save-mark --mask 3",
+    "-j CONNMARK --restore-mark",
     "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1400",
     "-p tcp -j TCPMSS --clamp-mss-to-pmtu",
     "-j REJECT",
@@ -147,6 +150,7 @@ fn what_iptables_installs_is_carried() {
             "MARK",
             "TCPMSS",
             "REJECT",
+            "CONNMARK",
             "MASQUERADE",
             "SNAT",
             "DNAT",
@@ -187,13 +191,7 @@ fn what_is_the_kernels_is_named() {
             let of_both = !rule.starts_with(['4', '6']);
             *expected.entry(*name).or_default() += 1 + usize::from(of_both);
         }
-        add(
-            "mangle",
-            KERNELS
-                .iter()
-                .map(|(rule, _)| ("FORWARD ", *rule))
-                .map(|(chain, rule)| (chain, rule)),
-        );
+        add("mangle", KERNELS.iter().map(|(rule, _)| ("FORWARD ", *rule)));
         assert_eq!(uncarried(&read()), expected);
     });
 }

@@ -271,7 +271,8 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
     connection.set_status(Status(record.status.0 & news.0));
     connection.set_kernel_deadline(record.deadline);
     // Another one is a user's, or that of a rule for a packet that was punted; unless the kernel does not know ours yet.
-    if entry.marked && !connection.marks().any(Marks::REMARKED) {
+    let unknown_there = ours && connection.marks().any(Marks::REMARKED);
+    if entry.marked && !unknown_there {
         connection.set_mark(record.mark);
     }
     if ours {

@@ -93,6 +93,7 @@ const HARMLESS_XT: &[&str] = &[
     "mh",
     "multiport",
     "nfacct",
+    "NOTRACK",
     "NFLOG",
     "NFQUEUE",
     "osf",
@@ -130,8 +131,8 @@ const HARMLESS_XT: &[&str] = &[
 /// xt matches that read a connection, and only that: their checkentry function is `nf_ct_netns_get` (and accounting on).
 const PLAIN_XT: &[&str] = &["conntrack", "state", "connmark", "connbytes"];
 
-/// xt targets that translate connections, and only that, as nft's own expressions do.
-const NAT_XT: &[&str] = &["SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"];
+/// xt targets that translate connections, or set their mark, and only that, as nft's own expressions do.
+const NAT_XT: &[&str] = &["SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "CONNMARK"];
 
 pub(super) const LIST_ELEM: u16 = 1;
 pub(super) const EXPR_NAME: u16 = 1;
@@ -145,6 +146,7 @@ const NAT_FAMILY: u16 = 2;
 const NFPROTO_IPV4: u8 = libc::NFPROTO_IPV4 as u8;
 const NFPROTO_IPV6: u8 = libc::NFPROTO_IPV6 as u8;
 const XT_NAME: u16 = 1;
+const XT_INFO: u16 = 3;
 const DYNSET_EXPR: u16 = 7;
 const DYNSET_EXPRESSIONS: u16 = 10;
 
@@ -218,6 +220,7 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
             let text = format!("xt {name} {xt}");
             let plain = if name == "match" { PLAIN_XT } else { NAT_XT };
             match xt.as_str() {
+                "CT" if name == "target" && is_notrack(data.find(XT_INFO)) => None,
                 _ if HARMLESS_XT.contains(&xt.as_str()) => None,
                 _ if plain.contains(&xt.as_str()) => Some(Tracks::Plainly(text)),
                 _ => Some(Tracks::More(text)),
@@ -229,6 +232,13 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
         }
         _ => (!HARMLESS.contains(&name.as_str())).then_some(Tracks::More(name)),
     }
+}
+
+/// Whether the struct of a CT target asks for no tracking, and so for nothing else (xt_ct_tg_check).
+fn is_notrack(info: Option<&[u8]>) -> bool {
+    const NOTRACK: u16 = 1;
+    let flags = info.and_then(|info| info.first_chunk());
+    flags.is_some_and(|flags| u16::from_ne_bytes(*flags) == NOTRACK)
 }
 
 #[cfg(test)]
@@ -317,15 +327,14 @@ pub(super) mod tests {
             assert_eq!(xt("target", name), plainly(&format!("xt target {name}")));
             assert_eq!(xt("match", name), more(&format!("xt match {name}")));
         }
-        for name in [
-            "connlimit",
-            "connlabel",
-            "helper",
-            "socket",
-            "CT",
-            "CONNMARK",
-            "unheard-of",
-        ] {
+        let ct = |flags: u16| attrs(&[(XT_NAME, b"CT"), (XT_INFO, &flags.to_ne_bytes())]);
+        assert_eq!(tracking(&expr("target", &ct(1))), None, "without tracking");
+        assert_eq!(
+            tracking(&expr("target", &ct(0))),
+            more("xt target CT"),
+            "with a helper, perhaps"
+        );
+        for name in ["connlimit", "connlabel", "helper", "socket", "CT", "unheard-of"] {
             assert_eq!(xt("match", name), more(&format!("xt match {name}")));
         }
     }

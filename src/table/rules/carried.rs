@@ -15,7 +15,7 @@ use super::keys::{CtKey, FibResult, MetaKey, RtKey};
 use super::program::{ChainId, NFPROTO_IPV4, ObjectKind, Rule, Ruleset, SetId};
 use super::set::Data;
 use super::stateful::Stateful;
-use super::xt::Target;
+use super::xt::{Match, Target};
 use crate::table::conntrack::Status;
 
 /// What `meta` loads and is known of a forwarded packet.
@@ -261,13 +261,13 @@ fn is_written(base: Base, offset: u8, len: u8, fix: ChecksumFix) -> bool {
 
 /// Whether it can be done, or answered, for some packets only.
 pub fn may_not_know(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::Fib {
-            result: FibResult::Oif | FibResult::Oifname,
-            ..
-        } | Expr::PayloadStore { .. }
-    )
+    match expr {
+        Expr::Fib { result, .. } => matches!(result, FibResult::Oif | FibResult::Oifname),
+        Expr::PayloadStore { .. } => true,
+        Expr::Match(it) => it.may_not_know(),
+        Expr::Target(it) => matches!(it, Target::Tcpmss(_)),
+        _ => false,
+    }
 }
 
 /// Whether it changes the packet.
@@ -288,7 +288,10 @@ pub fn rewrites(expr: &Expr) -> bool {
 pub fn has_ct_mark(expr: &Expr) -> bool {
     matches!(
         expr,
-        Expr::Ct { key: CtKey::Mark, .. } | Expr::CtSet { key: CtKey::Mark, .. }
+        Expr::Ct { key: CtKey::Mark, .. }
+            | Expr::CtSet { key: CtKey::Mark, .. }
+            | Expr::Match(Match::Connmark(_))
+            | Expr::Target(Target::Connmark(_))
     )
 }
 

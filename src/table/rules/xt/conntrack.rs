@@ -1,4 +1,5 @@
-//! `-m conntrack`, `-m state`, `-m connmark`: what is asked of a connection. As net/netfilter/xt_{conntrack,state,connmark}.c.
+//! `-m conntrack`, `-m state`, `-m connmark`, `-j CONNMARK`: what is asked of a connection, and its mark. As
+//! net/netfilter/xt_{conntrack,state,connmark}.c.
 //!
 //! ```text
 //!  xt_conntrack_mtinfo1..3   0 origsrc, mask | origdst, mask | replsrc, mask | repldst, mask: 16 bytes each
@@ -8,10 +9,11 @@
 //! Revision 1 has states and statuses of a byte, revision 3 has ranges of ports, in the order of the host. The bits of states
 //! are those of nft, but for the three above.
 
+use super::Said;
 use super::info::Info;
 use crate::table::conntrack::{CtState, Status};
 use crate::table::rules::carried::{Depends, is_constant_status};
-use crate::table::rules::keys::CtKey;
+use crate::table::rules::keys::{CtKey, MetaKey};
 use crate::table::rules::packet::{Fact, Packet};
 
 /// XT_CONNTRACK_*: what is asked, and what of it is inverted.
@@ -194,6 +196,11 @@ impl Conntrack {
         }
     }
 
+    /// Whether it asks for ports, which are not known of what has none.
+    pub(super) fn asks_ports(&self) -> bool {
+        self.asks(0xf * asked::PORTS)
+    }
+
     /// Whether it looks whether the connection is assured.
     pub(super) fn asks_assured(&self) -> bool {
         self.asks(asked::STATUS) && self.statuses & Status::ASSURED.0 != 0
@@ -239,6 +246,79 @@ impl Connmark {
             Fact::Absent => Some(false),
             _ => None,
         }
+    }
+}
+
+/// What `-j CONNMARK` does with marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum MarkDo {
+    /// To the connection, what the struct says.
+    Set,
+    /// To the connection, that of the packet.
+    Save,
+    /// To the packet, that of the connection.
+    Restore,
+}
+
+/// `-j CONNMARK`: bits of one mark become what another one has, shifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnmarkTarget {
+    act: MarkDo,
+    mark: u32,
+    /// Of the connection's mark, of the packet's.
+    masks: (u32, u32),
+    right: bool,
+    bits: u8,
+}
+
+impl ConnmarkTarget {
+    pub(super) fn decode(revision: u32, info: &[u8]) -> Option<Self> {
+        let info = Info::of(info, 15)?;
+        let (right, bits, act) = match revision {
+            1 => (false, 0, info.u8(12)),
+            2 => (info.flag(12)?, info.u8(13), info.u8(14)),
+            _ => return None,
+        };
+        let act = *[MarkDo::Set, MarkDo::Save, MarkDo::Restore].get(usize::from(act))?;
+        // Further the kernel's shift is undefined.
+        (u32::from(bits) < u32::BITS).then_some(Self {
+            act,
+            mark: info.u32(0),
+            masks: (info.u32(4), info.u32(8)),
+            right,
+            bits,
+        })
+    }
+
+    fn shift(self, mark: u32) -> u32 {
+        if self.right {
+            mark >> self.bits
+        } else {
+            mark << self.bits
+        }
+    }
+
+    pub(super) fn says(self, packet: &mut impl Packet) -> Said {
+        let of_connection = match packet.ct(CtKey::Mark, None) {
+            Fact::U32(mark) => mark,
+            Fact::Absent => return Said::On,
+            _ => return Said::Unknown,
+        };
+        let Fact::U32(of_packet) = packet.meta(MetaKey::Mark) else {
+            return Said::Unknown;
+        };
+        let (of_connections, of_packets) = self.masks;
+        let mark = match self.act {
+            MarkDo::Set => self.shift(of_connection & !of_connections ^ self.mark),
+            MarkDo::Save => of_connection & !of_connections ^ self.shift(of_packet & of_packets),
+            MarkDo::Restore => {
+                let mark = of_packet & !of_packets ^ self.shift(of_connection & of_connections);
+                return packet.set_meta(MetaKey::Mark, mark.to_ne_bytes()).into();
+            }
+        };
+        let mut value = [0; 16];
+        value[..4].copy_from_slice(&mark.to_ne_bytes());
+        packet.set_ct(CtKey::Mark, None, value).into()
     }
 }
 

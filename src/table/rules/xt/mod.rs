@@ -5,14 +5,14 @@
 //!  a packet                --says---->  on | break: the next rule | drop (hotdrop) | a translation | not known here
 //!
 //!  info       the struct's bytes
-//!  conntrack  conntrack, state, connmark            nat     SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP
+//!  conntrack  conntrack, state, connmark, CONNMARK  nat     SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP
 //!  ports      tcp, udp, multiport, icmp, icmp6      tcpmss  TCPMSS
 //!  header     length, ttl, hl, dscp, tos, iprange, tcpmss, mac
 //!  facts      mark, addrtype, pkttype, statistic, extension headers, and what is the same for all packets
 //! ```
 //!
 //! Each is the kernel's match or target function of net/netfilter/xt_*.c. Those that remember (limit, recent, hashlimit, nth),
-//! look outside nf_tables (set) or log are not here; REJECT is an expression of nft. nft_compat gives the struct in the table's family, so there are
+//! look outside nf_tables (set) or log are not here; REJECT and CT --notrack are expressions of nft. nft_compat gives the struct in the table's family, so there are
 //! none for tables of family inet.
 
 mod conntrack;
@@ -25,7 +25,7 @@ mod tcpmss;
 #[cfg(test)]
 mod tests;
 
-pub use conntrack::{Connmark, Conntrack, State};
+pub use conntrack::{Connmark, ConnmarkTarget, Conntrack, State};
 pub use facts::{Addrtype, Chance, Mark, Pkttype};
 pub use header::Header;
 pub use nat::NatTarget;
@@ -84,6 +84,8 @@ pub enum Target {
     },
     /// `SNAT` and its like.
     Nat(Box<NatTarget>),
+    /// `CONNMARK`
+    Connmark(ConnmarkTarget),
     /// `TCPMSS`
     Tcpmss(Tcpmss),
 }
@@ -132,6 +134,7 @@ pub fn decode(xt: &Xt, nfproto: u8) -> Option<Expr> {
     match xt.target {
         false => decode_match(&xt.name, xt.revision, &xt.info, nfproto).map(Expr::Match),
         true if &*xt.name == "REJECT" => decode_reject(xt.revision, &xt.info, nfproto).map(Expr::Reject),
+        true if is_notrack(&xt.name, xt.revision, &xt.info) => Some(Expr::Notrack),
         true => decode_target(&xt.name, xt.revision, &xt.info, nfproto).map(Expr::Target),
     }
 }
@@ -169,9 +172,22 @@ fn decode_target(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<
                 mark: info.u32(0),
             })
         }
+        ("CONNMARK", _) => ConnmarkTarget::decode(revision, info).map(Target::Connmark),
         ("TCPMSS", _) => Tcpmss::decode(revision, info).map(Target::Tcpmss),
         _ => NatTarget::decode(name, revision, info, nfproto).map(|target| Target::Nat(target.into())),
     }
+}
+
+/// Whether it is `CT --notrack` and nothing else, or `NOTRACK`.
+fn is_notrack(name: &str, revision: u32, info: &[u8]) -> bool {
+    const NOTRACK: u16 = 1;
+    let size = match (name, revision) {
+        ("NOTRACK", 0) => return info.is_empty(),
+        ("CT", 0) => 40,
+        ("CT", 1 | 2) => 72,
+        _ => return false,
+    };
+    info::Info::of(info, size).is_some_and(|info| info.u16(0) == NOTRACK)
 }
 
 /// `REJECT`, which is nft's own by another number (enum ipt_reject_with, ip6t_reject_with).
@@ -236,7 +252,9 @@ impl Match {
             Match::Tcp(it) => it.depends(),
             Match::Udp(_) | Match::Multiport(_) | Match::Icmp(_) => Depends::FlowWithPorts,
             Match::Header(_, it) => it.depends(),
-            Match::Connmark(_) | Match::Chance(_) => Depends::Packet,
+            Match::Chance(_) => Depends::Packet,
+            // Of a connection's mark it is seen to otherwise: see `carried::has_ct_mark`.
+            Match::Connmark(_) => Depends::Flow,
             Match::Constant(..)
             | Match::State(_)
             | Match::Mark(_)
@@ -251,6 +269,15 @@ impl Match {
         matches!(self, Match::Tcp(it) if it.is_of_edges())
     }
 
+    /// Whether its answer is known of some packets only.
+    pub fn may_not_know(&self) -> bool {
+        match self {
+            Match::Conntrack(it) => it.asks_ports(),
+            Match::Addrtype(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it may look whether a connection is assured.
     pub fn asks_assured(&self) -> bool {
         matches!(self, Match::Conntrack(it) if it.asks_assured())
@@ -263,6 +290,7 @@ impl Target {
         match self {
             Target::Mark { .. } => "MARK",
             Target::Nat(it) => it.name(),
+            Target::Connmark(_) => "CONNMARK",
             Target::Tcpmss(_) => "TCPMSS",
         }
     }
@@ -276,6 +304,7 @@ impl Target {
                     .into(),
                 _ => Said::Unknown,
             },
+            Target::Connmark(it) => it.says(packet),
             Target::Nat(it) => it.request(packet).map_or(Said::Unknown, Said::Nat),
             Target::Tcpmss(it) => it.says(packet),
         }

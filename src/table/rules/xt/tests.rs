@@ -127,8 +127,11 @@ impl Packet for Probe {
         Answer::Done
     }
 
-    fn set_ct(&mut self, _: CtKey, _: Option<bool>, _: [u8; 16]) -> Answer {
-        Answer::Unknown
+    fn set_ct(&mut self, key: CtKey, reply: Option<bool>, value: [u8; 16]) -> Answer {
+        let [a, b, c, d, ..] = value;
+        self.ct
+            .insert((key, reply), Fact::U32(u32::from_ne_bytes([a, b, c, d])));
+        Answer::Done
     }
 
     fn store(&mut self, _: Base, _: usize, _: &[u8], _: ChecksumFix) -> Answer {
@@ -192,7 +195,7 @@ fn holds(name: &str, revision: u32, info: &[u8], packet: &Probe) -> bool {
 }
 
 /// Each extension with the size of its struct, in a family that has it.
-const KNOWN: [(bool, &str, u32, usize, u8); 42] = [
+const KNOWN: [(bool, &str, u32, usize, u8); 44] = [
     (false, "comment", 0, 256, 2),
     (false, "conntrack", 1, 152, 2),
     (false, "conntrack", 2, 156, 2),
@@ -227,6 +230,8 @@ const KNOWN: [(bool, &str, u32, usize, u8); 42] = [
     (false, "dst", 0, 40, 10),
     (true, "MARK", 2, 8, 2),
     (true, "TCPMSS", 0, 2, 2),
+    (true, "CONNMARK", 1, 13, 2),
+    (true, "CONNMARK", 2, 15, 10),
     (true, "SNAT", 0, 20, 2),
     (true, "DNAT", 0, 20, 2),
     (true, "SNAT", 1, 40, 10),

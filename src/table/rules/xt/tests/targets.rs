@@ -68,6 +68,54 @@ fn marks() {
     }
 }
 
+#[test]
+fn marks_of_connections() {
+    const MARK: (CtKey, Option<bool>) = (CtKey::Mark, None);
+    // Mark and masks, direction and bits of a shift, what is done; that of the connection and of the packet afterwards.
+    for (masks, [right, bits, act], marks) in [
+        ([1, 0xff, 0], [0, 0, 0], [0x1201, 7]),
+        ([1, 0xff, 0], [0, 4, 0], [0x12010, 7]),
+        ([1, 0xff, 0], [1, 8, 0], [0x12, 7]),
+        ([0, 0xff, 3], [0, 0, 1], [0x1203, 7]),
+        ([0, 0xff00, 7], [0, 8, 1], [0x734, 7]),
+        ([0, 0xff, 0xff], [0, 0, 2], [0x1234, 0x34]),
+        ([0, 0xff00, 0xf0], [1, 4, 2], [0x1234, 0x127]),
+    ] {
+        let second = info(16, &[(0, &longs(&masks)), (12, &[right, bits, act])]);
+        let tracked = v4().with_ct(MARK, Fact::U32(0x1234));
+        let (said, after) = done("CONNMARK", 2, &second, &tracked);
+        let found = [after.ct[&MARK], after.meta[&MetaKey::Mark]];
+        assert_eq!(
+            (said, found),
+            (Said::On, marks.map(Fact::U32)),
+            "{masks:x?} {act} {bits}"
+        );
+        if bits == 0 {
+            let first = info(16, &[(0, &longs(&masks)), (12, &[act])]);
+            let (_, after) = done("CONNMARK", 1, &first, &tracked);
+            assert_eq!([after.ct[&MARK], after.meta[&MetaKey::Mark]], marks.map(Fact::U32));
+        }
+        let (said, after) = done("CONNMARK", 2, &second, &v4());
+        assert_eq!(
+            (said, after.ct.len(), after.meta[&MetaKey::Mark]),
+            (Said::On, 0, Fact::U32(7))
+        );
+    }
+    for wrong in [[2, 0, 0], [0, 32, 0], [0, 0, 3]] {
+        assert_eq!(target("CONNMARK", 2, &info(16, &[(12, &wrong)]), 2), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn notrack_is_that_of_nft() {
+    for (revision, size) in [(0, 40), (1, 72), (2, 72)] {
+        let ct = |flags: u16| expr(true, "CT", revision, &info(size, &[(0, &words(&[flags]))]), 2);
+        assert_eq!((ct(1), ct(0), ct(3)), (Some(Expr::Notrack), None, None));
+    }
+    assert_eq!(expr(true, "CT", 2, &info(40, &[(0, &[1])]), 2), None);
+    assert_eq!(expr(true, "NOTRACK", 0, &[], 10), Some(Expr::Notrack));
+}
+
 /// An IPv4 address as a range has it.
 fn padded(address: [u8; 4]) -> [u8; 16] {
     let mut padded = [0; 16];
