@@ -27,7 +27,8 @@ impl Twin {
         self.compare_counters_but(&[])
     }
 
-    /// The same without those of some chains: such as the box's own packets, sent when the clock says so, come through, too.
+    /// The same without those of chains whose names end so: such as the box's own packets, sent when the clock says so, come
+    /// through, too.
     pub fn compare_counters_but(&mut self, chains: &[&str]) -> usize {
         self.settle();
         let until = Instant::now() + COUNTED_WITHIN;
