@@ -1,7 +1,7 @@
-//! Rules in memory: nanoseconds that a hook's chains take for one packet, compiled as workers run them and by the interpreter, and
-//! allocations (none, or it says so and fails). `linear` are so many rules of one kind that the packet does not match, in the
-//! form in which nft writes them for a table of family inet; `router` is what a home router has at forward, for the first
-//! packet of a connection and for one in its middle. `load` is what 10,000 rules take when they are read.
+//! Rules in memory: nanoseconds that a hook's chains take for one packet, compiled as workers run them and by the
+//! interpreter, and allocations (none, or it says so and fails). `linear` are so many rules of one kind that the packet does
+//! not match, in the form in which nft writes them for a table of family inet; `router` is what a home router has at forward,
+//! for the first packet of a connection and for one in its middle. `load` is what 10,000 rules take when they are read.
 
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
