@@ -162,7 +162,7 @@ fn ruleset(rules: Vec<Vec<Expr>>) -> Ruleset {
             kind: ChainType::Filter,
             policy_drop: false,
             devices: [].into(),
-            counts: false,
+            counter: None,
             offload: false,
             order: [0; 2],
         }),
@@ -258,7 +258,7 @@ fn bench(c: &mut Criterion<CpuTime>, name: &str, id: &str, ruleset: Ruleset, sta
     let rules = Rules::new(ruleset, None, 0);
     let snapshot = lab::snapshot(1, lab::FAR);
     let bytes = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
-    let Continue(packet) = parse_bytes(&bytes, PortIndex(0), &lab::mac(0)) else {
+    let Continue(mut packet) = parse_bytes(&bytes, PortIndex(0), &lab::mac(0)) else {
         panic!("it is right");
     };
     let mut frame = MemPool::new(1, 2048, 256).take(1).remove(0);
@@ -276,7 +276,7 @@ fn bench(c: &mut Criterion<CpuTime>, name: &str, id: &str, ruleset: Ruleset, sta
         let mut once = || {
             let mut at = AtHook {
                 point: Point::Forward,
-                packet: &packet,
+                packet: &mut packet,
                 frame: &mut frame,
                 iif: &snapshot.ifaces[0],
                 oif: Some((&snapshot.ifaces[1], 1500)),

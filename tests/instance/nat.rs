@@ -81,6 +81,17 @@ struct Talk {
 impl Talk {
     /// From `from` to `address`, where it must come from `seen_as`.
     fn begin(name: String, from: &Namespace, address: (&'static str, u16), seen_as: &str) -> Self {
+        Self::of_size(name, from, address, seen_as, |number| (number % 900) as usize)
+    }
+
+    /// The same with lines of this length, by their number.
+    fn of_size(
+        name: String,
+        from: &Namespace,
+        address: (&'static str, u16),
+        seen_as: &str,
+        size: fn(u64) -> usize,
+    ) -> Self {
         let (stop, lines) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let socket = from.enter(|| TcpStream::connect(address));
         let socket = socket.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -93,7 +104,7 @@ impl Talk {
         assert_eq!(peer.trim(), seen_as, "{name}");
         let client = std::thread::spawn({
             let (stop, lines) = (stop.clone(), lines.clone());
-            move || talk(socket, input, &stop, &lines).map_err(|error| error.to_string())
+            move || talk(socket, input, &stop, &lines, size).map_err(|error| error.to_string())
         });
         Talk {
             name,
@@ -129,16 +140,18 @@ fn talk(
     mut input: BufReader<TcpStream>,
     stop: &AtomicBool,
     lines: &AtomicU64,
+    size: fn(u64) -> usize,
 ) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     while !stop.load(Relaxed) {
         let number = lines.load(Relaxed);
-        let sent = format!("line {number} {}\n", "x".repeat((number % 900) as usize));
+        let sent = format!("line {number} {}\n", "x".repeat(size(number)));
         socket.write_all(sent.as_bytes())?;
         let mut back = String::new();
         input.read_line(&mut back)?;
         if back != sent {
-            let what = format!("`{}` came back for `{}`", back.trim(), sent.trim());
+            let short = |line: &str| line.trim().chars().take(40).collect::<String>();
+            let what = format!("`{}` came back for `{}`", short(&back), short(&sent));
             return Err(std::io::Error::other(what));
         }
         lines.store(number + 1, Relaxed);
@@ -298,14 +311,7 @@ fn killed_with_a_hundred_masqueraded_connections() {
     bypath.signal(libc::SIGKILL);
     bypath.ended();
     let ages: Vec<Duration> = talks.iter().map(|talk| killed - talk.begun).collect();
-    // All are looked at at once: each may take as long as its retransmissions do.
-    let go_on: Vec<bool> = std::thread::scope(|scope| {
-        let threads: Vec<_> = talks.iter().map(|talk| scope.spawn(|| talk.goes_on())).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a look"))
-            .collect()
-    });
+    let go_on = go_on(&talks);
     let (mut old, mut young) = ([0; 2], [0; 2]);
     for (age, goes_on) in ages.iter().zip(&go_on) {
         let of = if *age >= OLD_ENOUGH { &mut old } else { &mut young };
@@ -322,5 +328,56 @@ fn killed_with_a_hundred_masqueraded_connections() {
     );
     assert!(old[0] >= OLD && young[0] > 0, "{ages:?}");
     assert_eq!(old[0], old[1], "connections broke that were old enough");
+    net.assert_nothing_left();
+}
+
+/// Which of them go on. All are looked at at once: each may take as long as its retransmissions do.
+fn go_on(talks: &[Talk]) -> Vec<bool> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = talks.iter().map(|talk| scope.spawn(|| talk.goes_on())).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a look"))
+            .collect()
+    })
+}
+
+/// Stopped while a hundred masqueraded connections are in use, ten of them in bulk: the kernel goes on with all of them, and so
+/// does bypath when it is continued, though it has not seen what they carried meanwhile.
+#[test]
+fn stopped_and_continued_under_a_hundred_masqueraded_connections() {
+    const COUNT: usize = 100;
+    const BULK: usize = 10;
+    const OLD_ENOUGH: Duration = Duration::from_secs(3);
+    const STOPPED: Duration = Duration::from_secs(4);
+    let net = net();
+    echo(&net.hosts[1], 7000);
+    let bypath = net.bypath("");
+    let begin = |at: usize| {
+        let (name, to) = (format!("client {at}"), (SERVER, 7000));
+        match at {
+            ..BULK => Talk::of_size(name, &net.hosts[0], to, SHARED, |_| 50_000),
+            _ => Talk::begin(name, &net.hosts[0], to, SHARED),
+        }
+    };
+    let talks: Vec<Talk> = (0..COUNT).map(begin).collect();
+    std::thread::sleep(OLD_ENOUGH);
+    assert_carries(&bypath);
+    for round in 0..2 {
+        bypath.signal(libc::SIGSTOP);
+        let broken = |go_on: Vec<bool>| go_on.into_iter().filter(|goes_on| !goes_on).count();
+        let by_the_kernel = broken(go_on(&talks));
+        std::thread::sleep(STOPPED);
+        bypath.signal(libc::SIGCONT);
+        let continued = broken(go_on(&talks));
+        println!(
+            "kill -STOP {round} with {COUNT} masqueraded connections, {BULK} in bulk: {by_the_kernel} broke while it stood \
+             still, {continued} when it went on"
+        );
+        assert_eq!((by_the_kernel, continued), (0, 0));
+        assert_carries(&bypath);
+    }
+    talks.into_iter().for_each(Talk::end);
+    bypath.stop();
     net.assert_nothing_left();
 }

@@ -191,13 +191,7 @@ fn what_is_the_kernels_is_named() {
             let of_both = !rule.starts_with(['4', '6']);
             *expected.entry(*name).or_default() += 1 + usize::from(of_both);
         }
-        add(
-            "mangle",
-            KERNELS
-                .iter()
-                .map(|(rule, _)| ("FORWARD ", *rule))
-                .map(|(chain, rule)| (chain, rule)),
-        );
+        add("mangle", KERNELS.iter().map(|(rule, _)| ("FORWARD ", *rule)));
         assert_eq!(uncarried(&read()), expected);
     });
 }

@@ -9,7 +9,7 @@
 //! first expression that is anything else ends that. What follows is the interpreter's; if it reads what was loaded, it begins
 //! there, and loads again. What is the same for a whole family (`meta nfproto`) is decided here.
 
-use super::super::expr::{BitOp, CmpOp, Expr, LookupInto, Register, WORDS};
+use super::super::expr::{BitOp, CmpOp, Expr, LookupInto, Register, Verdict, WORDS};
 use super::super::keys::MetaKey;
 use super::super::program::{self, Ruleset, SetId};
 use super::super::set::KEY_MAX;
@@ -29,6 +29,8 @@ pub(super) struct Rule {
     pub(super) map: Option<Box<(u32, Key)>>,
     /// Then the interpreter runs from here on.
     pub(super) rest: u32,
+    /// Unless all that is left is a verdict.
+    pub(super) verdict: Option<Verdict>,
     /// What was loaded before it may not be so afterwards.
     pub(super) sets: bool,
 }
@@ -125,11 +127,16 @@ pub(super) fn rule(ruleset: &Ruleset, rule: &program::Rule, at: usize, nfproto: 
     if first != Some(rest) {
         map = None;
     }
+    let rest = first.unwrap_or(0);
     Some(Rule {
         number: at as u32,
         matchers: fuse.matchers.into(),
         map,
-        rest: first.unwrap_or(0) as u32,
+        rest: rest as u32,
+        verdict: match rule.exprs[rest..] {
+            [Expr::Verdict(verdict)] => Some(verdict),
+            _ => None,
+        },
         sets: rule.exprs.iter().any(uses::sets),
     })
 }
@@ -270,7 +277,6 @@ impl Fuse<'_> {
             mask: known.mask,
             xor: known.xor,
             at: 0,
-            len: 0,
         };
         let matcher = |load| Matcher::compare(Part { load, ..part }, op, number(data), data.len());
         if known.load.source == Source::Meta(MetaKey::Nfproto) && known.load.turned.is_none() {
@@ -284,9 +290,15 @@ impl Fuse<'_> {
         Fused::Done
     }
 
-    /// Adds a question. That something is there is no question any more where what follows asks what it is.
+    /// Adds a question.
     fn ask(&mut self, matcher: Matcher) {
-        let sources: Vec<_> = matcher.loads().map(|load| self.loads.source(load)).collect();
+        self.is_asked_for(matcher.loads());
+        self.matchers.push(matcher);
+    }
+
+    /// That something is there is no question any more where what follows asks what it is.
+    fn is_asked_for(&mut self, loads: impl Iterator<Item = LoadId>) {
+        let sources: Vec<_> = loads.map(|load| self.loads.source(load)).collect();
         let last = self.matchers.len().saturating_sub(sources.len());
         let is_there = |(there, source): (&Matcher, &Source)| match there {
             Matcher::There(load) => self.loads.source(*load) == *source,
@@ -295,7 +307,6 @@ impl Fuse<'_> {
         if self.matchers.len() >= sources.len() && self.matchers[last..].iter().zip(&sources).all(is_there) {
             self.matchers.truncate(last);
         }
-        self.matchers.push(matcher);
     }
 
     fn lookup(&mut self, set: SetId, key: Register, into: LookupInto, inverted: bool) -> Fused {
@@ -309,7 +320,10 @@ impl Fuse<'_> {
         };
         let key = Key { parts, set, inverted };
         match into {
-            LookupInto::Verdict => Fused::Map(key),
+            LookupInto::Verdict => {
+                self.is_asked_for(key.parts.iter().map(|part| part.load));
+                Fused::Map(key)
+            }
             _ => {
                 self.ask(Matcher::In(Box::new(key)));
                 Fused::Done
@@ -324,15 +338,13 @@ impl Fuse<'_> {
         while at < len {
             let known = (*self.known.get(from.start() / 4 + at / 4)?)?;
             let load = self.loads.of(known.load);
-            let part = known.width.min(len - at);
             parts.push(Part {
                 load,
                 mask: known.mask,
                 xor: known.xor,
                 at: at as u8,
-                len: part as u8,
             });
-            at += part;
+            at += known.width.min(len - at);
         }
         Some(parts.into())
     }

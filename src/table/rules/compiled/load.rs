@@ -15,7 +15,7 @@ use super::super::packet::{Answer, Fact, Packet};
 use super::super::program::NFPROTO_IPV4;
 
 /// How many loads a walk remembers.
-pub(super) const KEPT: usize = 8;
+pub(super) const KEPT: usize = 12;
 /// Bytes of the longest load that is a number.
 pub(super) const BYTES_MAX: u8 = 16;
 
@@ -164,9 +164,9 @@ pub(super) fn number(data: &[u8]) -> u128 {
 pub(super) struct Loaded<'a> {
     loads: &'a [Load],
     /// Of the first [`KEPT`], a bit for each that is known, and of those one that is not there or not known.
-    known: u8,
-    absent: u8,
-    unknown: u8,
+    known: u16,
+    absent: u16,
+    unknown: u16,
     words: [u128; KEPT],
 }
 
@@ -194,7 +194,7 @@ impl<'a> Loaded<'a> {
         if at >= KEPT {
             return self.loads[at].word(packet);
         }
-        let bit = 1u8 << at;
+        let bit = 1u16 << at;
         if self.known & bit == 0 {
             self.remember(at, packet);
         }
@@ -207,7 +207,7 @@ impl<'a> Loaded<'a> {
 
     #[inline(never)]
     fn remember(&mut self, at: usize, packet: &impl Packet) {
-        let bit = 1u8 << at;
+        let bit = 1u16 << at;
         self.known |= bit;
         self.absent &= !bit;
         self.unknown &= !bit;

@@ -5,7 +5,7 @@ use super::super::expr::CmpOp;
 use super::super::packet::Packet;
 use super::super::program::{Ruleset, SetId};
 use super::super::set::{Found, KEY_MAX};
-use super::load::{LoadId, Loaded, Word, ones};
+use super::load::{BYTES_MAX, LoadId, Loaded, Word, ones};
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +42,13 @@ pub(super) struct Key {
     pub(super) inverted: bool,
 }
 
-/// The `len` bytes of a key from `at` on: `(load & mask) ^ xor`.
+/// The bytes of a key from `at` on: `(load & mask) ^ xor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) load: LoadId,
     pub(super) mask: u128,
     pub(super) xor: u128,
     pub(super) at: u8,
-    pub(super) len: u8,
 }
 
 /// What became of a question.
@@ -196,18 +195,20 @@ impl Key {
         now_ns: u64,
         packet: &impl Packet,
     ) -> Matched<Option<Found<'r>>> {
-        let mut bytes = [0; KEY_MAX];
+        let set = &ruleset[self.set];
+        let len = usize::from(set.spec.key_len);
+        let mut bytes = [0; KEY_MAX + BYTES_MAX as usize];
         for part in &self.parts {
             let value = match loaded.word(part.load, packet) {
                 Word::Value(value) => (value & part.mask ^ part.xor).to_be_bytes(),
                 Word::Break => return Matched::Fails,
                 Word::Punt => return Matched::Unknown,
             };
-            let (at, len) = (usize::from(part.at), usize::from(part.len));
-            bytes[at..at + len].copy_from_slice(&value[..len]);
+            // Whole, whatever its length: the next one lies over what is too much.
+            let at = usize::from(part.at);
+            bytes[at..at + value.len()].copy_from_slice(&value);
         }
-        let set = &ruleset[self.set];
-        match set.holds(&bytes[..usize::from(set.spec.key_len)], self.inverted, now_ns) {
+        match set.holds(&bytes[..len], self.inverted, now_ns) {
             Some(found) => Matched::Holds(found),
             None => Matched::Fails,
         }

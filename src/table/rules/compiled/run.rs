@@ -43,7 +43,7 @@ impl Program {
         let Some(mut chain) = self.chain(base) else {
             return Outcome::Punt(place(base, 0, 0));
         };
-        let mut stack = [(base, 0u32); JUMPS_MAX];
+        let mut stack = [(ChainId(0), 0u32); JUMPS_MAX];
         let mut depth = 0;
         let mut cursors = Cursors::default();
         loop {
@@ -121,7 +121,11 @@ impl Rule {
                 return end;
             }
         }
-        interpreter.rule(chain, number, self.rest as usize, packet)
+        let rest = self.rest as usize;
+        match self.verdict {
+            Some(verdict) => end(Flow::Verdict(verdict), place(chain, number, rest)).unwrap_or(End::Next),
+            None => interpreter.rule(chain, number, rest, packet),
+        }
     }
 }
 

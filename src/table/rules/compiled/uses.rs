@@ -27,20 +27,42 @@ pub(super) fn stand_alone(ruleset: &Ruleset, exprs: &[Expr], nfproto: u8) -> boo
     })
 }
 
-/// Whether it sets something that later loads may see.
+/// Whether it sets something that later loads may see. Like what follows, without a rest of all others: an expression that
+/// is new must be looked at here.
 pub(super) fn sets(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::MetaSet { .. }
-            | Expr::CtSet { .. }
-            | Expr::PayloadStore { .. }
-            | Expr::Notrack
-            | Expr::Target(Target::Mark { .. } | Target::Connmark(_) | Target::Tcpmss(_))
-            | Expr::Exthdr {
-                act: ExthdrDo::Store(_) | ExthdrDo::Strip,
-                ..
-            }
-    )
+    match expr {
+        Expr::MetaSet { .. } | Expr::CtSet { .. } | Expr::PayloadStore { .. } | Expr::Notrack => true,
+        Expr::Exthdr { act, .. } => matches!(act, ExthdrDo::Store(_) | ExthdrDo::Strip),
+        Expr::Target(target) => match target {
+            Target::Mark { .. } | Target::Connmark(_) | Target::Tcpmss(_) => true,
+            Target::Nat(_) => false,
+        },
+        Expr::Immediate { .. }
+        | Expr::Verdict(_)
+        | Expr::Payload { .. }
+        | Expr::Meta { .. }
+        | Expr::Ct { .. }
+        | Expr::Bitwise { .. }
+        | Expr::Byteorder { .. }
+        | Expr::Cmp { .. }
+        | Expr::Range { .. }
+        | Expr::Lookup { .. }
+        | Expr::Dynset(_)
+        | Expr::State(_)
+        | Expr::Objref(_)
+        | Expr::ObjrefMap { .. }
+        | Expr::NumgenInc { .. }
+        | Expr::NumgenRandom { .. }
+        | Expr::Jhash { .. }
+        | Expr::Fib { .. }
+        | Expr::Rt { .. }
+        | Expr::Socket { .. }
+        | Expr::Log(_)
+        | Expr::Reject(_)
+        | Expr::Nat(_)
+        | Expr::Match(_)
+        | Expr::Uncarried(_) => false,
+    }
 }
 
 /// Whether nothing behind it is ever run.
@@ -97,7 +119,27 @@ fn reads(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Words {
             let ports = nat.ports.map_or(0, |(first, last)| words(first, 2) | words(last, 2));
             addresses | ports
         }
-        _ => 0,
+        // It ends the rule here.
+        Expr::Dynset(_) | Expr::Uncarried(_) => 0,
+        Expr::Immediate { .. }
+        | Expr::Verdict(_)
+        | Expr::Payload { .. }
+        | Expr::Meta { .. }
+        | Expr::Ct { .. }
+        | Expr::Exthdr { .. }
+        | Expr::State(_)
+        | Expr::Objref(_)
+        | Expr::NumgenInc { .. }
+        | Expr::NumgenRandom { .. }
+        | Expr::Fib { .. }
+        | Expr::Rt { .. }
+        | Expr::Socket { .. }
+        | Expr::Log(_)
+        | Expr::Notrack
+        | Expr::Reject(_)
+        | Expr::Nat(_)
+        | Expr::Match(_)
+        | Expr::Target(_) => 0,
     }
 }
 
@@ -136,6 +178,24 @@ fn writes(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Words {
             _ => words(*dest, 4),
         },
         Expr::Rt { key, dest } => words(*dest, key.width()),
-        _ => 0,
+        Expr::Meta { .. } | Expr::Ct { .. } => NOWHERE, // a load, which is above
+        Expr::Verdict(_)
+        | Expr::PayloadStore { .. }
+        | Expr::MetaSet { .. }
+        | Expr::CtSet { .. }
+        | Expr::Cmp { .. }
+        | Expr::Range { .. }
+        | Expr::Lookup { .. }
+        | Expr::Dynset(_)
+        | Expr::State(_)
+        | Expr::Objref(_)
+        | Expr::ObjrefMap { .. }
+        | Expr::Log(_)
+        | Expr::Notrack
+        | Expr::Reject(_)
+        | Expr::Nat(_)
+        | Expr::Match(_)
+        | Expr::Target(_)
+        | Expr::Uncarried(_) => 0,
     }
 }

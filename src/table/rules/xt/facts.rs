@@ -1,5 +1,6 @@
 //! `-m mark`, `addrtype`, `pkttype`, `statistic`, and those of which it is known what they say of any forwarded packet:
-//! `comment`, `physdev`, `owner`, `policy`. As the kernel's net/netfilter/xt_*.c of these names.
+//! `comment`, `physdev`, `owner`, `policy`. As the kernel's net/netfilter/xt_*.c of these names, and net/ipv6/netfilter/ip6t_*.c:
+//! what asks for an extension header holds for no packet without any, and others are not judged here.
 //!
 //! Of IPv4, the type of an address is that of the local table; of IPv6, `addrtype` puts three kinds of question: what the
 //! address looks like, where its route leads to, and whether it is anycast, which is not known here.
@@ -9,6 +10,7 @@ use crate::table::rules::expr::{Base, FibFlags};
 use crate::table::rules::keys::{FibResult, MetaKey};
 use crate::table::rules::packet::{Answer, Fact, Packet};
 use crate::table::rules::program::NFPROTO_IPV4;
+use crate::wire::Protocol;
 
 /// `-m mark`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,4 +175,22 @@ pub(super) fn constant(name: &str, revision: u32, info: &[u8]) -> Option<bool> {
         }
         _ => None,
     }
+}
+
+/// Whether it is a match on extension headers, of this layout. What of the header it asks does not matter here.
+pub(super) fn extension(name: &str, revision: u32, info: &[u8]) -> bool {
+    let size = match name {
+        "rt" => 280,
+        "frag" => 16,
+        _ => 40,
+    };
+    revision == 0 && Info::of(info, size).is_some()
+}
+
+/// Whether a packet of IPv6 has the header that is asked for: not if it has none at all, and otherwise it is not known here.
+pub(super) fn has_extension(packet: &impl Packet) -> Option<bool> {
+    const NEXT_HEADER: usize = 6;
+    let mut next = [0];
+    let read = packet.payload(Base::Network, NEXT_HEADER, &mut next) == Answer::Done;
+    (read && !Protocol(next[0]).is_extension()).then_some(false)
 }

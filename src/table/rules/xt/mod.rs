@@ -8,7 +8,7 @@
 //!  conntrack  conntrack, state, connmark, CONNMARK  nat     SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP
 //!  ports      tcp, udp, multiport, icmp, icmp6      tcpmss  TCPMSS
 //!  header     length, ttl, hl, dscp, tos, iprange, tcpmss, mac
-//!  facts      mark, addrtype, pkttype, statistic, and what is the same for all packets
+//!  facts      mark, addrtype, pkttype, statistic, extension headers, and what is the same for all packets
 //! ```
 //!
 //! Each is the kernel's match or target function of net/netfilter/xt_*.c. Those that remember (limit, recent, hashlimit, nth),
@@ -68,6 +68,8 @@ pub enum Match {
     Pkttype(Pkttype),
     /// `statistic`
     Chance(Chance),
+    /// `rt`, `frag`, `hbh`, `dst`: asks for an extension header of that name.
+    Extension(Box<str>),
 }
 
 /// A target that is not a verdict.
@@ -151,6 +153,9 @@ fn decode_match(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<M
         "addrtype" => Match::Addrtype(Addrtype::decode(revision, info, nfproto)?),
         "pkttype" => Match::Pkttype(Pkttype::decode(revision, info)?),
         "statistic" => Match::Chance(Chance::decode(revision, info)?),
+        "rt" | "frag" | "hbh" | "dst" if nfproto == NFPROTO_IPV6 => {
+            facts::extension(name, revision, info).then(|| Match::Extension(name.into()))?
+        }
         _ => match facts::constant(name, revision, info) {
             Some(holds) => Match::Constant(name.into(), holds),
             None => Match::Header(name.into(), Header::decode(name, revision, info, nfproto)?.into()),
@@ -205,7 +210,7 @@ impl Match {
     /// Its name, as iptables has it.
     pub fn name(&self) -> &str {
         match self {
-            Match::Constant(name, _) | Match::Header(name, _) => name,
+            Match::Constant(name, _) | Match::Header(name, _) | Match::Extension(name) => name,
             Match::Conntrack(_) => "conntrack",
             Match::State(_) => "state",
             Match::Connmark(_) => "connmark",
@@ -236,6 +241,7 @@ impl Match {
             Match::Addrtype(it) => Said::if_known(it.holds(packet)),
             Match::Pkttype(it) => Said::if_known(it.holds(packet)),
             Match::Chance(it) => Said::if_known(it.holds(packet)),
+            Match::Extension(_) => Said::if_known(facts::has_extension(packet)),
         }
     }
 
@@ -249,9 +255,12 @@ impl Match {
             Match::Chance(_) => Depends::Packet,
             // Of a connection's mark it is seen to otherwise: see `carried::has_ct_mark`.
             Match::Connmark(_) => Depends::Flow,
-            Match::Constant(..) | Match::State(_) | Match::Mark(_) | Match::Addrtype(_) | Match::Pkttype(_) => {
-                Depends::Flow
-            }
+            Match::Constant(..)
+            | Match::State(_)
+            | Match::Mark(_)
+            | Match::Addrtype(_)
+            | Match::Pkttype(_)
+            | Match::Extension(_) => Depends::Flow,
         }
     }
 

@@ -195,7 +195,7 @@ fn holds(name: &str, revision: u32, info: &[u8], packet: &Probe) -> bool {
 }
 
 /// Each extension with the size of its struct, in a family that has it.
-const KNOWN: [(bool, &str, u32, usize, u8); 40] = [
+const KNOWN: [(bool, &str, u32, usize, u8); 44] = [
     (false, "comment", 0, 256, 2),
     (false, "conntrack", 1, 152, 2),
     (false, "conntrack", 2, 156, 2),
@@ -224,6 +224,10 @@ const KNOWN: [(bool, &str, u32, usize, u8); 40] = [
     (false, "physdev", 0, 66, 2),
     (false, "owner", 1, 20, 2),
     (false, "policy", 0, 308, 2),
+    (false, "rt", 0, 280, 10),
+    (false, "frag", 0, 16, 10),
+    (false, "hbh", 0, 40, 10),
+    (false, "dst", 0, 40, 10),
     (true, "MARK", 2, 8, 2),
     (true, "TCPMSS", 0, 2, 2),
     (true, "CONNMARK", 1, 13, 2),

@@ -327,6 +327,22 @@ fn udp_multiport_and_icmp() {
     );
 }
 
+/// Each kind of header is asked for, and whatever of it: a packet without any is none of them.
+#[test]
+fn extension_headers() {
+    for (name, size) in [("rt", 280), ("frag", 16), ("hbh", 40), ("dst", 40)] {
+        for bytes in [vec![0; size], vec![0xff; size]] {
+            assert!(!holds(name, 0, &bytes, &v6()), "{name}");
+            for next in [0, 43, 44, 51, 60] {
+                let packet = v6().with(|packet| packet.bytes[6] = next);
+                let it = a_match(name, 0, &bytes, NFPROTO_IPV6).expect("carried");
+                assert_eq!(it.says(&mut packet.clone()), Said::Unknown, "{name} of {next}");
+            }
+        }
+        assert_eq!(a_match(name, 0, &vec![0; size], NFPROTO_IPV4), None);
+    }
+}
+
 #[test]
 fn headers() {
     let length = |least: u16, most: u16, inverted: u8| info(6, &[(0, &words(&[least, most])), (4, &[inverted])]);
