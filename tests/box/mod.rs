@@ -40,7 +40,7 @@ pub fn ifaces() -> Vec<Iface> {
                 ..IfaceFamily::default()
             },
         ],
-        sources: Default::default(),
+        ..Iface::default()
     };
     vec![iface(0), iface(1)]
 }
