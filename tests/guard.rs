@@ -176,7 +176,6 @@ fn nft_base_chains() {
         nft_chain!("inet", "postrouting priority 99", &[], &[], &[], ""),
         nft_chain!("ip", "postrouting priority 101", &[], &[], &[], ""),
         nft_chain!("inet", "prerouting priority -201", &[], &[], &[], ""),
-        nft_chain!("ip", "prerouting priority -450", &[], &[], &[], ""),
         Case {
             add: "nft 'add table ip t; add chain ip t c { type filter hook prerouting priority -300; }; add rule ip t c log'",
             remove: "nft delete table ip t",
