@@ -43,8 +43,6 @@ pub fn ifaces() -> Vec<Iface> {
             },
         ],
         sources: Default::default(),
-        group: 0,
-        kind: Default::default(),
     };
     vec![iface(0), iface(1)]
 }

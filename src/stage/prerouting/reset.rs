@@ -128,7 +128,7 @@ fn answer(packet: &Parsed, bytes: &[u8]) -> Option<(Parsed, [u8; RESET_MAX])> {
     tcp[2..4].copy_from_slice(&reset.dport.to_be_bytes());
     tcp[4..8].copy_from_slice(&seq.to_be_bytes());
     tcp[8..12].copy_from_slice(&ack.to_be_bytes());
-    tcp[12] = (TCP_LEN / 4 << 4) as u8;
+    tcp[12] = ((TCP_LEN / 4) << 4) as u8;
     tcp[13] = flags;
     let sum = !checksum::fold(pseudo(&reset) + checksum::sum(tcp));
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
