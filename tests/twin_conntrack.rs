@@ -100,3 +100,5 @@ mod xt_nat;
 mod xt_random;
 #[path = "conntrack/xt_rules.rs"]
 mod xt_rules;
+#[path = "conntrack/zones.rs"]
+mod zones;

@@ -28,8 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A worker that gave no sign of life for so long gets no frames.
-pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
+pub use crate::worker::HEARTBEAT_LIMIT;
 
 /// The tail of a frame that is punted to a port in generic mode, so that steer knows it again. Secret: drawn at load.
 pub type Cookie = [u8; 16];

@@ -17,6 +17,6 @@ mod turn;
 
 pub use latency::Latency;
 pub use report::{PortCount, QueueReport, Report};
-pub use run::{Poll, run};
+pub use run::{HEARTBEAT_LIMIT, Poll, run};
 pub use shared::{Command, Handoff, Limits, Punted, Shared};
 pub use turn::Worker;

@@ -9,6 +9,7 @@ use crate::port::Queue;
 use crate::port::wait::{monotonic_ns, wait};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 /// How a worker waits for traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,12 @@ const IDLE_TURNS: u32 = 256;
 /// The longest sleep, in milliseconds.
 const SLEEP_MS: u32 = 200;
 
+/// A worker that gave no sign of life for so long gets no frames: the kernel forwards until it goes on.
+pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
+
+/// Steer may think so a little earlier, for it counts in ticks of the kernel's clock.
+const MISSED_NS: u64 = HEARTBEAT_LIMIT.as_nanos() as u64 - 50_000_000;
+
 /// Turns between two heartbeats under traffic; a turn is at most a burst per queue, so far less than a millisecond.
 const HEARTBEAT_TURNS: u32 = 64;
 
@@ -37,9 +44,15 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
     let shared = worker.shared().clone();
     let mut idle = 0u32;
     let mut turns = 0u32;
+    let mut beaten_ns = monotonic_ns();
     loop {
         if turns.is_multiple_of(HEARTBEAT_TURNS) || idle > 0 {
             let now_ns = monotonic_ns();
+            if now_ns.saturating_sub(beaten_ns) > MISSED_NS {
+                // Before the heartbeat says that it is there again, and frames come.
+                worker.missed_packets();
+            }
+            beaten_ns = now_ns;
             heartbeat.store(beat(now_ns), Ordering::Relaxed);
             shared.alive_ns[index].store(now_ns, Ordering::Relaxed);
             if !worker.obey() {

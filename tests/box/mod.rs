@@ -24,8 +24,6 @@ pub fn ifaces() -> Vec<Iface> {
     let iface = |n: u16| Iface {
         ifindex: u32::from(n) + 1,
         name: format!("d{n}").into(),
-        group: 0,
-        kind: "".into(),
         mac: mac(n as u8),
         mtu: [1500, 1500],
         up: true,
@@ -42,7 +40,7 @@ pub fn ifaces() -> Vec<Iface> {
                 ..IfaceFamily::default()
             },
         ],
-        sources: Default::default(),
+        ..Iface::default()
     };
     vec![iface(0), iface(1)]
 }

@@ -1,5 +1,6 @@
 //! The compiled form against the interpreter: random rulesets and packets, and what is easier said than found at random.
 
+mod conditions;
 mod packets;
 mod rulesets;
 
@@ -148,12 +149,12 @@ fn jumps_are_bounded() {
 /// What is compared with one field takes one lookup, whatever is around it, and rules of the other family are not there.
 #[test]
 fn a_field_is_looked_up() {
-    let saddr = |n: u32| rulesets::saddr(&n.to_be_bytes());
+    let saddr = |n: u32| conditions::saddr(&n.to_be_bytes());
     let mut rules: Vec<_> = (0..100)
         .map(|n| rule([saddr(n), vec![Expr::Verdict(Verdict::Drop)]].concat()))
         .collect();
     rules.insert(50, rule([Expr::Verdict(Verdict::Continue)]));
-    rules.insert(0, rule([rulesets::nfproto(NFPROTO_IPV6), saddr(1)].concat()));
+    rules.insert(0, rule([conditions::nfproto(NFPROTO_IPV6), saddr(1)].concat()));
     let ruleset = chains_of(vec![rules]);
     let (_, program) = program(&ruleset, NFPROTO_IPV4, SPARED_MIN);
     let program = program.expect("it stands alone");
