@@ -1,5 +1,7 @@
-//! What a rule asks of a load, as one comparison of numbers. It holds, or it fails as the expressions that it was fused from
-//! would break; or what it asks for is not known, and they say where that is.
+//! What a rule asks of a load, as one comparison of numbers: a load of up to 16 bytes is one number, first byte highest.
+//!
+//! It holds, or it fails as the expressions that it was fused from would break; or what it asks for is not known, and they say
+//! where that is.
 
 use super::super::expr::CmpOp;
 use super::super::packet::Packet;

@@ -1,4 +1,11 @@
 //! The walk through compiled chains: as that of the interpreter, but for rules that a packet cannot match.
+//!
+//! ```text
+//!  chain -> index: the next rule that may match -> its matchers -> its map -> what is left of it, by the interpreter
+//! ```
+//!
+//! What is loaded is kept from rule to rule, until one of them changes the packet or its connection. Jumps are as deep as the
+//! kernel's (NFT_JUMP_STACK_SIZE), and nothing is allocated.
 
 use super::super::interpret::{End, Flow, Interpreter, Outcome, end, place};
 use super::super::packet::Packet;

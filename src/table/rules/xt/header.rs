@@ -1,5 +1,7 @@
-//! `-m length`, `ttl`, `hl`, `dscp`, `tos`, `iprange`, `tcpmss`, `mac`: what is asked of other headers. As
-//! net/netfilter/xt_{length,hl,dscp,iprange,tcpmss,mac}.c; `ttl` and `tos` are in xt_hl.c and xt_dscp.c.
+//! `-m length`, `ttl`, `hl`, `dscp`, `tos`, `iprange`, `tcpmss`, `mac`: what is asked of other headers.
+//!
+//! As net/netfilter/xt_{length,hl,dscp,iprange,tcpmss,mac}.c; `ttl` and `tos` are in xt_hl.c and xt_dscp.c. A struct of another
+//! size or revision than the kernel's is not carried.
 
 use super::Said;
 use super::info::Info;

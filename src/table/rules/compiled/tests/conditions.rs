@@ -1,4 +1,7 @@
 //! What rules ask and do, at random: the pieces of [`rulesets`](super::rulesets).
+//!
+//! Of every kind of expression there is one that the compiled form fuses, and one that it has to leave to the interpreter.
+//! Values are few, so that they meet those of [`packets`](super::packets).
 
 use super::super::super::expr::*;
 use super::super::super::interpret::tests::reg;

@@ -1,4 +1,7 @@
 //! Packets that are some bytes and facts, any of which may be missing or unknown.
+//!
+//! What a rule changes is changed here, too, so that the packet after both walks can be compared. Values are few, so that
+//! conditions hold now and then.
 
 use super::super::super::expr::{Base, ChecksumFix, FibFlags};
 use super::super::super::keys::{CtKey, FibResult, MetaKey, RtKey};

@@ -1,5 +1,7 @@
-//! Random rulesets as nft would emit them, and some that it would not: few values, so that rules match, and conditions,
-//! effects and verdicts in any order.
+//! Random rulesets as nft would emit them, and some that it would not.
+//!
+//! Few values, so that rules match; conditions, effects and verdicts in any order; chains that jump to one another, and runs of
+//! rules that ask for one key, which an index is made of.
 
 use super::super::super::expr::*;
 use super::super::super::interpret::tests::{reg, rule, ruleset as chains_of};

@@ -1,4 +1,6 @@
-//! Matches one by one.
+//! Matches one by one: what each says of packets for which it holds and of others, and of the same inverted. The structs are
+//! written here as iptables writes them.
+//! Those of other lengths and revisions are in `tests.rs`.
 
 use super::*;
 use crate::table::conntrack::{CtState, Status};

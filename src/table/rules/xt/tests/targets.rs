@@ -1,4 +1,6 @@
-//! Targets one by one.
+//! Targets one by one: the struct as iptables writes it, and what becomes of a packet.
+//!
+//! Of the translations only what they ask NAT for; what that does is tested where it is done.
 
 use super::*;
 
