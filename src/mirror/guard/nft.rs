@@ -68,8 +68,17 @@ const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_FAMILY: &str = "it is the kernel's until the rule is deleted";
-/// Expressions of a rule that leave its family: who gets the packet may do anything with it.
-const QUEUES: [&str; 3] = ["queue", "verdict", "xt target NFQUEUE"];
+/// Expressions of a rule that leave its family: who gets the packet may do anything with it, or what is asked for is the sum
+/// of all packets of a connection, of which the kernel would miss those that do not reach the rule.
+const REACH_FURTHER: [&str; 7] = [
+    "queue",
+    "verdict",
+    "xt target NFQUEUE",
+    "ct packets",
+    "ct bytes",
+    "ct avgpkt",
+    "xt match connbytes",
+];
 const REMEDY_TRACK: &str =
     "tracking is carried, this is not; it is the kernel's until no rule, set or object of the family needs it";
 pub(super) fn open() -> io::Result<NlSock> {
@@ -188,7 +197,7 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
         // Whether the kernel lets it pass is known here by no sign, and its connection would go on or not.
         let is_before_tracking = |family| rules.at(family, Point::Raw).chains.contains(&chain);
         let before_tracking = families.iter().any(|&family| is_before_tracking(family));
-        if before_tracking || QUEUES.contains(&why.as_str()) {
+        if before_tracking || REACH_FURTHER.contains(&why.as_str()) {
             found.leave_families(&families, text, REMEDY_FAMILY);
         } else {
             found.punt_in_part(&families, text, REMEDY_RULE);

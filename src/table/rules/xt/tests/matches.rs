@@ -1,11 +1,11 @@
-//! Matches one by one: what each says of packets for which it holds and of others, and of the same inverted. The structs are
-//! written here as iptables writes them.
-//! Those of other lengths and revisions are in `tests.rs`.
+//! Matches one by one: what each says of packets for which it holds and of others, and of the same inverted.
+//!
+//! The structs are written here as iptables writes them; those of other lengths and revisions are in `tests.rs`.
 
 use super::*;
 use crate::table::conntrack::{CtState, Status};
 
-/// A connection from 10.0.0.1 port 1000 to 10.9.9.9 port 8080, which is 10.0.1.2 port 80.
+/// From 10.0.0.1 port 1000 to 10.9.9.9 port 8080, which is 10.0.1.2 port 80.
 fn tracked() -> Probe {
     use CtKey::{Dst, ProtoDst, ProtoSrc, Src};
     v4().with(|packet| {
@@ -483,9 +483,8 @@ fn chance_and_what_is_the_same_for_all() {
     let chance = |mode: u16, flags: u16, of: u32| info(24, &[(0, &words(&[mode, flags])), (4, &longs(&[of]))]);
     // The number is 2^30.
     assert!(holds("statistic", 0, &chance(0, 0, (1 << 30) + 1), &v4()));
-    assert!(
-        !holds("statistic", 0, &chance(0, 0, 1 << 30), &v4()) && holds("statistic", 0, &chance(0, 1, 1 << 30), &v4())
-    );
+    assert!(!holds("statistic", 0, &chance(0, 0, 1 << 30), &v4()));
+    assert!(holds("statistic", 0, &chance(0, 1, 1 << 30), &v4()));
     assert_eq!(a_match("statistic", 0, &chance(1, 0, 5), 2), None, "it counts");
     let host = v4().with_meta(MetaKey::Pkttype, Fact::U8(0));
     let pkttype = |kind: u32, inverted: u32| info(8, &[(0, &longs(&[kind, inverted]))]);
