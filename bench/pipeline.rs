@@ -1,10 +1,13 @@
 //! The walk in memory: nanoseconds per packet for parse, route, rewrite, and allocations per packet (none, or it says so and
 //! fails). `walk` is the boxes alone; `tracked` is the same for packets of established connections, in random order and in
-//! bursts as a worker takes them; `turn` is a whole worker between two in-memory ports, with their copies.
+//! bursts as a worker takes them, `nat` of such whose source is translated; `turn` is a whole worker between two in-memory ports, with their copies.
 
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
 mod lab;
+#[allow(dead_code)]
+#[path = "../tests/box/rules.rs"]
+mod rules;
 
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
@@ -121,6 +124,8 @@ enum Kind {
     Untracked,
     Udp,
     Tcp,
+    /// UDP behind a chain that looks at states, and translated.
+    Nat,
 }
 
 /// The time of the walk alone: the packets of a burst are filled in between. One burst is a few microseconds, so the median
@@ -131,8 +136,12 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
     snapshot.conntrack = Arc::new(Config {
         tracked: [kind != Kind::Untracked; 2],
         alone: [true; 2],
+        nat: [kind == Kind::Nat; 2],
         ..Config::default()
     });
+    if kind == Kind::Nat {
+        snapshot.rules = rules::netmap(1);
+    }
     let table = Table::new(flows as u32 * 5 / 4);
     let by_source = BySource::new(flows as u32 * 5 / 4);
     let handle = table.register();
@@ -202,7 +211,12 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
 fn bench_tracked(_: &mut Criterion<CpuTime>) {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (flows, many) in [(1_000, "1k"), (1_000_000, "1M")] {
-        for (kind, word) in [(Kind::Untracked, "none"), (Kind::Udp, "udp"), (Kind::Tcp, "tcp")] {
+        for (kind, word) in [
+            (Kind::Untracked, "none"),
+            (Kind::Udp, "udp"),
+            (Kind::Tcp, "tcp"),
+            (Kind::Nat, "nat"),
+        ] {
             let name = format!("tracked/{word}/{many}");
             if filters.iter().all(|filter| name.contains(filter.as_str())) {
                 tracked(&name, flows, kind);
@@ -217,7 +231,11 @@ fn connection(n: usize, kind: Kind, answer: bool) -> Vec<u8> {
     use etherparse::{PacketBuilder, TcpOptionElement};
     let (sport, host) = (1024 + (n % 50_000) as u16, (n / 50_000) as u8);
     let dst = (lab::gateway(Family::V4) as u32).to_be_bytes();
-    let (near, far) = (([10, 0, 0, 10 + host], sport), (dst, 9));
+    let near = match (kind, answer) {
+        (Kind::Nat, true) => [203, 0, 113, 10 + host],
+        _ => [10, 0, 0, 10 + host],
+    };
+    let (near, far) = ((near, sport), (dst, 9));
     let [(src, sport), (dst, dport)] = if answer { [far, near] } else { [near, far] };
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(answer.into())).ipv4(src, dst, 64);
     let mut bytes = Vec::with_capacity(80);

@@ -265,7 +265,6 @@ fn a_rule_that_is_not_carried_is_named_and_leaves_what_reaches_it() {
 /// Rules that leave their family, though not all packets reach them.
 const LEAVES: &[(&str, &str)] = &[
     ("ct event set new", "ct set"),
-    ("tcp dport 80 queue", "queue"),
     ("ct bytes > 1000 drop", "ct bytes"),
     ("tcp dport 80 ct original packets 3 counter", "ct packets"),
     ("ct avgpkt > 900 counter", "ct avgpkt"),

@@ -28,6 +28,8 @@ use rules::stateful;
 use std::sync::Arc;
 
 const CLIENT: u128 = 77;
+/// What `rules::netmap` makes of its IPv4 address: 203.0.113.77.
+const TRANSLATED: u128 = 0xcb00_714d;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -126,8 +128,9 @@ impl Tracker {
 fn packet(family: Family, port: u16, transport: &Transport) -> Vec<u8> {
     use etherparse::PacketBuilder;
     let client = lab::net(family, 0).0 | CLIENT;
-    let (src, dst) = match port {
-        0 => (client, lab::gateway(family)),
+    let (src, dst) = match (port, family, transport.seen_as) {
+        (0, ..) => (client, lab::gateway(family)),
+        (_, Family::V4, Some(translated)) => (lab::gateway(family), translated),
         _ => (lab::gateway(family), client),
     };
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 9], lab::mac(port as u8));
@@ -163,6 +166,8 @@ struct Transport {
     ttl: u8,
     payload: usize,
     tcp: Option<(u8, u32, u32)>,
+    /// Where the gateway sends answers by IPv4, if NAT has changed the client's address.
+    seen_as: Option<u128>,
 }
 
 const UDP: Transport = Transport {
@@ -170,6 +175,7 @@ const UDP: Transport = Transport {
     ttl: 64,
     payload: 18,
     tcp: None,
+    seen_as: None,
 };
 
 fn tcp(flags: u8, seq: u32, ack: u32) -> Transport {
@@ -332,7 +338,8 @@ fn established_connections_go_on_through_a_flood_of_syns() {
     assert!(counts.early_dropped > 50_000);
 }
 
-/// Rulesets of every kind: none, of the flow alone, of ports, that count, that punt, and random ones whose number is given.
+/// Rulesets of every kind: none, of the flow alone, of ports, that count, that punt, with NAT, and random ones whose number is
+/// given.
 fn ruleset(kind: u32, number: u32) -> Arc<Rules> {
     let known = || rules::state(CtState::ESTABLISHED.0);
     let few = || rules::sport_below(5010);
@@ -354,6 +361,7 @@ fn ruleset(kind: u32, number: u32) -> Arc<Rules> {
             rules::rule(vec![], true, Says::Accept),
         ]),
         4 => stateful(),
+        5 => rules::netmap(6),
         _ => rules::counting(&mut ChaCha8Rng::seed_from_u64(number.into()), number | 16),
     }
 }
@@ -376,18 +384,19 @@ fn both(one: &Tracker, other: &Tracker) -> u64 {
 fn the_cached_walk_of_a_connection_is_the_full_walk() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut cached, mut full) = (Tracker::new(stateful()), Tracker::new(stateful()));
-    let (mut forwarded, mut dropped, mut punted, mut counted) = (0, 0, 0, 0);
+    let (mut forwarded, mut dropped, mut punted, mut counted, mut answered) = (0, 0, 0, 0, 0);
     for step in 0..200_000u32 {
         if rng.random_ratio(1, 300) {
             let mtu = rng.random_range(100..1500);
             let up = rng.random_ratio(9, 10);
-            let (kind, number) = (rng.random_range(0..10), rng.random());
+            let (kind, number) = (rng.random_range(0..12), rng.random());
             counted += both(&cached, &full);
             for tracker in [&mut cached, &mut full] {
                 tracker.snapshot.generation += 1;
                 let iface = &mut Arc::make_mut(&mut tracker.snapshot.ifaces)[1];
                 (iface.mtu, iface.up) = ([mtu; 2], up);
                 tracker.snapshot.rules = ruleset(kind, number);
+                Arc::make_mut(&mut tracker.snapshot.conntrack).nat = tracker.snapshot.rules.nat;
             }
         }
         let transport = Transport {
@@ -399,6 +408,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
                 let seq = 100 + rng.random_range(0..2000);
                 (flags[rng.random_range(0..6)], seq, 100 + rng.random_range(0..2000))
             }),
+            seen_as: rng.random_ratio(2, 5).then_some(TRANSLATED),
         };
         let port = rng.random_range(0..2);
         let family = if rng.random() { Family::V4 } else { Family::V6 };
@@ -412,12 +422,13 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         assert_eq!(cached.frame.bytes(), full.frame.bytes(), "step {step}");
         assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");
         forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
+        answered += u32::from(by_decision == BACK && family == Family::V4 && transport.seen_as.is_some());
         dropped += u32::from(by_decision == FILTERED);
         punted += u32::from(by_decision == Verdict::Punt(PuntReason::Rule));
     }
     assert!(
-        forwarded > 50_000 && dropped > 5_000 && punted > 1_000 && counted > 10_000,
-        "{forwarded} forwarded, {dropped} dropped, {punted} punted, {counted} counted"
+        forwarded > 50_000 && dropped > 5_000 && punted > 1_000 && counted > 10_000 && answered > 500,
+        "{forwarded} forwarded, {answered} answers to what was translated, {dropped} dropped, {punted} punted, {counted} counted"
     );
     let key = |record: &Record| {
         (

@@ -1,11 +1,11 @@
 //! Rulesets in memory, as a box at forward runs them.
 
 use bypath::table::conntrack::CtState;
-use bypath::table::rules::expr::{Base, BitOp, CmpOp, Expr, Register, Stateful, Verdict};
+use bypath::table::rules::expr::{Base, BitOp, CmpOp, Expr, Nat, NatKind, Register, Stateful, Verdict};
 use bypath::table::rules::keys::{CtKey, MetaKey};
-use bypath::table::rules::live::{FORWARD, PREROUTING, Rules};
+use bypath::table::rules::live::{FORWARD, POSTROUTING, PREROUTING, Rules};
 use bypath::table::rules::program::{
-    BaseChain, Chain, ChainId, ChainType, NFPROTO_INET, Rule, Ruleset, StateId, Table, TableId,
+    BaseChain, Chain, ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, Rule, Ruleset, StateId, Table, TableId,
 };
 use rand::{RngExt, rngs::ChaCha8Rng};
 use std::sync::Arc;
@@ -209,9 +209,41 @@ fn random_rule(rng: &mut ChaCha8Rng, chain: u32, chains: u32, counters: &mut u32
     exprs
 }
 
+/// Has what leaves by IPv4 come from 203.0.113.0/24, each address from its own (`snat ip prefix`), and looks at states as
+/// [`stateful`] does.
+pub fn netmap(generation: u32) -> Arc<Rules> {
+    let [first, last] = [1, 2].map(|number| Register::of(number).expect("NFT_REG"));
+    let load = |dest, address: [u8; 4]| Expr::Immediate {
+        dest,
+        data: address.into(),
+    };
+    let translate = Nat {
+        kind: NatKind::Source,
+        family: NFPROTO_IPV4,
+        addresses: Some((first, last)),
+        ports: None,
+        // NF_NAT_RANGE_NETMAP
+        flags: 1 << 6,
+    };
+    let rule = vec![
+        load(first, [203, 0, 113, 0]),
+        load(last, [203, 0, 113, 255]),
+        Expr::Nat(translate),
+    ];
+    let mut nat = chain("postrouting", Some(false), vec![rule]);
+    if let Some(base) = &mut nat.base {
+        (base.hook, base.priority, base.kind) = (POSTROUTING, 100, ChainType::Nat);
+    }
+    ruleset(generation, vec![chain("forward", Some(true), of_states()), nat], 0)
+}
+
 /// Drops what is invalid, lets through what is established or comes in by d0, drops the rest.
 pub fn stateful() -> Arc<Rules> {
-    let rules = vec![
+    dropping(1, of_states())
+}
+
+fn of_states() -> Vec<Vec<Expr>> {
+    vec![
         rule(state(CtState::INVALID.0), false, Verdict::Drop),
         rule(
             state(CtState::ESTABLISHED.0 | CtState::RELATED.0),
@@ -219,6 +251,5 @@ pub fn stateful() -> Arc<Rules> {
             Verdict::Accept,
         ),
         rule(iifname("d0"), false, Verdict::Accept),
-    ];
-    dropping(1, rules)
+    ]
 }
