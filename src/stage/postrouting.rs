@@ -7,6 +7,7 @@ use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{DropReason, PuntReason, Step, Verdict};
 use crate::table::conntrack::Record;
 use crate::table::conntrack::table::{Event, Refused};
+use crate::wire::Protocol;
 use std::ops::ControlFlow::Continue;
 
 /// What became of a connection.
@@ -16,6 +17,18 @@ pub enum Confirmed {
     Yes,
     /// Another one has its tuples.
     Clash,
+}
+
+/// Whether the answers to what begins have the tuple of another connection, and will next time: without NAT nothing finds them
+/// another one. That is where NAT was in force when that connection began, and is no more.
+#[cold]
+fn is_in_the_way(begun: &Record, tracking: &Tracking<'_>) -> bool {
+    let find = |tuple| {
+        let Tracking { table, now, guard, .. } = *tracking;
+        table.lookup(tuple, table.hash(tuple), now, guard)
+    };
+    let has_nat = tracking.config.nat[begun.original.family as usize];
+    !has_nat && find(&begun.original).is_none() && find(&begun.reply).is_some()
 }
 
 /// Puts the connection that begins with this packet, `begun`, into the table.
@@ -33,6 +46,11 @@ pub fn confirm(tracked: &Tracked<'_>, begun: &Record, tracking: &Tracking<'_>) -
             }
             Continue(Confirmed::Yes)
         }
+        Err(Refused::Clash) if is_in_the_way(begun, tracking) => match Protocol(begun.original.proto) {
+            // The kernel lets it pass, and forgets it within a second (nf_ct_resolve_clash_harder).
+            Protocol::UDP | Protocol::UDPLITE | Protocol::GRE => Continue(Confirmed::Yes),
+            _ => Verdict::drop(DropReason::ConntrackBusy),
+        },
         Err(Refused::Clash) => Continue(Confirmed::Clash),
         // The kernel has room, maybe.
         Err(Refused::NoAnnex) => Verdict::punt(PuntReason::KernelConnection),

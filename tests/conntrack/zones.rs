@@ -16,16 +16,16 @@ use crate::script::play_each;
 use crate::view::View;
 
 const RULESET: &str = "table inet zones {
-    chain zone {
+    chain zoning {
         type filter hook prerouting priority raw; policy accept;
         ct original zone set meta iifname map { \"d0\" : 1, \"d2\" : 2 }
     }
-    chain mark {
+    chain marking {
         type filter hook prerouting priority mangle; policy accept;
         iifname \"d2\" ct state new ct mark set 2
         iifname \"d1\" meta mark set ct mark
     }
-    chain masquerade {
+    chain leaving {
         type nat hook postrouting priority srcnat; policy accept;
         oifname \"d1\" counter masquerade
     }

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 
 /// Random numbers from a secret of the operating system: SipHash of a counter. Who sees some of them learns nothing of
 /// the next one, as it has to be for ports that guard a DNS client.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Random {
     secret: RandomState,
     count: u64,
