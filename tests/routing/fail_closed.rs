@@ -52,15 +52,15 @@ const BOTH: &[usize] = &[0, 1];
 const IPV4: &[usize] = &[0];
 const IPV6: &[usize] = &[1];
 
-/// Before conntrack.
+/// At conntrack's own priority, where it is not told who comes first.
 #[test]
-fn nft_raw_chain() {
+fn nft_chain_beside_conntrack() {
     let more = [
         "nft add table inet t",
-        "nft add chain inet t f { type filter hook prerouting priority -300 ; }",
+        "nft add chain inet t f { type filter hook prerouting priority -200 ; }",
         "nft add rule inet t f udp dport 9 drop",
     ];
-    closed("nft_raw_chain", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
+    closed("nft_beside_conntrack", &more, |twin| twin.send(0, from_0_to(1, BOTH)));
 }
 
 /// At NAT's own priority, where it is not told who comes first.

@@ -8,7 +8,7 @@
 //!  a reset, or corrupt -> no answer
 //! ```
 //!
-//! The second case is computed here ([`answer`]) and advances our connection as if the packet had come by: the kernel's own has
+//! The second case is computed here (`answer`) and advances our connection as if the packet had come by: the kernel's own has
 //! been laid aside meanwhile (see [`Leaving::Invalid`](super::leaving::Leaving)).
 
 use super::{COMMITS_MAX, Of, Tracked, Tracking, advance, probe};
