@@ -146,7 +146,12 @@ fn rule(random: &mut ChaCha8Rng, chain: usize, kernels: Option<Kernels>) -> Stri
         && !kernels.statements.is_empty()
         && random.random_bool(0.1)
     {
-        words.push(pick(random, kernels.statements));
+        let statement = pick(random, kernels.statements);
+        // nft takes no rule for a header of IPv4 in a packet of IPv6.
+        let is_ipv6 = words.iter().any(|word| word.contains("ip6"));
+        if !(is_ipv6 && statement.starts_with("ip ")) {
+            words.push(statement);
+        }
     }
     let verdict = match random.random_range(0..10) {
         0..3 if chain + 1 < CHAINS => {
