@@ -5,9 +5,8 @@
 
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{DropReason, PuntReason, Step, Verdict};
-use crate::table::conntrack::Record;
 use crate::table::conntrack::table::{Event, Refused};
-use crate::wire::Protocol;
+use crate::table::conntrack::{Direction, Record};
 use std::ops::ControlFlow::Continue;
 
 /// What became of a connection.
@@ -28,7 +27,8 @@ fn is_in_the_way(begun: &Record, tracking: &Tracking<'_>) -> bool {
         table.lookup(tuple, table.hash(tuple), now, guard)
     };
     let has_nat = tracking.config.nat[begun.original.family as usize];
-    !has_nat && find(&begun.original).is_none() && find(&begun.reply).is_some()
+    let is_another = || find(&begun.reply).is_some_and(|(other, _)| other.tuple(Direction::Original) != begun.original);
+    !has_nat && find(&begun.original).is_none() && is_another()
 }
 
 /// Puts the connection that begins with this packet, `begun`, into the table.
@@ -46,11 +46,7 @@ pub fn confirm(tracked: &Tracked<'_>, begun: &Record, tracking: &Tracking<'_>) -
             }
             Continue(Confirmed::Yes)
         }
-        Err(Refused::Clash) if is_in_the_way(begun, tracking) => match Protocol(begun.original.proto) {
-            // The kernel lets it pass, and forgets it within a second (nf_ct_resolve_clash_harder).
-            Protocol::UDP | Protocol::UDPLITE | Protocol::GRE => Continue(Confirmed::Yes),
-            _ => Verdict::drop(DropReason::ConntrackBusy),
-        },
+        Err(Refused::Clash) if is_in_the_way(begun, tracking) => Verdict::drop(DropReason::ConntrackBusy),
         Err(Refused::Clash) => Continue(Confirmed::Clash),
         // The kernel has room, maybe.
         Err(Refused::NoAnnex) => Verdict::punt(PuntReason::KernelConnection),

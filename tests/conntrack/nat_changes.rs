@@ -1,7 +1,7 @@
 //! NAT while things change: chains, addresses, routes; sockets of the box on a client's port; ports that run out. And the
 //! renaming itself, judged.
 
-use crate::flow::{ACK, CLIENT, Flow, SERVER, SYN, c};
+use crate::flow::{ACK, CLIENT, Flow, SERVER, SYN, c, s};
 use crate::lab::names::{Ends, ends_of};
 use crate::lab::packet::{neighbor_mac, text};
 use crate::lab::twin::{Fence, Setup, Share, Twin};
@@ -50,6 +50,35 @@ fn chains_come_and_go() {
     let mut last = views(|_| {});
     play_each(&mut twin, "with an empty chain, new", &mut last, talk());
     twin.finish(Share::AtLeast(0.6));
+}
+
+/// NAT has gone, and the server sends to where the client really is: what would begin so has answers that are another's.
+#[test]
+fn servers_find_clients_when_nat_is_gone() {
+    let mut twin = start("nat_gone", &postrouting(MASQUERADE));
+    let mut translated = views(|_| {});
+    play_each(&mut twin, "udp", &mut translated, talk());
+    let mut streams = views(|_| {});
+    play_each(&mut twin, "tcp", &mut streams, stream().into_iter().take(6));
+    let filter = "table inet fw {
+        chain forward {
+            type filter hook forward priority filter; policy accept;
+            ct state new counter
+        }
+    }";
+    twin.change(&[&format!("ruleset {filter}"), "nft delete table inet nat"]);
+    let untranslated = |views: &[View]| -> Vec<View> {
+        let flow = |view: &View| Flow {
+            beyond: None,
+            ..view.labs[0].clone()
+        };
+        views.iter().map(|view| View::new(flow(view))).collect()
+    };
+    let [datagram, again] = [30, 31].map(|length| udp(SERVER, length));
+    play_each(&mut twin, "udp", &mut untranslated(&translated), [datagram, again]);
+    let syn = [Step::from(s(SYN, 900, 0).mss()), Step::from(s(SYN, 900, 0).mss())];
+    play_each(&mut twin, "tcp", &mut untranslated(&streams), syn);
+    twin.finish(Share::AtLeast(0.5));
 }
 
 /// A connection that was unanswered when NAT came: too late for it.
