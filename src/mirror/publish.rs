@@ -107,6 +107,8 @@ impl State {
                 mtu: [link.info.mtu.min(IP_MAX_MTU), link.conf6.map_or(0, |conf| conf.mtu)],
                 up: link.info.is_up(),
                 port,
+                bridge_port: None,
+                bridge: None,
                 family: [self.family4(link), self.family6(link)],
                 sources: Family::ALL.map(|family| self.world.addresses.sources(link.info.ifindex, family)),
             };

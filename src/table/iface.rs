@@ -3,6 +3,7 @@
 //! One record per link, ports of this process or not; routes and neighbours name a link by its dense [`IfaceIndex`], not by
 //! the kernel's sparse ifindex. What a link's addresses are is asked by masquerade alone ([`Source`]).
 
+use super::bridge::{Bridge, BridgePort};
 use crate::packet::{Addr, Family, PortIndex};
 use std::sync::Arc;
 
@@ -63,6 +64,10 @@ pub struct Iface {
     pub up: bool,
     /// The port of this process that it is, if it is one.
     pub port: Option<PortIndex>,
+    /// What it is as a port of a bridge, if it is one.
+    pub bridge_port: Option<Arc<BridgePort>>,
+    /// The bridge that it is, if it is one.
+    pub bridge: Option<Arc<Bridge>>,
     /// What holds per family, indexed by [`Family`].
     pub family: [IfaceFamily; 2],
     /// Its addresses that others may see the box by, indexed by [`Family`], in the kernel's order.

@@ -1,12 +1,14 @@
-//! What the stages look up: interfaces, routes, neighbours. Everything here is plain data in memory, bounded, and built by
+//! What the stages look up: interfaces, bridges, routes, neighbours. Everything here is plain data in memory, bounded, and built by
 //! control; time, where it matters, is an argument.
 //!
 //! Layer 2. Knows `wire` and `packet`. The whole configuration of one moment is a [`Snapshot`]: immutable, swapped between
 //! bursts. Big tables inside it share structure with their predecessors, so that a changed route costs its path, not the
 //! table.
 
+pub mod bridge;
 pub mod conntrack;
 pub mod destination;
+pub mod fdb;
 pub mod fib;
 pub mod iface;
 pub mod nat;
