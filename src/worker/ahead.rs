@@ -10,7 +10,7 @@
 //! through the stack it would be written in small pieces and soon read back in large ones, which the processor waits for.
 
 use super::bridged::bridged;
-use super::pipeline::{Here, Unobserved, arrive, tracked, transmit, untracked, verdict};
+use super::pipeline::{Here, Unobserved, arrive, refusal, tracked, transmit, untracked, verdict};
 use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Verdict};
 use crate::stage::bridging;
 use crate::stage::flow;
@@ -106,10 +106,14 @@ impl Ahead {
     /// The walk of the frame that was looked at: as [`walk`](super::pipeline::walk).
     #[inline(always)]
     pub fn walk_on(&self, frame: &mut Frame, here: &Here<'_>, flows: &mut Flows) -> Verdict {
+        let mut refused = None;
         if let Some(member) = &here.member
             && let Break(verdict) = bridged(frame, member, here, &mut Unobserved)
         {
-            return verdict;
+            match refusal(verdict) {
+                Continue(reason) if self.ended.is_none() => refused = Some(reason),
+                _ => return verdict,
+            }
         }
         if let Some(verdict) = self.ended {
             return verdict;
@@ -119,23 +123,21 @@ impl Ahead {
             return Verdict::Punt(PuntReason::LeftIngress);
         };
         let Some(tracking) = here.tracking(packet.family) else {
-            return verdict(untracked(frame, packet, link, here, flows, &mut Unobserved));
+            return match refused {
+                None => verdict(untracked(frame, packet, link, here, flows, &mut Unobserved)),
+                Some(reason) => Verdict::Punt(reason),
+            };
         };
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
+            && refused.is_none()
             && iface.family(packet.family).left.is_none()
             && let Some(way) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
         {
             way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
             return verdict(transmit(frame, packet, &way.out, &mut Unobserved));
         }
-        verdict(tracked(
-            frame,
-            packet,
-            self.probe.as_ref(),
-            here,
-            flows,
-            &mut Unobserved,
-        ))
+        let probe = self.probe.as_ref();
+        verdict(tracked(frame, packet, probe, refused, here, flows, &mut Unobserved))
     }
 }

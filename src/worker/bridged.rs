@@ -30,6 +30,7 @@ fn watched<O: Observer>(frame: &mut Frame, member: &Member<'_>, here: &Here<'_>,
         let note = if completed { ", partial checksum completed" } else { "" };
         format!("in by {dev}, {}{note}", Show(&head))
     });
+    bridging::is_ours(frame, &head, member)?;
     let tagging = bridge_check::check(&head, member, ticks(here.now_ns))?;
     seen.see(Stage::BridgeCheck, || {
         let vlan = in_vlan(&tagging);
@@ -74,6 +75,7 @@ impl fmt::Display for Show<'_> {
             src,
             outer,
             tci,
+            inner: _,
             len,
         } = self.0;
         write!(f, "{} > {}, ethertype 0x{:04x}", Mac(src), Mac(dst), outer.0)?;

@@ -120,16 +120,34 @@ pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
 
 #[inline]
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
-    if let Some(member) = &here.member {
-        bridged(frame, member, here, seen)?;
+    let mut refused = None;
+    if let Some(member) = &here.member
+        && let Break(verdict) = bridged(frame, member, here, seen)
+    {
+        refused = Some(refusal(verdict)?);
     }
-    let (packet, link) = arrive(frame, here, seen)?;
-    match here.tracking(packet.family) {
-        None => untracked(frame, &packet, link, here, flows, seen),
-        Some(tracking) => {
+    let (packet, link) = match (arrive(frame, here, seen), refused) {
+        (Continue(arrived), _) => arrived,
+        (Break(_), Some(reason)) => return Verdict::punt(reason),
+        (Break(verdict), None) => return Break(verdict),
+    };
+    match (here.tracking(packet.family), refused) {
+        (None, None) => untracked(frame, &packet, link, here, flows, seen),
+        (None, Some(reason)) => Verdict::punt(reason),
+        (Some(tracking), _) => {
             let probe = prerouting::probe(&packet, frame.bytes(), tracking.table);
-            tracked(frame, &packet, probe.as_ref(), here, flows, seen)
+            tracked(frame, &packet, probe.as_ref(), refused, here, flows, seen)
         }
+    }
+}
+
+/// Why bridge_check or bridging punts a frame. If it is for the bridge itself, and of a family that is tracked, the kernel must be
+/// told of its connection first: so it walks on, as far as its connection.
+#[inline(always)]
+pub(super) fn refusal(verdict: Verdict) -> Step<PuntReason> {
+    match verdict {
+        Verdict::Punt(reason) => Continue(reason),
+        _ => Break(verdict),
     }
 }
 
@@ -219,11 +237,13 @@ const WALKS_YIELDING: u32 = 256;
 const WALKS_MAX: u32 = 400;
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
+/// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again. One
+/// that is `refused` by a bridge is punted with its connection.
 pub(super) fn tracked<O: Observer>(
     frame: &mut Frame,
     packet: &Parsed,
     probe: Option<&Probe>,
+    refused: Option<PuntReason>,
     here: &Here<'_>,
     flows: &mut Flows,
     seen: &mut O,
@@ -259,7 +279,10 @@ pub(super) fn tracked<O: Observer>(
             }
         };
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
-        let step = decided(frame, walked, &tracked, tracking, here, flows, seen);
+        let step = match refused {
+            None => decided(frame, walked, &tracked, tracking, here, flows, seen),
+            Some(reason) => Verdict::punt(reason),
+        };
         if rewrites && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
         }
