@@ -26,4 +26,8 @@ pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
             }
         }
     }
+    if out.tag != [0; 4] {
+        // There is headroom in every pool.
+        frame.push_tag(out.tag);
+    }
 }

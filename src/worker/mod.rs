@@ -4,6 +4,7 @@
 //! common. Layer 4.
 
 pub mod ahead;
+mod bridged;
 mod hooks;
 mod latency;
 mod observer;
@@ -14,6 +15,7 @@ mod shared;
 pub mod trace;
 mod tracked;
 mod turn;
+mod way_out;
 
 pub use latency::Latency;
 pub use report::{PortCount, QueueReport, Report};

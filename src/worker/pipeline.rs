@@ -4,19 +4,20 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
+use super::bridged::bridged;
 use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
+use super::way_out::{known, way_out};
 use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::stage::bridge_check::{Hooks, Member};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
-use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, neighbor, routing, rx, tx};
+use crate::stage::routing::Flows;
+use crate::stage::{bridge_check, flow, forward, routing, rx, tx};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Probe;
-use crate::table::destination::{Destinations, Out};
-use crate::table::fib::Gateway;
+use crate::table::destination::Out;
 use crate::table::iface::{Iface, IfaceIndex};
-use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           | redirect into the AF_XDP ring of this (port, queue)
           v
   rx           parse once, complete partial checksums
+          v
+  bridge_check a port of a bridge? its VLAN, is its sender known here?        -- none of a bridge --> flow
+          v
+  bridging     behind another port of the bridge? -> tx      to the bridge itself? then it arrived by that
           v
   flow         in the middle of a connection, its way decided? -> tx      (the cached walk)
           v
@@ -37,7 +42,7 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   forward      hop limit, redirects, MTU, what stands at the way out, filter chains
           v
-  neighbor     the next hop's Ethernet address
+  neighbor     the next hop's Ethernet address; by a bridge: once more bridging, as output
           v
   postrouting  chains, source NAT; a new connection that survived enters the table
           v
@@ -52,8 +57,10 @@ pub struct Here<'a> {
     pub port: PortIndex,
     /// The configuration that the burst walks by.
     pub snapshot: &'a Snapshot,
-    /// The link that the port is, unless it just went away.
+    /// The link by which IP sees the packets arrive, unless it just went away: the port, or the bridge that it is a port of.
     pub link: Option<(IfaceIndex, &'a Iface)>,
+    /// The port as a bridge's, if it is one.
+    pub member: Option<Member<'a>>,
     /// Whether routing looks at nothing but the destination, by family.
     pub by_destination: [bool; 2],
     /// Whether routing looks at nothing that differs between packets of one connection, by family.
@@ -67,15 +74,25 @@ pub struct Here<'a> {
 impl<'a> Here<'a> {
     /// `port` as it is in `snapshot`; nothing is tracked, and no time has passed.
     pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
+        let (link, member) = bridge_check::arrival(snapshot, port);
         Self {
             port,
             snapshot,
-            link: snapshot.port(port),
+            link,
+            member,
             by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
             by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
             tracking: None,
             now_ns: 0,
         }
+    }
+
+    /// Whether what is bridged here of `family` meets the hooks of IP in the kernel. That may bridge what is routed out by the
+    /// bridge that it came in by, and answers do not come up.
+    #[inline]
+    fn is_hooked(&self, family: Family) -> bool {
+        let hooks = |member: &Member<'_>| member.hooks[family as usize] == Hooks::Kernel;
+        self.member.as_ref().is_some_and(hooks)
     }
 
     /// The connections, if `family` is tracked.
@@ -103,6 +120,9 @@ pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
 
 #[inline]
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
+    if let Some(member) = &here.member {
+        bridged(frame, member, here, seen)?;
+    }
     let (packet, link) = arrive(frame, here, seen)?;
     match here.tracking(packet.family) {
         None => untracked(frame, &packet, link, here, flows, seen),
@@ -396,6 +416,9 @@ fn through_hooks<'a, O: Observer>(
 #[inline]
 fn may_leave(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out, here: &Here<'_>) -> Step<()> {
     routing::validate(packet, (iif, iface), out.iface, here.snapshot)?;
+    if out.iface == iif && here.is_hooked(packet.family) {
+        return Verdict::punt(PuntReason::BridgeNetfilter);
+    }
     forward::check(packet, (iif, iface), out)
 }
 
@@ -410,61 +433,6 @@ pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Ou
     Continue(out.port)
 }
 
-/// The way out of an earlier packet to the same destination, where nothing but the destination decides.
-#[inline]
-fn known<'a>(packet: &Parsed, here: &Here<'_>, destinations: &'a Destinations) -> Option<&'a Out> {
-    let family = packet.family;
-    if !here.by_destination[family as usize] {
-        return None;
-    }
-    destinations.get(here.snapshot.generation, family, packet.dst)
-}
-
-/// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
-/// destination decides. A packet that is watched walks them all. Also says whether the way is the same for every packet of
-/// the connection.
-#[inline(never)]
-fn way_out<O: Observer>(
-    packet: &Parsed,
-    bytes: &[u8],
-    iif: IfaceIndex,
-    here: &Here<'_>,
-    flows: &mut Flows,
-    seen: &mut O,
-) -> Step<(Out, bool)> {
-    let (snapshot, family) = (here.snapshot, packet.family);
-    if let Some(out) = known(packet, here, &flows.destinations)
-        && !O::ON
-    {
-        return Continue((*out, true));
-    }
-    let way = routing::route(packet, bytes, iif, snapshot, flows)?;
-    seen.see(Stage::Routing, || {
-        format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
-    });
-
-    let (egress, port) = forward::egress(family, &way, snapshot)?;
-    let mtu = forward::mtu(family, &way, egress);
-    seen.see(Stage::Forward, || format!("out by {}, mtu {mtu}", egress.name));
-
-    let to = neighbor::resolve(packet, &way, snapshot)?;
-    seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&to)));
-
-    let out = Out {
-        iface: way.nexthop.iface,
-        port,
-        mtu,
-        from: egress.mac,
-        to,
-    };
-    if here.by_destination[family as usize] && way.only {
-        flows.destinations.insert(snapshot.generation, family, packet.dst, out);
-    }
-    // Several nexthops: IPv6 hashes the flow label, which a connection may change.
-    let constant = here.by_connection[family as usize] && (way.only || family == Family::V4);
-    Continue((out, constant))
-}
-
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
 /// checksum.
 #[inline]
@@ -473,20 +441,4 @@ pub fn wire(frame: &mut Frame, port: PortIndex, peer: PortIndex) -> Verdict {
         rx::complete_checksum(frame, &packet);
     }
     Verdict::Forward(peer)
-}
-
-/// A way out in the words of `ip route`.
-struct Show<'a>(&'a Way, &'a Snapshot);
-
-impl fmt::Display for Show<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Show(way, snapshot) = self;
-        if let Gateway::Via(family, addr) = way.nexthop.gateway {
-            write!(f, "via {} ", family.show(addr))?;
-        }
-        match snapshot.iface(way.nexthop.iface) {
-            Some(iface) => write!(f, "dev {}", iface.name),
-            None => write!(f, "dev ?"),
-        }
-    }
 }

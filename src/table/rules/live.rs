@@ -146,7 +146,7 @@ impl PartialEq for Rules {
 impl Eq for Rules {}
 
 /// What all chains that a family meets come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
     /// There is none, and no NAT.
     pub is_nothing: bool,
@@ -162,6 +162,20 @@ pub struct Sum {
     pub resets: bool,
     /// Some of the rules look at marks of connections, or set them.
     pub ct_marks: bool,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self {
+            is_nothing: true,
+            depends: Depends::default(),
+            punts: false,
+            asks_assured: false,
+            rewrites: false,
+            resets: false,
+            ct_marks: false,
+        }
+    }
 }
 
 /// The chains of one point, for one family.
