@@ -138,10 +138,14 @@ fn layers_are_found_behind_one_tag() {
 /// A packet that is translated to another station of the bridge gets its address on the way.
 #[test]
 fn the_destination_is_that_of_by_now() {
-    asked(&frame(&[], 0x0800, &datagram()), |_| None, |at| {
-        at.dst = [2, 0, 0, 0, 0, 9];
-        assert_eq!(read(at, Base::Link, 4, 4), Some(vec![0, 9, 2, 0]));
-    });
+    asked(
+        &frame(&[], 0x0800, &datagram()),
+        |_| None,
+        |at| {
+            at.dst = [2, 0, 0, 0, 0, 9];
+            assert_eq!(read(at, Base::Link, 4, 4), Some(vec![0, 9, 2, 0]));
+        },
+    );
 }
 
 /// The bridge takes tags off, or puts them on.
