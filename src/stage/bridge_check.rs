@@ -32,7 +32,9 @@ pub enum Hooks {
     Off,
     /// The hooks of IP, where nothing stands: a packet is validated and loses its padding, no more.
     Empty,
-    /// The hooks of IP, where something stands, or what is not known: they are the kernel's.
+    /// The hooks of IP, where something stands: they walk through them.
+    Ip,
+    /// The hooks of IP, where something stands that is not carried: they are the kernel's.
     Kernel,
 }
 
@@ -51,6 +53,8 @@ pub struct Member<'a> {
     pub hooks: [Hooks; 2],
     /// Nothing that arrives here is carried.
     pub is_left: bool,
+    /// No frame meets any hook that does something.
+    pub is_plain: bool,
     checks_source: bool,
 }
 
@@ -74,23 +78,29 @@ impl<'a> Member<'a> {
         let bridge = up.1.bridge.as_deref()?;
         let hooks = |family: Family| {
             let here = up.1.family(family);
-            let nothing_stands = snapshot.rules.sum(family).is_nothing
-                && !snapshot.conntrack.tracked[family as usize]
-                && here.left.is_none()
-                && here.left_egress.is_none();
-            match (bridge.nf_call[family as usize], nothing_stands) {
+            let is_left = here.left.is_some() || here.left_egress.is_some();
+            let rules = &snapshot.rules;
+            let something_stands = !rules.sum(family).is_nothing
+                || !rules.bridged.is_nothing()
+                || snapshot.conntrack.tracked[family as usize];
+            match (bridge.nf_call[family as usize], something_stands) {
                 (false, _) => Hooks::Off,
-                (true, true) => Hooks::Empty,
-                (true, false) => Hooks::Kernel,
+                _ if is_left => Hooks::Kernel,
+                (true, false) => Hooks::Empty,
+                // A bridge that filters VLANs has tags beside frames, and packets with such are none for some of the hooks.
+                _ if bridge.vlans.is_some() || rules.bridged.beside_ip => Hooks::Kernel,
+                (true, true) => Hooks::Ip,
             }
         };
+        let hooks = Family::ALL.map(hooks);
         let learns = port.learning && bridge.ageing_time != 0;
         Some(Self {
             link,
             port,
             bridge,
             up,
-            hooks: Family::ALL.map(hooks),
+            hooks,
+            is_plain: snapshot.rules.bridged.is_nothing() && !hooks.contains(&Hooks::Ip),
             is_left: !port.forwarding || port.left.is_some() || bridge.left.is_some(),
             checks_source: learns || port.locked,
         })
@@ -262,6 +272,7 @@ mod tests {
             up: (IfaceIndex(0), iface),
             hooks: [Hooks::Off; 2],
             is_left: false,
+            is_plain: true,
             checks_source: true,
         }
     }

@@ -9,6 +9,7 @@
 //! What a look found lies in a worker's own places, one per frame of a burst, and is written where it will be read: returned
 //! through the stack it would be written in small pieces and soon read back in large ones, which the processor waits for.
 
+use super::bridge_hooks;
 use super::bridged::bridged;
 use super::pipeline::{Here, Unobserved, arrive, tracked, transmit, untracked, verdict};
 use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Verdict};
@@ -106,10 +107,13 @@ impl Ahead {
     /// The walk of the frame that was looked at: as [`walk`](super::pipeline::walk).
     #[inline(always)]
     pub fn walk_on(&self, frame: &mut Frame, here: &Here<'_>, flows: &mut Flows) -> Verdict {
-        if let Some(member) = &here.member
-            && let Break(verdict) = bridged(frame, member, here, &mut Unobserved)
-        {
-            return verdict;
+        if let Some(member) = &here.member {
+            if !member.is_plain {
+                return verdict(bridge_hooks::walk(frame, member, here, flows, &mut Unobserved));
+            }
+            if let Break(verdict) = bridged(frame, member, here, &mut Unobserved) {
+                return bridge_hooks::left(frame, verdict, here, flows);
+            }
         }
         if let Some(verdict) = self.ended {
             return verdict;

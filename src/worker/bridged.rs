@@ -65,7 +65,7 @@ fn in_vlan(tagging: &Tagging) -> String {
 }
 
 /// A frame's head in the words of tcpdump.
-struct Show<'a>(&'a Head);
+pub(super) struct Show<'a>(pub(super) &'a Head);
 
 impl fmt::Display for Show<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
