@@ -32,7 +32,9 @@ pub enum Hooks {
     Off,
     /// The hooks of IP, where nothing stands: a packet is validated and loses its padding, no more.
     Empty,
-    /// The hooks of IP, where something stands, or what is not known: they are the kernel's.
+    /// The hooks of IP, where something stands: they walk through them.
+    Ip,
+    /// The hooks of IP, where something stands that is not carried: they are the kernel's.
     Kernel,
 }
 
@@ -51,6 +53,8 @@ pub struct Member<'a> {
     pub hooks: [Hooks; 2],
     /// Nothing that arrives here is carried.
     pub is_left: bool,
+    /// No frame meets any hook that does something.
+    pub is_plain: bool,
     checks_source: bool,
 }
 
@@ -74,22 +78,30 @@ impl<'a> Member<'a> {
         let bridge = up.1.bridge.as_deref()?;
         let hooks = |family: Family| {
             let here = up.1.family(family);
-            let nothing_stands = snapshot.rules.sum(family).is_nothing
-                && !snapshot.conntrack.tracked[family as usize]
-                && here.left.is_none();
-            match (bridge.nf_call[family as usize], nothing_stands) {
+            let rules = &snapshot.rules;
+            let something_stands = !rules.sum(family).is_nothing
+                || !rules.bridged.is_nothing()
+                || snapshot.conntrack.tracked[family as usize];
+            match (bridge.nf_call[family as usize], something_stands) {
                 (false, _) => Hooks::Off,
-                (true, true) => Hooks::Empty,
-                (true, false) => Hooks::Kernel,
+                // What stands at the hooks of IP and is not carried leaves the family.
+                _ if here.left.is_some() => Hooks::Kernel,
+                (true, false) => Hooks::Empty,
+                _ if here.left_egress.is_some() => Hooks::Kernel,
+                // A bridge that filters VLANs has tags beside frames, and packets with such are none for some of the hooks.
+                _ if bridge.vlans.is_some() || rules.bridged.beside_ip => Hooks::Kernel,
+                (true, true) => Hooks::Ip,
             }
         };
+        let hooks = Family::ALL.map(hooks);
         let learns = port.learning && bridge.ageing_time != 0;
         Some(Self {
             link,
             port,
             bridge,
             up,
-            hooks: Family::ALL.map(hooks),
+            hooks,
+            is_plain: snapshot.rules.bridged.is_nothing() && !hooks.contains(&Hooks::Ip),
             is_left: !port.forwarding || port.left.is_some() || bridge.left.is_some(),
             checks_source: learns || port.locked,
         })
@@ -121,6 +133,8 @@ pub struct Head {
     pub tci: Option<u16>,
     /// What follows the outer tag; without one, as `outer`.
     pub inner: EtherType,
+    /// A neighbour solicitation or advertisement, behind the outer tag too.
+    pub is_neighbor_discovery: bool,
     /// The frame's length in bytes.
     pub len: usize,
 }
@@ -150,6 +164,7 @@ impl Head {
             outer,
             tci,
             inner,
+            is_neighbor_discovery: inner == EtherType::IPV6 && is_neighbor_discovery(bytes, tci.is_some()),
             len: bytes.len(),
         })
     }
@@ -194,7 +209,8 @@ pub fn check(head: &Head, member: &Member<'_>, now: Ticks) -> Step<Tagging> {
     if member.is_left {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    if is_group(&head.dst) || is_answered(head.inner) {
+    let is_answered = is_answered(head.inner) || head.is_neighbor_discovery && member.bridge.neigh_suppress;
+    if is_group(&head.dst) || is_answered {
         return Verdict::punt(PuntReason::NotOurs);
     }
     if is_group(&head.src) || head.src == [0; 6] {
@@ -240,15 +256,14 @@ pub fn hooks(head: &Head, member: &Member<'_>) -> Hooks {
     }
 }
 
-/// A neighbour solicitation or advertisement, which a bridge with `neigh_suppress` may answer or keep (br_do_suppress_nd).
-pub fn is_neighbor_discovery(head: &Head, bytes: &[u8]) -> bool {
+/// ICMPv6 of these types, which a bridge with `neigh_suppress` may answer or keep (br_do_suppress_nd).
+#[inline(always)]
+fn is_neighbor_discovery(bytes: &[u8], is_tagged: bool) -> bool {
     const NEXT_HEADER_AT: usize = 6;
     const ICMPV6: u8 = 58;
-    let l3 = ether::HEADER_LEN + if head.tci.is_some() { vlan::HEADER_LEN } else { 0 };
+    let l3 = ether::HEADER_LEN + if is_tagged { vlan::HEADER_LEN } else { 0 };
     let byte = |at: usize| bytes.get(l3 + at).copied();
-    head.inner == EtherType::IPV6
-        && byte(NEXT_HEADER_AT) == Some(ICMPV6)
-        && matches!(byte(ipv6::HEADER_LEN), Some(135 | 136))
+    byte(NEXT_HEADER_AT) == Some(ICMPV6) && matches!(byte(ipv6::HEADER_LEN), Some(135 | 136))
 }
 
 /// Multicast or broadcast.
@@ -277,6 +292,7 @@ mod tests {
             up: (IfaceIndex(0), iface),
             hooks: [Hooks::Off; 2],
             is_left: false,
+            is_plain: true,
             checks_source: true,
         }
     }
@@ -288,6 +304,7 @@ mod tests {
             outer: EtherType(outer),
             tci,
             inner: EtherType::IPV4,
+            is_neighbor_discovery: false,
             len: 64,
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! The length that the MTU of a port bounds is without the tag that the kernel keeps beside the frame (is_skb_forwardable).
 
-use super::bridge_check::{Head, Hooks, Member, Tagging, check, hooks, is_group, is_neighbor_discovery, tagging};
+use super::bridge_check::{Head, Hooks, Member, Tagging, check, hooks, is_group, tagging};
 use super::rx;
 use crate::packet::{DropReason, Family, Flags, Frame, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
@@ -85,7 +85,6 @@ pub fn bridge(frame: &mut Frame, member: &Member<'_>, snapshot: &Snapshot, now: 
     let head = Head::of(frame.bytes())?;
     // Before anything may end in a punt: the kernel would take a partial one for whole.
     complete_checksum(frame, &head);
-    is_ours(frame, &head, member)?;
     let tagging = check(&head, member, now)?;
     match input(&head, &tagging, member, snapshot)? {
         To::Up => Continue(()),
@@ -93,15 +92,6 @@ pub fn bridge(frame: &mut Frame, member: &Member<'_>, snapshot: &Snapshot, now: 
             leave(frame, &exit)?;
             Break(Verdict::Forward(exit.port))
         }
-    }
-}
-
-/// Frames that the bridge may answer are the kernel's.
-#[inline(always)]
-pub fn is_ours(frame: &Frame, head: &Head, member: &Member<'_>) -> Step<()> {
-    match member.bridge.neigh_suppress && is_neighbor_discovery(head, frame.bytes()) {
-        true => Verdict::punt(PuntReason::NotOurs),
-        false => Continue(()),
     }
 }
 

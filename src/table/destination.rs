@@ -32,6 +32,8 @@ pub struct Out {
     pub to: Mac,
     /// The VLAN tag that it leaves with, as it lies in the frame; 0 for none.
     pub tag: [u8; 4],
+    /// It is bridged, past the hooks of IP: it loses no hop.
+    pub bridged: bool,
 }
 
 #[derive(Clone, Debug)]

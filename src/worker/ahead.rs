@@ -9,8 +9,9 @@
 //! What a look found lies in a worker's own places, one per frame of a burst, and is written where it will be read: returned
 //! through the stack it would be written in small pieces and soon read back in large ones, which the processor waits for.
 
+use super::bridge_hooks;
 use super::bridged::bridged;
-use super::pipeline::{Here, Unobserved, arrive, refusal, tracked, transmit, untracked, verdict};
+use super::pipeline::{Here, Unobserved, arrive, tracked, transmit, untracked, verdict};
 use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Verdict};
 use crate::stage::bridging;
 use crate::stage::flow;
@@ -106,13 +107,12 @@ impl Ahead {
     /// The walk of the frame that was looked at: as [`walk`](super::pipeline::walk).
     #[inline(always)]
     pub fn walk_on(&self, frame: &mut Frame, here: &Here<'_>, flows: &mut Flows) -> Verdict {
-        let mut refused = None;
-        if let Some(member) = &here.member
-            && let Break(verdict) = bridged(frame, member, here, &mut Unobserved)
-        {
-            match refusal(verdict) {
-                Continue(reason) if self.ended.is_none() => refused = Some(reason),
-                _ => return verdict,
+        if let Some(member) = &here.member {
+            if !member.is_plain {
+                return verdict(bridge_hooks::walk(frame, member, here, flows, &mut Unobserved));
+            }
+            if let Break(verdict) = bridged(frame, member, here, &mut Unobserved) {
+                return bridge_hooks::left(frame, verdict, here, flows);
             }
         }
         if let Some(verdict) = self.ended {
@@ -123,21 +123,23 @@ impl Ahead {
             return Verdict::Punt(PuntReason::LeftIngress);
         };
         let Some(tracking) = here.tracking(packet.family) else {
-            return match refused {
-                None => verdict(untracked(frame, packet, link, here, flows, &mut Unobserved)),
-                Some(reason) => Verdict::Punt(reason),
-            };
+            return verdict(untracked(frame, packet, link, here, flows, &mut Unobserved));
         };
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
-            && refused.is_none()
             && iface.family(packet.family).left.is_none()
             && let Some(way) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
         {
             way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
             return verdict(transmit(frame, packet, &way.out, &mut Unobserved));
         }
-        let probe = self.probe.as_ref();
-        verdict(tracked(frame, packet, probe, refused, here, flows, &mut Unobserved))
+        verdict(tracked(
+            frame,
+            packet,
+            self.probe.as_ref(),
+            here,
+            flows,
+            &mut Unobserved,
+        ))
     }
 }

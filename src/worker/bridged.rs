@@ -30,7 +30,6 @@ fn watched<O: Observer>(frame: &mut Frame, member: &Member<'_>, here: &Here<'_>,
         let note = if completed { ", partial checksum completed" } else { "" };
         format!("in by {dev}, {}{note}", Show(&head))
     });
-    bridging::is_ours(frame, &head, member)?;
     let tagging = bridge_check::check(&head, member, ticks(here.now_ns))?;
     seen.see(Stage::BridgeCheck, || {
         let vlan = in_vlan(&tagging);
@@ -66,7 +65,7 @@ fn in_vlan(tagging: &Tagging) -> String {
 }
 
 /// A frame's head in the words of tcpdump.
-struct Show<'a>(&'a Head);
+pub(super) struct Show<'a>(pub(super) &'a Head);
 
 impl fmt::Display for Show<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,8 +74,8 @@ impl fmt::Display for Show<'_> {
             src,
             outer,
             tci,
-            inner: _,
             len,
+            ..
         } = self.0;
         write!(f, "{} > {}, ethertype 0x{:04x}", Mac(src), Mac(dst), outer.0)?;
         if let Some(tci) = tci {

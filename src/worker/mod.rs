@@ -4,7 +4,9 @@
 //! common. Layer 4.
 
 pub mod ahead;
+mod bridge_hooks;
 mod bridged;
+mod here;
 mod hooks;
 mod latency;
 mod observer;

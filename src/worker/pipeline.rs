@@ -4,17 +4,17 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
+use super::bridge_hooks::{self, Hooked};
 use super::bridged::bridged;
+pub use super::here::Here;
 use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use super::way_out::{known, way_out};
-use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
-use crate::stage::bridge_check::{Hooks, Member};
+use crate::packet::{DropReason, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
-use crate::stage::{bridge_check, flow, forward, routing, rx, tx};
-use crate::table::Snapshot;
+use crate::stage::{flow, forward, routing, rx, tx};
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::Out;
 use crate::table::iface::{Iface, IfaceIndex};
@@ -50,60 +50,6 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
 
   any box --punt (reason)--> its connection exported --> bypath0 -> kernel, as if just arrived";
 
-/// Where a burst arrived, looked up once for all of it.
-#[derive(Clone, Copy)]
-pub struct Here<'a> {
-    /// The port of arrival.
-    pub port: PortIndex,
-    /// The configuration that the burst walks by.
-    pub snapshot: &'a Snapshot,
-    /// The link by which IP sees the packets arrive, unless it just went away: the port, or the bridge that it is a port of.
-    pub link: Option<(IfaceIndex, &'a Iface)>,
-    /// The port as a bridge's, if it is one.
-    pub member: Option<Member<'a>>,
-    /// Whether routing looks at nothing but the destination, by family.
-    pub by_destination: [bool; 2],
-    /// Whether routing looks at nothing that differs between packets of one connection, by family.
-    pub by_connection: [bool; 2],
-    /// The connections, if any family is tracked.
-    pub tracking: Option<Tracking<'a>>,
-    /// The burst's time, in monotonic nanoseconds.
-    pub now_ns: u64,
-}
-
-impl<'a> Here<'a> {
-    /// `port` as it is in `snapshot`; nothing is tracked, and no time has passed.
-    pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
-        let (link, member) = bridge_check::arrival(snapshot, port);
-        Self {
-            port,
-            snapshot,
-            link,
-            member,
-            by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
-            by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
-            tracking: None,
-            now_ns: 0,
-        }
-    }
-
-    /// Whether what is bridged here of `family` meets the hooks of IP in the kernel. That may bridge what is routed out by the
-    /// bridge that it came in by, and answers do not come up.
-    #[inline]
-    fn is_hooked(&self, family: Family) -> bool {
-        let hooks = |member: &Member<'_>| member.hooks[family as usize] == Hooks::Kernel;
-        self.member.as_ref().is_some_and(hooks)
-    }
-
-    /// The connections, if `family` is tracked.
-    #[inline]
-    pub(super) fn tracking(&self, family: Family) -> Option<&Tracking<'a>> {
-        self.tracking
-            .as_ref()
-            .filter(|tracking| tracking.config.tracked[family as usize])
-    }
-}
-
 /// Walks one frame of a burst to its verdict. Only a frame that will be forwarded is rewritten.
 #[inline]
 pub fn walk<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Verdict {
@@ -120,34 +66,34 @@ pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
 
 #[inline]
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
-    let mut refused = None;
-    if let Some(member) = &here.member
-        && let Break(verdict) = bridged(frame, member, here, seen)
-    {
-        refused = Some(refusal(verdict)?);
-    }
-    let (packet, link) = match (arrive(frame, here, seen), refused) {
-        (Continue(arrived), _) => arrived,
-        (Break(_), Some(reason)) => return Verdict::punt(reason),
-        (Break(verdict), None) => return Break(verdict),
-    };
-    match (here.tracking(packet.family), refused) {
-        (None, None) => untracked(frame, &packet, link, here, flows, seen),
-        (None, Some(reason)) => Verdict::punt(reason),
-        (Some(tracking), _) => {
-            let probe = prerouting::probe(&packet, frame.bytes(), tracking.table);
-            tracked(frame, &packet, probe.as_ref(), refused, here, flows, seen)
+    if let Some(member) = &here.member {
+        if !member.is_plain {
+            return bridge_hooks::walk(frame, member, here, flows, seen);
+        }
+        if let Break(verdict) = bridged(frame, member, here, seen) {
+            return Break(bridge_hooks::left(frame, verdict, here, flows));
         }
     }
+    let (packet, link) = arrive(frame, here, seen)?;
+    ip(frame, &packet, link, here, flows, seen)
 }
 
-/// Why bridge_check or bridging punts a frame. If it is for the bridge itself, and of a family that is tracked, the kernel must be
-/// told of its connection first: so it walks on, as far as its connection.
-#[inline(always)]
-pub(super) fn refusal(verdict: Verdict) -> Step<PuntReason> {
-    match verdict {
-        Verdict::Punt(reason) => Continue(reason),
-        _ => Break(verdict),
+/// From flow on.
+#[inline]
+pub(super) fn ip<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    link: (IfaceIndex, &Iface),
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    match here.tracking(packet.family) {
+        None => untracked(frame, packet, link, here, flows, seen),
+        Some(tracking) => {
+            let probe = prerouting::probe(packet, frame.bytes(), tracking.table);
+            tracked(frame, packet, probe.as_ref(), here, flows, seen)
+        }
     }
 }
 
@@ -158,14 +104,29 @@ pub(super) fn arrive<'a, O: Observer>(
     here: &Here<'a>,
     seen: &mut O,
 ) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
+    let Some((_, iface)) = here.link else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    arrive_at(&iface.mac, frame, here, seen)
+}
+
+/// The same, for a frame that is to bear this address.
+#[inline(always)]
+pub(super) fn arrive_at<'a, O: Observer>(
+    mac: &crate::wire::Mac,
+    frame: &mut Frame,
+    here: &Here<'a>,
+    seen: &mut O,
+) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    let packet = rx::parse(frame, here.port, &iface.mac)?;
+    let packet = rx::parse(frame, here.port, mac)?;
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
-        format!("in by {}, {packet}{note}", iface.name)
+        let by = here.member.as_ref().map_or(iface, |member| member.link.1);
+        format!("in by {}, {packet}{note}", by.name)
     });
     Continue((packet, (iif, iface)))
 }
@@ -180,7 +141,7 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    if !here.snapshot.rules.sum(packet.family).is_nothing {
+    if !here.snapshot.rules.sum(packet.family).is_nothing || here.hooked(packet.family).is_some() {
         return by_rules(frame, *packet, here, flows, seen);
     }
     routing::admit(packet, iface)?;
@@ -237,13 +198,11 @@ const WALKS_YIELDING: u32 = 256;
 const WALKS_MAX: u32 = 400;
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again. One
-/// that is `refused` by a bridge is punted with its connection.
+/// The walk of a family that is tracked. A packet whose tuples another worker took meanwhile comes second: it walks again.
 pub(super) fn tracked<O: Observer>(
     frame: &mut Frame,
     packet: &Parsed,
     probe: Option<&Probe>,
-    refused: Option<PuntReason>,
     here: &Here<'_>,
     flows: &mut Flows,
     seen: &mut O,
@@ -279,10 +238,7 @@ pub(super) fn tracked<O: Observer>(
             }
         };
         seen.see(Stage::Prerouting, || format!("ct state {}", tracked.state.word()));
-        let step = match refused {
-            None => decided(frame, walked, &tracked, tracking, here, flows, seen),
-            Some(reason) => Verdict::punt(reason),
-        };
+        let step = decided(frame, walked, &tracked, tracking, here, flows, seen);
         if rewrites && !matches!(step, Continue(Some(_))) {
             flows.aside.saved.restore(frame);
         }
@@ -345,7 +301,10 @@ fn decided<'a, O: Observer>(
         return Verdict::punt(PuntReason::LeftIngress);
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
-    if let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
+    let hooked = here.hooked(family);
+    // A way is kept of what is routed: on a bridge, of frames to its own address.
+    let is_routed = hooked.is_none_or(|member| frame.bytes().starts_with(&member.up.1.mac));
+    if is_routed && let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
@@ -358,7 +317,7 @@ fn decided<'a, O: Observer>(
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
-    let (out, constant) = if rules.sum(family).is_nothing {
+    let (out, constant) = if rules.sum(family).is_nothing && hooked.is_none() {
         routing::admit(&packet, iface)?;
         let (out, constant) = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
         may_leave(&packet, (iif, iface), &out, here)?;
@@ -401,16 +360,30 @@ fn through_hooks<'a, O: Observer>(
     if let Some((tracked, _)) = tracked {
         flows.aside.with_connection(tracked);
     }
+    let (before, ports) = (packet.dst, here.ports(packet.family));
     let mut at = AtHooks {
         frame,
         packet,
         tracked,
         iif: (iif, iface),
         oif: None,
+        ports,
         aside: &mut flows.aside,
         changes: &mut flows.changes,
     };
     at.prerouting(here, seen)?;
+    if let Some(member) = here.hooked(packet.family) {
+        let mut hooked = Hooked {
+            frame,
+            packet,
+            tracked,
+            member,
+            here,
+        };
+        if let Some(out) = bridge_hooks::behind_prerouting(&mut hooked, before, flows, seen)? {
+            return Continue((out, false));
+        }
+    }
     routing::admit(packet, iface)?;
     if flows.aside.mark != 0 && here.snapshot.rules_by_mark[packet.family as usize] {
         return Verdict::punt(PuntReason::RouteNotCarried);
@@ -427,12 +400,15 @@ fn through_hooks<'a, O: Observer>(
         tracked,
         iif: (iif, iface),
         oif: Some((out.iface, oif, out.mtu)),
+        ports,
         aside: &mut flows.aside,
         changes: &mut flows.changes,
     };
     at.forward(here, seen)?;
     at.postrouting(here, seen)?;
-    Continue((out, constant))
+    // Chains of family bridge have a say about each frame.
+    let is_asked = ports.is_some() && !here.snapshot.rules.bridged.is_nothing();
+    Continue((out, constant && !is_asked))
 }
 
 /// Whether the packet may take its way out: source validation, and forward's checks.
@@ -451,7 +427,8 @@ pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Ou
     tx::rewrite(frame, packet, out);
     seen.see(Stage::Tx, || {
         let (from, to) = (Mac(&out.from), Mac(&out.to));
-        format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
+        let ttl = packet.ttl - u8::from(!out.bridged);
+        format!("{from} > {to}, ttl {} -> {ttl}", packet.ttl)
     });
     Continue(out.port)
 }

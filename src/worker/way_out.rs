@@ -15,6 +15,7 @@ use crate::table::bridge::Bridge;
 use crate::table::destination::{Destinations, Out};
 use crate::table::fib::Gateway;
 use crate::table::iface::IfaceIndex;
+use crate::table::rules::live::BridgePoint;
 use std::fmt;
 use std::ops::ControlFlow::Continue;
 
@@ -65,6 +66,7 @@ pub(super) fn way_out<O: Observer>(
         from: egress.mac,
         to,
         tag: [0; 4],
+        bridged: false,
     };
     match (&egress.bridge, egress.port) {
         (Some(bridge), _) => by_bridge(&mut out, bridge, here, seen)?,
@@ -79,8 +81,13 @@ pub(super) fn way_out<O: Observer>(
     Continue((out, constant))
 }
 
-/// bridging, as output: the port of `bridge`, by which the packet leaves, behind which the next hop is.
+/// bridging, as output, where no chain of family bridge stands: the port of `bridge`, by which the packet leaves, behind which the next hop is.
 fn by_bridge<O: Observer>(out: &mut Out, bridge: &Bridge, here: &Here<'_>, seen: &mut O) -> Step<()> {
+    let bridged = &here.snapshot.rules.bridged;
+    let has_chains = |point| !bridged.at(point).bases.is_empty();
+    if has_chains(BridgePoint::Output) || has_chains(BridgePoint::Postrouting) {
+        return Verdict::punt(PuntReason::Rule);
+    }
     let found = bridging::output((out.iface, bridge), &out.to, here.snapshot)?;
     seen.see(Stage::Bridging, || {
         let dev = here.snapshot.iface(found.iface).map_or("?", |iface| &iface.name);
