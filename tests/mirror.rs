@@ -1,6 +1,8 @@
 //! The mirror against a real kernel: namespaces are changed with `ip` and sysctls, and the snapshot must say what the kernel
 //! now does. Needs root, `ip` and network namespaces; the namespaces are unnamed and end with their test.
 
+#[path = "mirror/bridges.rs"]
+mod bridges;
 #[path = "mirror/lab.rs"]
 mod lab;
 #[path = "mirror/random.rs"]

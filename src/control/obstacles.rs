@@ -19,7 +19,13 @@ pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Finding
 pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
     let of_link = |(&ifindex, both): (&u32, &[FamilyFinding; 2])| {
         let family = both.clone().map(|found| (found.ingress, found.egress));
-        (ifindex, LinkFindings { family })
+        (
+            ifindex,
+            LinkFindings {
+                family,
+                ..LinkFindings::default()
+            },
+        )
     };
     mirror.set_findings(mirror::Findings {
         links: findings.by_iface.iter().map(of_link).collect(),

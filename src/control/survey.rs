@@ -129,6 +129,7 @@ fn noted(note: &Note) -> Stay {
         Scope::Box => ("both", "all".to_owned()),
         Scope::Family(family) => (describe::family(*family), "all".to_owned()),
         Scope::Port(port) => ("both", format!("port {port}")),
+        Scope::Bridging => ("both", "bridging".to_owned()),
     };
     Stay {
         family: family.into(),

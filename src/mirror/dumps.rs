@@ -6,6 +6,7 @@ use super::address::Addresses;
 use super::netlink::{self, af};
 use super::nexthop::{Nexthops, RTM_GETNEXTHOP};
 use super::state::State;
+use super::vlans::{self, RTM_GETVLAN};
 use super::{MirrorError, neighbor, rule};
 use crate::packet::Family;
 use crate::table::neighbor::Neighbors;
@@ -20,6 +21,9 @@ impl State {
         let wanted = std::mem::take(&mut self.wanted);
         if wanted.all || wanted.links {
             self.read_links()?;
+        }
+        if wanted.all || wanted.vlans {
+            self.read_vlans()?;
         }
         if wanted.all {
             self.read_addresses()?;
@@ -65,6 +69,30 @@ impl State {
             .collect();
         changes.extend(gone.into_iter().map(|ifindex| self.world.links.remove(ifindex)));
         changes.into_iter().for_each(|change| self.link_changed(change));
+        let bridges: Vec<u32> = self.fdbs.iter().map(|(ifindex, _)| ifindex).collect();
+        for ifindex in seen.into_iter().chain(bridges) {
+            self.fdbs.follow(&self.world.links, ifindex);
+        }
+        Ok(())
+    }
+
+    fn read_vlans(&mut self) -> Result<(), MirrorError> {
+        let mut new = vlans::ByLink::new();
+        for _ in 0..DUMP_TRIES {
+            new.clear();
+            let request = [libc::AF_BRIDGE as u8, 0, 0, 0, 0, 0, 0, 0];
+            let consistent = self
+                .requests
+                .dump(RTM_GETVLAN, &request, |message| vlans::apply(&mut new, message))?;
+            if consistent {
+                break;
+            }
+        }
+        if self.vlans != new {
+            self.vlans = new;
+            self.stale.ifaces = true;
+            self.changed.links = true;
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Bounded by the width of an index, 65,536; a link beyond that gets none, and routes over it are left to the kernel.
 
+use super::bridge::{BridgeConf, PortConf};
 use super::netlink::{Attributes, Message, as_str, as_u32, u16_at, u32_at};
 use crate::table::iface::IfaceIndex;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,10 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const BRIDGE: &str = "bridge";
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_CONF: u16 = 2;
 
@@ -120,6 +125,10 @@ pub struct Link {
     pub conf4: Option<Conf4>,
     /// Its IPv6 sysctls.
     pub conf6: Option<Conf6>,
+    /// The bridge that it is.
+    pub bridge: Option<BridgeConf>,
+    /// What it is as a port of the bridge that is its master.
+    pub bridge_port: Option<PortConf>,
 }
 
 /// What a link message changed.
@@ -178,11 +187,12 @@ impl Links {
         let Some((header, attributes)) = message.split(HEADER) else {
             return LinkChange::default();
         };
-        // Bridges report their ports as links of AF_BRIDGE on the same group; those say nothing that the plain ones do not.
-        if header[0] != libc::AF_UNSPEC as u8 {
-            return LinkChange::default();
-        }
         let ifindex = u32_at(header, 4).unwrap_or_default();
+        match i32::from(header[0]) {
+            libc::AF_UNSPEC => {}
+            libc::AF_BRIDGE => return self.apply_port(ifindex, message.kind, attributes),
+            _ => return LinkChange::default(),
+        }
         if message.kind == libc::RTM_DELLINK {
             return self.remove(ifindex);
         }
@@ -206,6 +216,29 @@ impl Links {
         };
         self.by_ifindex.insert(ifindex, new);
         change
+    }
+
+    /// Takes in what a bridge tells of its port, on the same group as links: some of it is told in this way only. A deleted
+    /// one is a link that is a port no more.
+    fn apply_port(&mut self, ifindex: u32, kind: u16, mut attributes: Attributes<'_>) -> LinkChange {
+        let Some(link) = self.by_ifindex.get_mut(&ifindex) else {
+            return LinkChange::default();
+        };
+        let new = match kind {
+            libc::RTM_DELLINK => None,
+            _ => attributes
+                .find(|&(kind, _)| kind == libc::IFLA_PROTINFO)
+                .and_then(|(_, data)| PortConf::parse(data)),
+        };
+        if new.is_none() && kind != libc::RTM_DELLINK {
+            return LinkChange::default();
+        }
+        let any = link.bridge_port != new;
+        link.bridge_port = new;
+        LinkChange {
+            any,
+            ..LinkChange::default()
+        }
     }
 
     /// Takes a link out.
@@ -264,6 +297,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         num_tx_queues: 1,
     };
     let (mut conf4, mut conf6) = (None, None);
+    let (mut bridge, mut bridge_port) = (None, None);
     for (kind, value) in attributes {
         match kind {
             libc::IFLA_IFNAME => info.name = as_str(value).into(),
@@ -279,6 +313,12 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
             IFLA_NUM_TX_QUEUES => info.num_tx_queues = as_u32(value),
             libc::IFLA_LINKINFO => {
                 info.kind = nested(value, IFLA_INFO_KIND).map(as_str).unwrap_or_default();
+                if info.kind == BRIDGE {
+                    bridge = Some(nested(value, IFLA_INFO_DATA).map(BridgeConf::parse).unwrap_or_default());
+                }
+                if nested(value, IFLA_INFO_SLAVE_KIND).is_some_and(|kind| as_str(kind) == BRIDGE) {
+                    bridge_port = nested(value, IFLA_INFO_SLAVE_DATA).and_then(PortConf::parse);
+                }
             }
             IFLA_XDP => info.xdp = nested(value, IFLA_XDP_ATTACHED).is_some_and(|mode| mode.first() != Some(&0)),
             libc::IFLA_AF_SPEC => {
@@ -294,6 +334,8 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         index: None,
         conf4,
         conf6,
+        bridge,
+        bridge_port,
     })
 }
 

@@ -2,10 +2,11 @@
 //! [`Snapshot`] that workers look things up in.
 //!
 //! ```text
-//!  rtnetlink events -> link, address, neighbor, nexthop, rule, fibs \
-//!  dumps (reread)  ->                                                +-> Mirror -> Snapshot -> workers
-//!  /proc/sys/net   -> sysctl, conntrack                              |
-//!  guard, through control: what is left, tracked, filtered          /
+//!  rtnetlink events -> link, address, neighbor, nexthop, rule, fibs, bridge, vlans \
+//!  dumps (reread)  ->                                                               +-> Mirror -> Snapshot -> workers
+//!  /proc/sys/net   -> sysctl, conntrack                                             |
+//!  guard, through control: what is left, tracked, filtered                         /
+//!  rtnetlink events of forwarding databases -> fdbs -> Fdb, shared with workers
 //! ```
 //!
 //! Layer 5. The event socket is subscribed before anything is dumped, so that no change falls between; an overrun
@@ -16,10 +17,13 @@
 //! [`Mirror::not_carried`] names it.
 
 mod address;
+mod bridge;
+mod bridging;
 mod conntrack;
 pub mod ctnetlink;
 mod dumps;
 mod exceptions;
+mod fdbs;
 mod fibs;
 pub mod guard;
 mod link;
@@ -40,6 +44,7 @@ mod rule;
 mod state;
 mod store;
 mod sysctl;
+mod vlans;
 
 pub use link::LinkInfo;
 pub use publish::is_never_forwarded;
@@ -48,7 +53,7 @@ use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::iface::Left;
 use crate::table::rules::live::Rules;
-use netlink::{Channel, EVENTS_BYTES};
+use netlink::{Channel, EVENTS_BYTES, Hears};
 use state::State;
 use std::collections::HashMap;
 use std::io;
@@ -65,8 +70,12 @@ pub const PUNT_DEVICE: &str = "bypath0";
 /// The longest time that reading everything at the start may take: 100 times that of a full Internet table.
 const OPEN_MAX: Duration = Duration::from_secs(300);
 
-/// RTNLGRP_* of links, neighbours, and of both families addresses, routes, rules, netconf; and of nexthops.
-const GROUPS: &[u32] = &[1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32];
+/// RTNLGRP_* of links, neighbours, and of both families addresses, routes, rules, netconf; of nexthops, and of VLANs of
+/// bridges.
+const GROUPS: &[u32] = &[1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32, 33];
+
+/// RTNLGRP_NEIGH, in which forwarding databases are, too.
+const FDB_GROUPS: &[u32] = &[3];
 
 /// What can go wrong for good.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +113,8 @@ pub struct Changed {
     pub neighbors: bool,
     /// Addresses.
     pub addresses: bool,
+    /// Forwarding databases of bridges: an entry moved or went, or a table grew.
+    pub fdb: bool,
     /// Events were lost, and everything is being read again.
     pub overrun: bool,
     /// There is more to do at once: call again without waiting.
@@ -113,7 +124,7 @@ pub struct Changed {
 impl Changed {
     /// Whether there is a new snapshot.
     pub fn any(&self) -> bool {
-        self.links || self.routes || self.neighbors || self.addresses
+        self.links || self.routes || self.neighbors || self.addresses || self.fdb
     }
 }
 
@@ -122,6 +133,8 @@ impl Changed {
 pub struct LinkFindings {
     /// Of packets that arrive there, and of packets that would leave there.
     pub family: [(Left, Left); 2],
+    /// Of frames that arrive there as at a port of a bridge, and of those that would leave so.
+    pub bridging: (Left, Left),
 }
 
 /// What stands in the path, and what of it is carried.
@@ -139,6 +152,7 @@ pub struct Findings {
 #[derive(Debug)]
 pub struct Mirror {
     events: Channel,
+    fdb_events: Channel,
     state: State,
 }
 
@@ -150,13 +164,13 @@ impl Mirror {
 
     /// The same with a buffer of `bytes` for events, which tests make tiny.
     pub fn with_buffer(bytes: usize) -> Result<Self, MirrorError> {
-        let events = Channel::for_events(GROUPS, bytes)?;
         let mut mirror = Self {
-            events,
+            events: Channel::for_events(GROUPS, Hears::AllElse, bytes)?,
+            fdb_events: Channel::for_events(FDB_GROUPS, Hears::Fdb, bytes)?,
             state: State::new()?,
         };
         let end = Instant::now() + OPEN_MAX;
-        while mirror.state.routes.iter().any(|routes| routes.reread.completed() == 0) {
+        while !mirror.state.has_all() {
             if Instant::now() > end {
                 return Err(MirrorError::Busy);
             }
@@ -166,33 +180,30 @@ impl Mirror {
     }
 
     /// What poll(2) may wait on for input; then call [`process`](Self::process).
-    pub fn fds(&self) -> [RawFd; 1] {
-        [self.events.raw_fd()]
+    pub fn fds(&self) -> [RawFd; 2] {
+        [self.events.raw_fd(), self.fdb_events.raw_fd()]
     }
 
     /// Takes in what is pending, a bounded part of it, without waiting. To be called when [`fds`](Self::fds) are readable,
     /// at once again while it says [`Changed::more`], and every 100 ms besides: reading routes anew may have been put off.
     pub fn process(&mut self) -> Result<Changed, MirrorError> {
-        let mut drained = false;
-        for _ in 0..EVENTS_MAX {
-            match self.events.events(|message| self.state.event(message)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    drained = true;
-                    break;
-                }
-                Err(MirrorError::Overrun) => self.state.overrun(),
-                Err(error) => return Err(error),
-            }
-        }
+        let drained = take_events(&mut self.events, &mut self.state, State::event, State::overrun)?;
         if drained {
             self.state.read_small()?;
         }
+        let fdb_drained = take_events(
+            &mut self.fdb_events,
+            &mut self.state,
+            State::fdb_event,
+            State::fdb_overrun,
+        )?;
+        self.state.step_fdbs()?;
         self.state.settle_policy();
         for family in Family::ALL {
             self.state.reread(family, drained)?;
         }
-        let more = !drained || self.state.routes.iter().any(|routes| routes.reread.is_due());
+        let routes_due = self.state.routes.iter().any(|routes| routes.reread.is_due());
+        let more = !drained || !fdb_drained || routes_due || self.state.fdbs.is_due();
         Ok(Changed {
             more,
             ..std::mem::take(&mut self.state.changed)
@@ -204,9 +215,10 @@ impl Mirror {
         self.state.poll_sysctls()
     }
 
-    /// Whether routes are as the kernel has them, as far as was told: no read of all of them is going on or due.
+    /// Whether routes and forwarding databases are as the kernel has them, as far as was told: no read of all of them is
+    /// going on or due.
     pub fn is_settled(&self) -> bool {
-        self.state.routes.iter().all(|routes| routes.reread.is_settled())
+        self.state.routes.iter().all(|routes| routes.reread.is_settled()) && self.state.fdbs.is_settled()
     }
 
     /// Says that a link is a port of this process, or no more.
@@ -244,4 +256,22 @@ impl Mirror {
     pub fn not_carried(&self, max: usize) -> Vec<String> {
         self.state.not_carried(max)
     }
+}
+
+/// Shows what is pending to `each`, a bounded part of it; whether that was all.
+fn take_events(
+    events: &mut Channel,
+    state: &mut State,
+    each: fn(&mut State, netlink::Message<'_>),
+    overrun: fn(&mut State),
+) -> Result<bool, MirrorError> {
+    for _ in 0..EVENTS_MAX {
+        match events.events(|message| each(state, message)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(true),
+            Err(MirrorError::Overrun) => overrun(state),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }

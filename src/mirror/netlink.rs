@@ -13,6 +13,7 @@
 
 use super::MirrorError;
 use crate::packet::{Addr, Family};
+use crate::port::socket_filter;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io::ErrorKind;
@@ -109,6 +110,43 @@ pub fn af(family: Family) -> u8 {
     }
 }
 
+/// What of the groups that it subscribed to a socket takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hears {
+    /// Entries of forwarding databases (RTM_NEWNEIGH and RTM_DELNEIGH of AF_BRIDGE).
+    Fdb,
+    /// All else.
+    AllElse,
+}
+
+impl Hears {
+    /// The socket filter: a message begins with its header, and behind it the family is the first byte.
+    fn program(self) -> [socket_filter::Instruction; 7] {
+        const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+        const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+        const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+        let step = |code: u32, k: u32, jt, jf| socket_filter::Instruction {
+            code: code as u16,
+            jt,
+            jf,
+            k,
+        };
+        // Loads are in network order, messages in the host's.
+        let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
+        let keep = |it: bool| if it { u32::MAX } else { 0 };
+        [
+            step(LOAD_HALF, 4, 0, 0),
+            step(IF_EQUAL, kind(libc::RTM_NEWNEIGH), 1, 0),
+            step(IF_EQUAL, kind(libc::RTM_DELNEIGH), 0, 3),
+            step(LOAD_BYTE, HEADER as u32, 0, 0),
+            step(IF_EQUAL, libc::AF_BRIDGE as u32, 0, 1),
+            step(RETURN, keep(self == Hears::Fdb), 0, 0),
+            step(RETURN, keep(self == Hears::AllElse), 0, 0),
+        ]
+    }
+}
+
 /// How a read of a dump went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -160,9 +198,11 @@ impl Channel {
         Ok(channel)
     }
 
-    /// A socket that hears `groups`, with room for `bytes` of them.
-    pub fn for_events(groups: &[u32], bytes: usize) -> Result<Self, MirrorError> {
+    /// A socket that hears of `groups` what `hears` says, with room for `bytes` of it.
+    pub fn for_events(groups: &[u32], hears: Hears, bytes: usize) -> Result<Self, MirrorError> {
         let channel = Self::open()?;
+        socket_filter::attach(channel.fd(), &hears.program())
+            .map_err(|e| MirrorError::io("filtering netlink events", e))?;
         // Beyond net.core.rmem_max takes CAP_NET_ADMIN in the first user namespace; without it, as much as is allowed.
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(channel.fd(), bytes).is_err() {
             rustix::net::sockopt::set_socket_recv_buffer_size(channel.fd(), bytes)

@@ -3,6 +3,7 @@
 //! include/linux/inetdevice.h and the code of net/ipv6/ip6_output.c have it.
 
 use super::PUNT_DEVICE;
+use super::bridging::{Members, member_of};
 use super::link::Link;
 use super::resolve::Policy;
 use super::state::State;
@@ -10,6 +11,7 @@ use crate::packet::{Addr, Family};
 use crate::table::conntrack;
 use crate::table::fib::{Fib, Route};
 use crate::table::iface::{Iface, IfaceFamily, Left, RpFilter};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The longest IPv4 packet (IP_MAX_MTU).
@@ -26,12 +28,14 @@ pub struct Stale {
     pub addresses: bool,
     pub choice: bool,
     pub conntrack: bool,
+    /// Something that shared tables say, not the snapshot itself.
+    pub decisions: bool,
 }
 
 impl Stale {
     fn any(&self) -> bool {
         let tables = self.ifaces || self.routes || self.rules || self.neighbors || self.addresses;
-        tables || self.choice || self.conntrack
+        tables || self.choice || self.conntrack || self.decisions
     }
 }
 
@@ -87,6 +91,8 @@ impl State {
     fn publish_ifaces(&mut self) {
         let mut ifaces = vec![Iface::default(); self.world.links.places];
         let mut ports = Vec::new();
+        let members = self.members();
+        self.note_members(&members);
         for link in self.world.links.iter() {
             let Some(index) = link.index else { continue };
             let Some(iface) = ifaces.get_mut(usize::from(index.0)) else {
@@ -107,9 +113,9 @@ impl State {
                 mtu: [link.info.mtu.min(IP_MAX_MTU), link.conf6.map_or(0, |conf| conf.mtu)],
                 up: link.info.is_up(),
                 port,
-                bridge_port: None,
-                bridge: None,
-                family: [self.family4(link), self.family6(link)],
+                bridge_port: self.bridge_port(link).map(Arc::new),
+                bridge: self.bridge(link, &members).map(Arc::new),
+                family: [self.family4(link, &members), self.family6(link, &members)],
                 sources: Family::ALL.map(|family| self.world.addresses.sources(link.info.ifindex, family)),
             };
         }
@@ -133,9 +139,10 @@ impl State {
         }
     }
 
-    /// Whether every link that forwards `family` is a port, and none is left: links without carrier count, for it may come
-    /// back before that is heard of.
+    /// Whether every link that forwards `family` is a port, or a bridge of ports, and none is left: links without carrier
+    /// count, for it may come back before that is heard of.
     fn is_alone(&self, family: Family) -> bool {
+        let members = self.members();
         self.world.links.iter().all(|link| {
             let info = &link.info;
             let is_other = info.flags & libc::IFF_LOOPBACK as u32 != 0 || *info.name == *PUNT_DEVICE;
@@ -145,14 +152,16 @@ impl State {
             let iface = link.index.and_then(|index| self.snapshot.iface(index));
             iface.is_some_and(|iface| {
                 let here = iface.family(family);
-                !here.forwarding || iface.port.is_some() && here.left.is_none()
+                let is_ours = iface.port.is_some() || self.is_whole(link, &members);
+                // What arrives by the port of a bridge arrives by the bridge, which is looked at itself.
+                !here.forwarding || iface.bridge_port.is_some() || is_ours && here.left.is_none()
             })
         })
     }
 
-    fn family4(&self, link: &Link) -> IfaceFamily {
+    fn family4(&self, link: &Link, members: &HashMap<u32, Members>) -> IfaceFamily {
         let Some(conf) = link.conf4 else {
-            return self.without_family(link, Family::V4);
+            return self.without_family(link, Family::V4, members);
         };
         let all = &self.sysctls.globals;
         let rp_filter = match all.rp_filter.max(conf.rp_filter) {
@@ -160,7 +169,7 @@ impl State {
             1 => RpFilter::Strict,
             _ => RpFilter::Loose,
         };
-        let (left, left_egress) = self.left(link, Family::V4);
+        let (left, left_egress) = self.left(link, Family::V4, members);
         let left_egress = self.left_to_replies(Family::V4, &left, left_egress);
         IfaceFamily {
             forwarding: conf.forwarding,
@@ -172,12 +181,12 @@ impl State {
         }
     }
 
-    fn family6(&self, link: &Link) -> IfaceFamily {
+    fn family6(&self, link: &Link, members: &HashMap<u32, Members>) -> IfaceFamily {
         let Some(conf) = link.conf6 else {
-            return self.without_family(link, Family::V6);
+            return self.without_family(link, Family::V6, members);
         };
         let all = &self.sysctls.globals;
-        let (left, left_egress) = self.left(link, Family::V6);
+        let (left, left_egress) = self.left(link, Family::V6, members);
         // ip6_forward asks pneigh only by the switch of `all`.
         let left = left.or_else(|| (all.proxy_ndp != 0).then(|| "proxy_ndp".into()));
         let left_egress = self.left_to_replies(Family::V6, &left, left_egress);
@@ -191,8 +200,8 @@ impl State {
         }
     }
 
-    fn without_family(&self, link: &Link, family: Family) -> IfaceFamily {
-        let (left, left_egress) = self.left(link, family);
+    fn without_family(&self, link: &Link, family: Family, members: &HashMap<u32, Members>) -> IfaceFamily {
+        let (left, left_egress) = self.left(link, family, members);
         let left_egress = left_egress.or_else(|| Some("the family is off on this link".into()));
         IfaceFamily {
             left,
@@ -212,18 +221,16 @@ impl State {
     }
 
     /// What stands in the path of `link`.
-    fn left(&self, link: &Link, family: Family) -> (Left, Left) {
+    fn left(&self, link: &Link, family: Family, members: &HashMap<u32, Members>) -> (Left, Left) {
         let found = self
             .findings
             .links
             .get(&link.info.ifindex)
             .map(|found| &found.family[family as usize]);
         let (ingress, egress) = found.cloned().unwrap_or_default();
-        let member = || {
-            let master = self.world.links.get(link.info.master)?;
-            Some(format!("member of {}", master.info.name).into())
-        };
-        (ingress.or_else(member), egress.or_else(member))
+        let member = || self.world.links.get(link.info.master).map(member_of);
+        let other = || member().or_else(|| self.left_to_members(link, family, members));
+        (ingress.or_else(other), egress.or_else(other))
     }
 
     /// What sysctls mean for the routes of `family`.

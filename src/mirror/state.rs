@@ -6,13 +6,15 @@
 
 use super::conntrack::Conntrack;
 use super::exceptions::Exceptions;
+use super::fdbs::Fdbs;
 use super::fibs::{Routes, World};
 use super::link::LinkChange;
 use super::netlink::{self, Channel, Message};
 use super::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use super::rule::Rules;
 use super::sysctl::{Netconf, RTM_DELNETCONF, RTM_NEWNETCONF, Sysctls};
-use super::{Changed, Findings, MirrorError, neighbor, publish};
+use super::vlans::{ByLink as Vlans, RTM_DELVLAN, RTM_NEWVLAN};
+use super::{Changed, Findings, MirrorError, bridging, neighbor, publish};
 use crate::packet::{Addr, Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::neighbor::Neighbors;
@@ -24,6 +26,9 @@ pub(super) struct State {
     pub(super) requests: Channel,
     pub(super) world: World,
     pub(super) neighbors: Neighbors,
+    pub(super) fdbs: Fdbs,
+    pub(super) vlans: Vlans,
+    pub(super) incomplete: bridging::Since,
     pub(super) routes: [Routes; 2],
     pub(super) rules: [Rules; 2],
     pub(super) custom_rules: bool,
@@ -44,6 +49,7 @@ pub(super) struct Wanted {
     pub(super) rules: [bool; 2],
     pub(super) nexthops: bool,
     pub(super) links: bool,
+    pub(super) vlans: bool,
     pub(super) all: bool,
 }
 
@@ -54,6 +60,9 @@ impl State {
             requests: Channel::for_requests()?,
             world: World::default(),
             neighbors: Neighbors::default(),
+            fdbs: Fdbs::new()?,
+            vlans: Vlans::new(),
+            incomplete: bridging::Since::new(),
             routes: [Routes::new(Family::V4)?, Routes::new(Family::V6)?],
             rules: [Rules::default(), Rules::default()],
             custom_rules: false,
@@ -88,6 +97,8 @@ impl State {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
                 let change = self.world.links.apply(message);
                 self.link_changed(change);
+                let ifindex = netlink::u32_at(message.payload, 4).unwrap_or_default();
+                self.fdbs.follow(&self.world.links, ifindex);
             }
             libc::RTM_NEWADDR | libc::RTM_DELADDR => {
                 let changed = self.world.addresses.apply(message);
@@ -102,8 +113,34 @@ impl State {
             }
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => self.nexthop_event(message),
             RTM_NEWNETCONF | RTM_DELNETCONF => self.netconf_event(message),
+            RTM_NEWVLAN | RTM_DELVLAN => self.wanted.vlans = true,
             _ => {}
         }
+    }
+
+    /// Takes in one notification about a forwarding database.
+    pub(super) fn fdb_event(&mut self, message: Message<'_>) {
+        self.fdbs.event(&self.world.links, message);
+    }
+
+    pub(super) fn fdb_overrun(&mut self) {
+        self.changed.overrun = true;
+        self.fdbs.restart();
+    }
+
+    /// Goes on with a dump of forwarding databases, if there is one, and says what changed in them.
+    pub(super) fn step_fdbs(&mut self) -> Result<(), MirrorError> {
+        self.fdbs.step(&self.world.links)?;
+        let change = std::mem::take(&mut self.fdbs.change);
+        self.stale.ifaces |= change.replaced;
+        self.stale.decisions |= change.decided;
+        self.changed.fdb |= change.decided || change.replaced;
+        Ok(())
+    }
+
+    /// Whether everything was read once.
+    pub(super) fn has_all(&self) -> bool {
+        self.routes.iter().all(|routes| routes.reread.completed() > 0) && self.fdbs.completed() > 0
     }
 
     pub(super) fn address_changed(&mut self, addr: Addr) {
@@ -185,6 +222,7 @@ impl State {
             self.sysctls.globals.ignore_linkdown6,
         );
         let mut changed = self.sysctls.poll();
+        changed |= self.poll_members();
         let tracking = self.conntrack.poll();
         self.stale.conntrack |= tracking;
         // A dump that fails is tried again with the next count that differs; events go on meanwhile.

@@ -90,6 +90,14 @@ globals! {
     hash_policy6 = "ipv6/fib_multipath_hash_policy",
     /// What is hashed by policy 3.
     hash_fields6 = "ipv6/fib_multipath_hash_fields",
+    /// Bridged IPv4 packets pass the hooks of IP.
+    nf_call_iptables = "bridge/bridge-nf-call-iptables",
+    /// Bridged IPv6 packets, too.
+    nf_call_ip6tables = "bridge/bridge-nf-call-ip6tables",
+    /// And those in a VLAN.
+    nf_filter_vlan = "bridge/bridge-nf-filter-vlan-tagged",
+    /// And those in a PPPoE session.
+    nf_filter_pppoe = "bridge/bridge-nf-filter-pppoe-tagged",
 }
 
 impl Globals {
@@ -177,6 +185,11 @@ impl Sysctls {
 
     /// Reads the namespace's again; whether they changed.
     pub fn poll(&mut self) -> bool {
+        // They are there as soon as br_netfilter is.
+        let missing = |(watched, path): &(&mut Watched, &&str)| watched.file.is_none() && path.starts_with("bridge/");
+        for (watched, path) in self.files.iter_mut().zip(GLOBALS).filter(missing) {
+            *watched = Watched::open(path);
+        }
         let new = Globals::read(&self.files);
         std::mem::replace(&mut self.globals, new) != new
     }

@@ -25,6 +25,7 @@ mod netdev;
 mod pcap;
 #[cfg(feature = "xdp")]
 mod promiscuous;
+pub mod socket_filter;
 mod stamp;
 #[cfg(feature = "xdp")]
 pub mod umem;

@@ -29,7 +29,10 @@ pub struct Bridge {
     pub nf_call: [bool; 2],
     /// In 100ths of a second, how long an entry lives that no frame renews; 0: the bridge learns nothing.
     pub ageing_time: u32,
-    /// All its traffic stays with the kernel.
+    /// Some port has `neigh_suppress`: the bridge may answer a neighbour solicitation, or keep it from where it is addressed
+    /// to, so that unicast ones and advertisements (ICMPv6 135 and 136, no extension header) stay with the kernel.
+    pub neigh_suppress: bool,
+    /// All its traffic stays with the kernel; so says every port of it.
     pub left: Left,
 }
 

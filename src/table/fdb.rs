@@ -109,6 +109,7 @@ pub struct Fdb {
     slots: Box<[Slot]>,
     seed: u64,
     len: AtomicU32,
+    refused: AtomicU64,
 }
 
 impl Default for Fdb {
@@ -125,6 +126,7 @@ impl Fdb {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             seed: RandomState::new().hash_one(slots),
             len: AtomicU32::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -141,6 +143,16 @@ impl Fdb {
     /// How many there may be.
     pub fn capacity(&self) -> usize {
         self.slots.len() / 2
+    }
+
+    /// How many entries were given up for want of room, ever.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts an entry that is given up.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What is known of `mac` in `vid`.
@@ -229,6 +241,7 @@ impl Fdb {
     /// A table with room for `entries` that has all entries of this one, marks included; what has no room is left out.
     pub fn resized(&self, entries: usize) -> Self {
         let larger = Self::new(entries);
+        larger.refused.store(self.refused(), Ordering::Relaxed);
         for (mac, vid, entry, seen) in self.iter() {
             if larger.insert(&mac, vid, entry).is_ok()
                 && let Some(hit) = larger.lookup(&mac, vid)

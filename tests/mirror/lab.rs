@@ -4,8 +4,9 @@
 use bypath::mirror::Mirror;
 use bypath::packet::{Addr, Family};
 use bypath::table::Snapshot;
+use bypath::table::bridge::{Bridge, BridgePort};
 use bypath::table::fib::{Fib, Gateway, Route, RouteKind};
-use bypath::table::iface::Iface;
+use bypath::table::iface::{Iface, IfaceIndex};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
@@ -34,31 +35,45 @@ pub fn namespace(test: impl FnOnce() + Send + 'static) {
 
 /// Runs `ip` with arguments; it must succeed.
 pub fn ip(arguments: &str) {
-    let output = Command::new("ip")
+    command("ip", arguments);
+}
+
+/// Runs `bridge` with arguments; it must succeed.
+pub fn bridge(arguments: &str) {
+    command("bridge", arguments);
+}
+
+fn command(program: &str, arguments: &str) {
+    let output = Command::new(program)
         .args(arguments.split_whitespace())
         .output()
-        .expect("ip");
+        .expect(program);
     assert!(
         output.status.success(),
-        "ip {arguments}: {}",
+        "{program} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
 
 /// Runs lines of `ip -batch`; lines that the kernel refuses are passed over if `force`.
 pub fn batch(lines: &str, force: bool) {
-    let mut child = spawn_batch(lines.to_string(), force);
+    let mut child = spawn_batch("ip", lines.to_string(), force);
     let status = child.wait().expect("ip");
     assert!(force || status.success(), "ip -batch failed");
 }
 
 /// Has `ip -batch -force` run lines in the background.
 pub fn feed(lines: String) -> Child {
-    spawn_batch(lines, true)
+    spawn_batch("ip", lines, true)
 }
 
-fn spawn_batch(lines: String, force: bool) -> Child {
-    let mut child = Command::new("ip")
+/// Has `bridge -batch -force` run lines in the background.
+pub fn feed_bridge(lines: String) -> Child {
+    spawn_batch("bridge", lines, true)
+}
+
+fn spawn_batch(program: &str, lines: String, force: bool) -> Child {
+    let mut child = Command::new(program)
         .args(if force {
             &["-force", "-batch", "-"][..]
         } else {
@@ -204,7 +219,13 @@ pub fn describe(snapshot: &Snapshot) -> BTreeSet<String> {
         }
     }
     for iface in snapshot.ifaces.iter().filter(|iface| iface.ifindex != 0) {
-        lines.insert(format!("{iface:?}"));
+        let plain = Iface {
+            bridge: None,
+            bridge_port: None,
+            ..iface.clone()
+        };
+        lines.insert(format!("{plain:?}"));
+        lines.extend(describe_bridge(snapshot, iface));
     }
     for (iface, family, addr, mac) in snapshot.neighbors.iter() {
         let name = snapshot.iface(iface).map(|iface| iface.name.clone());
@@ -217,6 +238,40 @@ pub fn describe(snapshot: &Snapshot) -> BTreeSet<String> {
             .map(|&addr| format!("own {}", show_addr(Family::V4, addr))),
     );
     lines.insert(format!("multipath policy {:?}", snapshot.multipath_policy));
+    lines
+}
+
+/// What a link is as a bridge, or as a port of one, and what the bridge learned.
+pub fn describe_bridge(snapshot: &Snapshot, iface: &Iface) -> Vec<String> {
+    let name = |index| snapshot.iface(index).map_or("?".into(), |iface| iface.name.to_string());
+    let mut lines = Vec::new();
+    if let Some(port) = &iface.bridge_port {
+        let plain = BridgePort {
+            bridge: IfaceIndex(0),
+            ..(**port).clone()
+        };
+        lines.push(format!("{} port of {}: {plain:?}", iface.name, name(port.bridge)));
+    }
+    if let Some(bridge) = &iface.bridge {
+        let plain = Bridge {
+            fdb: Default::default(),
+            ..(**bridge).clone()
+        };
+        lines.push(format!(
+            "{} bridge: vlans {:?} {:#x} nf_call {:?} ageing {} suppress {} left {:?}",
+            iface.name,
+            plain.vlans,
+            plain.vlan_protocol,
+            plain.nf_call,
+            plain.ageing_time,
+            plain.neigh_suppress,
+            plain.left
+        ));
+        lines.extend(bridge.fdb.iter().map(|(mac, vid, entry, _)| {
+            let (port, flags) = (name(entry.port), entry.flags.0);
+            format!("{} fdb {mac:x?} vlan {vid}: {port} flags {flags:#x}", iface.name)
+        }));
+    }
     lines
 }
 

@@ -46,9 +46,13 @@ impl BaseChain {
         };
         let place = match (family, hook) {
             (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 0) => "prerouting",
-            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 1 | 3) | (NFPROTO_ARP | NFPROTO_BRIDGE, _) => {
-                return Judged::Harmless;
-            }
+            // ARP is always the kernel's.
+            (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 1 | 3) | (NFPROTO_ARP, _) => return Judged::Harmless,
+            (NFPROTO_BRIDGE, 0) => "prerouting",
+            (NFPROTO_BRIDGE, 1) => "input",
+            (NFPROTO_BRIDGE, 2) => "forward",
+            (NFPROTO_BRIDGE, 3) => "output",
+            (NFPROTO_BRIDGE, 4) => "postrouting",
             (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, NF_INET_FORWARD) => "forward",
             (NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET, 4) => "postrouting",
             (NFPROTO_INET, NF_INET_INGRESS) | (NFPROTO_NETDEV, 0) => "ingress",

@@ -37,6 +37,8 @@ pub enum Scope {
     Family(Family),
     /// One port, by its name.
     Port(Arc<str>),
+    /// What goes from port to port of a bridge, of any bridge.
+    Bridging,
 }
 
 impl fmt::Display for Scope {
@@ -45,6 +47,7 @@ impl fmt::Display for Scope {
             Scope::Box => f.write_str("IPv4 and IPv6"),
             Scope::Family(family) => f.write_str(name(*family)),
             Scope::Port(port) => f.write_str(port),
+            Scope::Bridging => f.write_str("bridging"),
         }
     }
 }
@@ -67,6 +70,8 @@ pub struct Note {
 pub struct Findings {
     /// What is left, by ifindex and [`Family`]. A port without an entry carries everything.
     pub by_iface: HashMap<u32, [FamilyFinding; 2]>,
+    /// What of bridging is left, by the ifindex of a bridge port: all its frames, those of IP on their way up or out too.
+    pub bridging: HashMap<u32, FamilyFinding>,
     /// Everything, for `bypath check`.
     pub notes: Vec<Note>,
     /// Whether the kernel tracks connections, by [`Family`]; also where the family is left.
@@ -102,6 +107,7 @@ pub(super) enum Way {
 #[derive(Debug)]
 pub(super) struct Collector {
     ports: Vec<(u32, Arc<str>)>,
+    bridge_ports: Vec<u32>,
     findings: Findings,
     unlisted: usize,
     /// What is carried, or what of it is not, in words; and whether it is that.
@@ -115,8 +121,18 @@ impl Collector {
             .filter(|l| l.is_port)
             .map(|l| (l.ifindex, l.name.clone()))
             .collect();
+        let is_bridge = |master: u32| {
+            let kind = |l: &LinkFacts| l.kind.as_deref() == Some("bridge");
+            links.iter().any(|l| l.ifindex == master && kind(l))
+        };
+        let bridge_ports = links
+            .iter()
+            .filter(|l| l.is_port && l.master.is_some_and(is_bridge))
+            .map(|l| l.ifindex)
+            .collect();
         Self {
             ports,
+            bridge_ports,
             findings: Findings::default(),
             unlisted: 0,
             carried: Vec::new(),
@@ -147,6 +163,20 @@ impl Collector {
         let text: Arc<str> = text.into();
         self.mark(ifindex, &Family::ALL, way, &text);
         self.note(scope, text, remedy, true);
+    }
+
+    /// Leaves bridging on every port of every bridge, both ways.
+    pub(super) fn leave_bridging(&mut self, text: String, remedy: &str) {
+        if self.bridge_ports.is_empty() {
+            return;
+        }
+        let text: Arc<str> = text.into();
+        for ifindex in &self.bridge_ports {
+            let finding = self.findings.bridging.entry(*ifindex).or_default();
+            finding.ingress.get_or_insert_with(|| text.clone());
+            finding.egress.get_or_insert_with(|| text.clone());
+        }
+        self.note(Scope::Bridging, text, remedy, true);
     }
 
     /// Families whose connections the kernel tracks, and why; nothing for what is said elsewhere.

@@ -11,11 +11,12 @@
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
+//!  bridge      any                                bridging on every port of a bridge
 //!  any         any, with an expression that       the families that it tracks, on every port (see `expr`)
 //!              does more than to track
 //! ```
 //!
-//! Harmless: an empty base chain with policy accept, a base chain of a dormant table, the families arp and bridge (but a
+//! Harmless: an empty base chain with policy accept, a base chain of a dormant table, the family arp (and a
 //! `ct` in a bridge chain tracks IPv4 and IPv6 too: nf_ct_netns_get in nf_conntrack_proto.c; that is left). A chain of type
 //! nat at any hook, empty too, has NAT see every connection of its family ([`Rules::nat`]).
 //!
@@ -66,6 +67,7 @@ const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
 const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
+const REMEDY_BRIDGE: &str = "bridging is the kernel's until the chain is empty (policy accept), or deleted";
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_FAMILY: &str = "it is the kernel's until the rule is deleted";
 /// Expressions of a rule that leave its family: who gets the packet may do anything with it, or what is asked for is the sum
@@ -91,6 +93,8 @@ struct Tracking {
     families: &'static [Family],
     text: String,
     plainly: bool,
+    /// Bridged frames are tracked too (nf_conntrack_bridge).
+    in_bridges: bool,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +154,11 @@ impl Nft {
             (Err(_), Some(last)) if self.failing.get_or_insert_with(Instant::now).elapsed() < STALE_MAX => {
                 report(found, last);
             }
-            (Err(e), _) => found.leave_families(&Family::ALL, format!("nf_tables cannot be read: {e}"), REMEDY),
+            (Err(e), _) => {
+                let text = format!("nf_tables cannot be read: {e}");
+                found.leave_bridging(text.clone(), REMEDY_BRIDGE);
+                found.leave_families(&Family::ALL, text, REMEDY);
+            }
         }
     }
 }
@@ -160,6 +168,7 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
         match chain.family {
             NFPROTO_NETDEV => on_devices(found, chain, if chain.hook == 0 { Way::Ingress } else { Way::Egress }),
             NFPROTO_INET if chain.hook == NF_INET_INGRESS => on_devices(found, chain, Way::Ingress),
+            NFPROTO_BRIDGE => found.leave_bridging(chain.text.clone(), REMEDY_BRIDGE),
             _ => found.leave_families(families(chain.family), chain.text.clone(), REMEDY),
         }
     }
@@ -174,6 +183,9 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
             found.track(tracking.families, text);
         } else {
             found.track(tracking.families, String::new());
+            if tracking.in_bridges {
+                found.leave_bridging(text.clone(), REMEDY_TRACK);
+            }
             found.leave_families(tracking.families, text, REMEDY_TRACK);
         }
     }
@@ -355,6 +367,7 @@ impl Ruleset {
             families: families(family),
             text,
             plainly: plainly && matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET),
+            in_bridges: family == NFPROTO_BRIDGE,
         });
     }
 }
@@ -373,111 +386,4 @@ pub(super) fn families(nfproto: u8) -> &'static [Family] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::nlattr::HEADER_LEN;
-    use super::super::link::LinkFacts;
-    use super::*;
-
-    /// What nf_ct_netns_get does for a bridge rule; few kernels at hand have nf_conntrack_bridge.
-    #[test]
-    fn a_bridge_rule_that_tracks_touches_both_families() {
-        let mut ruleset = Ruleset::default();
-        ruleset.track(NFPROTO_BRIDGE, "a rule".to_owned(), true);
-        ruleset.track(NFPROTO_ARP, "no IP".to_owned(), true);
-        assert_eq!(ruleset.tracking.len(), 1);
-        assert_eq!(ruleset.tracking[0].families, Family::ALL);
-        assert!(!ruleset.tracking[0].plainly, "bridged frames would be tracked too");
-    }
-
-    /// Few kernels at hand have a queue.
-    #[test]
-    fn a_queue_at_forward_leaves_its_family_and_a_log_does_not() {
-        use crate::table::rules::expr::{Expr, Verdict};
-        use crate::table::rules::program::{self, Chain, ChainType, Rule, Table, TableId};
-        for (expr, leaves) in [
-            (Expr::uncarried("queue"), true),
-            (Expr::Verdict(Verdict::Uncarried(3)), true),
-            (Expr::uncarried("log"), false),
-        ] {
-            let chain = Chain {
-                table: TableId(0),
-                name: "f".into(),
-                base: Some(program::BaseChain {
-                    hook: NF_INET_FORWARD,
-                    priority: 0,
-                    kind: ChainType::Filter,
-                    policy_drop: false,
-                    devices: [].into(),
-                    counter: None,
-                    offload: false,
-                    order: [0; 2],
-                }),
-                rules: [Rule {
-                    handle: 4,
-                    exprs: [expr].into(),
-                }]
-                .into(),
-            };
-            let table = Table {
-                family: NFPROTO_IPV4,
-                name: "t".into(),
-                dormant: false,
-            };
-            let read = program::Ruleset {
-                tables: [table].into(),
-                chains: [chain].into(),
-                ..program::Ruleset::default()
-            };
-            let mut found = Collector::new(&[LinkFacts {
-                ifindex: 1,
-                is_port: true,
-                ..LinkFacts::default()
-            }]);
-            report_punted(&mut found, &Rules::new(read, None, 0));
-            let found = found.finish();
-            assert_eq!(found.on(1, Family::V4).is_some(), leaves);
-            assert_eq!(found.notes.len(), 1);
-            assert!(
-                found.leaves()
-                    && found.notes[0]
-                        .text
-                        .starts_with("nft table ip t, chain f, rule handle 4 ")
-            );
-        }
-    }
-
-    /// Device prefixes, which kernels since 6.17 report, match by their beginning.
-    #[test]
-    fn device_prefixes() {
-        let list = Request::new(0, 0, &[])
-            .attr_str(1, "d1")
-            .attr_str(2, "eth")
-            .finish(0)
-            .split_off(HEADER_LEN);
-        let hook = Request::new(0, 0, &[])
-            .attr(1, &[0; 4])
-            .attr_str(3, "d1")
-            .attr(4, &list)
-            .finish(0)
-            .split_off(HEADER_LEN);
-        let hook = [(4, &hook[..]), (6, &[0, 0, 0, 1])];
-        let attrs = hook
-            .iter()
-            .fold(Request::new(0, 0, &[]), |r, (kind, value)| r.attr(*kind, value));
-        let attrs = attrs.finish(0).split_off(HEADER_LEN);
-        let Judged::InPath(chain) = BaseChain::read(NFPROTO_NETDEV, &Attrs(&attrs)) else {
-            panic!("not in the path");
-        };
-        let link = |ifindex, name: &str| LinkFacts {
-            ifindex,
-            name: name.into(),
-            is_port: true,
-            ..LinkFacts::default()
-        };
-        let mut found = Collector::new(&[link(1, "d1"), link(2, "eth7"), link(3, "d11"), link(4, "et")]);
-        on_devices(&mut found, &chain, Way::Ingress);
-        let mut left: Vec<_> = found.finish().by_iface.into_keys().collect();
-        left.sort_unstable();
-        assert_eq!(left, [1, 2]);
-    }
-}
+mod tests;

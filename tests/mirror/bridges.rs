@@ -1,0 +1,331 @@
+//! Bridges, their ports and what they learned: the mirror's snapshot against what `bridge` was told, and against a new mirror.
+
+use super::lab::*;
+use super::random::Random;
+use bypath::mirror::Mirror;
+use bypath::packet::PortIndex;
+use bypath::table::bridge::{Bridge, BridgePort};
+use bypath::table::fdb::{Entry, EntryFlags};
+use std::sync::Arc;
+
+/// br0 with the ports d0 and d1, up; no IPv6 on them, so that nothing is sent by itself.
+fn bridged() {
+    router();
+    for name in ["d0", "d1"] {
+        ip(&format!("addr flush dev {name}"));
+        sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+    }
+    ip("link add br0 type bridge");
+    sysctl("ipv6/conf/br0/disable_ipv6", "1");
+    for name in ["d0", "d1"] {
+        ip(&format!("link set {name} master br0"));
+    }
+    ip("link set br0 up");
+}
+
+fn port(mirror: &mut Mirror, name: &str) -> Arc<BridgePort> {
+    iface(mirror, name).unwrap().bridge_port.unwrap()
+}
+
+fn br0(mirror: &mut Mirror) -> Arc<Bridge> {
+    iface(mirror, "br0").unwrap().bridge.unwrap()
+}
+
+/// By which port an address is reached, and with which flags; as it stands, nothing is taken in.
+fn known(mirror: &mut Mirror, mac: [u8; 6]) -> Option<(String, u8)> {
+    let snapshot = mirror.snapshot();
+    let bridge = snapshot.ifaces.iter().find_map(|iface| iface.bridge.clone())?;
+    let Entry { port, flags } = bridge.fdb.lookup(&mac, 0)?.entry;
+    Some((snapshot.iface(port)?.name.to_string(), flags.0))
+}
+
+const A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
+
+#[test]
+fn ports_of_a_bridge_and_their_flags() {
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::open().unwrap();
+        let d0 = port(&mut mirror, "d0");
+        let snapshot = mirror.snapshot();
+        assert_eq!(&*snapshot.iface(d0.bridge).unwrap().name, "br0");
+        assert!(d0.forwarding && d0.learning && !d0.isolated && !d0.hairpin && !d0.locked && d0.left.is_none());
+        assert!(iface(&mut mirror, "br0").unwrap().bridge_port.is_none());
+        assert!(iface(&mut mirror, "p0").unwrap().bridge_port.is_none());
+
+        bridge("link set dev d0 isolated on learning off");
+        ip("link set d1 type bridge_slave hairpin on locked on");
+        let (d0, d1) = (port(&mut mirror, "d0"), port(&mut mirror, "d1"));
+        assert!(d0.isolated && !d0.learning && d1.hairpin && d1.locked && d1.learning);
+        bridge("link set dev d1 state 0");
+        assert!(!port(&mut mirror, "d1").forwarding);
+        bridge("link set dev d1 state 3");
+        assert!(port(&mut mirror, "d1").forwarding);
+        assert!(!br0(&mut mirror).neigh_suppress);
+        bridge("link set dev d0 neigh_suppress on");
+        assert!(br0(&mut mirror).neigh_suppress && port(&mut mirror, "d0").left.is_none());
+        bridge("link set dev d0 vlan_tunnel on");
+        assert_eq!(port(&mut mirror, "d0").left.as_deref(), Some("vlan_tunnel is on"));
+        bridge("link set dev d0 vlan_tunnel off");
+        bridge("link set dev d0 backup_port d1");
+        let d0 = port(&mut mirror, "d0");
+        assert_eq!(
+            (d0.left.as_deref(), d0.left_egress.as_deref()),
+            (None, Some("backup_port is set"))
+        );
+        assert_as_new(&mut mirror, "after flags");
+
+        ip("link set d1 down");
+        assert!(!port(&mut mirror, "d1").forwarding);
+        ip("link set d0 nomaster");
+        assert!(iface(&mut mirror, "d0").unwrap().bridge_port.is_none());
+        ip("link del br0");
+        assert!(iface(&mut mirror, "d1").unwrap().bridge_port.is_none());
+        assert_as_new(&mut mirror, "after the bridge went");
+    });
+}
+
+#[test]
+fn what_a_bridge_is_set_to() {
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::open().unwrap();
+        let bridge = br0(&mut mirror);
+        assert_eq!((bridge.ageing_time, bridge.vlan_protocol), (30000, 0x8100));
+        assert!(bridge.vlans.is_none() && bridge.left.is_none());
+        assert_eq!(bridge.nf_call, [true; 2], "as the sysctls are at first");
+        sysctl("bridge/bridge-nf-call-iptables", "0");
+        assert_eq!(br0(&mut mirror).nf_call, [false, true]);
+        sysctl("bridge/bridge-nf-filter-vlan-tagged", "1");
+        assert!(br0(&mut mirror).left.is_some() && port(&mut mirror, "d0").left.is_some());
+        sysctl("bridge/bridge-nf-call-ip6tables", "0");
+        assert!(br0(&mut mirror).left.is_none(), "nobody asks it");
+        ip("link set br0 type bridge nf_call_iptables 1");
+        let bridge = br0(&mut mirror);
+        assert!(bridge.nf_call == [true, false] && bridge.left.is_some());
+        sysctl("bridge/bridge-nf-filter-vlan-tagged", "0");
+        assert!(br0(&mut mirror).left.is_none());
+        ip("link set br0 type bridge ageing_time 700 fdb_max_learned 5");
+        let bridge = br0(&mut mirror);
+        assert_eq!(
+            (bridge.ageing_time, bridge.left.as_deref()),
+            (700, Some("fdb_max_learned is set"))
+        );
+        assert_as_new(&mut mirror, "after settings");
+    });
+}
+
+#[test]
+fn entries_come_move_and_go() {
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::open().unwrap();
+        let own = iface(&mut mirror, "d0").unwrap().mac;
+        assert_eq!(known(&mut mirror, own), Some(("d0".into(), EntryFlags::LOCAL)));
+        let before = mirror.snapshot().generation;
+        bridge("fdb add 02:00:00:00:00:0a dev d0 master dynamic");
+        bridge("fdb add 02:00:00:00:00:0b dev d0 master static sticky");
+        bridge("fdb add 02:00:00:00:00:0c dev d1 master extern_learn");
+        bridge("fdb add 02:00:00:00:00:0d dev d1 self");
+        bridge("fdb add 02:00:00:00:00:0e dev br0 self local");
+        settle(&mut mirror);
+        let mac = |last| [2, 0, 0, 0, 0, last];
+        let (d0, d1) = ("d0".to_string(), "d1".to_string());
+        assert_eq!(known(&mut mirror, A), Some((d0.clone(), 0)));
+        let sticky = EntryFlags::STATIC | EntryFlags::STICKY;
+        assert_eq!(known(&mut mirror, mac(0xb)), Some((d0.clone(), sticky)));
+        assert_eq!(known(&mut mirror, mac(0xc)), Some((d1.clone(), EntryFlags::EXTERN)));
+        assert_eq!(known(&mut mirror, mac(0xd)), None, "not of the bridge");
+        assert_eq!(known(&mut mirror, mac(0xe)), Some(("br0".into(), EntryFlags::LOCAL)));
+        assert_eq!(mirror.snapshot().generation, before, "nothing was decided without them");
+
+        bridge("fdb replace 02:00:00:00:00:0a dev d1 master dynamic");
+        settle(&mut mirror);
+        assert_eq!(known(&mut mirror, A), Some((d1, 0)));
+        let moved = mirror.snapshot().generation;
+        assert!(moved > before);
+        bridge("fdb del 02:00:00:00:00:0a dev d1 master");
+        settle(&mut mirror);
+        assert_eq!(known(&mut mirror, A), None);
+        assert!(mirror.snapshot().generation > moved);
+        assert_as_new(&mut mirror, "after entries");
+        bridge("fdb flush dev br0");
+        ip("link set d0 nomaster");
+        assert_as_new(&mut mirror, "after a flush");
+        assert_eq!(known(&mut mirror, own), None);
+    });
+}
+
+/// Lines of `bridge -batch` that add `count` addresses.
+fn many(count: u32) -> String {
+    let line = |n: u32| {
+        let [_, a, b, c] = n.to_be_bytes();
+        format!(
+            "fdb replace 02:00:01:{a:02x}:{b:02x}:{c:02x} dev d{} master static\n",
+            n % 2
+        )
+    };
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn a_table_grows_and_an_overrun_of_its_events_leaves_routes_alone() {
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::with_buffer(4096).unwrap();
+        settle(&mut mirror);
+        let small = br0(&mut mirror).fdb.capacity();
+        assert!(feed_bridge(many(3000)).wait().unwrap().success());
+        let changed = mirror.process().unwrap();
+        assert!(changed.overrun, "the flood must not fit");
+        assert!(!changed.routes && !changed.neighbors && !changed.links);
+        settle(&mut mirror);
+        let fdb = br0(&mut mirror).fdb.clone();
+        assert!(fdb.len() > 3000 && fdb.capacity() > small && fdb.refused() == 0);
+        assert_as_new(&mut mirror, "after growth");
+        bridge("fdb flush dev br0 static");
+        assert!(mirror.process().unwrap().overrun);
+        settle(&mut mirror);
+        assert!(br0(&mut mirror).fdb.len() < 10);
+        assert_as_new(&mut mirror, "after all went");
+    });
+}
+
+/// A line for `bridge -batch -force`, or for `ip`; the kernel may refuse it.
+fn random_change(random: &mut Random) -> (bool, String) {
+    let (port, mac) = (random.below(3), random.below(12));
+    match random.below(16) {
+        0..7 => {
+            let verb = random.of(&["add", "replace", "replace", "del", "del"]);
+            let kind = random.of(&["static", "dynamic", "dynamic", "static sticky", "extern_learn"]);
+            let kind = if verb == "del" { "" } else { kind };
+            (
+                true,
+                format!("fdb {verb} 02:00:00:00:01:{mac:02x} dev d{port} master {kind}"),
+            )
+        }
+        7 => (
+            true,
+            format!("fdb replace 02:00:00:00:01:{mac:02x} dev d{port} master dynamic use"),
+        ),
+        8 => (
+            true,
+            format!(
+                "fdb replace 02:00:00:00:01:{mac:02x} dev br{} self local",
+                random.below(2)
+            ),
+        ),
+        9 => (true, format!("fdb flush dev br{}", random.below(2))),
+        10 => {
+            let flag = random.of(&[
+                "isolated",
+                "learning",
+                "hairpin",
+                "locked",
+                "neigh_suppress",
+                "vlan_tunnel",
+            ]);
+            (
+                true,
+                format!("link set dev d{port} {flag} {}", random.of(&["on", "off"])),
+            )
+        }
+        11 => (
+            true,
+            format!("link set dev d{port} state {}", random.of(&["0", "1", "2", "3", "3"])),
+        ),
+        12 => (false, format!("link set d{port} {}", random.of(&["up", "up", "down"]))),
+        13 => (false, format!("link set d{port} master br{}", random.below(2))),
+        14 => (
+            false,
+            format!("link set d{port} {}", random.of(&["nomaster", "master br0"])),
+        ),
+        _ => (
+            false,
+            random
+                .of(&[
+                    "link add br1 type bridge",
+                    "link del br1",
+                    "link set br0 type bridge ageing_time 700",
+                    "link set br0 type bridge ageing_time 30000",
+                    "link set br0 down",
+                    "link set br0 up",
+                ])
+                .into(),
+        ),
+    }
+}
+
+#[test]
+fn random_changes_of_bridges_leave_the_mirror_as_a_new_one() {
+    let seed = std::env::var("BYPATH_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+    eprintln!("seed {seed} (BYPATH_SEED replays it)");
+    namespace(move || {
+        bridged();
+        ip("link add d2 type veth peer name p2");
+        let mut random = Random(seed);
+        let mut mirror = Mirror::with_buffer(64 << 10).unwrap();
+        let mut entries = 0;
+        for round in 0..12 {
+            let mut children = vec![];
+            for _ in 0..3 {
+                let (bridge, ip): (Vec<_>, Vec<_>) = (0..150)
+                    .map(|_| random_change(&mut random))
+                    .partition(|(is_bridge, _)| *is_bridge);
+                let lines = |all: Vec<(bool, String)>| all.into_iter().map(|(_, line)| line + "\n").collect::<String>();
+                children.push(feed_bridge(lines(bridge)));
+                children.push(feed(lines(ip)));
+            }
+            while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+                mirror.process().unwrap();
+            }
+            let snapshot = mirror.snapshot();
+            entries += snapshot
+                .ifaces
+                .iter()
+                .filter_map(|iface| iface.bridge.as_ref())
+                .map(|b| b.fdb.len())
+                .sum::<usize>();
+            assert_as_new(&mut mirror, &format!("seed {seed}, round {round}"));
+        }
+        assert!(entries > 20, "only {entries} entries were there to be compared");
+    });
+}
+
+#[test]
+fn where_bridging_is_tracked_all_ports_must_be_ours() {
+    use bypath::mirror::Findings;
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::open().unwrap();
+        let index = |mirror: &mut Mirror, name: &str| iface(mirror, name).unwrap().ifindex;
+        let (d0, d1) = (index(&mut mirror, "d0"), index(&mut mirror, "d1"));
+        mirror.set_port(d0, Some(PortIndex(0)));
+        let left = |mirror: &mut Mirror| iface(mirror, "br0").unwrap().family[0].left.clone();
+        assert_eq!(left(&mut mirror), None, "nothing is tracked");
+        mirror.set_findings(Findings {
+            tracked: [true, false],
+            ..Findings::default()
+        });
+        assert_eq!(
+            left(&mut mirror).as_deref(),
+            Some("port d1 of the bridge is the kernel's")
+        );
+        assert!(!mirror.snapshot().conntrack.alone[0]);
+        mirror.set_port(d1, Some(PortIndex(1)));
+        assert_eq!(left(&mut mirror), None);
+        assert!(mirror.snapshot().conntrack.alone[0]);
+        // One that joins is given a second.
+        ip("link add d2 type veth peer name p2");
+        sysctl("ipv6/conf/d2/disable_ipv6", "1");
+        ip("link set d2 master br0 up");
+        assert_eq!(left(&mut mirror), None);
+        assert!(!mirror.snapshot().conntrack.alone[0]);
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(
+            left(&mut mirror).as_deref(),
+            Some("port d2 of the bridge is the kernel's")
+        );
+    });
+}
