@@ -168,6 +168,11 @@ impl Collector {
         self.note(scope, text, remedy, true);
     }
 
+    /// Whether a port is one of a bridge.
+    pub(super) fn has_bridge_ports(&self) -> bool {
+        !self.bridge_ports.is_empty()
+    }
+
     /// Leaves bridging on every port of every bridge, both ways.
     pub(super) fn leave_bridging(&mut self, text: String, remedy: &str) {
         if self.bridge_ports.is_empty() {
