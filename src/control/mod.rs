@@ -15,7 +15,9 @@ pub mod attach;
 mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
-pub mod caps;
+#[cfg(feature = "xdp")]
+mod bridges;
+mod caps;
 #[cfg(feature = "xdp")]
 mod carrying;
 pub mod config;

@@ -12,7 +12,6 @@
 use super::super::nlattr::{Attrs, Message, Request, get_str};
 use super::super::nlsock::NlSock;
 use super::findings::{Collector, Way, name};
-use super::link::LinkFacts;
 use super::nft::{GENMSG_LEN, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
 use crate::packet::Family;
 use crate::port::bpf_query;
@@ -89,7 +88,7 @@ impl Hooks {
         self.listed == Some(true)
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector, links: &[LinkFacts]) {
+    pub(super) fn read(&mut self, found: &mut Collector) {
         if self.listed == Some(false) || self.sock.is_none() {
             return read_links(found);
         }
@@ -109,22 +108,17 @@ impl Hooks {
             }
             report(found, family, judge(family, &all));
         }
-        for port in links.iter().filter(|l| l.is_port) {
-            self.read_device(found, port);
+        for (ifindex, name) in found.passed() {
+            self.read_device(found, ifindex, &name);
         }
     }
 
-    fn read_device(&mut self, found: &mut Collector, port: &LinkFacts) {
+    fn read_device(&mut self, found: &mut Collector, ifindex: u32, name: &str) {
         for (hook, way, place) in [(0, Way::Ingress, "ingress"), (1, Way::Egress, "egress")] {
-            match self.functions(NFPROTO_NETDEV, hook, Some(&port.name)) {
+            match self.functions(NFPROTO_NETDEV, hook, Some(name)) {
                 Ok(functions) => {
                     for function in functions {
-                        found.leave_port(
-                            port.ifindex,
-                            way,
-                            function.text(&format!("at {place} of {}", port.name)),
-                            REMEDY,
-                        );
+                        found.leave_port(ifindex, way, function.text(&format!("at {place} of {name}")), REMEDY);
                     }
                 }
                 // Gone meanwhile; or a kernel without hooks on devices.
@@ -133,12 +127,7 @@ impl Hooks {
                         e.raw_os_error(),
                         Some(libc::ENODEV | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP)
                     ) => {}
-                Err(e) => found.leave_port(
-                    port.ifindex,
-                    way,
-                    format!("hooks at {place} cannot be read: {e}"),
-                    REMEDY,
-                ),
+                Err(e) => found.leave_port(ifindex, way, format!("hooks at {place} cannot be read: {e}"), REMEDY),
             }
         }
     }
