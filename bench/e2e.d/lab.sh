@@ -15,6 +15,9 @@
 # arrive there, by AF_XDP transmit or from the kernel, are skbs. Other offloads are as they come. Frames are counted and
 # dropped at s0's ingress, the earliest place behind the driver.
 
+# With --bridge d0 and d1 are ports of br0, which has no address, and the client sends to the server's Ethernet address. With
+# --service d0 alone is a port of br0, which has the router's address; the client sends to 10.96.0.1, which is the server.
+
 readonly BIN=${CARGO_TARGET_DIR:-$HERE/../target}/release
 readonly SINK_PORT=9
 
@@ -39,17 +42,24 @@ lab_up() {
 	ip link set lo up
 	ip link add d0 type veth peer name c0 netns "$client"
 	ip link add d1 type veth peer name s0 netns "$server"
-	ip addr add 10.1.0.1/24 dev d0
-	ip addr add 10.2.0.1/24 dev d1
+	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
+	inner=d0 # the link by which the client's packets arrive
+	[[ ! $bridge$service ]] || { bridge_up && inner=br0; }
+	[[ $bridge ]] || ip addr add 10.1.0.1/24 dev $inner
+	[[ $bridge ]] || ip addr add 10.2.0.1/24 dev d1
 	ip link set d0 up
 	ip link set d1 up
 	ethtool -K d0 gro on
 	client ip link set c0 up
 	server ip link set s0 up
-	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
-	ip neigh replace 10.1.0.2 lladdr "$(mac_of "$client" c0)" dev d0 nud permanent
-	ip neigh replace 10.2.0.2 lladdr "$(mac_of "$server" s0)" dev d1 nud permanent
-	ip route add 10.64.0.0/10 via 10.2.0.2
+	gateway=$(mac_of $$ $inner) target=10.2.0.2
+	if [[ $bridge ]]; then
+		gateway=$(mac_of "$server" s0)
+	else
+		ip neigh replace 10.1.0.2 lladdr "$(mac_of "$client" c0)" dev $inner nud permanent
+		ip neigh replace 10.2.0.2 lladdr "$(mac_of "$server" s0)" dev d1 nud permanent
+		ip route add 10.64.0.0/10 via 10.2.0.2
+	fi
 	server nft -f - <<-END
 		table netdev sink { chain in {
 			type filter hook ingress device s0 priority 0;
@@ -57,6 +67,35 @@ lab_up() {
 		}; }
 	END
 	[[ ! $conntrack ]] || track
+	[[ ! $service ]] || serve
+}
+
+# The bridge of --bridge and --service. Its frames pass the chains of IP only where tracking was asked for.
+bridge_up() {
+	ip link add br0 type bridge
+	ip link set d0 master br0
+	[[ ! $bridge ]] || ip link set d1 master br0
+	ip link set br0 up
+	bridge fdb replace "$(mac_of "$client" c0)" dev d0 master static
+	[[ ! $bridge ]] || bridge fdb replace "$(mac_of "$server" s0)" dev d1 master static
+	sysctl -qw net.bridge.bridge-nf-call-iptables=$((bridge && conntrack))
+}
+
+# The service's address, as kube-proxy has it: chosen at prerouting, and hidden behind the node where it leaves.
+serve() {
+	target=10.96.0.1
+	nft -f - <<-END
+		table ip services {
+			chain prerouting {
+				type nat hook prerouting priority dstnat; policy accept;
+				ip daddr 10.96.0.1 udp dport $SINK_PORT dnat to 10.2.0.2
+			}
+			chain postrouting {
+				type nat hook postrouting priority srcnat; policy accept;
+				oifname "d1" masquerade
+			}
+		}
+	END
 }
 
 # A stateful filter in the router: the kernel tracks connections from here on. With rules that match nothing, each packet
@@ -68,7 +107,7 @@ track() {
 		for ((n = 0; n < rules; n++)); do
 			echo "ip daddr 192.0.$((n / 256)).$((n % 256)) tcp dport $((1000 + n)) drop;"
 		done
-		echo 'ct state established,related accept; iifname "d0" accept; }; }'
+		echo "ct state established,related accept; iifname \"$inner\" accept; }; }"
 	} | nft -f -
 	[[ ! $masquerade ]] || nft -f - <<-END
 		table inet nat { chain postrouting {
@@ -84,9 +123,9 @@ delivered() {
 
 # Prints flood's JSON line. Arguments: seconds, further options.
 flood() {
-	local dst=10.2.0.2
+	local dst=$target
 	((dsts == 1)) || dst=10.64.0.0
-	client "$BIN/examples/flood" c0 --dst-mac "$(mac_of $$ d0)" --src 10.1.0.2 --dst $dst --dsts "$dsts" --dport $SINK_PORT \
+	client "$BIN/examples/flood" c0 --dst-mac "$gateway" --src 10.1.0.2 --dst $dst --dsts "$dsts" --dport $SINK_PORT \
 		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }
 
