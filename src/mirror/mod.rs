@@ -253,7 +253,10 @@ impl Mirror {
     /// The forwarding database of every bridge, with the bridge's name.
     pub fn fdbs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Fdb>)> {
         let name = |ifindex| Some(&self.state.world.links.get(ifindex)?.info.name);
-        self.state.fdbs.iter().filter_map(move |(ifindex, fdb)| Some((name(ifindex)?, fdb)))
+        self.state
+            .fdbs
+            .iter()
+            .filter_map(move |(ifindex, fdb)| Some((name(ifindex)?, fdb)))
     }
 
     /// The configuration of this moment. Its generation is that of the last one unless something changed.
