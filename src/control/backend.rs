@@ -4,17 +4,18 @@
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
+use super::describe;
 use super::exchange;
 use super::punting::PuntCounts;
 use super::report::{
-    self, DropRow, Frames, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
+    self, BridgeLink, DropRow, FdbEntry, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket,
+    Worker,
 };
 use crate::packet::{DropReason, Family, PortIndex, PuntReason, Verdict};
-use crate::table::Snapshot;
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
-use crate::table::fib::{self, Gateway, RouteKind};
-use crate::worker::pipeline::{Mac, Stage};
+use crate::table::fib::Prefix;
+use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
 use crossbeam::channel::{Receiver, bounded};
@@ -278,7 +279,8 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         for family in Family::ALL {
             for (table, routes) in &snapshot.fib(family).tables {
                 for (addr, len, route) in routes.iter() {
-                    if each(route_row(&snapshot, family, *table, (addr, len), route)).is_break() {
+                    let row = describe::route(&snapshot, family, *table, Prefix { addr, len }, route);
+                    if each(row).is_break() {
                         return;
                     }
                 }
@@ -289,19 +291,19 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {
         let snapshot = self.shared.snapshot.load_full();
         for (iface, family, addr, mac) in snapshot.neighbors.iter() {
-            let row = Neighbor {
-                family: word(family).into(),
-                address: family.show(addr).to_string(),
-                dev: snapshot
-                    .iface(iface)
-                    .map(|iface| iface.name.to_string())
-                    .unwrap_or_default(),
-                lladdr: Mac(&mac).to_string(),
-            };
-            if each(row).is_break() {
+            if each(describe::neighbor(&snapshot, iface, family, addr, mac)).is_break() {
                 return;
             }
         }
+    }
+
+    fn bridges(&self) -> Vec<BridgeLink> {
+        describe::bridges(&self.shared.snapshot.load_full())
+    }
+
+    fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
+        let now = ticks(crate::port::wait::monotonic_ns());
+        describe::fdb(&self.shared.snapshot.load_full(), now, each);
     }
 
     fn rules(&self) -> Vec<report::Rule> {
@@ -386,48 +388,6 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             Ok(_) => Ok(reader),
             Err(error) => Err(format!("no thread for the trace, {error}: try again")),
         }
-    }
-}
-
-fn word(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "inet",
-        Family::V6 => "inet6",
-    }
-}
-
-fn route_row(
-    snapshot: &Snapshot,
-    family: Family,
-    table: u32,
-    (addr, len): (u128, u8),
-    route: &Arc<fib::Route>,
-) -> Route {
-    let nexthop = |nexthop: &fib::Nexthop| Nexthop {
-        via: match nexthop.gateway {
-            Gateway::Onlink => None,
-            Gateway::Via(family, addr) => Some(family.show(addr).to_string()),
-        },
-        dev: snapshot
-            .iface(nexthop.iface)
-            .map(|iface| iface.name.to_string())
-            .unwrap_or_default(),
-    };
-    let kind = match route.kind {
-        RouteKind::Unicast => "unicast",
-        RouteKind::Local => "local",
-        RouteKind::Broadcast => "broadcast",
-        RouteKind::Refused => "refused",
-        RouteKind::Throw => "throw",
-    };
-    Route {
-        family: word(family).into(),
-        table,
-        destination: format!("{}/{len}", family.show(addr)),
-        kind: kind.into(),
-        nexthops: route.nexthops.iter().map(nexthop).collect(),
-        mtu: (route.mtu != 0).then_some(route.mtu),
-        left: route.left.as_ref().map(ToString::to_string),
     }
 }
 

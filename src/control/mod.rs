@@ -45,7 +45,6 @@ mod ports;
 pub mod punt;
 pub mod punting;
 pub mod report;
-#[cfg(feature = "xdp")]
 mod rules;
 #[cfg(feature = "xdp")]
 mod signals;
