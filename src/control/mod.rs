@@ -17,7 +17,7 @@ mod backend;
 pub mod bpf;
 #[cfg(feature = "xdp")]
 mod bridges;
-mod caps;
+pub mod caps;
 #[cfg(feature = "xdp")]
 mod carrying;
 pub mod config;
@@ -45,6 +45,7 @@ mod ports;
 pub mod punt;
 pub mod punting;
 pub mod report;
+#[cfg(feature = "xdp")]
 mod rules;
 #[cfg(feature = "xdp")]
 mod signals;
