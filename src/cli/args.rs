@@ -51,10 +51,11 @@ pub fn is_command(name: &str) -> bool {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath run eth0 eth1
+  bypath run cni0 eth0               all ports of a bridge, and the way out
   bypath run eth0 eth1 --workers 2 --cpus 2-3 --metrics 127.0.0.1:9100
   ip netns exec router bypath run d0 d1 --attach generic")]
 pub struct Run {
-    /// Interfaces to serve
+    /// Interfaces to serve; a bridge stands for all its ports, those that it has and those that it gets
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<String>,
     #[command(flatten)]

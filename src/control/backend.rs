@@ -4,14 +4,13 @@
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
-use super::describe;
-use super::exchange;
 use super::punting::PuntCounts;
 use super::report::{
     self, BridgeLink, DropRow, FdbEntry, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket,
     Worker,
 };
-use crate::packet::{DropReason, Family, PortIndex, PuntReason, Verdict};
+use super::{describe, exchange};
+use crate::packet::{DropReason, Family, PortIndex, Verdict};
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
 use crate::table::fib::Prefix;
@@ -183,11 +182,17 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             let index = PortIndex(facts.index);
             facts.port.steer = (self.steer)(index);
             let live = reports.iter().flat_map(|r| r.queues.iter().map(|q| (r.worker, *q)));
-            let gone = closed.iter().map(|q| (0, *q));
-            facts.port.queues = live
-                .chain(gone)
-                .filter(|(_, queue)| queue.port == index)
-                .map(|(worker, queue)| Queue::new(queue.queue, worker, &queue.counters))
+            // What a queue counted before it was closed goes on when it is opened again.
+            let mut of_port: Vec<_> = live.filter(|(_, queue)| queue.port == index).collect();
+            for gone in closed.iter().filter(|queue| queue.port == index) {
+                match of_port.iter_mut().find(|(_, queue)| queue.queue == gone.queue) {
+                    Some((_, queue)) => queue.counters.add(&gone.counters),
+                    None => of_port.push((0, *gone)),
+                }
+            }
+            let rows = of_port.iter();
+            facts.port.queues = rows
+                .map(|(worker, queue)| Queue::new(queue.queue, *worker, &queue.counters))
                 .collect();
             facts.port
         };
@@ -279,8 +284,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         for family in Family::ALL {
             for (table, routes) in &snapshot.fib(family).tables {
                 for (addr, len, route) in routes.iter() {
-                    let row = describe::route(&snapshot, family, *table, Prefix { addr, len }, route);
-                    if each(row).is_break() {
+                    if each(describe::route(&snapshot, family, *table, Prefix { addr, len }, route)).is_break() {
                         return;
                     }
                 }
@@ -347,10 +351,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 
     fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
-        let names: BTreeMap<u16, String> = self.facts().into_iter().map(|f| (f.index, f.port.port)).collect();
+        let here = names(&self.ports);
         let port = match &filter.port {
             None => None,
-            Some(name) => match names.iter().find(|(_, port)| *port == name) {
+            Some(name) => match here.iter().find(|(_, port)| *port == name) {
                 Some((&index, _)) => Some(PortIndex(index)),
                 None => {
                     return Err(format!(
@@ -374,12 +378,14 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         for (worker, tracer) in tracers.into_iter().enumerate() {
             self.shared.tell(worker, Command::Trace(Some(tracer)));
         }
+        let ports = Arc::clone(&self.ports);
         let convert = move || {
             // Ends when the reader is gone; the workers' tracers end with their next packet, or with the next trace.
             let mut number = 0;
             for one in watched {
                 number += 1;
-                if lines.send(trace_packet(number, &one, &names)).is_err() {
+                // Anew each time: ports of bridges come and go.
+                if lines.send(trace_packet(number, &one, &names(&ports))).is_err() {
                     return;
                 }
             }
@@ -389,6 +395,12 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             Err(error) => Err(format!("no thread for the trace, {error}: try again")),
         }
     }
+}
+
+/// The names of the ports that there are, by number.
+fn names(ports: &PortTable) -> BTreeMap<u16, String> {
+    let ports = ports.lock().unwrap_or_else(PoisonError::into_inner);
+    ports.iter().map(|f| (f.index, f.port.port.clone())).collect()
 }
 
 fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -> TracePacket {
@@ -416,8 +428,8 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     }
     let (verdict, reason, ended_in) = match watched.verdict {
         Verdict::Forward(port) => ("forward", name(port), None),
-        Verdict::Punt(reason) => ("punt", reason.word().to_owned(), Some(ends_in(reason))),
-        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(lost_in(reason))),
+        Verdict::Punt(reason) => ("punt", reason.word().to_owned(), Some(Stage::of_punt(reason))),
+        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(Stage::of_drop(reason))),
     };
     // The box that ended the walk said nothing before: it gets its line here.
     if let Some(stage) = ended_in
@@ -432,27 +444,5 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     TracePacket {
         lost: watched.lost,
         lines,
-    }
-}
-
-/// The box that loses packets for `reason`.
-fn lost_in(reason: DropReason) -> Stage {
-    match reason {
-        DropReason::Filter => Stage::Forward,
-        DropReason::ConntrackFull | DropReason::ConntrackBusy | DropReason::Nat => Stage::Postrouting,
-        _ => Stage::Rx,
-    }
-}
-
-/// The box that ends walks with `reason`.
-fn ends_in(reason: PuntReason) -> Stage {
-    use PuntReason::*;
-    match reason {
-        NotOurs | Malformed | Checksum => Stage::Rx,
-        Options | Extension | LeftIngress | ForwardingOff | Martian | RpFilter | Local | NoRoute | Unreachable
-        | RouteNotCarried | OracleAsked => Stage::Routing,
-        TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress | Rule => Stage::Forward,
-        NeighborUnresolved => Stage::Neighbor,
-        Fragment | KernelConnection => Stage::Prerouting,
     }
 }

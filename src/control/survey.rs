@@ -6,15 +6,17 @@
 //!  rules, routes        those that bear a reason; routes grouped by it, since there may be a million with the same
 //! ```
 //!
-//! The same mirror and guard judge as in a running instance, on the ports' names alone: nothing is opened, so it works beside
+//! The same mirror and guard judge as in a running instance, on the ports' names alone (a bridge stands for those it has now): nothing is opened, so it works beside
 //! one, without one, and without the AF_XDP parts. Nothing is changed. A port that forwards nothing of a family has nothing
 //! of it to leave.
 
+use super::config::RunConfig;
 use super::error::Error;
+use super::roster::Roster;
 use super::{describe, obstacles};
 use crate::mirror::guard::{Findings, Guard, Note, Scope};
-use crate::mirror::{Mirror, is_never_forwarded};
-use crate::packet::{Addr, Family, PortIndex};
+use crate::mirror::{LinkInfo, Mirror, is_never_forwarded};
+use crate::packet::{Addr, Family, PORTS_MAX, PortIndex};
 use crate::port::link::ifindex;
 use crate::table::Snapshot;
 use crate::table::fib::{Prefix, Route};
@@ -57,11 +59,12 @@ pub struct Stay {
 /// A port that does not exist, or netlink that fails.
 pub fn survey(ports: &[String]) -> Result<Survey, Error> {
     let failed = |error: &dyn Display| Error::Other(error.to_string());
-    let mut indexes = Vec::with_capacity(ports.len());
     for port in ports {
-        indexes.push(ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?);
+        ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?;
     }
     let mut mirror = Mirror::open().map_err(|error| failed(&error))?;
+    let links: Vec<LinkInfo> = mirror.links().cloned().collect();
+    let indexes = indexes(ports, &links);
     let mut guard = Guard::open().map_err(|error| failed(&error))?;
     for (n, &index) in indexes.iter().enumerate() {
         mirror.set_port(index, Some(PortIndex(n as u16)));
@@ -74,6 +77,21 @@ pub fn survey(ports: &[String]) -> Result<Survey, Error> {
         stays: stays(&mirror.snapshot(), &findings),
         carried: findings.notes.iter().filter(|note| !note.leaves).map(noted).collect(),
     })
+}
+
+/// The links that `ports` stand for: themselves, or where they are bridges their ports.
+fn indexes(ports: &[String], links: &[LinkInfo]) -> Vec<u32> {
+    let config = RunConfig {
+        ports: ports.to_vec(),
+        ..RunConfig::default()
+    };
+    let roster = Roster::new(&config, links);
+    let named = roster.ports.iter().filter_map(|port| ifindex(port));
+    let members = roster.members(links);
+    named
+        .chain(members.iter().map(|member| member.link.ifindex))
+        .take(PORTS_MAX)
+        .collect()
 }
 
 /// What stays according to `snapshot`, whose ports are those that were asked about, and to what guard found there.

@@ -9,11 +9,11 @@
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, look_for_stations};
 use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
-use super::{Latency, QueueReport, Report};
+use super::{Latency, PortCount, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
 use crate::stage::routing::Flows;
@@ -167,6 +167,7 @@ impl<Q: Queue> Worker<Q> {
                 ..Here::new(port, &snapshot)
             };
             if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
+                look_for_stations(&burst, &here);
                 for frame in burst.drain(..) {
                     self.carry(frame, &here);
                 }
@@ -356,6 +357,11 @@ impl<Q: Queue> Worker<Q> {
             Command::Close(port, reply) => {
                 self.close(port).into_iter().for_each(|queue| drop(reply.send(queue)));
             }
+            Command::Forget(port) => {
+                *self.report.port(port) = PortCount::default();
+                self.latency[usize::from(port.0)] = None;
+            }
+            Command::Answer(reply) => drop(reply.send(())),
             Command::Report(reply) => drop(reply.send(self.report())),
             Command::Trace(tracer) => self.tracer = tracer,
             Command::Stop(reply) => {

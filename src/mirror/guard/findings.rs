@@ -127,6 +127,8 @@ pub(super) struct Collector {
     unlisted: usize,
     /// What is carried, or what of it is not, in words; and whether it is that.
     carried: Vec<(Vec<Family>, String, &'static str, bool)>,
+    /// The same of bridging.
+    bridged: Vec<(String, &'static str, bool)>,
 }
 
 impl Collector {
@@ -149,6 +151,7 @@ impl Collector {
             findings: Findings::default(),
             unlisted: 0,
             carried: Vec::new(),
+            bridged: Vec::new(),
         }
     }
 
@@ -179,6 +182,11 @@ impl Collector {
             self.findings.bridging.entry(ifindex).or_default().leave(way, &text);
         }
         self.note(scope, text, remedy, true);
+    }
+
+    /// Whether a port is one of a bridge.
+    pub(super) fn has_bridge_ports(&self) -> bool {
+        !self.bridge_ports.is_empty()
     }
 
     /// Leaves bridging on every port of every bridge, both ways.
@@ -215,6 +223,16 @@ impl Collector {
     /// Of what is carried, something that leaves the packets which reach it.
     pub(super) fn punt_in_part(&mut self, families: &[Family], text: String, remedy: &'static str) {
         self.carried.push((families.to_vec(), text, remedy, true));
+    }
+
+    /// A base chain of family bridge that is carried.
+    pub(super) fn carry_bridged(&mut self, text: &str) {
+        self.bridged.push((text.to_owned(), CARRIED, false));
+    }
+
+    /// Of what is carried of bridging, something that leaves the frames which reach it.
+    pub(super) fn punt_bridged_in_part(&mut self, text: String, remedy: &'static str) {
+        self.bridged.push((text, remedy, true));
     }
 
     /// The rules that are run.
@@ -267,6 +285,11 @@ impl Collector {
             if let Some(scope) = scope(&kept) {
                 self.note(scope, text.into(), remedy, leaves);
             }
+        }
+        let bridged = std::mem::take(&mut self.bridged);
+        let is_left = self.bridge_ports.len() == self.findings.bridging.len();
+        for (text, remedy, leaves) in bridged.into_iter().filter(|_| !is_left) {
+            self.note(Scope::Bridging, text.into(), remedy, leaves);
         }
     }
 
