@@ -41,14 +41,28 @@ pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
     })
 }
 
-/// The families whose connections are tracked and that some port stops carrying.
+/// The families whose connections are tracked and that some port stops carrying, whether they are routed or bridged. A port of a
+/// bridge that goes, or is down, lets go of none: what it carried comes by others, or not at all.
 pub fn lets_go_of_connections(before: &Snapshot, after: &Snapshot) -> [bool; 2] {
-    let carried = |snapshot: &Snapshot, port: usize, family: Family| {
-        carry(snapshot, PortIndex(port as u16)).is_some_and(|carry| carry.family[family as usize])
+    let carried = |snapshot: &Snapshot, port: PortIndex, family: Family| {
+        let routed = carry(snapshot, port).is_some_and(|carry| carry.family[family as usize]);
+        let tracked = |member: Member<'_>| !member.is_left && member.hooks[family as usize] == Hooks::Ip;
+        [routed, arrival(snapshot, port).1.is_some_and(tracked)]
+    };
+    let is_silent = |port: PortIndex| match arrival(after, port) {
+        (_, Some(member)) => !member.port.forwarding,
+        (_, None) => after.port(port).is_none(),
+    };
+    let lets_go = |port: PortIndex, family: Family| {
+        let pairs = carried(before, port, family)
+            .into_iter()
+            .zip(carried(after, port, family));
+        let is_less = pairs.into_iter().any(|(before, after)| before && !after);
+        is_less && !(arrival(before, port).1.is_some() && is_silent(port))
     };
     Family::ALL.map(|family| {
-        before.conntrack.tracked[family as usize]
-            && (0..before.ports.len()).any(|port| carried(before, port, family) && !carried(after, port, family))
+        let mut ports = (0..before.ports.len()).map(|port| PortIndex(port as u16));
+        before.conntrack.tracked[family as usize] && ports.any(|port| lets_go(port, family))
     })
 }
 
@@ -124,4 +138,133 @@ pub fn local_addresses(snapshot: &Snapshot) -> Vec<(IpAddr, LocalKind)> {
         }
     }
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::bridge::{Bridge, BridgePort};
+    use crate::table::conntrack;
+    use crate::table::iface::{Iface, IfaceFamily, IfaceIndex, Left};
+
+    const PORT: PortIndex = PortIndex(0);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x80];
+
+    /// What is changed in a test: br0's families, what it is, and what its only port v0 is.
+    type Parts<'a> = (&'a mut [IfaceFamily; 2], &'a mut Bridge, &'a mut BridgePort);
+
+    fn carried(change: impl FnOnce(Parts<'_>)) -> Carry {
+        carry(&snapshot(change), PORT).expect("a port")
+    }
+
+    fn snapshot(change: impl FnOnce(Parts<'_>)) -> Snapshot {
+        let forwards = IfaceFamily {
+            forwarding: true,
+            ..IfaceFamily::default()
+        };
+        let (mut family, mut bridge) = ([forwards.clone(), forwards], Bridge::default());
+        let mut port = BridgePort {
+            bridge: IfaceIndex(0),
+            forwarding: true,
+            ..BridgePort::default()
+        };
+        change((&mut family, &mut bridge, &mut port));
+        let br0 = Iface {
+            mac: MAC,
+            bridge: Some(Arc::new(bridge)),
+            family,
+            ..Iface::default()
+        };
+        // As an interface of IP a port is always left.
+        let left = || IfaceFamily {
+            left: why(),
+            ..IfaceFamily::default()
+        };
+        let v0 = Iface {
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: [1400; 2],
+            port: Some(PORT),
+            bridge_port: Some(Arc::new(port)),
+            family: [left(), left()],
+            ..Iface::default()
+        };
+        Snapshot {
+            ifaces: Arc::new(vec![br0, v0]),
+            ports: Arc::new(vec![Some(IfaceIndex(1))]),
+            conntrack: Arc::new(conntrack::Config {
+                tracked: [true; 2],
+                ..conntrack::Config::default()
+            }),
+            ..Snapshot::default()
+        }
+    }
+
+    fn why() -> Left {
+        Some("a test".into())
+    }
+
+    fn bridged(family: [bool; 2], other: bool) -> Option<Bridged> {
+        Some(Bridged { family, other })
+    }
+
+    #[test]
+    fn what_arrives_at_a_port_of_a_bridge_arrives_by_the_bridge() {
+        let all = carried(|_| {});
+        assert_eq!((all.mac, all.mtu, all.family), (MAC, 1400, [true; 2]));
+        assert_eq!(all.bridging, bridged([true; 2], true));
+        let v6_off = carried(|(family, ..)| family[1].forwarding = false);
+        assert_eq!(v6_off.family, [true, false]);
+        assert_eq!(v6_off.bridging, bridged([true; 2], true));
+    }
+
+    #[test]
+    fn what_is_left_of_bridge_or_port_leaves_all_and_of_a_family_that() {
+        for left in [
+            carried(|(_, bridge, _)| bridge.left = why()),
+            carried(|(.., port)| port.left = why()),
+            carried(|(.., port)| port.forwarding = false),
+        ] {
+            assert_eq!((left.family, left.bridging), ([false; 2], bridged([false; 2], false)));
+        }
+        let v4 = carried(|(family, ..)| family[0].left = why());
+        assert_eq!((v4.family, v4.bridging), ([false, true], bridged([true; 2], true)));
+        let hooked = carried(|(family, bridge, _)| {
+            family[0].left = why();
+            bridge.nf_call = [true; 2];
+        });
+        assert_eq!(hooked.bridging, bridged([false, true], true));
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_lets_go_of_connections_only_while_frames_arrive_there() {
+        let before = snapshot(|_| {});
+        let lets_go = |after: Snapshot| lets_go_of_connections(&before, &after);
+        assert_eq!(lets_go(snapshot(|_| {})), [false; 2]);
+        assert_eq!(lets_go(snapshot(|(.., port)| port.forwarding = false)), [false; 2]);
+        let mut gone = snapshot(|_| {});
+        gone.ports = Arc::new(vec![None]);
+        assert_eq!(lets_go(gone), [false; 2]);
+        assert_eq!(lets_go(snapshot(|(.., port)| port.left = why())), [true; 2]);
+        assert_eq!(lets_go(snapshot(|(_, bridge, _)| bridge.left = why())), [true; 2]);
+        assert_eq!(lets_go(snapshot(|(family, ..)| family[0].left = why())), [true, false]);
+        // Bridged ones, which the hooks of IP do not see here any more.
+        let hooked = |filters: bool| {
+            snapshot(|(_, bridge, _)| {
+                bridge.nf_call = [true, false];
+                bridge.vlans = filters.then(Default::default);
+            })
+        };
+        assert_eq!(lets_go_of_connections(&hooked(false), &hooked(true)), [true, false]);
+        assert_eq!(lets_go_of_connections(&hooked(false), &hooked(false)), [false; 2]);
+    }
+
+    #[test]
+    fn under_two_snapshots_only_what_both_bridge_is_bridged() {
+        let (all, none) = (carried(|_| {}), carried(|(.., port)| port.left = why()));
+        assert_eq!(both(all, none).bridging, bridged([false; 2], false));
+        assert_eq!(both(all, all).bridging, all.bridging);
+        let no_member = Carry::default();
+        assert_eq!(both(all, no_member).bridging, bridged([false; 2], false));
+        assert_eq!(both(no_member, all).bridging, None);
+    }
 }
