@@ -246,7 +246,7 @@ fn random_change(random: &mut Random) -> (bool, String) {
                 .of(&[
                     "link add br1 type bridge",
                     "link del br1",
-                    "link set br0 type bridge ageing_time 700",
+                    "link set br0 type bridge ageing_time 60000",
                     "link set br0 type bridge ageing_time 30000",
                     "link set br0 down",
                     "link set br0 up",
