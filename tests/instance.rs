@@ -7,6 +7,8 @@
 
 mod lab;
 
+#[path = "instance/bridge.rs"]
+mod bridge;
 #[path = "instance/life.rs"]
 mod life;
 #[path = "instance/live.rs"]

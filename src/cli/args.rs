@@ -51,10 +51,11 @@ pub fn is_command(name: &str) -> bool {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath run eth0 eth1
+  bypath run cni0 eth0               all ports of a bridge, and the way out
   bypath run eth0 eth1 --workers 2 --cpus 2-3 --metrics 127.0.0.1:9100
   ip netns exec router bypath run d0 d1 --attach generic")]
 pub struct Run {
-    /// Interfaces to serve
+    /// Interfaces to serve; a bridge stands for all its ports, those that it has and those that it gets
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<String>,
     #[command(flatten)]
@@ -209,6 +210,10 @@ pub enum What {
     Routes,
     /// Resolved neighbours as mirrored from the kernel
     Neighbors,
+    /// Bridges and their ports, in the words of `bridge -d link`
+    Bridge,
+    /// What bridges know, in the words of `bridge fdb show`
+    Fdb,
     /// Rules that are run here, with what they counted
     Rules,
     /// Connections, in the lines of `conntrack -L`
@@ -228,6 +233,8 @@ impl What {
             What::Drops => Show::Drops,
             What::Routes => Show::Routes,
             What::Neighbors => Show::Neighbors,
+            What::Bridge => Show::Bridge,
+            What::Fdb => Show::Fdb,
             What::Rules => Show::Rules,
             What::Latency => Show::Latency,
         })

@@ -4,17 +4,17 @@
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
-use super::exchange;
 use super::punting::PuntCounts;
 use super::report::{
-    self, DropRow, Frames, Latency, Neighbor, Nexthop, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
+    self, BridgeLink, DropRow, FdbEntry, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket,
+    Worker,
 };
+use super::{describe, exchange};
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
-use crate::table::Snapshot;
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
-use crate::table::fib::{self, Gateway, RouteKind};
-use crate::worker::pipeline::{Mac, Stage};
+use crate::table::fib::Prefix;
+use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
 use crossbeam::channel::{Receiver, bounded};
@@ -182,11 +182,17 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             let index = PortIndex(facts.index);
             facts.port.steer = (self.steer)(index);
             let live = reports.iter().flat_map(|r| r.queues.iter().map(|q| (r.worker, *q)));
-            let gone = closed.iter().map(|q| (0, *q));
-            facts.port.queues = live
-                .chain(gone)
-                .filter(|(_, queue)| queue.port == index)
-                .map(|(worker, queue)| Queue::new(queue.queue, worker, &queue.counters))
+            // What a queue counted before it was closed goes on when it is opened again.
+            let mut of_port: Vec<_> = live.filter(|(_, queue)| queue.port == index).collect();
+            for gone in closed.iter().filter(|queue| queue.port == index) {
+                match of_port.iter_mut().find(|(_, queue)| queue.queue == gone.queue) {
+                    Some((_, queue)) => queue.counters.add(&gone.counters),
+                    None => of_port.push((0, *gone)),
+                }
+            }
+            let rows = of_port.iter();
+            facts.port.queues = rows
+                .map(|(worker, queue)| Queue::new(queue.queue, *worker, &queue.counters))
                 .collect();
             facts.port
         };
@@ -278,7 +284,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         for family in Family::ALL {
             for (table, routes) in &snapshot.fib(family).tables {
                 for (addr, len, route) in routes.iter() {
-                    if each(route_row(&snapshot, family, *table, (addr, len), route)).is_break() {
+                    if each(describe::route(&snapshot, family, *table, Prefix { addr, len }, route)).is_break() {
                         return;
                     }
                 }
@@ -289,19 +295,19 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {
         let snapshot = self.shared.snapshot.load_full();
         for (iface, family, addr, mac) in snapshot.neighbors.iter() {
-            let row = Neighbor {
-                family: word(family).into(),
-                address: family.show(addr).to_string(),
-                dev: snapshot
-                    .iface(iface)
-                    .map(|iface| iface.name.to_string())
-                    .unwrap_or_default(),
-                lladdr: Mac(&mac).to_string(),
-            };
-            if each(row).is_break() {
+            if each(describe::neighbor(&snapshot, iface, family, addr, mac)).is_break() {
                 return;
             }
         }
+    }
+
+    fn bridges(&self) -> Vec<BridgeLink> {
+        describe::bridges(&self.shared.snapshot.load_full())
+    }
+
+    fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
+        let now = ticks(crate::port::wait::monotonic_ns());
+        describe::fdb(&self.shared.snapshot.load_full(), now, each);
     }
 
     fn rules(&self) -> Vec<report::Rule> {
@@ -345,10 +351,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 
     fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
-        let names: BTreeMap<u16, String> = self.facts().into_iter().map(|f| (f.index, f.port.port)).collect();
+        let here = names(&self.ports);
         let port = match &filter.port {
             None => None,
-            Some(name) => match names.iter().find(|(_, port)| *port == name) {
+            Some(name) => match here.iter().find(|(_, port)| *port == name) {
                 Some((&index, _)) => Some(PortIndex(index)),
                 None => {
                     return Err(format!(
@@ -372,12 +378,14 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         for (worker, tracer) in tracers.into_iter().enumerate() {
             self.shared.tell(worker, Command::Trace(Some(tracer)));
         }
+        let ports = Arc::clone(&self.ports);
         let convert = move || {
             // Ends when the reader is gone; the workers' tracers end with their next packet, or with the next trace.
             let mut number = 0;
             for one in watched {
                 number += 1;
-                if lines.send(trace_packet(number, &one, &names)).is_err() {
+                // Anew each time: ports of bridges come and go.
+                if lines.send(trace_packet(number, &one, &names(&ports))).is_err() {
                     return;
                 }
             }
@@ -389,46 +397,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 }
 
-fn word(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "inet",
-        Family::V6 => "inet6",
-    }
-}
-
-fn route_row(
-    snapshot: &Snapshot,
-    family: Family,
-    table: u32,
-    (addr, len): (u128, u8),
-    route: &Arc<fib::Route>,
-) -> Route {
-    let nexthop = |nexthop: &fib::Nexthop| Nexthop {
-        via: match nexthop.gateway {
-            Gateway::Onlink => None,
-            Gateway::Via(family, addr) => Some(family.show(addr).to_string()),
-        },
-        dev: snapshot
-            .iface(nexthop.iface)
-            .map(|iface| iface.name.to_string())
-            .unwrap_or_default(),
-    };
-    let kind = match route.kind {
-        RouteKind::Unicast => "unicast",
-        RouteKind::Local => "local",
-        RouteKind::Broadcast => "broadcast",
-        RouteKind::Refused => "refused",
-        RouteKind::Throw => "throw",
-    };
-    Route {
-        family: word(family).into(),
-        table,
-        destination: format!("{}/{len}", family.show(addr)),
-        kind: kind.into(),
-        nexthops: route.nexthops.iter().map(nexthop).collect(),
-        mtu: (route.mtu != 0).then_some(route.mtu),
-        left: route.left.as_ref().map(ToString::to_string),
-    }
+/// The names of the ports that there are, by number.
+fn names(ports: &PortTable) -> BTreeMap<u16, String> {
+    let ports = ports.lock().unwrap_or_else(PoisonError::into_inner);
+    ports.iter().map(|f| (f.index, f.port.port.clone())).collect()
 }
 
 fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -> TracePacket {

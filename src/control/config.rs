@@ -109,6 +109,12 @@ impl RunConfig {
                 return Err(Error::PortTwice { port: port.clone() });
             }
             seen.push(index);
+            if self.wire && is_bridge(port) {
+                return Err(Error::PortUnfit {
+                    port: port.clone(),
+                    why: "a wire joins two links and this is a bridge: name one of its ports".into(),
+                });
+            }
         }
         Ok(())
     }
@@ -136,6 +142,11 @@ impl RunConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the port stands for its ports.
+pub fn is_bridge(port: &str) -> bool {
+    link::Link::query(port).is_ok_and(|link| link.kind == super::roster::BRIDGE)
 }
 
 /// The CPUs that this process may run on, ascending.

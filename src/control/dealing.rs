@@ -3,7 +3,7 @@
 //! Queue *i* of a multi-queue port goes to worker *i*, so that a worker's queues are the same on every such port and most
 //! packets never change workers; single-queue ports (veths) are dealt round-robin.
 
-use crate::packet::BURST;
+use crate::packet::{BURST, PORTS_MAX};
 
 /// Sizes of the rings of one queue, in frames; powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,32 @@ impl Rings {
         };
         Self { rx: size, tx: size }
     }
+
+    /// Rings for a port of a bridge, where there is room for `queues` of these: all receive rings have [`BRIDGES_FRAMES`] frames
+    /// together. The transmit rings are not filled all at once.
+    pub fn of_bridges(queues: usize) -> Self {
+        let share = BRIDGES_FRAMES / queues.max(1);
+        let rx = 1 << share.clamp(64, 2048).ilog2();
+        Self {
+            rx,
+            tx: (2 * rx).clamp(256, 2048),
+        }
+    }
+
+    /// What to reckon with for a queue of a bridge's port: its fill ring, which is always full, and a share of those that are
+    /// being sent.
+    pub fn frames(self) -> usize {
+        (self.rx + self.rx / 4) as usize
+    }
+}
+
+/// Frames to receive into of all ports of bridges together: 32 MiB of 2048 bytes each. Every socket costs the kernel some memory
+/// per frame that there is, on any port, so this bounds that too.
+const BRIDGES_FRAMES: usize = 16384;
+
+/// For how many queues of bridges' ports to have room, where there are `present` now.
+pub fn room_for(present: usize) -> usize {
+    (2 * present).next_power_of_two().clamp(64, PORTS_MAX)
 }
 
 /// The worker that serves queue `queue` of `queues` of the port that is the `single`-th single-queue port.
@@ -76,5 +102,16 @@ mod tests {
             u64::from(slab_frames(64, rings, 3072)) * 2048 < 256 << 20,
             "64 veths stay below 256 MiB"
         );
+    }
+
+    #[test]
+    fn ports_of_bridges_share_what_is_there_for_all_of_them() {
+        assert_eq!([0, 1, 32, 33, 100, 1000].map(room_for), [64, 64, 64, 128, 256, 256]);
+        for (queues, rx) in [(64, 256), (128, 128), (256, 64)] {
+            let rings = Rings::of_bridges(queues);
+            assert_eq!(rings.rx, rx);
+            assert!(rings.tx.is_power_of_two() && queues * rings.frames() <= BRIDGES_FRAMES * 5 / 4);
+        }
+        assert_eq!(Rings::of_bridges(0), Rings { rx: 2048, tx: 2048 });
     }
 }

@@ -11,26 +11,28 @@
 
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
+use super::bridges::Bridges;
 use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_addresses, why_left};
-use super::config::{Poll, RunConfig};
-use super::exchange::{Exchange, Exporter};
+use super::config::RunConfig;
+use super::exchange::Exchange;
 use super::metrics::{self, MetricsHandle};
 use super::plan::Plan;
 use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
-use super::punting::{self, PuntCounts, Sink};
+use super::punting::PuntCounts;
+use super::roster::Roster;
 use super::steer::{HEARTBEAT_LIMIT, LocalKind, Steer};
-use super::{Error, caps, obstacles, oracle, signals};
+use super::threads::{DeviceSink, spawn, spawn_helpers, spawn_workers};
+use super::{Error, caps, obstacles, signals};
 use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
 use crate::mirror::{LinkInfo, Mirror};
-use crate::packet::{Addr, Family, PortIndex};
+use crate::packet::{Family, PortIndex};
 use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
-use crate::stage::prerouting::leaving::Leaving;
 use crate::table::Snapshot;
-use crate::worker::{self, Command, Report, Shared, Worker};
+use crate::worker::{Command, Report, Shared};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +61,7 @@ pub struct Instance {
     mirror: Mirror,
     guard: Guard,
     findings: guard::Findings,
+    bridges: Bridges,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -86,16 +89,20 @@ impl Instance {
         config.validate()?;
         caps::require()?;
         let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
-        let plan = Plan::new(config)?;
+        let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
+        let links: Vec<LinkInfo> = mirror.links().cloned().collect();
+        let roster = Roster::new(config, &links);
+        let plan = Plan::new(config, &roster, &links);
+        plan.say(&roster);
         let umem = Umem::create(plan.umem(config.mode)).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
-        let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
+        let bridges = Bridges::open().map_err(|e| Error::Other(format!("a netlink socket: {e}")))?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
 
         let (shared, punt_parker, oracle_parker) = Shared::new(plan.limits, Snapshot::default()).map_err(no_eventfd)?;
         let shared = Arc::new(shared);
-        let ports = Ports::new(config, steer.clone(), shared.clone(), umem, plan.rings);
+        let ports = Ports::new(config, roster, plan.room, steer.clone(), shared.clone(), umem)?;
         let counts = Arc::new(PuntCounts::default());
         let of_steer = steer.clone();
         let running = Arc::new(Running {
@@ -146,6 +153,7 @@ impl Instance {
             mirror,
             guard,
             findings: guard::Findings::default(),
+            bridges,
             ports,
             steer,
             shared,
@@ -175,8 +183,9 @@ impl Instance {
         self.publish();
         let mut ready = false;
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
+        let mut behind = false;
         loop {
-            if !ready && self.ports.waiting().next().is_none() {
+            if !ready && self.ports.all_forward() {
                 ready = true;
                 println!("bypath: ready");
                 signals::tell_systemd_ready();
@@ -187,12 +196,15 @@ impl Instance {
                 .into_iter()
                 .chain(self.guard.fds())
                 .chain([signal.fd()]);
-            let timeout = match (self.more, stale) {
+            let timeout = match (self.more, stale || behind) {
                 (true, _) => Duration::ZERO,
                 (false, true) => PUBLISH_EVERY,
                 (false, false) => LOOK_EVERY,
             };
-            wait(fds, timeout.as_millis() as u32);
+            // Rounded up, and never 0, so that what is due is due then.
+            let retry = self.ports.retry_at();
+            let retry = retry.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+            wait(fds, timeout.min(retry.unwrap_or(timeout)).as_millis() as u32);
             if signal.came() {
                 return Ok(());
             }
@@ -204,6 +216,7 @@ impl Instance {
             }
             self.watch_workers();
             stale |= self.follow()?;
+            behind = self.bridges.turn(&self.mirror);
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
                 stale |= self.mirror.poll_sysctls();
@@ -221,7 +234,8 @@ impl Instance {
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
         self.more = changed.more;
-        let ports_changed = changed.links && self.reconcile(false)?;
+        let is_due = self.ports.retry_at().is_some_and(|at| at <= Instant::now());
+        let ports_changed = (changed.links || is_due) && self.reconcile(false)?;
         if ports_changed {
             // A new port must not be published before what stands in its path is known.
             self.look();
@@ -231,11 +245,10 @@ impl Instance {
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
         let links: Vec<LinkInfo> = self.mirror.links().cloned().collect();
-        let named = |name: &str| links.iter().find(|link| &*link.name == name);
-        let changed = self.ports.reconcile(named, starting)?;
+        let changed = self.ports.reconcile(&links, starting)?;
         if changed {
             // A worker answers after a turn, so after it filled the rings of what it was given: before steer redirects there.
-            self.running.reports();
+            self.ports.settle();
             let open: Vec<_> = self.ports.open().collect();
             for link in &links {
                 let port = open
@@ -377,116 +390,5 @@ fn no_eventfd(source: std::io::Error) -> Error {
         what: "cannot make an eventfd".into(),
         source,
         remedy: "raise the limit of open files (ulimit -n)".into(),
-    }
-}
-
-fn spawn<T: Send + 'static>(name: String, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
-    thread::Builder::new()
-        .name(name)
-        .spawn(run)
-        .map_err(|source| Error::System {
-            what: "cannot start a thread".into(),
-            source,
-            remedy: "raise the limit of threads (ulimit -u)".into(),
-        })
-}
-
-fn spawn_workers(
-    plan: &Plan,
-    shared: &Arc<Shared<XskQueue>>,
-    steer: &Arc<Steer>,
-    umem: Umem,
-    poll: Poll,
-    wires: &[(PortIndex, PortIndex)],
-) -> Result<Vec<JoinHandle<()>>, Error> {
-    let poll = match poll {
-        Poll::Adaptive => worker::Poll::Adaptive,
-        Poll::Busy => worker::Poll::Busy,
-        Poll::Spin => worker::Poll::Spin,
-    };
-    (0..plan.limits.workers)
-        .map(|index| {
-            let worker = Worker::new(index, shared.clone(), umem.take_slab(index as u16), wires);
-            let (heartbeats, jiffies) = (steer.heartbeats(), steer.jiffies());
-            let cpu = plan.cpus[index];
-            spawn(format!("bypath-worker{index}"), move || {
-                if let Some(id) = cpu {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
-                }
-                worker::run(worker, poll, &heartbeats[index], |now_ns| jiffies.now_from_ns(now_ns));
-            })
-        })
-        .collect()
-}
-
-fn spawn_helpers(
-    shared: &Arc<Shared<XskQueue>>,
-    sink: DeviceSink,
-    counts: Arc<PuntCounts>,
-    oracle: Oracle,
-    (punt_parker, oracle_parker): (crossbeam::sync::Parker, crossbeam::sync::Parker),
-    stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, Error> {
-    let (of_punt, of_oracle) = (shared.clone(), shared.clone());
-    let (punt_stop, oracle_stop) = (stop.clone(), stop.clone());
-    Ok(vec![
-        spawn("bypath-punt".into(), move || {
-            punting::run(&of_punt, &punt_parker, sink, &counts, &punt_stop)
-        })?,
-        spawn("bypath-oracle".into(), move || {
-            oracle::run(&of_oracle, &oracle_parker, oracle, &oracle_stop)
-        })?,
-    ])
-}
-
-/// The punt device as a sink, with the ports' ifindexes from the current snapshot.
-struct DeviceSink {
-    device: PuntDevice,
-    steer: Arc<Steer>,
-    shared: Arc<Shared<XskQueue>>,
-    generic: Arc<[AtomicBool]>,
-    exporter: Option<Exporter>,
-}
-
-impl Sink for DeviceSink {
-    fn export(&mut self, leaving: Option<&Leaving>) {
-        if let Some(exporter) = &mut self.exporter {
-            exporter.export(leaving);
-        }
-    }
-
-    fn rest(&mut self) {
-        if let Some(exporter) = &mut self.exporter {
-            exporter.rest();
-        }
-    }
-
-    fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool {
-        let snapshot = self.shared.snapshot.load();
-        let Some((_, iface)) = snapshot.port(port) else {
-            return false;
-        };
-        let generic = self
-            .generic
-            .get(usize::from(port.0))
-            .is_some_and(|generic| generic.load(Ordering::Relaxed));
-        let punted = match generic {
-            true => self.device.punt_guarded(iface.ifindex, frame, &self.steer.cookie()),
-            false => self.device.punt(iface.ifindex, frame),
-        };
-        if let Some(exporter) = &mut self.exporter {
-            exporter.punted();
-        }
-        punted.is_ok()
-    }
-
-    fn leave(&mut self, generation: u64, port: PortIndex, family: Family, src: Addr, dst: Addr) {
-        let snapshot = self.shared.snapshot.load();
-        if let Some((_, iface)) = snapshot.port(port) {
-            // A full map forgets its oldest pair; any other failure only means that the traffic goes on being punted.
-            let _ = self
-                .steer
-                .leave(iface.ifindex, family.show(src), family.show(dst), generation);
-        }
     }
 }

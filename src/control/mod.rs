@@ -15,6 +15,8 @@ pub mod attach;
 mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
+#[cfg(feature = "xdp")]
+mod bridges;
 pub mod caps;
 #[cfg(feature = "xdp")]
 mod carrying;
@@ -43,6 +45,7 @@ mod ports;
 pub mod punt;
 pub mod punting;
 pub mod report;
+mod roster;
 #[cfg(feature = "xdp")]
 mod rules;
 #[cfg(feature = "xdp")]
@@ -52,6 +55,8 @@ pub mod steer;
 pub mod survey;
 #[cfg(feature = "xdp")]
 mod tap;
+#[cfg(feature = "xdp")]
+mod threads;
 
 pub use config::RunConfig;
 pub use error::Error;

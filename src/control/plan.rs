@@ -1,11 +1,14 @@
 //! What a start decides before it opens anything: workers, their CPUs, and the packet memory.
 //!
-//! From the ports that are there at the start and their queues; a port that comes later takes what is left. The memory is
-//! fixed then: a slab per worker, sized so that all rings of its queues and its queues to other threads can be full.
+//! From the ports that are there at the start and their queues. The memory is fixed then: a slab per worker, sized so that all
+//! rings of its queues and its queues to other threads can be full. Where a bridge is named, ports are to come: there is room for
+//! twice those that it has, 64 at least and 256 at most, with shorter rings the more they are, so that all of them together take
+//! no more memory than some big ports (`dealing.rs`).
 
 use super::config::{self, Mode, RunConfig};
-use super::dealing::{Rings, slab_frames, workers_for};
-use super::error::Error;
+use super::dealing::{Rings, room_for, slab_frames, workers_for};
+use super::roster::Roster;
+use crate::mirror::LinkInfo;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
 use crate::worker::Limits;
@@ -14,20 +17,37 @@ use crate::worker::Limits;
 pub struct Plan {
     /// Workers, and the lengths of their queues.
     pub limits: Limits,
-    /// Lengths of the rings of each queue.
-    pub rings: Rings,
+    /// Lengths of the rings of each queue, and for how many.
+    pub room: Room,
     /// Bytes.
     pub frame_size: u32,
     /// Where each worker is pinned, if it is.
     pub cpus: Vec<Option<usize>>,
 }
 
+/// Rings, and how many queues there is room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// The rings of a queue of a port that is named itself.
+    pub named: Rings,
+    /// ... of a port that a bridge has.
+    pub of_bridges: Rings,
+    /// Queues that ports of bridges may have in all; more stay with the kernel.
+    pub queues: usize,
+}
+
 impl Plan {
-    /// For the ports of `config`, as far as they are there.
-    pub fn new(config: &RunConfig) -> Result<Self, Error> {
-        let links: Vec<Link> = config.ports.iter().filter_map(|name| Link::query(name).ok()).collect();
-        let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1);
-        let most = links.iter().map(queues_of).max().unwrap_or(1);
+    /// For the ports and bridges of `roster`, as far as they are among `links`.
+    pub fn new(config: &RunConfig, roster: &Roster, links: &[LinkInfo]) -> Self {
+        let members = roster.members(links);
+        let names = roster.ports.iter().map(String::as_str);
+        let named: Vec<Link> = names.filter_map(|name| Link::query(name).ok()).collect();
+        let of_bridges = members.iter().filter_map(|member| Link::query(&member.link.name).ok());
+        let of_bridges: Vec<Link> = of_bridges.collect();
+        let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1) as usize;
+        let pairs = |links: &[Link]| links.iter().map(queues_of).sum::<usize>();
+        let all = || named.iter().chain(&of_bridges);
+        let most = all().map(queues_of).max().unwrap_or(1);
         // Unless told, from the last CPU down: the first ones tend to have the interrupts and everybody else's work.
         let cpus = match config.cpus.as_slice() {
             [] => config::available_cpus().into_iter().rev().collect(),
@@ -36,28 +56,48 @@ impl Plan {
         let asked = config
             .workers
             .or((!config.cpus.is_empty()).then_some(config.cpus.len()));
-        let workers = asked.unwrap_or_else(|| workers_for(most, cpus.len()));
-        let pairs: usize = links
-            .iter()
-            .map(|link| queues_of(link) as usize)
-            .sum::<usize>()
-            .max(config.ports.len());
-        let rings = Rings::for_queues(pairs);
-        let each = pairs.div_ceil(workers).max(config.ports.len().div_ceil(workers));
+        let workers = asked.unwrap_or_else(|| workers_for(most as u32, cpus.len()));
+        let named_pairs = pairs(&named).max(roster.ports.len());
+        let queues = match roster.bridges.is_empty() {
+            true => 0,
+            false => room_for(pairs(&of_bridges)),
+        };
+        let room = Room {
+            named: Rings::for_queues(named_pairs),
+            of_bridges: Rings::of_bridges(queues),
+            queues,
+        };
+        let each = |pairs: usize| pairs.div_ceil(workers);
         let mut limits = Limits::new(workers, 0);
         limits.connections = if config.wire { 1 } else { connections_max() };
-        limits.slab_frames = slab_frames(each, rings, limits.handoffs + limits.punts);
-        let zero_copy =
-            config.mode != Mode::Copy && links.iter().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
+        let in_flight = limits.handoffs + limits.punts + each(queues) * room.of_bridges.frames();
+        limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
+        let zero_copy = config.mode != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
             .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
             .collect();
-        Ok(Self {
+        Self {
             limits,
-            rings,
+            room,
             frame_size: frame_size(zero_copy),
             cpus: pins,
-        })
+        }
+    }
+
+    /// Says for how many ports of bridges there is room, and what that takes.
+    pub fn say(&self, roster: &Roster) {
+        if roster.bridges.is_empty() {
+            return;
+        }
+        let frames = self.limits.slab_frames as usize * self.limits.workers;
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        eprintln!(
+            "bypath: room for {} ports of {}: {} MiB of packets now, about {} MiB of the kernel's memory for each port",
+            self.room.queues,
+            roster.bridges.join(" "),
+            mib(frames * self.frame_size as usize),
+            mib(frames * KERNEL_BYTES_PER_FRAME)
+        );
     }
 
     /// The packet memory of all workers.
@@ -66,8 +106,8 @@ impl Plan {
             workers: self.limits.workers as u16,
             frames_per_worker: self.limits.slab_frames,
             frame_size: self.frame_size,
-            fill_size: self.rings.rx,
-            completion_size: self.rings.tx,
+            fill_size: self.room.named.rx,
+            completion_size: self.room.named.tx,
             mode: match mode {
                 Mode::Auto => umem::Mode::Auto,
                 Mode::Zerocopy => umem::Mode::ZeroCopy,
@@ -77,6 +117,9 @@ impl Plan {
         }
     }
 }
+
+/// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).
+const KERNEL_BYTES_PER_FRAME: usize = 150;
 
 /// The most connections that the table has room for, whatever the kernel says: 3 GiB.
 const CONNECTIONS_MAX: u32 = 1 << 24;

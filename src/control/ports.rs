@@ -1,38 +1,49 @@
 //! The ports of this process: opened when their link is there and up, closed when it goes, opened again when it comes back.
 //!
 //! ```text
-//!           link there, up                     link deleted, or another one of that name
-//!  waiting ----------------> open: sockets, slots, XDP, queues with their workers ----> waiting
+//!           link there, up                     link deleted, or another one of that name; a bridge's port left it
+//!  waiting ----------------> open: sockets, slots, XDP, queues with their workers ----> waiting, or no port any more
 //! ```
 //!
-//! Opening fills the maps before it attaches and closing detaches before it closes sockets, so that steer never redirects to
-//! a queue that nobody serves. All of it runs on the control thread: binding a socket may take tens of milliseconds, during
-//! which the other ports go on. Bounded by [`PORTS_MAX`] ports and steer's [`SLOTS_MAX`] queues.
+//! A port is named on the command line, and then it is one for good; or it belongs to a bridge that is named there, and then it
+//! is one as long as it does (see `roster.rs`). Opening fills the maps before it attaches (`opening.rs`) and closing detaches
+//! before it closes sockets (`closing.rs`), so that steer never redirects to a queue that nobody serves. Binding a socket may
+//! take some milliseconds, during which the other ports go on; what takes longer is done elsewhere or tried again later.
+//! Bounded by [`PORTS_MAX`](crate::packet::PORTS_MAX) ports, steer's slots, and the memory that was planned at the start
+//! (`plan.rs`): what a bridge has beyond stays with the kernel.
 
-use super::backend::{PortFacts, PortTable};
+mod bridges;
+mod closing;
+mod opening;
+
+use super::backend::{PATIENCE, PortFacts, PortTable};
 use super::config::{Attach, RunConfig};
-use super::dealing::{Rings, worker_of};
+use super::plan::Room;
+use super::roster::{Numbers, Roster};
 use super::steer::{self, AttachedLink, AttachedMode, Steer, SteerPort};
 use super::{Error, report};
 use crate::mirror::LinkInfo;
-use crate::packet::{Frame, PORTS_MAX, PortIndex};
+use crate::packet::{PORTS_MAX, PortIndex};
 use crate::port::Promiscuous;
-use crate::port::link::Link;
+use crate::port::link::{self, Link};
 use crate::port::umem::Umem;
-use crate::port::xsk::{self, XskQueue};
-use crate::port::{Queue, link};
+use crate::port::xsk::XskQueue;
 use crate::worker::{Command, QueueReport, Shared};
 use crossbeam::channel::bounded;
-use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The most queues that steer has slots for.
-pub const SLOTS_MAX: usize = 2048;
+use closing::{Closed, Closer, Closings};
+use opening::{Opener, Slots};
 
-/// How long a worker may take to give a queue back.
-const GIVE_BACK: Duration = Duration::from_secs(2);
+/// After how long a busy link is tried again, and for how long nothing is said of it.
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
+const BUSY_QUIET: Duration = Duration::from_secs(1);
+
+/// After how long a link that did not suit is tried again, unless something about it changes.
+const UNFIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// In front of what the MTU counts.
 const ETHERNET_HEADER_BYTES: u32 = 14;
@@ -74,73 +85,113 @@ struct Open {
     /// What steer was told about it last.
     told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
-    _promiscuous: Option<Promiscuous>,
+    promiscuous: Option<Promiscuous>,
 }
 
-/// A port that the operator named.
+/// The last try to open a port, which failed.
+struct Tried {
+    link: LinkInfo,
+    at: Instant,
+    /// Since when it is busy, if it is.
+    busy_since: Option<Instant>,
+}
+
+impl Tried {
+    /// After how long to try again.
+    fn pause(&self) -> Duration {
+        if self.busy_since.is_some() {
+            BUSY_PAUSE
+        } else {
+            UNFIT_PAUSE
+        }
+    }
+}
+
+/// A port that the operator named, or one of a bridge that the operator named.
 struct Port {
     name: String,
     index: PortIndex,
+    /// The bridge it is a port for, and its link.
+    member: Option<(String, u32)>,
     open: Option<Open>,
     /// Why it does not forward, in words; said once.
     waits: Option<String>,
+    tried: Option<Tried>,
+    /// It does not suit, and stays with the kernel.
+    stays: bool,
 }
 
 /// All ports. See the module's head.
 pub struct Ports {
+    roster: Roster,
+    numbers: Numbers,
     ports: Vec<Port>,
-    slots: Vec<bool>,
+    slots: Slots,
+    opener: Opener,
+    closings: Closings,
+    room: Room,
+    /// What was said of bridges and of ports that found no room, by name.
+    said: BTreeMap<String, String>,
     table: PortTable,
     closed: Arc<Mutex<Vec<QueueReport>>>,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
-    umem: Umem,
-    rings: Rings,
-    attach: steer::Attach,
-    busy_poll: Option<u32>,
     wire: bool,
     generic: Arc<[AtomicBool]>,
 }
 
 impl Ports {
-    /// The ports that `config` names, none of them open yet.
-    pub fn new(config: &RunConfig, steer: Arc<Steer>, shared: Arc<Shared<XskQueue>>, umem: Umem, rings: Rings) -> Self {
-        let named = config.ports.iter().take(PORTS_MAX).enumerate();
-        let ports: Vec<Port> = named
-            .map(|(n, name)| Port {
-                name: name.clone(),
-                index: PortIndex(n as u16),
-                open: None,
-                waits: None,
-            })
-            .collect();
-        let facts = |port: &Port| PortFacts {
-            index: port.index.0,
-            port: report::Port {
-                port: port.name.clone(),
-                state: "down".into(),
-                ..report::Port::default()
-            },
-        };
+    /// The ports of `roster`, none of them open yet.
+    ///
+    /// # Errors
+    /// There can be no thread to close them.
+    pub fn new(
+        config: &RunConfig,
+        roster: Roster,
+        room: Room,
+        steer: Arc<Steer>,
+        shared: Arc<Shared<XskQueue>>,
+        umem: Umem,
+    ) -> Result<Self, Error> {
         let attach = match config.attach {
             Attach::Auto => steer::Attach::Auto,
             Attach::Native => steer::Attach::Native,
             Attach::Generic => steer::Attach::Generic,
         };
-        Self {
-            table: Arc::new(Mutex::new(ports.iter().map(facts).collect())),
-            ports,
-            slots: vec![false; SLOTS_MAX],
-            closed: Arc::default(),
+        let closed: Arc<Mutex<Vec<QueueReport>>> = Arc::default();
+        let closings = Closings::start(Closer {
+            steer: steer.clone(),
+            shared: shared.clone(),
+            counts: closed.clone(),
+        })?;
+        let mut ports = Self {
+            numbers: Numbers::new(),
+            ports: Vec::new(),
+            slots: Slots::new(),
+            opener: Opener {
+                steer: steer.clone(),
+                shared: shared.clone(),
+                umem,
+                attach,
+                busy_poll: (config.poll == super::config::Poll::Busy).then_some(64),
+                wire: config.wire,
+            },
+            closings,
+            room,
+            said: BTreeMap::new(),
+            table: PortTable::default(),
+            closed,
             steer,
             shared,
-            umem,
-            rings,
-            attach,
-            busy_poll: (config.poll == super::config::Poll::Busy).then_some(64),
             wire: config.wire,
             generic: (0..PORTS_MAX).map(|_| AtomicBool::new(false)).collect(),
+            roster: Roster::default(),
+        };
+        for name in &roster.ports {
+            ports.add(name, None, Instant::now());
         }
+        ports.roster = roster;
+        Ok(ports)
     }
 
     /// The table that clients read.
@@ -165,46 +216,119 @@ impl Ports {
         Arc::clone(&self.generic)
     }
 
-    /// The ports that do not forward, with the reason.
-    pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.ports
-            .iter()
-            .filter_map(|port| Some((port.name.as_str(), port.waits.as_deref()?)))
+    /// Whether all ports forward, but for those of bridges that stay with the kernel.
+    pub fn all_forward(&self) -> bool {
+        let forwards = |port: &Port| port.stays || (port.open.is_some() && port.waits.is_none());
+        self.ports.iter().all(forwards)
     }
 
-    /// Brings the ports in line with the links that there are. An error of a port that cannot be opened at the start ends
-    /// the start; later it is said and the port waits.
-    pub fn reconcile<'a>(
-        &mut self,
-        links: impl Fn(&str) -> Option<&'a LinkInfo>,
-        starting: bool,
-    ) -> Result<bool, Error> {
-        let mut changed = false;
+    /// When [`reconcile`](Self::reconcile) has something to do though no link changed.
+    pub fn retry_at(&self) -> Option<Instant> {
+        let tried = self.ports.iter().filter_map(|port| port.tried.as_ref());
+        let retry = tried.map(|tried| tried.at + tried.pause()).min();
+        retry.into_iter().chain(self.closings.look_at()).min()
+    }
+
+    /// Brings the ports in line with the links that there are. An error of a named port that cannot be opened at the start
+    /// ends the start; later it is said and the port waits.
+    pub fn reconcile(&mut self, links: &[LinkInfo], starting: bool) -> Result<bool, Error> {
+        for Closed { slots, .. } in self.closings.ended() {
+            self.slots.free(slots);
+        }
+        let now = Instant::now();
+        let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
-            let link = links(&self.ports[n].name);
+            let link = self.link_of(n, links);
             let gone = |open: &Open| link.is_none_or(|link| link.ifindex != open.ifindex);
             if self.ports[n].open.as_ref().is_some_and(gone) {
                 self.close(n, &[]);
                 changed = true;
+            }
+            if link.is_none_or(|link| !link.is_admin_up()) {
+                self.ports[n].tried = None;
             }
             let waits = match link {
                 None => Some("it is gone; it is taken up again when it comes back".to_owned()),
                 Some(link) if !link.is_admin_up() => {
                     Some(format!("it is down: `ip link set {} up`", self.ports[n].name))
                 }
-                Some(link) if self.ports[n].open.is_none() => match self.open_port(n) {
-                    Ok(()) => {
-                        changed = true;
-                        self.waits_for_carrier(n, link)
+                Some(link) if self.ports[n].open.is_none() => {
+                    if !self.is_due(n, link, now) {
+                        continue;
                     }
-                    Err(error) if starting => return Err(error),
-                    Err(error) => Some(error.to_string()),
-                },
+                    match self.open_port(n, link, starting) {
+                        Ok(()) => {
+                            changed = true;
+                            self.waits_for_carrier(n, link)
+                        }
+                        Err(why) => match self.not_opened(n, link, now, starting, why)? {
+                            Some(why) => Some(why),
+                            None => continue,
+                        },
+                    }
+                }
                 Some(link) => self.waits_for_carrier(n, link),
             };
             self.set_waits(n, waits);
         }
         Ok(changed)
+    }
+
+    fn link_of<'a>(&self, n: usize, links: &'a [LinkInfo]) -> Option<&'a LinkInfo> {
+        let port = &self.ports[n];
+        match port.member {
+            Some((_, ifindex)) => links.iter().find(|link| link.ifindex == ifindex),
+            None => links.iter().find(|link| *link.name == *port.name),
+        }
+    }
+
+    /// Adds a port that is not open yet, if there is a number for it.
+    fn add(&mut self, name: &str, member: Option<(String, u32)>, now: Instant) -> bool {
+        let Some(taken) = self.numbers.take(name, now) else {
+            return false;
+        };
+        let index = taken.index;
+        if taken.of_another {
+            self.forget(index);
+        }
+        let facts = PortFacts {
+            index: index.0,
+            port: report::Port {
+                port: name.to_owned(),
+                bridge: member.as_ref().map(|(bridge, _)| bridge.clone()),
+                state: "down".into(),
+                ..report::Port::default()
+            },
+        };
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).push(facts);
+        self.ports.push(Port {
+            name: name.to_owned(),
+            index,
+            member,
+            open: None,
+            waits: None,
+            tried: None,
+            stays: false,
+        });
+        true
+    }
+
+    /// Forgets what was counted of the port that had this number before.
+    fn forget(&mut self, index: PortIndex) {
+        let _ = self.steer.clear_stats(index.0);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.retain(|count| count.port != index);
+        for worker in 0..self.shared.limits.workers {
+            self.shared.tell(worker, Command::Forget(index));
+        }
+    }
+
+    fn remove(&mut self, n: usize, now: Instant) {
+        self.close(n, &[]);
+        let port = self.ports.remove(n);
+        self.numbers.free(port.index, now);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|facts| facts.index != port.index.0);
     }
 
     fn waits_for_carrier(&self, n: usize, link: &LinkInfo) -> Option<String> {
@@ -218,6 +342,7 @@ impl Ports {
             return;
         }
         match &waits {
+            Some(why) if port.stays => eprintln!("bypath: port {} stays with the kernel, {why}", port.name),
             Some(why) => eprintln!("bypath: port {} waits, {why}", port.name),
             None => eprintln!("bypath: port {} forwards", port.name),
         }
@@ -228,180 +353,22 @@ impl Ports {
             (Some(_), None) => "gone",
         };
         port.waits = waits;
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(facts) = table.get_mut(n) {
-            facts.port.state = state.into();
+        let index = port.index;
+        self.in_table(index, |facts| facts.state = state.into());
+    }
+
+    /// Waits until every worker has taken in what it was told before, and done a turn; for a stalled one a bounded time.
+    pub fn settle(&self) {
+        let told: Vec<_> = (0..self.shared.limits.workers)
+            .filter_map(|worker| {
+                let (reply, answer) = bounded(1);
+                self.shared.tell(worker, Command::Answer(reply)).then_some(answer)
+            })
+            .collect();
+        let deadline = Instant::now() + PATIENCE;
+        for answer in told {
+            let _ = answer.recv_deadline(deadline);
         }
-    }
-
-    fn open_port(&mut self, n: usize) -> Result<(), Error> {
-        let (name, index) = (self.ports[n].name.clone(), self.ports[n].index);
-        let unfit = |why: String| Error::PortUnfit {
-            port: name.clone(),
-            why,
-        };
-        let link = Link::query(&name).map_err(|e| unfit(e.to_string()))?;
-        link.check_ethernet().map_err(|e| unfit(e.to_string()))?;
-        link.check_mtu(self.umem.frame_size())
-            .map_err(|e| unfit(e.to_string()))?;
-        let queues = link.rx_queues.min(link.tx_queues).max(1);
-        let first_slot = self.take_slots(queues as usize).ok_or_else(|| {
-            unfit(format!(
-                "its {queues} queues find no room among {SLOTS_MAX}: use fewer, `ethtool -L {name} combined N`"
-            ))
-        })?;
-        let mut sockets = Vec::new();
-        let opened = self.open_queues(&name, queues, &mut sockets).and_then(|()| {
-            let promiscuous = if self.wire {
-                Some(Promiscuous::on(link.ifindex))
-            } else {
-                None
-            };
-            let promiscuous = promiscuous
-                .transpose()
-                .map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
-            let attached = self.bind_slots(n, &link, first_slot, &sockets)?;
-            Ok((promiscuous, attached))
-        });
-        let (promiscuous, attached) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.give_up(link.ifindex, first_slot, queues, sockets);
-                return Err(error);
-            }
-        };
-        if let Some(why) = &attached.refused {
-            eprintln!("bypath: port {name} runs in generic mode, which is slower: native XDP was refused ({why})");
-        }
-        let zero_copy = sockets.first().is_some_and(XskQueue::zero_copy);
-        let workers: Vec<usize> = (0..queues).map(|queue| self.worker_of(n, queue, queues)).collect();
-        self.shared.set_owner(index, workers.first().copied());
-        for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
-            self.shared.tell(worker, Command::Open(index, queue as u32, socket));
-        }
-        self.describe(n, &link, zero_copy, attached.mode);
-        self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
-        self.ports[n].open = Some(Open {
-            ifindex: link.ifindex,
-            first_slot,
-            workers,
-            attached,
-            told: None,
-            _promiscuous: promiscuous,
-        });
-        Ok(())
-    }
-
-    fn worker_of(&self, n: usize, queue: u32, queues: u32) -> usize {
-        worker_of(queue, queues, n, self.shared.limits.workers)
-    }
-
-    fn open_queues(&self, name: &str, queues: u32, into: &mut Vec<XskQueue>) -> Result<(), Error> {
-        let config = xsk::Config {
-            rx_size: self.rings.rx,
-            tx_size: self.rings.tx,
-            fill_frames: self.rings.rx,
-            busy_poll: self.busy_poll,
-        };
-        for queue in 0..queues {
-            let socket = XskQueue::open(&self.umem, name, queue, &config);
-            into.push(socket.map_err(|e| Error::PortUnfit {
-                port: name.to_owned(),
-                why: e.to_string(),
-            })?);
-        }
-        Ok(())
-    }
-
-    /// Fills steer's maps for the port and attaches, in this order.
-    fn bind_slots(&self, n: usize, link: &Link, first: u16, sockets: &[XskQueue]) -> Result<AttachedLink, Error> {
-        let unfit = |why: String| Error::PortUnfit {
-            port: link.name.clone(),
-            why,
-        };
-        for (queue, socket) in sockets.iter().enumerate() {
-            let Some(fd) = socket.fd() else { continue };
-            // SAFETY: the socket is open: it is borrowed for longer than the borrowed descriptor is used.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let worker = self.worker_of(n, queue as u32, sockets.len() as u32);
-            self.steer
-                .set_slot(first + queue as u16, fd, worker as u16)
-                .map_err(|e| unfit(e.to_string()))?;
-        }
-        self.steer
-            .attach(link.ifindex, self.attach)
-            .map_err(|e| unfit(e.to_string()))
-    }
-
-    fn take_slots(&mut self, queues: usize) -> Option<u16> {
-        let first = self
-            .slots
-            .windows(queues)
-            .position(|run| run.iter().all(|taken| !taken))?;
-        self.slots[first..first + queues].fill(true);
-        Some(first as u16)
-    }
-
-    /// Undoes an opening that failed half way.
-    fn give_up(&mut self, ifindex: u32, first_slot: u16, queues: u32, sockets: Vec<XskQueue>) {
-        self.free_slots(first_slot, queues as usize);
-        let _ = self.steer.remove_port(ifindex);
-        self.take_back(sockets);
-    }
-
-    fn free_slots(&mut self, first: u16, queues: usize) {
-        for slot in usize::from(first)..usize::from(first) + queues {
-            let _ = self.steer.clear_slot(slot as u16);
-            self.slots[slot] = false;
-        }
-    }
-
-    /// Closes sockets and sends their frames home.
-    fn take_back(&self, sockets: Vec<XskQueue>) {
-        let mut frames: Vec<Frame> = Vec::new();
-        for socket in sockets {
-            socket.close(&mut frames);
-        }
-        frames.into_iter().for_each(|frame| self.shared.send_home(frame));
-    }
-
-    /// Closes port `n`. The workers that are `gone` are not waited for; what they hold is lost.
-    fn close(&mut self, n: usize, gone: &[usize]) {
-        let Some(open) = self.ports[n].open.take() else {
-            return;
-        };
-        let index = self.ports[n].index;
-        let _ = self.steer.remove_port(open.ifindex);
-        drop(open.attached);
-        self.shared.set_owner(index, None);
-        let mut sockets = Vec::new();
-        let mut asked = open.workers.clone();
-        asked.sort_unstable();
-        asked.dedup();
-        for worker in asked {
-            let (reply, given_back) = bounded(SLOTS_MAX);
-            self.shared.tell(worker, Command::Close(index, reply));
-            let patience = if gone.contains(&worker) {
-                Duration::ZERO
-            } else {
-                GIVE_BACK
-            };
-            while let Ok(socket) = given_back.recv_timeout(patience) {
-                sockets.push(socket);
-            }
-        }
-        let counts = |socket: &XskQueue| QueueReport {
-            port: index,
-            queue: socket.queue_id(),
-            held: socket.held(),
-            counters: socket.counters(),
-        };
-        self.closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(sockets.iter().map(counts));
-        self.free_slots(open.first_slot, open.workers.len());
-        self.take_back(sockets);
     }
 
     /// Has steer leave all ports to the kernel; what is in the rings is still carried on.
@@ -412,12 +379,6 @@ impl Ports {
                 let _ = self.steer.remove_port(open.ifindex);
             }
         }
-    }
-
-    /// After [`let_go`](Self::let_go) and when the rings are empty: detaches and closes, at the end of the process. `stalled`
-    /// workers are not waited for.
-    pub fn close_all(&mut self, stalled: &[usize]) {
-        (0..self.ports.len()).for_each(|n| self.close(n, stalled));
     }
 
     /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.
@@ -468,19 +429,29 @@ impl Ports {
         }
     }
 
-    fn describe(&self, n: usize, link: &Link, zero_copy: bool, mode: AttachedMode) {
+    fn describe(&self, index: PortIndex, link: &Link, zero_copy: bool, mode: AttachedMode) {
+        let (mode, attach) = (
+            if zero_copy { "zerocopy" } else { "copy" },
+            match mode {
+                AttachedMode::Native => "native",
+                AttachedMode::Generic => "generic",
+            },
+        );
+        self.in_table(index, |facts| {
+            facts.state = "up".into();
+            facts.ifindex = link.ifindex;
+            facts.driver = link.driver.clone();
+            facts.mtu = link.mtu;
+            facts.mode = mode.into();
+            facts.attach = attach.into();
+        });
+    }
+
+    /// Changes what clients read of a port.
+    fn in_table(&self, index: PortIndex, change: impl FnOnce(&mut report::Port)) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(facts) = table.get_mut(n) else { return };
-        facts.port.state = "up".into();
-        facts.port.ifindex = link.ifindex;
-        facts.port.driver = link.driver.clone();
-        facts.port.mtu = link.mtu;
-        facts.port.mode = if zero_copy { "zerocopy" } else { "copy" }.into();
-        facts.port.attach = if mode == AttachedMode::Native {
-            "native"
-        } else {
-            "generic"
+        if let Some(facts) = table.iter_mut().find(|facts| facts.index == index.0) {
+            change(&mut facts.port);
         }
-        .into();
     }
 }

@@ -4,6 +4,10 @@
 //! are the JSON names: a contract that scripts rely on. At rest
 //! `received = forwarded + punted + dropped + held` (in frames), see [`Totals::difference`].
 
+mod bridge;
+
+pub use bridge::{Bridge, BridgeLink, BridgePort, FdbEntry, Vlan};
+
 use crate::packet::{DropReason, PuntReason};
 use crate::port::QueueCounters;
 use serde::{Deserialize, Serialize};
@@ -76,6 +80,9 @@ pub fn summary(totals: &Totals) -> String {
 pub struct Port {
     /// Interface name.
     pub port: String,
+    /// The bridge that it is a port for; none where it is named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
     /// The kernel's number for it.
     pub ifindex: u32,
     /// `up`, `down` (waited for), or `gone`.

@@ -11,7 +11,7 @@
 //! `xp_assign_dev_shared`), so it is the first port's; when that is closed its rings are parked, frames and all, until the
 //! same queue is opened again.
 //!
-//! All of it runs on the control thread. EBUSY is retried for a bounded time: the kernel frees a closed socket's queue some
+//! All of it runs on threads of control. EBUSY is retried for a bounded time, which the caller says: the kernel frees a closed socket's queue some
 //! 10 ms late (`xp_release_deferred`).
 
 use super::link::{Link, LinkError};
@@ -25,8 +25,8 @@ use thiserror::Error;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 
-/// How long a busy queue is tried again.
-const BUSY_MAX: Duration = Duration::from_secs(1);
+/// How long the kernel may take to let go of a queue in zero-copy mode.
+const FREE_MAX: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
 /// ENOTSUPP: of the kernel's own, but drivers let it out.
 const ENOTSUPP: i32 = 524;
@@ -174,8 +174,8 @@ fn try_socket(umem: &xsk_rs::Umem, config: SocketConfig, name: &str, queue: u32)
 }
 
 /// Makes a socket; while the queue is busy, again and again for a bounded time.
-fn socket(umem: &xsk_rs::Umem, config: SocketConfig, name: &str, queue: u32) -> io::Result<Rings> {
-    let end = Instant::now() + BUSY_MAX;
+fn socket(umem: &xsk_rs::Umem, config: SocketConfig, name: &str, queue: u32, busy_max: Duration) -> io::Result<Rings> {
+    let end = Instant::now() + busy_max;
     loop {
         match try_socket(umem, config, name, queue) {
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => sleep(BUSY_PAUSE),
@@ -200,7 +200,7 @@ impl Binding {
         umem: &Umem,
         link: &Link,
         queue: u32,
-        (rx, tx): (QueueSize, QueueSize),
+        (rx, tx, busy_max): (QueueSize, QueueSize, Duration),
     ) -> Result<Bound, OpenError> {
         if let Some(parked) = self
             .parked
@@ -221,7 +221,7 @@ impl Binding {
             }
             None => return Err(OpenError::TooMany { max: QUEUES_MAX }),
         };
-        let (rings, anchor) = self.first_or_further(umem, link, queue, (rx, tx))?;
+        let (rings, anchor) = self.first_or_further(umem, link, queue, (rx, tx, busy_max))?;
         self.slots[slot] = true;
         Ok(Bound {
             rings,
@@ -236,7 +236,7 @@ impl Binding {
         umem: &Umem,
         link: &Link,
         queue: u32,
-        (rx, tx): (QueueSize, QueueSize),
+        (rx, tx, busy_max): (QueueSize, QueueSize, Duration),
     ) -> Result<(Rings, bool), OpenError> {
         let (xsk, mode) = (&umem.shared.xsk, umem.shared.config.mode);
         let wakeup = if umem.shared.config.need_wakeup {
@@ -247,7 +247,7 @@ impl Binding {
         let fail = |source| open_error(source, link, queue);
         if self.zero_copy.is_none() && mode != Mode::Copy {
             let config = socket_config(rx, tx, wakeup | BindFlags::XDP_ZEROCOPY);
-            match socket(xsk, config, &link.name, queue) {
+            match socket(xsk, config, &link.name, queue, busy_max) {
                 Ok(rings) => {
                     self.zero_copy = Some(true);
                     return Ok((rings, true));
@@ -263,14 +263,14 @@ impl Binding {
                 Ok(rings) => self.loopback = Some(rings),
                 // Another AF_XDP program of this namespace is there first: the port itself becomes the anchor.
                 Err(_) => {
-                    let rings = socket(xsk, config, &link.name, queue).map_err(fail)?;
+                    let rings = socket(xsk, config, &link.name, queue, busy_max).map_err(fail)?;
                     self.zero_copy = Some(false);
                     return Ok((rings, true));
                 }
             }
             self.zero_copy = Some(false);
         }
-        match socket(xsk, config, &link.name, queue) {
+        match socket(xsk, config, &link.name, queue, busy_max) {
             Ok(rings) => Ok((rings, false)),
             Err(e) if e.raw_os_error() == Some(libc::EBADF) => Err(OpenError::AnchorGone),
             Err(e) if self.zero_copy == Some(true) && no_zero_copy(&e) => Err(self.no_zero_copy(link, queue)),
@@ -324,7 +324,13 @@ pub(super) fn wait_until_free(name: &str, queue: u32) -> bool {
         return false;
     };
     let Ok(size) = QueueSize::new(64) else { return false };
-    let probe = socket(&umem, socket_config(size, size, BindFlags::XDP_COPY), name, queue);
+    let probe = socket(
+        &umem,
+        socket_config(size, size, BindFlags::XDP_COPY),
+        name,
+        queue,
+        FREE_MAX,
+    );
     // An interface that is gone holds nothing.
     matches!(
         probe.as_ref().map_err(io::Error::raw_os_error),

@@ -271,6 +271,14 @@ fn queues(socket: &Socket, name: &str, ifindex: u32, facts: &netdev::LinkAttribu
     Channels { rx, tx, ..channels }
 }
 
+/// The names of a bridge's ports (or a bond's, or a VRF's members), in the kernel's order.
+///
+/// # Errors
+/// What netlink said.
+pub fn members(ifindex: u32) -> io::Result<Vec<String>> {
+    netdev::links_of(ifindex)
+}
+
 /// The number of an interface, or `None` when there is none of that name.
 pub fn ifindex(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;

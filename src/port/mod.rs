@@ -116,3 +116,24 @@ pub struct QueueCounters {
     /// XDP_STATISTICS: descriptors of ours that the kernel found invalid.
     pub xsk_invalid: u64,
 }
+
+impl QueueCounters {
+    /// Adds what happened on the queue before it was opened again.
+    pub fn add(&mut self, other: &QueueCounters) {
+        self.rx += other.rx;
+        self.rx_bytes += other.rx_bytes;
+        self.tx += other.tx;
+        self.tx_bytes += other.tx_bytes;
+        self.kicks += other.kicks;
+        self.kick_again += other.kick_again;
+        self.kick_busy += other.kick_busy;
+        self.kick_nobufs += other.kick_nobufs;
+        self.kick_down += other.kick_down;
+        self.kick_other += other.kick_other;
+        self.rx_oversize += other.rx_oversize;
+        self.xsk_rx_dropped += other.xsk_rx_dropped;
+        self.xsk_rx_ring_full += other.xsk_rx_ring_full;
+        self.xsk_fill_empty += other.xsk_fill_empty;
+        self.xsk_invalid += other.xsk_invalid;
+    }
+}

@@ -6,7 +6,7 @@
 //! programs that are attached. /sys would show the queues too, but of the namespace in
 //! which /sys was mounted.
 //!
-//! These three questions are asked once per port, at its start; the mirror's netlink is another matter and layer.
+//! These questions are asked once per port, at its start; the mirror's netlink is another matter and layer.
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC, protocols::NETLINK_ROUTE};
 use std::io;
@@ -225,6 +225,20 @@ pub(super) fn link(ifindex: u32) -> io::Result<LinkAttributes> {
         });
     })?;
     found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+/// The names of the links whose master is `master`.
+pub(super) fn links_of(master: u32) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    ask(NETLINK_ROUTE, RTM_GETLINK, NLM_F_DUMP, &[0; IFINFO_LEN], |answer| {
+        let attributes = answer.get(IFINFO_LEN..).map(link_attributes);
+        names.extend(
+            attributes
+                .filter(|link| link.master == Some(master))
+                .map(|link| link.name),
+        );
+    })?;
+    Ok(names)
 }
 
 fn link_attributes(row: &[u8]) -> LinkAttributes {

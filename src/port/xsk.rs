@@ -26,6 +26,7 @@ use crate::packet::{BURST, Frame};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::PoisonError;
+use std::time::Duration;
 use xsk_rs::FrameDesc;
 use xsk_rs::config::QueueSize;
 
@@ -56,6 +57,8 @@ pub struct Config {
     /// the interface. Zero-copy sockets get plain busy polling: with preferred polling transmits did not leave on igb and
     /// virtio_net.
     pub busy_poll: Option<u32>,
+    /// How long a queue that is in use is tried again.
+    pub busy_max: Duration,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             tx_size: 2048,
             fill_frames: 2048,
             busy_poll: None,
+            busy_max: Duration::from_secs(1),
         }
     }
 }
@@ -93,8 +97,8 @@ pub struct XskQueue {
 }
 
 impl XskQueue {
-    /// Opens queue `queue_id` of the interface `name`, in the calling thread's network namespace. Blocks, up to a second, while
-    /// the queue is busy: for the control thread. The interface needs an XDP program that redirects to [`Queue::fd`], and the
+    /// Opens queue `queue_id` of the interface `name`, in the calling thread's network namespace. Blocks while the queue is busy,
+    /// up to `busy_max`: for the control thread. The interface needs an XDP program that redirects to [`Queue::fd`], and the
     /// fill ring is empty yet.
     ///
     /// # Errors
@@ -121,10 +125,12 @@ impl XskQueue {
             });
         }
         let binding = &umem.shared.binding;
-        let bound = binding
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .bind(umem, &link, queue_id, sizes)?;
+        let bound = binding.lock().unwrap_or_else(PoisonError::into_inner).bind(
+            umem,
+            &link,
+            queue_id,
+            (sizes.0, sizes.1, config.busy_max),
+        )?;
         Ok(Self::new(*umem, bound, link, queue_id, config))
     }
 

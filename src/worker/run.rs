@@ -5,6 +5,7 @@
 //! sleeps either but lets the kernel's busy polling drive the device; `spin` just turns.
 
 use super::Worker;
+use crate::packet::BURST;
 use crate::port::Queue;
 use crate::port::wait::{monotonic_ns, wait};
 use std::os::fd::AsRawFd;
@@ -34,8 +35,9 @@ pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
 /// Steer may think so a little earlier, for it counts in ticks of the kernel's clock.
 const MISSED_NS: u64 = HEARTBEAT_LIMIT.as_nanos() as u64 - 50_000_000;
 
-/// Turns between two heartbeats under traffic; a turn is at most a burst per queue, so far less than a millisecond.
-const HEARTBEAT_TURNS: u32 = 64;
+/// Bursts between two heartbeats under traffic, an empty turn being one: far less than a millisecond, however many queues a
+/// turn has.
+const HEARTBEAT_BURSTS: u32 = 64;
 
 /// Runs until control says stop. `heartbeat` is where the time of the last turn goes, as `beat` makes it from monotonic
 /// nanoseconds.
@@ -43,10 +45,11 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
     let index = worker.index();
     let shared = worker.shared().clone();
     let mut idle = 0u32;
-    let mut turns = 0u32;
+    let mut bursts = HEARTBEAT_BURSTS;
     let mut beaten_ns = monotonic_ns();
     loop {
-        if turns.is_multiple_of(HEARTBEAT_TURNS) || idle > 0 {
+        if bursts >= HEARTBEAT_BURSTS || idle > 0 {
+            bursts = 0;
             let now_ns = monotonic_ns();
             if now_ns.saturating_sub(beaten_ns) > MISSED_NS {
                 // Before the heartbeat says that it is there again, and frames come.
@@ -59,8 +62,9 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
                 return;
             }
         }
-        turns = turns.wrapping_add(1);
-        if worker.turn(&monotonic_ns) > 0 {
+        let moved = worker.turn(&monotonic_ns);
+        bursts += 1 + (moved / BURST) as u32;
+        if moved > 0 {
             idle = 0;
             continue;
         }

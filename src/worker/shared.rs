@@ -59,6 +59,10 @@ pub enum Command<Q> {
     Open(PortIndex, u32, Q),
     /// Give this port's queues back, to be closed.
     Close(PortIndex, Sender<Q>),
+    /// Forget what was counted of this port: another one gets its number.
+    Forget(PortIndex),
+    /// Say that all before this was done, and a turn after it.
+    Answer(Sender<()>),
     /// Say what was counted.
     Report(Sender<Report>),
     /// Watch packets from now on, or stop.

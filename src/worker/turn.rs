@@ -13,7 +13,7 @@ use super::ahead::{Ahead, look_for_stations};
 use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
-use super::{Latency, QueueReport, Report};
+use super::{Latency, PortCount, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
 use crate::stage::routing::Flows;
@@ -357,6 +357,11 @@ impl<Q: Queue> Worker<Q> {
             Command::Close(port, reply) => {
                 self.close(port).into_iter().for_each(|queue| drop(reply.send(queue)));
             }
+            Command::Forget(port) => {
+                *self.report.port(port) = PortCount::default();
+                self.latency[usize::from(port.0)] = None;
+            }
+            Command::Answer(reply) => drop(reply.send(())),
             Command::Report(reply) => drop(reply.send(self.report())),
             Command::Trace(tracer) => self.tracer = tracer,
             Command::Stop(reply) => {

@@ -14,6 +14,8 @@ pub struct Net {
     pub router: Namespace,
     pub hosts: Vec<Namespace>,
     queues: usize,
+    /// The router's ports are of the bridge `br0`.
+    bridged: bool,
 }
 
 impl Net {
@@ -32,13 +34,57 @@ impl Net {
             ("net.ipv6.conf.all.accept_dad", "0"),
         ]);
         let hosts: Vec<Namespace> = (0..ports).map(|_| Namespace::new()).collect();
-        let mut net = Net { router, hosts, queues };
+        let mut net = Net {
+            router,
+            hosts,
+            queues,
+            bridged: false,
+        };
         (0..ports).for_each(|port| net.plug(port, ""));
         net
     }
 
+    /// A bridge `br0` with 10.0.0.1/24, and `ports` ports of it, a host behind each: 10.0.0.2, 10.0.0.3, ...
+    pub fn bridged(ports: usize) -> Self {
+        let mut net = Self::new(0);
+        net.bridged = true;
+        net.make_bridge();
+        (0..ports).for_each(|port| net.plug(port, ""));
+        net
+    }
+
+    /// Makes the bridge, without ports.
+    pub fn make_bridge(&self) {
+        let lines =
+            "link add br0 address 02:00:00:00:00:01 type bridge\nlink set br0 up\naddr add 10.0.0.1/24 dev br0\n";
+        self.router.run_with("ip -batch -", lines);
+    }
+
+    /// Makes port `port` of the bridge, and its host if there is none.
+    fn plug_bridged(&mut self, port: usize, extra: &str) {
+        if port == self.hosts.len() {
+            self.hosts.push(Namespace::new());
+        }
+        let host = &self.hosts[port];
+        self.router.run_with(
+            "ip -batch -",
+            &format!(
+                "link add name d{port} {extra} type veth peer name e0 netns {}\nlink set d{port} master br0 up\n",
+                host.path()
+            ),
+        );
+        let address = port + 2;
+        host.run_with(
+            "ip -batch -",
+            &format!("link set e0 up\naddr add 10.0.0.{address}/24 dev e0\nroute replace default via 10.0.0.1\n"),
+        );
+    }
+
     /// Makes the link of port `port`, with `extra` arguments for the router's end, and both ends' addresses.
     pub fn plug(&mut self, port: usize, extra: &str) {
+        if self.bridged {
+            return self.plug_bridged(port, extra);
+        }
         let (queues, host) = (self.queues, &self.hosts[port]);
         self.router.run(&format!(
             "ip link add name d{port} {extra} numtxqueues {queues} numrxqueues {queues} type veth \

@@ -76,6 +76,7 @@ pub const RINGS: Config = Config {
     tx_size: 256,
     fill_frames: 256,
     busy_poll: None,
+    busy_max: std::time::Duration::from_secs(1),
 };
 
 pub fn umem(workers: u16, frames_per_worker: u32) -> Umem {

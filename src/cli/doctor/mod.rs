@@ -13,7 +13,8 @@ mod port;
 
 use super::args::Doctor;
 use super::output::{Failure, Outcome};
-use crate::port::link::{Link, LinkError};
+use crate::control::config::is_bridge;
+use crate::port::link::{self, Link, LinkError};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -72,6 +73,9 @@ pub fn doctor(args: &Doctor) -> Outcome {
     let mut fails = print(&mut out, "host", &host::findings(&facts))?;
     for name in &args.ports {
         fails += print(&mut out, name, &examine(name, facts.instance))?;
+        for port in ports_of(name).iter().filter(|port| !args.ports.contains(port)) {
+            fails += print(&mut out, port, &examine(port, facts.instance))?;
+        }
     }
     out.flush()?;
     match fails {
@@ -93,6 +97,13 @@ fn examine(name: &str, instance: bool) -> Vec<Finding> {
         }
         Err(error) => return vec![Finding::fail(error.to_string())],
     };
+    if is_bridge(name) {
+        return vec![Finding::ok(match ports_of(name).len() {
+            0 => "a bridge without ports; each that it gets is taken up".to_owned(),
+            1 => "a bridge with one port, which follows".to_owned(),
+            n => format!("a bridge with {n} ports, which follow"),
+        })];
+    }
     let peer = link.below.as_deref().filter(|_| link.kind == "veth");
     let facts = port::Facts {
         features: link.features().unwrap_or_default(),
@@ -101,9 +112,18 @@ fn examine(name: &str, instance: bool) -> Vec<Finding> {
             .and_then(|peer| Some((peer.features().ok()?, peer.name)))
             .map(|(features, name)| port::Peer { name, features }),
         instance,
+        bridged: link.master.as_deref().is_some_and(is_bridge),
         link,
     };
     port::findings(&facts)
+}
+
+/// The ports that the name of a bridge stands for; none for another link.
+fn ports_of(name: &str) -> Vec<String> {
+    match link::ifindex(name) {
+        Some(ifindex) if is_bridge(name) => link::members(ifindex).unwrap_or_default(),
+        _ => Vec::new(),
+    }
 }
 
 /// Prints findings about one subject; how many of them fail.

@@ -17,6 +17,8 @@ pub struct Facts {
     pub features: Vec<Feature>,
     /// The other end of a veth, where that is in this namespace.
     pub peer: Option<Peer>,
+    /// Its master is a bridge.
+    pub bridged: bool,
     /// An instance runs, so an XDP program on the port is most likely its own.
     pub instance: bool,
 }
@@ -103,6 +105,7 @@ fn kind(facts: &Facts) -> Finding {
             .fix("leave it to the kernel, which goes on forwarding there");
     }
     match (kind, &link.master) {
+        (_, Some(master)) if facts.bridged => Finding::ok(format!("driver {kind}; a port of the bridge {master}")),
         (_, Some(master)) => Finding::note(format!(
             "driver {kind}; it is a member of {master}: what arrives on it stays with the kernel"
         )),
@@ -235,6 +238,7 @@ mod tests {
             features: vec![feature("rx-gro", false)],
             peer: None,
             instance: false,
+            bridged: false,
         }
     }
 

@@ -1,0 +1,337 @@
+//! Opening a port: its sockets, steer's slots for them, and steer on its link, in this order, so that steer never redirects
+//! to a queue that nobody serves. What fails half way is undone.
+//!
+//! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
+//! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
+
+use super::{BUSY_QUIET, Open, Ports, Tried};
+use crate::control::Error;
+use crate::control::dealing::{Rings, worker_of};
+use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
+use crate::mirror::LinkInfo;
+use crate::packet::Frame;
+use crate::port::link::Link;
+use crate::port::umem::Umem;
+use crate::port::xsk::{self, XskQueue};
+use crate::port::{OpenError, Promiscuous, Queue};
+use crate::worker::{Command, Shared};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The most queues that steer has slots for.
+pub const SLOTS_MAX: usize = 2048;
+
+/// How long a queue that is in use is tried again at the start: by an instance before this one, which has just ended.
+const BUSY_AT_START: Duration = Duration::from_secs(1);
+
+/// What opening needs.
+pub struct Opener {
+    /// Has the slots, and is attached.
+    pub steer: Arc<Steer>,
+    /// Where frames go home.
+    pub shared: Arc<Shared<XskQueue>>,
+    /// The frames.
+    pub umem: Umem,
+    /// Where XDP runs.
+    pub attach: steer::Attach,
+    /// Packets per busy poll, if any.
+    pub busy_poll: Option<u32>,
+    /// Ports of a wire take frames of every address.
+    pub wire: bool,
+}
+
+/// A port that was opened.
+pub struct Opened {
+    /// What is known of its link.
+    pub link: Link,
+    /// Its sockets by queue.
+    pub sockets: Vec<XskQueue>,
+    /// Keeps steer on the link.
+    pub attached: AttachedLink,
+    /// Keeps a wire's port promiscuous.
+    pub promiscuous: Option<Promiscuous>,
+    /// The first slot.
+    pub first_slot: u16,
+}
+
+/// Why a port was not opened.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// Somebody has its queue, or an XDP program on it: perhaps this process until a moment ago.
+    Busy(Error),
+    /// It does not suit.
+    Unfit(Error),
+}
+
+impl From<NotOpened> for Error {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::Busy(error) | NotOpened::Unfit(error) => error,
+        }
+    }
+}
+
+/// Steer's slots, one per queue.
+#[derive(Debug)]
+pub struct Slots(Vec<bool>);
+
+impl Slots {
+    /// All free.
+    pub fn new() -> Self {
+        Self(vec![false; SLOTS_MAX])
+    }
+
+    fn take(&mut self, queues: usize) -> Option<u16> {
+        let mut runs = self.0.windows(queues);
+        let first = runs.position(|run| run.iter().all(|taken| !taken))?;
+        self.0[first..first + queues].fill(true);
+        Some(first as u16)
+    }
+
+    /// Frees `queues` slots from `first` on, which steer knows nothing of any more.
+    pub fn free(&mut self, (first, queues): (u16, usize)) {
+        self.0[usize::from(first)..usize::from(first) + queues].fill(false);
+    }
+}
+
+impl Opener {
+    /// Opens a link, `queues_max` of its queues at most, with rings of `rings`; `worker` says who serves a queue of how many.
+    /// Frames on other queues pass to the kernel.
+    ///
+    /// # Errors
+    /// The link is busy, or does not suit; nothing is left of the try.
+    pub fn open(
+        &self,
+        of: &LinkInfo,
+        (queues_max, rings): (usize, Rings),
+        slots: &mut Slots,
+        starting: bool,
+        worker: impl Fn(u32, u32) -> usize,
+    ) -> Result<Opened, NotOpened> {
+        let name = &*of.name;
+        let unfit = |why: String| NotOpened::Unfit(port_unfit(name, why));
+        let link = Link::query(name).map_err(|e| unfit(e.to_string()))?;
+        if link.ifindex != of.ifindex {
+            // The mirror will tell.
+            return Err(NotOpened::Busy(port_unfit(
+                name,
+                "another link has taken its name".into(),
+            )));
+        }
+        link.check_ethernet().map_err(|e| unfit(e.to_string()))?;
+        link.check_mtu(self.umem.frame_size())
+            .map_err(|e| unfit(e.to_string()))?;
+        let queues = link.rx_queues.min(link.tx_queues).clamp(1, queues_max.max(1) as u32);
+        let first_slot = slots.take(queues as usize).ok_or_else(|| {
+            unfit(format!(
+                "its {queues} queues find no room among {SLOTS_MAX}: use fewer, `ethtool -L {name} combined N`"
+            ))
+        })?;
+        let mut sockets = Vec::new();
+        let opened = self
+            .open_queues(name, (queues, rings), starting, &mut sockets)
+            .and_then(|()| {
+                let promiscuous = self.wire.then(|| Promiscuous::on(link.ifindex)).transpose();
+                let promiscuous = promiscuous.map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
+                let attached = self.attach(&link, first_slot, &sockets, worker)?;
+                Ok((promiscuous, attached))
+            });
+        match opened {
+            Ok((promiscuous, attached)) => Ok(Opened {
+                link,
+                sockets,
+                attached,
+                promiscuous,
+                first_slot,
+            }),
+            Err(error) => {
+                self.give_up(link.ifindex, (first_slot, queues as usize), sockets);
+                slots.free((first_slot, queues as usize));
+                Err(error)
+            }
+        }
+    }
+
+    fn open_queues(
+        &self,
+        name: &str,
+        (queues, rings): (u32, Rings),
+        starting: bool,
+        into: &mut Vec<XskQueue>,
+    ) -> Result<(), NotOpened> {
+        let config = xsk::Config {
+            rx_size: rings.rx,
+            tx_size: rings.tx,
+            fill_frames: rings.rx,
+            busy_poll: self.busy_poll,
+            busy_max: if starting { BUSY_AT_START } else { Duration::ZERO },
+        };
+        for queue in 0..queues {
+            let socket = XskQueue::open(&self.umem, name, queue, &config);
+            into.push(socket.map_err(|error| {
+                let unfit = port_unfit(name, error.to_string());
+                match error {
+                    OpenError::Busy { .. } => NotOpened::Busy(unfit),
+                    _ => NotOpened::Unfit(unfit),
+                }
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Fills steer's maps for the port and attaches, in this order.
+    fn attach(
+        &self,
+        link: &Link,
+        first: u16,
+        sockets: &[XskQueue],
+        worker: impl Fn(u32, u32) -> usize,
+    ) -> Result<AttachedLink, NotOpened> {
+        for (queue, socket) in sockets.iter().enumerate() {
+            let Some(fd) = socket.fd() else { continue };
+            // SAFETY: the socket is open: it is borrowed for longer than the borrowed descriptor is used.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let worker = worker(queue as u32, sockets.len() as u32);
+            self.steer
+                .set_slot(first + queue as u16, fd, worker as u16)
+                .map_err(|e| NotOpened::Unfit(port_unfit(&link.name, e.to_string())))?;
+        }
+        self.steer.attach(link.ifindex, self.attach).map_err(|error| {
+            let unfit = port_unfit(&link.name, error.to_string());
+            match error {
+                AttachError::Busy => NotOpened::Busy(unfit),
+                _ => NotOpened::Unfit(unfit),
+            }
+        })
+    }
+
+    /// Undoes an opening that failed half way.
+    fn give_up(&self, ifindex: u32, (first, queues): (u16, usize), sockets: Vec<XskQueue>) {
+        for slot in usize::from(first)..usize::from(first) + queues {
+            let _ = self.steer.clear_slot(slot as u16);
+        }
+        let _ = self.steer.remove_port(ifindex);
+        take_back(sockets, &self.shared);
+    }
+}
+
+impl Ports {
+    /// Whether it is time to open the port, or to try again.
+    pub(super) fn is_due(&self, n: usize, link: &LinkInfo, now: Instant) -> bool {
+        if self.closings.is_pending(link.ifindex) {
+            return false;
+        }
+        let Some(tried) = &self.ports[n].tried else { return true };
+        tried.link != *link || now.saturating_duration_since(tried.at) >= tried.pause()
+    }
+
+    /// What follows from a port that could not be opened: the words to say, or nothing while it may only be busy for a moment.
+    pub(super) fn not_opened(
+        &mut self,
+        n: usize,
+        link: &LinkInfo,
+        now: Instant,
+        starting: bool,
+        why: NotOpened,
+    ) -> Result<Option<String>, Error> {
+        let port = &mut self.ports[n];
+        let is_busy = matches!(why, NotOpened::Busy(_));
+        if starting && port.member.is_none() {
+            return Err(why.into());
+        }
+        let since = port.tried.as_ref().and_then(|tried| tried.busy_since).unwrap_or(now);
+        port.tried = Some(Tried {
+            link: link.clone(),
+            at: now,
+            busy_since: is_busy.then_some(since),
+        });
+        port.stays = port.member.is_some() && !is_busy;
+        let quiet = is_busy && !starting && now.saturating_duration_since(since) < BUSY_QUIET;
+        // The line names the port already.
+        Ok((!quiet).then(|| match Error::from(why) {
+            Error::PortUnfit { why, .. } => why,
+            error => error.to_string(),
+        }))
+    }
+
+    pub(super) fn open_port(&mut self, n: usize, link: &LinkInfo, starting: bool) -> Result<(), NotOpened> {
+        let workers = self.shared.limits.workers;
+        let index = self.ports[n].index;
+        // Ports of bridges come and go: the worker that serves the fewest gets the next.
+        let single = match self.ports[n].member {
+            Some(_) => self.least_busy(),
+            None => n,
+        };
+        let room = match self.ports[n].member {
+            // One of those that are left is its own.
+            Some(_) => (
+                (self.room.queues + 1).saturating_sub(self.queues_of_bridges()),
+                self.room.of_bridges,
+            ),
+            None => (SLOTS_MAX, self.room.named),
+        };
+        let worker = |queue, queues| worker_of(queue, queues, single, workers);
+        let opened = self.opener.open(link, room, &mut self.slots, starting, worker)?;
+        let Opened {
+            link: facts,
+            sockets,
+            attached,
+            promiscuous,
+            first_slot,
+        } = opened;
+        if let Some(why) = &attached.refused {
+            eprintln!(
+                "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
+                link.name
+            );
+        }
+        let zero_copy = sockets.first().is_some_and(XskQueue::zero_copy);
+        let queues = sockets.len() as u32;
+        let workers: Vec<usize> = (0..queues).map(|queue| worker(queue, queues)).collect();
+        self.shared.set_owner(index, workers.first().copied());
+        for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
+            self.shared.tell(worker, Command::Open(index, queue as u32, socket));
+        }
+        self.describe(index, &facts, zero_copy, attached.mode);
+        self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
+        let port = &mut self.ports[n];
+        (port.tried, port.stays) = (None, false);
+        port.open = Some(Open {
+            ifindex: facts.ifindex,
+            first_slot,
+            workers,
+            attached,
+            told: None,
+            promiscuous,
+        });
+        Ok(())
+    }
+
+    /// The worker that serves the fewest queues.
+    fn least_busy(&self) -> usize {
+        let mut queues = vec![0usize; self.shared.limits.workers];
+        for open in self.ports.iter().filter_map(|port| port.open.as_ref()) {
+            open.workers.iter().for_each(|&worker| queues[worker] += 1);
+        }
+        let least = queues.iter().enumerate().min_by_key(|(_, queues)| **queues);
+        least.map_or(0, |(worker, _)| worker)
+    }
+}
+
+/// Closes sockets and sends their frames home.
+pub fn take_back(sockets: Vec<XskQueue>, shared: &Shared<XskQueue>) {
+    let mut frames: Vec<Frame> = Vec::new();
+    for socket in sockets {
+        socket.close(&mut frames);
+    }
+    frames.into_iter().for_each(|frame| shared.send_home(frame));
+}
+
+fn port_unfit(name: &str, why: String) -> Error {
+    Error::PortUnfit {
+        port: name.to_owned(),
+        why,
+    }
+}
