@@ -1,7 +1,10 @@
 //! The walk in memory: nanoseconds per packet for parse, route, rewrite, and allocations per packet (none, or it says so and
 //! fails). `walk` is the boxes alone; `tracked` is the same for packets of established connections, in random order and in
-//! bursts as a worker takes them, `nat` of such whose source is translated; `turn` is a whole worker between two in-memory ports, with their copies.
+//! bursts as a worker takes them, `nat` of such whose source is translated; `bridged` are frames between stations of a bridge, in
+//! random order, beside the same ones on a wire; `turn` is a whole worker between two in-memory ports, with their copies.
 
+#[path = "../tests/box/bridge.rs"]
+mod bridge;
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
 mod lab;
@@ -15,19 +18,20 @@ use bypath::stage::prerouting::Tracking;
 use bypath::stage::routing::Flows;
 use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Config, Status};
+use bypath::table::fdb::Fdb;
 use bypath::table::nat::BySource;
-use bypath::worker::ahead::{Ahead, look};
-use bypath::worker::pipeline::{Here, Unobserved, walk};
+use bypath::worker::ahead::{Ahead, look, look_for_stations};
+use bypath::worker::pipeline::{self, Here, Unobserved, walk};
 use bypath::worker::{Limits, Shared, Worker};
 use cpu_time::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::seq::SliceRandom;
-use rand::{SeedableRng, rngs::ChaCha8Rng};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts what is allocated, so that "no allocation per packet" is measured and not believed.
 struct Counting;
@@ -196,20 +200,30 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
         times.push(time);
         allocated += allocations;
     }
+    report(name, times, allocated);
+}
+
+/// Says what a packet of a burst took.
+fn report(name: &str, mut times: Vec<Duration>, allocated: u64) {
     times.sort_unstable();
-    let each = |part: usize| times[BURSTS * part / 100].as_secs_f64() * 1e9 / BURST as f64;
+    let each = |part: usize| times[times.len() * part / 100].as_secs_f64() * 1e9 / BURST as f64;
     println!(
-        "{name}: {:.1} ns a packet (median of {BURSTS} bursts; 10 of 100 below {:.1}, 90 below {:.1}), {allocated} \
-         allocations",
+        "{name}: {:.1} ns a packet (median of {} bursts; 10 of 100 below {:.1}, 90 below {:.1}), {allocated} allocations",
         each(50),
+        times.len(),
         each(10),
         each(90)
     );
     assert_eq!(allocated, 0, "the walk allocated");
 }
 
-fn bench_tracked(_: &mut Criterion<CpuTime>) {
+/// Whether the command line asks for it.
+fn is_wanted(name: &str) -> bool {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    filters.iter().all(|filter| name.contains(filter.as_str()))
+}
+
+fn bench_tracked(_: &mut Criterion<CpuTime>) {
     for (flows, many) in [(1_000, "1k"), (1_000_000, "1M")] {
         for (kind, word) in [
             (Kind::Untracked, "none"),
@@ -218,10 +232,79 @@ fn bench_tracked(_: &mut Criterion<CpuTime>) {
             (Kind::Nat, "nat"),
         ] {
             let name = format!("tracked/{word}/{many}");
-            if filters.iter().all(|filter| name.contains(filter.as_str())) {
+            if is_wanted(&name) {
                 tracked(&name, flows, kind);
             }
         }
+    }
+}
+
+/// The address of one of many stations.
+fn station(n: u32) -> [u8; 6] {
+    let [_, a, b, c] = n.to_be_bytes();
+    [2, 0, 0x5e, a, b, c]
+}
+
+/// The time of bridge_check and bridging: half of `stations` are behind each of two ports, and frames of one go to any of the
+/// other. `wire`: the same frames by the walk of `bypath wire`.
+fn bridged(name: &str, stations: u32, wire: bool) {
+    const BURSTS: usize = 200_000;
+    let mut snapshot = bridge::snapshot(1, lab::FAR);
+    bridge::bridge_mut(&mut snapshot).fdb = Arc::new(Fdb::new(stations as usize));
+    for n in 0..stations {
+        let port = if n % 2 == 0 { PortIndex(0) } else { PortIndex(2) };
+        bridge::learn(&snapshot, station(n), 0, bridge::link(port), 0);
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let half = |rng: &mut ChaCha8Rng| 2 * rng.random_range(0..stations / 2);
+    let packets: Vec<Vec<u8>> = (0..64 * 1024)
+        .map(|_| {
+            let mut packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
+            packet[..6].copy_from_slice(&station(half(&mut rng) + 1));
+            packet[6..12].copy_from_slice(&station(half(&mut rng)));
+            packet
+        })
+        .collect();
+    let mut state = Flows::new(0, 4);
+    let mut frames = MemPool::new(BURST as u32, 2048, 256).take_all();
+    let (mut times, mut allocated, mut at) = (Vec::with_capacity(BURSTS), 0, 0);
+    for now_ns in 0..BURSTS as u64 {
+        for frame in &mut frames {
+            frame.fill(&packets[at]);
+            at = (at + 1) % packets.len();
+        }
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let here = Here {
+            now_ns: now_ns * 5_000,
+            ..Here::new(PortIndex(0), &snapshot)
+        };
+        if wire {
+            for frame in &mut frames {
+                black_box(pipeline::wire(frame, PortIndex(0), PortIndex(2)));
+            }
+        } else {
+            look_for_stations(&frames, &here);
+            for frame in &mut frames {
+                let verdict = walk(frame, &here, &mut state, &mut Unobserved);
+                assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(2)));
+            }
+        }
+        times.push(start.elapsed());
+        allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+    }
+    report(name, times, allocated);
+}
+
+fn bench_bridged(_: &mut Criterion<CpuTime>) {
+    for (stations, many) in [(2, "2"), (100, "100"), (10_000, "10k"), (100_000, "100k")] {
+        let name = format!("bridged/{many}");
+        if is_wanted(&name) {
+            bridged(&name, stations, false);
+        }
+    }
+    if is_wanted("bridged/wire") {
+        bridged("bridged/wire", 10_000, true);
     }
 }
 
@@ -286,6 +369,6 @@ fn bench_turn(c: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = bench_walk, bench_tracked, bench_turn
+    targets = bench_walk, bench_tracked, bench_bridged, bench_turn
 }
 criterion_main!(benches);

@@ -20,6 +20,10 @@
  * connections, and hands them back. The NAT port allocator keeps off the tuples of the box's own connections, so that the
  * two never mean the same frame; src/control/exchange/own.rs says for how long they can.
  *
+ * On a port of a bridge `mac` is the bridge's, and what bears it is IP's as on any other port. A frame to another unicast
+ * MAC is bridged: the worker gets it whatever is in it, but for what the kernel's bridge may answer itself (ARP, RARP) or
+ * does not forward to stations (EAPOL, MRP, CFM). Group addresses are the kernel's, which floods and snoops.
+ *
  * Time: the heartbeat is in jiffies64, which costs a load; ktime costs 31 ns and is read for stamped frames only.
  * UAPI headers alone, so that clang 14 and no BTF of a kernel suffice. CAP_PERFMON is
  * not needed: no pointer is subtracted from another, and none gets an offset that is not a constant (hence the frame's
@@ -34,6 +38,14 @@
 #include <bpf/bpf_helpers.h>
 
 #include "steer.h"
+
+/* Newer than the headers of Debian 12. */
+#ifndef ETH_P_MRP
+#define ETH_P_MRP 0x88E3
+#endif
+#ifndef ETH_P_CFM
+#define ETH_P_CFM 0x8902
+#endif
 
 /* Set by control before the load. */
 const volatile __u64 heartbeat_limit = 0; /* jiffies */
@@ -317,6 +329,60 @@ static __always_inline enum decision ipv6(struct xdp_md *ctx, struct ipv6hdr *ip
 	return !(port->flags & PORT_TRACK_V6) && is_left(&key) ? LEFT : REDIRECT;
 }
 
+/* Did control leave the two IP addresses in a bridged frame to the kernel? */
+static __always_inline int is_pair_left(struct xdp_md *ctx, const struct ethhdr *eth, void *end)
+{
+	struct pass_key key = { .ifindex = ctx->ingress_ifindex };
+
+	if (!pass_used)
+		return 0;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		const struct iphdr *ip = (void *)(eth + 1);
+
+		if ((void *)(ip + 1) > end)
+			return 0;
+		key.family = 4;
+		__builtin_memcpy(key.src, &ip->saddr, 4);
+		__builtin_memcpy(key.dst, &ip->daddr, 4);
+	} else {
+		const struct ipv6hdr *ip = (void *)(eth + 1);
+
+		if ((void *)(ip + 1) > end)
+			return 0;
+		key.family = 6;
+		__builtin_memcpy(key.src, &ip->saddr, 16);
+		__builtin_memcpy(key.dst, &ip->daddr, 16);
+	}
+	return is_left(&key);
+}
+
+/* A unicast frame to a MAC that is not ours: a station's, where the port is a bridge's. */
+static __always_inline enum decision bridged(struct xdp_md *ctx, const struct ethhdr *eth, void *end,
+					     const struct port *port)
+{
+	__u16 wanted = PORT_BRIDGE_OTHER;
+
+	if (!(port->flags & PORT_BRIDGE))
+		return FOREIGN_MAC;
+	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		wanted = PORT_BRIDGE_V4;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		wanted = PORT_BRIDGE_V6;
+		break;
+	case bpf_htons(ETH_P_ARP):
+	case bpf_htons(ETH_P_RARP):
+	case bpf_htons(ETH_P_PAE):
+	case bpf_htons(ETH_P_MRP):
+	case bpf_htons(ETH_P_CFM):
+		return NOT_IP;
+	}
+	if (!(port->flags & wanted))
+		return BRIDGING_LEFT;
+	return wanted != PORT_BRIDGE_OTHER && is_pair_left(ctx, eth, end) ? LEFT : REDIRECT;
+}
+
 /* Does the worker want this frame? */
 static __always_inline enum decision classify(struct xdp_md *ctx, const struct port *port)
 {
@@ -331,7 +397,7 @@ static __always_inline enum decision classify(struct xdp_md *ctx, const struct p
 	if (eth->h_dest[0] & 1)
 		return GROUP;
 	if (!same_mac(eth->h_dest, port->mac))
-		return FOREIGN_MAC;
+		return bridged(ctx, eth, end, port);
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
 		return ipv4(ctx, (void *)(eth + 1), end, port);

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /*
- * Bounds. Memory that they cost: ports 256 * 17 * 8 bytes of counters per CPU; pass about 8 MB, all at load (it is an
+ * Bounds. Memory that they cost: ports 256 * 19 * 8 bytes of counters per CPU; pass about 8 MB, all at load (it is an
  * LRU); the local addresses as many as there are. What is beyond them: a port or slot is refused by control, a local
  * address too; a full pass map forgets its oldest entry, whose traffic is then redirected and punted again.
  */
@@ -31,6 +31,7 @@ enum decision {
 	MERGED,      /* longer than the MTU, on a port in generic mode: segments that offload has merged */
 	GROUP,       /* to a multicast or broadcast MAC */
 	FOREIGN_MAC, /* to a MAC that is not the port's */
+	BRIDGING_LEFT, /* to a station behind the port's bridge, and control leaves such frames to the kernel */
 	VLAN,        /* 802.1Q or 802.1ad */
 	NOT_IP,      /* neither IPv4 nor IPv6: ARP, LLDP, PPPoE, ... */
 	FAMILY_LEFT, /* control leaves this family on this port to the kernel */
@@ -48,7 +49,7 @@ enum decision {
 
 /* What control says about a port, by ifindex. */
 struct port {
-	__u8 mac[6];
+	__u8 mac[6]; /* of a bridge's port the bridge's: what is routed bears it */
 	__u16 flags;
 	__u16 index;      /* < MAX_PORTS: which counters in stats are its */
 	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
@@ -65,6 +66,10 @@ struct port {
 #define PORT_TRACK_V6 64 /* the connection known to the kernel; IPv6 likewise */
 #define PORT_NAT_V4 128  /* IPv4 connections may be translated: what bears an address of the box is not the box's for that */
 #define PORT_NAT_V6 256  /* IPv6 likewise */
+#define PORT_BRIDGE 512  /* a bridge's port: a unicast MAC that is not the bridge's is a station's; of what goes there, */
+#define PORT_BRIDGE_V4 1024    /* IPv4 may go to the worker, */
+#define PORT_BRIDGE_V6 2048    /* IPv6 likewise, */
+#define PORT_BRIDGE_OTHER 4096 /* and all other types likewise, tagged frames among them */
 
 /* What an address of the box is. */
 enum local {

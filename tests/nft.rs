@@ -1,6 +1,8 @@
 //! Rulesets of a real kernel: loaded with `nft`, read by netlink, looked at. Needs root, nft and network namespaces; each
 //! test has a namespace of its own.
 
+#[path = "nft/bridge.rs"]
+mod bridge;
 #[path = "nft/kernel.rs"]
 mod kernel;
 #[path = "netns/mod.rs"]

@@ -8,124 +8,26 @@
 //! Ten million fuzzed frames (`BYPATH_FUZZ_FRAMES` for another number, `BYPATH_SEED` for another seed): each ends in exactly
 //! one verdict, and at the end every frame of the pool is somewhere, none twice.
 
+#[path = "box/bench.rs"]
+mod bench;
+#[path = "box/bridge.rs"]
+mod bridge;
 #[path = "box/mod.rs"]
 mod lab;
 
-use bypath::packet::{BURST, DropReason, Family, Frame, PortIndex, PuntReason, Verdict};
-use bypath::port::{Fault, MemConfig, MemPool, MemPort, MemQueue, audit, mem_port};
+use bench::Bench;
+use bypath::packet::{BURST, DropReason, Family, PortIndex, PuntReason, Verdict};
+use bypath::port::{Fault, MemPool, MemPort};
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
+use bypath::table::conntrack::Config;
+use bypath::table::fdb::EntryFlags;
 use bypath::table::fib::{Gateway, TABLE_MAIN};
 use bypath::table::iface::IfaceIndex;
+use bypath::worker::Command;
 use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
-use bypath::worker::{Command, Limits, Report, Shared, Worker};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
-
-/// Frames of one worker's slab.
-const SLAB: u32 = 2048;
-
-struct Bench {
-    shared: Arc<Shared<MemQueue>>,
-    workers: Vec<Worker<MemQueue>>,
-    ports: Vec<MemPort>,
-    punted: [u64; PuntReason::ALL.len()],
-}
-
-impl Bench {
-    fn new(snapshot: Snapshot, wires: &[(PortIndex, PortIndex)]) -> Self {
-        let limits = Limits::new(2, SLAB);
-        let (shared, _, _) = Shared::new(limits, snapshot).expect("eventfds");
-        let shared = Arc::new(shared);
-        let mut pool = MemPool::new(2 * SLAB, 2048, 256);
-        // `take` gives the highest frames first: worker 1's slab, then worker 0's.
-        let mut slabs = [pool.take(SLAB as usize), pool.take(SLAB as usize)];
-        slabs.reverse();
-        let mut bench = Self {
-            shared,
-            workers: Vec::new(),
-            ports: Vec::new(),
-            punted: Default::default(),
-        };
-        for (index, slab) in slabs.into_iter().enumerate() {
-            let port = PortIndex(index as u16);
-            let mut worker = Worker::new(index, bench.shared.clone(), slab, wires);
-            let (queue, end) = mem_port(MemConfig { fill: 512, tx: 512 });
-            worker.open(port, 0, queue);
-            bench.shared.set_owner(port, Some(index));
-            bench.workers.push(worker);
-            bench.ports.push(end);
-        }
-        bench.turn();
-        bench
-    }
-
-    /// Turns both workers until nothing moves, and takes the punted frames as the punt thread would.
-    fn turn(&mut self) {
-        loop {
-            let moved: usize = self.workers.iter_mut().map(|worker| worker.turn(&|| 1)).sum();
-            while let Some(punted) = self.shared.punts.pop() {
-                self.punted[punted.reason as usize] += 1;
-                self.shared.send_home(punted.frame);
-            }
-            if moved == 0 {
-                return;
-            }
-        }
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        self.workers.iter().map(Worker::report).collect()
-    }
-
-    /// Received, forwarded, punted, dropped.
-    fn totals(&self) -> (u64, u64, u64, u64) {
-        let reports = self.reports();
-        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-        let punted: u64 = reports.iter().flat_map(|report| report.punted).sum();
-        assert_eq!(
-            punted,
-            self.punted.iter().sum::<u64>(),
-            "every punted frame reached the punt thread"
-        );
-        let dropped = sum(|report| report.dropped.iter().sum());
-        (
-            sum(|report| report.received),
-            sum(|report| report.forwarded),
-            punted,
-            dropped,
-        )
-    }
-
-    fn assert_balanced(&self) {
-        let (received, forwarded, punted, dropped) = self.totals();
-        assert_eq!(
-            received,
-            forwarded + punted + dropped,
-            "each packet ends in one verdict"
-        );
-    }
-
-    /// Takes everything apart and looks whether all frames are there.
-    fn assert_audit(mut self) {
-        self.turn();
-        let mut frames: Vec<Frame> = Vec::new();
-        for worker in 0..self.workers.len() {
-            let (reply, last) = crossbeam::channel::bounded(1);
-            assert!(self.shared.tell(worker, Command::Stop(reply)));
-            assert!(!self.workers[worker].obey(), "stop ends the loop");
-            let (_, queues) = last.recv().expect("the worker's last word");
-            queues.into_iter().for_each(|queue| queue.close(&mut frames));
-        }
-        for worker in std::mem::take(&mut self.workers) {
-            frames.extend(worker.into_frames());
-        }
-        for home in &self.shared.home {
-            frames.extend(std::iter::from_fn(|| home.pop()));
-        }
-        audit(2 * SLAB, &frames).expect("the frame audit");
-    }
-}
 
 fn env(name: &str, otherwise: u64) -> u64 {
     std::env::var(name)
@@ -169,19 +71,23 @@ fn templates() -> Vec<Vec<u8>> {
     templates
 }
 
-#[test]
-fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
-    let (frames, seed) = (env("BYPATH_FUZZ_FRAMES", 10_000_000), env("BYPATH_SEED", 1));
+/// Walks random damage to `templates` from all ports of a box.
+fn fuzz(snapshot: Snapshot, templates: &[Vec<u8>], frames: u64) {
+    let seed = env("BYPATH_SEED", 1);
     println!("seed {seed}, {frames} frames");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut bench = Bench::new(lab::snapshot(1_000, lab::FAR), &[]);
+    let mut bench = Bench::new(snapshot, &[]);
     bench.ports.iter().for_each(MemPort::discard_sent);
-    let (templates, mut packet) = (templates(), Vec::new());
-    let mut pushed = 0;
+    let (mut packet, mut pushed) = (Vec::new(), 0);
     while pushed < frames {
         for _ in 0..BURST {
-            fuzzed(&mut rng, &templates, &mut packet);
-            let port = usize::from(rng.random_bool(0.1));
+            fuzzed(&mut rng, templates, &mut packet);
+            let other = rng.random_bool(0.1);
+            let port = if other {
+                rng.random_range(1..bench.ports.len())
+            } else {
+                0
+            };
             assert!(bench.ports[port].push(&packet), "the fill ring ran dry");
             pushed += 1;
         }
@@ -189,13 +95,103 @@ fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
     }
     bench.assert_balanced();
     let (received, forwarded, punted, dropped) = bench.totals();
-    assert_eq!((received, dropped), (pushed, 0));
+    let reports = bench.reports();
+    let said_by_bridges = |reason: &&DropReason| reason.word().starts_with("bridge_");
+    let of_bridges = DropReason::ALL.iter().filter(said_by_bridges);
+    let by_bridges = of_bridges.flat_map(|&reason| reports.iter().map(move |report| report.dropped[reason as usize]));
+    assert_eq!((received, dropped), (pushed, by_bridges.sum()));
     assert!(
         forwarded > received / 10 && punted > received / 10,
         "{forwarded} forwarded, {punted} punted"
     );
     println!("fuzz {received} received, {forwarded} forwarded, {punted} punted, {dropped} dropped");
     bench.assert_audit();
+}
+
+#[test]
+fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
+    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000);
+    fuzz(lab::snapshot(1_000, lab::FAR), &templates(), frames);
+}
+
+/// What arrives on a bridge's port: for stations, tagged or not, and for the bridge.
+fn bridged_templates() -> Vec<Vec<u8>> {
+    let mut templates = templates();
+    let heads: [&[u8]; 5] = [
+        &[0x12, 0x34],
+        &[0x81, 0, 0, 5, 8, 0],
+        &[0x81, 0, 0x20, 6, 0x86, 0xdd],
+        &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 5, 8, 0],
+        &[0, 40],
+    ];
+    for to in [2, 3] {
+        let (dst, src) = (bridge::station(to), bridge::station(0));
+        templates.extend(heads.iter().map(|head| bridge::frame(dst, src, head, 46)));
+        for family in Family::ALL {
+            templates.push(bridge::udp(family, dst, src, 40));
+            let mut tagged = bridge::udp(family, dst, src, 40);
+            tagged.splice(12..12, [0x81, 0, 0, 5]);
+            templates.push(tagged);
+        }
+    }
+    templates
+}
+
+#[test]
+fn every_fuzzed_frame_on_a_bridge_ends_in_one_verdict_and_none_is_lost() {
+    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
+    let mut snapshot = bridge::snapshot(1_000, lab::FAR);
+    bridge::port_mut(&mut snapshot, PortIndex(0)).isolated = true;
+    bridge::port_mut(&mut snapshot, PortIndex(3)).isolated = true;
+    bridge::bridge_mut(&mut snapshot).nf_call = [true, false];
+    fuzz(snapshot, &bridged_templates(), frames);
+}
+
+#[test]
+fn every_fuzzed_frame_on_a_bridge_with_vlans_ends_in_one_verdict_and_none_is_lost() {
+    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
+    let mut snapshot = bridge::snapshot(1_000, lab::FAR);
+    let vlans = bridge::bridge_mut(&mut snapshot).vlans.insert(Default::default());
+    vlans.insert(1, true);
+    vlans.pvid = 1;
+    for port in bridge::MEMBERS {
+        let place = bridge::port_mut(&mut snapshot, port);
+        place.vlans.insert(1, port.0 != 2);
+        place.vlans.insert(5, port.0 == 3);
+        place.vlans.pvid = 1;
+        for vid in [1, 5, 6] {
+            bridge::learn(&snapshot, bridge::station(port.0 as u8), vid, bridge::link(port), 0);
+        }
+    }
+    bridge::learn(&snapshot, bridge::SENDER, 1, bridge::link(PortIndex(0)), 0);
+    bridge::learn(&snapshot, lab::mac(0), 1, bridge::BR0, EntryFlags::LOCAL);
+    fuzz(snapshot, &bridged_templates(), frames);
+}
+
+/// A burst that is looked at ahead, because what is routed is tracked, is bridged as any other.
+#[test]
+fn a_tracked_burst_is_bridged_as_any_other() {
+    let templates = bridged_templates();
+    let [plain, tracked] = [[false; 2], [true; 2]].map(|tracked| {
+        let mut snapshot = bridge::snapshot(1_000, lab::FAR);
+        snapshot.conntrack = Arc::new(Config {
+            tracked,
+            alone: [true; 2],
+            ..Config::default()
+        });
+        let mut bench = Bench::new(snapshot, &[]);
+        for packet in &templates {
+            assert!(bench.ports[0].push(packet));
+            bench.turn();
+        }
+        bench.assert_balanced();
+        let sent: Vec<Vec<Vec<u8>>> = bench.ports.iter().map(MemPort::sent).collect();
+        let totals = bench.totals();
+        bench.assert_audit();
+        (sent, totals)
+    });
+    assert_eq!(plain, tracked);
+    assert!(tracked.0[2].len() > 5 && tracked.0[1].len() > 2, "bridged and routed");
 }
 
 /// Watches, so that nothing is taken from the cache.

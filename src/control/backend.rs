@@ -9,7 +9,7 @@ use super::report::{
     self, DropRow, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
 };
 use super::{describe, exchange};
-use crate::packet::{DropReason, Family, PortIndex, PuntReason, Verdict};
+use crate::packet::{DropReason, Family, PortIndex, Verdict};
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
 use crate::table::fib::Prefix;
@@ -427,8 +427,8 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     }
     let (verdict, reason, ended_in) = match watched.verdict {
         Verdict::Forward(port) => ("forward", name(port), None),
-        Verdict::Punt(reason) => ("punt", reason.word().to_owned(), Some(ends_in(reason))),
-        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(lost_in(reason))),
+        Verdict::Punt(reason) => ("punt", reason.word().to_owned(), Some(Stage::of_punt(reason))),
+        Verdict::Drop(reason) => ("drop", reason.word().to_owned(), Some(Stage::of_drop(reason))),
     };
     // The box that ended the walk said nothing before: it gets its line here.
     if let Some(stage) = ended_in
@@ -443,27 +443,5 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
     TracePacket {
         lost: watched.lost,
         lines,
-    }
-}
-
-/// The box that loses packets for `reason`.
-fn lost_in(reason: DropReason) -> Stage {
-    match reason {
-        DropReason::Filter => Stage::Forward,
-        DropReason::ConntrackFull | DropReason::ConntrackBusy | DropReason::Nat => Stage::Postrouting,
-        _ => Stage::Rx,
-    }
-}
-
-/// The box that ends walks with `reason`.
-fn ends_in(reason: PuntReason) -> Stage {
-    use PuntReason::*;
-    match reason {
-        NotOurs | Malformed | Checksum => Stage::Rx,
-        Options | Extension | LeftIngress | ForwardingOff | Martian | RpFilter | Local | NoRoute | Unreachable
-        | RouteNotCarried | OracleAsked => Stage::Routing,
-        TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress | Rule => Stage::Forward,
-        NeighborUnresolved => Stage::Neighbor,
-        Fragment | KernelConnection => Stage::Prerouting,
     }
 }

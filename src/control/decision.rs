@@ -34,9 +34,11 @@ decisions! {
     Group = "group",
     /// To a MAC that is not the port's.
     ForeignMac = "foreign_mac",
+    /// To a station behind the port's bridge; frames of this kind are left to the kernel.
+    BridgingLeft = "bridging_left",
     /// 802.1Q or 802.1ad.
     Vlan = "vlan",
-    /// Neither IPv4 nor IPv6.
+    /// Neither IPv4 nor IPv6; to a station behind a bridge: ARP, or another type that the kernel's bridge looks into.
     NotIp = "not_ip",
     /// This family on this port is left to the kernel.
     FamilyLeft = "family_left",

@@ -47,11 +47,12 @@ const UNFIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// In front of what the MTU counts.
 const ETHERNET_HEADER_BYTES: u32 = 14;
+const TAG_BYTES: u32 = 4;
 
 /// What of a port's traffic may go to the worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Carry {
-    /// The port's Ethernet address.
+    /// The port's Ethernet address, or its bridge's.
     pub mac: [u8; 6],
     /// IPv4, IPv6.
     pub family: [bool; 2],
@@ -59,8 +60,19 @@ pub struct Carry {
     pub tracked: [bool; 2],
     /// NAT is in force for IPv4, IPv6.
     pub nat: [bool; 2],
+    /// What is bridged, where it is a bridge's port.
+    pub bridging: Option<Bridged>,
     /// The port's MTU in bytes.
     pub mtu: u32,
+}
+
+/// What of the frames that a port's bridge forwards may go to the worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bridged {
+    /// IPv4, IPv6.
+    pub family: [bool; 2],
+    /// All other types.
+    pub other: bool,
 }
 
 /// A port that forwards.
@@ -378,8 +390,15 @@ impl Ports {
                 family: [carry_v4, carry_v6],
                 tracked: [track_v4, track_v6],
                 nat: [nat_v4, nat_v6],
+                bridging,
                 mtu,
             } = carry(port.index).unwrap_or_default();
+            let Bridged {
+                family: [bridge_v4, bridge_v6],
+                other: bridge_other,
+            } = bridging.unwrap_or_default();
+            // What is bridged may have a tag, which the MTU does not count.
+            let header_bytes = ETHERNET_HEADER_BYTES + if bridging.is_some() { TAG_BYTES } else { 0 };
             let row = SteerPort {
                 mac,
                 index: port.index.0,
@@ -394,7 +413,11 @@ impl Ports {
                 track_v6,
                 nat_v4,
                 nat_v6,
-                len_max: u16::try_from(mtu + ETHERNET_HEADER_BYTES).unwrap_or(u16::MAX),
+                bridge: bridging.is_some(),
+                bridge_v4,
+                bridge_v6,
+                bridge_other,
+                len_max: u16::try_from(mtu + header_bytes).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
                 continue;

@@ -36,7 +36,7 @@ pub type Cookie = [u8; 16];
 /// What steer knows about a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SteerPort {
-    /// The port's own Ethernet address: other unicast frames are not routed.
+    /// The port's own Ethernet address, or its bridge's: other unicast frames are not routed.
     pub mac: [u8; 6],
     /// Its row of counters, the port's index in this process.
     pub index: u16,
@@ -62,6 +62,14 @@ pub struct SteerPort {
     pub nat_v4: bool,
     /// NAT is in force for IPv6.
     pub nat_v6: bool,
+    /// It is a bridge's port: frames to other unicast addresses are bridged.
+    pub bridge: bool,
+    /// IPv4 that is bridged may go to the worker.
+    pub bridge_v4: bool,
+    /// IPv6 that is bridged may go to the worker.
+    pub bridge_v6: bool,
+    /// All else that is bridged may go to the worker, tagged frames among it.
+    pub bridge_other: bool,
     /// The longest frame in bytes that goes to the worker while `generic`; 0 is no limit.
     pub len_max: u16,
 }
@@ -181,6 +189,10 @@ impl Steer {
             port.track_v6,
             port.nat_v4,
             port.nat_v6,
+            port.bridge,
+            port.bridge_v4,
+            port.bridge_v6,
+            port.bridge_other,
         ];
         let record = types::port {
             mac: port.mac,

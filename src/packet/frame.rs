@@ -12,6 +12,9 @@
 //!
 //! The buffer is `'static` because the memory of a pool lives as long as the process: no frame can outlive it.
 
+/// Destination and source, in front of a frame's type or tag.
+const ADDRESSES_LEN: usize = 12;
+
 /// A frame's number in its pool: buffer `id` starts at `id * frame_size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrameId(pub u32);
@@ -90,6 +93,36 @@ impl Frame {
         self.len = self.len.min(len.min(usize::from(u16::MAX)) as u16);
     }
 
+    /// Puts a VLAN tag (its EtherType and its control information, as they lie in a frame) behind the Ethernet addresses, which
+    /// move into the headroom. False, and nothing changed, where there is no room or no Ethernet header.
+    #[inline]
+    pub fn push_tag(&mut self, tag: [u8; 4]) -> bool {
+        let Some(head) = usize::from(self.head).checked_sub(tag.len()) else {
+            return false;
+        };
+        if self.len() < ADDRESSES_LEN || self.len() + tag.len() > usize::from(u16::MAX) {
+            return false;
+        }
+        self.buf
+            .copy_within(head + tag.len()..head + tag.len() + ADDRESSES_LEN, head);
+        (self.head, self.len) = (head as u16, self.len + tag.len() as u16);
+        self.bytes_mut()[ADDRESSES_LEN..ADDRESSES_LEN + tag.len()].copy_from_slice(&tag);
+        true
+    }
+
+    /// Takes the VLAN tag out that stands behind the Ethernet addresses. False where the frame ends before it does.
+    #[inline]
+    pub fn pop_tag(&mut self) -> bool {
+        const TAG_LEN: usize = 4;
+        if self.len() < ADDRESSES_LEN + TAG_LEN {
+            return false;
+        }
+        let head = usize::from(self.head);
+        self.buf.copy_within(head..head + ADDRESSES_LEN, head + TAG_LEN);
+        (self.head, self.len) = (self.head + TAG_LEN as u16, self.len - TAG_LEN as u16);
+        true
+    }
+
     /// Fills the frame with a copy of `packet`; what does not fit behind the headroom is cut.
     pub fn fill(&mut self, packet: &[u8]) {
         self.set_range(usize::from(self.head), packet.len());
@@ -100,5 +133,35 @@ impl Frame {
     /// Takes the buffer out again; for the pool that made the frame.
     pub fn into_buffer(self) -> (&'static mut [u8], FrameId) {
         (self.buf, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_goes_in_and_out_again() {
+        let packet: Vec<u8> = (0..60).collect();
+        let mut frame = Frame::new(vec![0u8; 128].leak(), FrameId(0), 6);
+        frame.fill(&packet);
+        assert!(frame.push_tag([0x81, 0, 0, 5]));
+        assert_eq!((frame.head(), frame.len()), (2, 64));
+        assert_eq!(frame.bytes()[..12], packet[..12]);
+        assert_eq!(frame.bytes()[12..16], [0x81, 0, 0, 5]);
+        assert_eq!(frame.bytes()[16..], packet[12..]);
+        assert!(!frame.push_tag([0x88, 0xa8, 0, 6]), "two bytes of headroom are left");
+        assert!(frame.pop_tag());
+        assert_eq!((frame.head(), frame.bytes()), (6, &packet[..]));
+    }
+
+    #[test]
+    fn a_frame_without_addresses_has_no_tag() {
+        let mut frame = Frame::new(vec![0u8; 64].leak(), FrameId(0), 16);
+        frame.fill(&[1; 11]);
+        assert!(!frame.push_tag([0; 4]) && !frame.pop_tag());
+        frame.fill(&[1; 15]);
+        assert!(!frame.pop_tag());
+        assert_eq!(frame.bytes(), [1; 15]);
     }
 }

@@ -56,8 +56,17 @@ macro_rules! reasons {
 reasons! {
     /// Why a packet goes back to the kernel, in the order of the walk.
     PuntReason {
-        /// Not IPv4 or IPv6, or a VLAN tag, or a group address: steer passes these, a race can let one through.
+        /// Not IPv4 or IPv6, or a VLAN tag, or a group address; on a bridge, what it answers itself: steer passes these, a race
+        /// can let one through.
         NotOurs = "not_ours",
+        /// Its sender is not known behind this port of a bridge, or not let in: the kernel learns, moves or refuses it.
+        BridgeSource = "bridge_source",
+        /// No port of the bridge is known for its destination: the kernel floods it.
+        BridgeUnknown = "bridge_unknown",
+        /// To the bridge itself, by another address or VLAN than the one that goes up here.
+        BridgeLocal = "bridge_local",
+        /// Bridged IP that passes the hooks of IP in the kernel (br_netfilter), where something stands at them.
+        BridgeNetfilter = "bridge_netfilter",
         /// Header fields that contradict each other or the frame's length; the kernel counts and drops it.
         Malformed = "malformed",
         /// IPv4 header checksum wrong; the kernel counts and drops it.
@@ -128,5 +137,15 @@ reasons! {
         ConntrackFull = "conntrack_full",
         /// Other workers changed the connection faster than this one could, or took its tuples.
         ConntrackBusy = "conntrack_busy",
+        /// It would leave the bridge by the port it came in on, which is no hairpin.
+        BridgeSamePort = "bridge_same_port",
+        /// The bridge's port of egress is blocked, or disabled.
+        BridgeBlocked = "bridge_blocked",
+        /// From one isolated port of a bridge to another.
+        BridgeIsolated = "bridge_isolated",
+        /// Of a VLAN that the bridge's port of arrival or of egress does not carry.
+        BridgeVlan = "bridge_vlan",
+        /// Longer than the MTU of the bridge's port of egress and what a frame has around it.
+        BridgeMtu = "bridge_mtu",
     }
 }

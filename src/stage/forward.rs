@@ -4,25 +4,23 @@
 
 use super::prerouting::Aside;
 use super::routing::Way;
-use crate::packet::{Family, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::packet::{Family, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
 use crate::table::destination::Out;
 use crate::table::iface::{Iface, IfaceIndex};
 use std::ops::ControlFlow::Continue;
 
-/// The egress link and the port that it is, if packets of `family` may leave there.
+/// The egress link, a port or a bridge, if packets of `family` may leave there.
 #[inline]
-pub fn egress<'a>(family: Family, way: &Way, snapshot: &'a Snapshot) -> Step<(&'a Iface, PortIndex)> {
-    let Some((egress, port)) = snapshot
-        .iface(way.nexthop.iface)
-        .and_then(|egress| Some((egress, egress.port?)))
-    else {
+pub fn egress<'a>(family: Family, way: &Way, snapshot: &'a Snapshot) -> Step<&'a Iface> {
+    let is_way_out = |egress: &&Iface| egress.port.is_some() || egress.bridge.is_some();
+    let Some(egress) = snapshot.iface(way.nexthop.iface).filter(is_way_out) else {
         return Verdict::punt(PuntReason::EgressNotPort);
     };
     if egress.family(family).left_egress.is_some() || !egress.up {
         return Verdict::punt(PuntReason::LeftEgress);
     }
-    Continue((egress, port))
+    Continue(egress)
 }
 
 /// The longest packet that fits: the link's MTU, or the route's where it is lower.

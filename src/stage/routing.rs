@@ -52,6 +52,8 @@ pub struct Flows {
     pub aside: Aside,
     /// What the packet changed in the memory of rules.
     pub changes: Changes,
+    /// What it changed there as a frame at a bridge, before it went up.
+    pub frame_changes: Changes,
 }
 
 impl Flows {
@@ -64,6 +66,7 @@ impl Flows {
             ways: Ways::new(worker),
             aside: Aside::default(),
             changes: Changes::default(),
+            frame_changes: Changes::default(),
         }
     }
 

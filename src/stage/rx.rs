@@ -20,6 +20,7 @@ use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, V
 use crate::wire::ether::{self, EtherType};
 use crate::wire::{Mac, Protocol, checksum, ipv4, ipv6, tcp, udp};
 use std::ops::ControlFlow::Continue;
+use std::ops::Range;
 
 #[cfg(test)]
 mod tests;
@@ -192,23 +193,73 @@ pub fn complete_checksum(frame: &mut Frame, parsed: &Parsed) -> bool {
 /// [`complete_checksum`] over bytes that lie in no frame; `parsed` is what [`parse_bytes`] said of them.
 #[inline(always)]
 pub fn complete_bytes(bytes: &mut [u8], parsed: &Parsed) -> bool {
-    let at = match Protocol(parsed.proto) {
+    if parsed.flags.any(Flags::FRAGMENT) {
+        return false;
+    }
+    let pseudo = || {
+        let len = parsed.end - parsed.l4;
+        match parsed.family {
+            Family::V4 => checksum::pseudo_v4(parsed.src as u32, parsed.dst as u32, parsed.proto, len),
+            Family::V6 => checksum::pseudo_v6(parsed.src, parsed.dst, parsed.proto, len.into()),
+        }
+    };
+    let segment = usize::from(parsed.l4)..usize::from(parsed.end);
+    complete_segment(bytes, segment, Protocol(parsed.proto), pseudo)
+}
+
+/// [`complete_bytes`] of a packet that nobody parsed and that may be for another station: IP of `ethertype`, its header at
+/// `l3`. What contradicts itself is left alone, and a header's own checksum is not looked at.
+#[inline(always)]
+pub fn complete_inside(bytes: &mut [u8], l3: usize, ethertype: EtherType) -> bool {
+    let Some(payload) = bytes.get(l3..) else { return false };
+    match ethertype {
+        EtherType::IPV4 => {
+            let Ok(ip) = ipv4::Packet::new_checked(payload) else {
+                return false;
+            };
+            if ip.is_fragment() {
+                return false;
+            }
+            let (from, to, proto) = (ip.header_len(), ip.total_len(), ip.protocol());
+            let (src, dst) = (ip.src(), ip.dst());
+            let pseudo = || checksum::pseudo_v4(src, dst, proto.0, (to - from) as u16);
+            complete_segment(bytes, l3 + from..l3 + to, proto, pseudo)
+        }
+        EtherType::IPV6 => {
+            let Ok(ip) = ipv6::Packet::new_checked(payload) else {
+                return false;
+            };
+            let next = ip.next_header();
+            let (from, proto, flags) = if next.is_extension() {
+                let (from, proto, _, flags) = behind_extensions(&ip);
+                (from, proto, flags)
+            } else {
+                (ipv6::HEADER_LEN, next, 0)
+            };
+            let to = ipv6::HEADER_LEN + ip.payload_len();
+            if flags & Flags::FRAGMENT != 0 || from > to {
+                return false;
+            }
+            let (src, dst) = (ip.src(), ip.dst());
+            let pseudo = || checksum::pseudo_v6(src, dst, proto.0, (to - from) as u32);
+            complete_segment(bytes, l3 + from..l3 + to, proto, pseudo)
+        }
+        _ => false,
+    }
+}
+
+/// Completes the checksum of `segment`, if it is of TCP or UDP and its field holds the pseudo-header's sum.
+#[inline(always)]
+fn complete_segment(bytes: &mut [u8], segment: Range<usize>, proto: Protocol, pseudo: impl FnOnce() -> u64) -> bool {
+    let at = match proto {
         Protocol::TCP => tcp::CHECKSUM_AT,
         Protocol::UDP => udp::CHECKSUM_AT,
         _ => return false,
     };
-    if parsed.flags.any(Flags::FRAGMENT) {
-        return false;
-    }
-    let Some(segment) = bytes.get_mut(usize::from(parsed.l4)..usize::from(parsed.end)) else {
+    let Some(segment) = bytes.get_mut(segment) else {
         return false;
     };
-    let len = parsed.end - parsed.l4;
-    let pseudo = match parsed.family {
-        Family::V4 => checksum::pseudo_v4(parsed.src as u32, parsed.dst as u32, parsed.proto, len),
-        Family::V6 => checksum::pseudo_v6(parsed.src, parsed.dst, parsed.proto, len.into()),
-    };
-    let partial = checksum::fold(pseudo).to_be_bytes();
+    let partial = checksum::fold(pseudo()).to_be_bytes();
     if segment.get(at..at + 2) != Some(&partial[..]) {
         return false;
     }

@@ -15,6 +15,7 @@ pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
     ethernet.set_dst(&out.to);
     ethernet.set_src(&out.from);
     match packet.family {
+        _ if out.bridged => {}
         Family::V4 => {
             if let Ok(mut ip) = ipv4::Packet::new_checked(ethernet.payload_mut()) {
                 ip.decrement_ttl();
@@ -25,5 +26,9 @@ pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
                 ip.decrement_hop_limit();
             }
         }
+    }
+    if out.tag != [0; 4] {
+        // There is headroom in every pool.
+        frame.push_tag(out.tag);
     }
 }

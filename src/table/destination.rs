@@ -22,7 +22,7 @@ const PLACES: usize = 4096;
 pub struct Out {
     /// The link.
     pub iface: IfaceIndex,
-    /// The port that it is.
+    /// The port that it is; of a bridge, the one behind which the next hop is.
     pub port: PortIndex,
     /// The longest IP packet that fits, in bytes: the route's MTU or the link's.
     pub mtu: u32,
@@ -30,6 +30,10 @@ pub struct Out {
     pub from: Mac,
     /// The next hop's.
     pub to: Mac,
+    /// The VLAN tag that it leaves with, as it lies in the frame; 0 for none.
+    pub tag: [u8; 4],
+    /// It is bridged, past the hooks of IP: it loses no hop.
+    pub bridged: bool,
 }
 
 #[derive(Clone, Debug)]

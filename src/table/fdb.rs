@@ -18,6 +18,7 @@
 
 use super::bridge::Vid;
 use super::conntrack::Ticks;
+use super::conntrack::table::prefetch;
 use super::iface::IfaceIndex;
 use crate::wire::Mac;
 use std::hash::{BuildHasher, RandomState};
@@ -171,6 +172,14 @@ impl Fdb {
             }
         }
         None
+    }
+
+    /// Asks for the cache line where `mac` in `vid` most likely is.
+    #[inline(always)]
+    pub fn prefetch(&self, mac: &Mac, vid: Vid) {
+        if let Some(slot) = self.slots.get(self.place(key(mac, vid))) {
+            prefetch(slot);
+        }
     }
 
     /// Enters or replaces what is known of `mac` in `vid`; what was known before. Only one thread may change a table.

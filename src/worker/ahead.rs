@@ -9,8 +9,11 @@
 //! What a look found lies in a worker's own places, one per frame of a burst, and is written where it will be read: returned
 //! through the stack it would be written in small pieces and soon read back in large ones, which the processor waits for.
 
+use super::bridge_hooks;
+use super::bridged::bridged;
 use super::pipeline::{Here, Unobserved, arrive, tracked, transmit, untracked, verdict};
 use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Verdict};
+use crate::stage::bridging;
 use crate::stage::flow;
 use crate::stage::prerouting;
 use crate::stage::routing::Flows;
@@ -23,6 +26,15 @@ pub fn look(burst: &mut [Frame], ahead: &mut [Ahead], here: &Here<'_>) {
     let pairs = burst.iter_mut().zip(ahead.iter_mut());
     pairs.for_each(|(frame, ahead)| ahead.look(frame, here));
     ahead.iter_mut().take(burst.len()).for_each(|ahead| ahead.aim(here));
+}
+
+/// The look at a burst of which nothing is tracked: on a port of a bridge, what its forwarding database has of the stations is
+/// asked for.
+#[inline]
+pub fn look_for_stations(burst: &[Frame], here: &Here<'_>) {
+    if let Some(member) = &here.member {
+        burst.iter().for_each(|frame| bridging::prefetch(frame.bytes(), member));
+    }
 }
 
 /// What is known of a frame before it walks.
@@ -60,6 +72,10 @@ impl Ahead {
     /// The first look.
     #[inline(always)]
     pub fn look(&mut self, frame: &mut Frame, here: &Here<'_>) {
+        if let Some(member) = &here.member {
+            bridging::prefetch(frame.bytes(), member);
+        }
+        // What a bridge forwards is not for its own address, and gets no further.
         let packet = match arrive(frame, here, &mut Unobserved) {
             Continue((packet, _)) => packet,
             Break(verdict) => {
@@ -91,6 +107,14 @@ impl Ahead {
     /// The walk of the frame that was looked at: as [`walk`](super::pipeline::walk).
     #[inline(always)]
     pub fn walk_on(&self, frame: &mut Frame, here: &Here<'_>, flows: &mut Flows) -> Verdict {
+        if let Some(member) = &here.member {
+            if !member.is_plain {
+                return verdict(bridge_hooks::walk(frame, member, here, flows, &mut Unobserved));
+            }
+            if let Break(verdict) = bridged(frame, member, here, &mut Unobserved) {
+                return bridge_hooks::left(frame, verdict, here, flows);
+            }
+        }
         if let Some(verdict) = self.ended {
             return verdict;
         }

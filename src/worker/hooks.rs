@@ -14,13 +14,14 @@
 //!
 //! [`Saved`]: crate::stage::nat::Saved
 
+use super::bridge_hooks;
 use super::pipeline::{Here, Observer, Stage};
 use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::stage::flow;
 use crate::stage::nat::{self, Translated};
 use crate::stage::prerouting::{self, Aside, Of, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
-use crate::stage::rules::{self, AtHook};
+use crate::stage::rules::{self, AtHook, Ports};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::{CtState, Direction, Marks, Status, Tuple, ticks};
@@ -43,23 +44,29 @@ pub(super) struct AtHooks<'w, 'a> {
     pub(super) iif: (IfaceIndex, &'a Iface),
     /// With the longest packet that fits.
     pub(super) oif: Option<(IfaceIndex, &'a Iface, u32)>,
+    /// Of a bridge with the hooks of IP.
+    pub(super) ports: Option<Ports<'a>>,
     pub(super) aside: &'w mut Aside,
     pub(super) changes: &'w mut Changes,
 }
 
-/// Chains before tracking.
-pub(super) fn raw<O: Observer>(
+/// Chains before tracking; on a bridge with the hooks of IP, what comes before those.
+pub(super) fn raw<'a, O: Observer>(
     frame: &mut Frame,
     packet: &mut Parsed,
-    here: &Here<'_>,
+    here: &Here<'a>,
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<()> {
     let Some(iif) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
+    if let Some(member) = here.hooked(packet.family) {
+        bridge_hooks::arrived(frame, member, here, flows, seen)?;
+    }
     let mut at = AtHooks {
         frame,
+        ports: here.ports(packet.family),
         packet,
         tracked: None,
         iif,
@@ -147,6 +154,7 @@ impl<'a> AtHooks<'_, 'a> {
             frame: self.frame,
             iif: self.iif.1,
             oif: self.oif.map(|(_, oif, mtu)| (oif, mtu)),
+            ports: self.ports,
             tracked: self.tracked.map(|(tracked, _)| tracked),
             aside: self.aside,
             snapshot: here.snapshot,
@@ -245,12 +253,21 @@ impl<'a> AtHooks<'_, 'a> {
                     return Verdict::punt(PuntReason::Rule);
                 };
                 self.aside.begun.marks = Marks(self.aside.begun.marks.0 | Marks::MASQUERADED);
-                Some(source(self.packet, self.iif.0, oif, here.snapshot)?)
+                Some(self.source(oif, here)?)
             }
         };
         match Range::of(request, self.packet.family, own) {
             Some((range, _)) => Continue(range),
             None => Verdict::punt(PuntReason::Rule),
+        }
+    }
+
+    /// The address that it is masqueraded with. What is bridged has no next hop to choose one by.
+    fn source(&self, oif: (IfaceIndex, &Iface, u32), here: &Here<'a>) -> Step<u128> {
+        let is_bridged = self.ports.is_some_and(|ports| ports.output.is_some());
+        match &*oif.1.sources[self.packet.family as usize] {
+            [_, _, ..] if is_bridged => Verdict::punt(PuntReason::Rule),
+            _ => source(self.packet, self.iif.0, oif, here.snapshot),
         }
     }
 
@@ -293,7 +310,7 @@ impl<'a> AtHooks<'_, 'a> {
             return Continue(());
         }
         let Some(oif) = self.oif else { return Continue(()) };
-        if source(self.packet, self.iif.0, oif, here.snapshot)? == connection.tuple(Direction::Reply).dst {
+        if self.source(oif, here)? == connection.tuple(Direction::Reply).dst {
             return Continue(());
         }
         tracking.table.remove(*connection, tracking.guard);
@@ -406,7 +423,7 @@ fn stage(point: Point) -> Stage {
     }
 }
 
-fn show(live: &Rules, place: &Place) -> String {
+pub(super) fn show(live: &Rules, place: &Place) -> String {
     match live.rule_of(place) {
         Some(rule) => format!("{}, rule handle {}", live.ruleset.describe(place.chain), rule.handle),
         None => live.ruleset.describe(place.chain),

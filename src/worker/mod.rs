@@ -4,6 +4,9 @@
 //! common. Layer 4.
 
 pub mod ahead;
+mod bridge_hooks;
+mod bridged;
+mod here;
 mod hooks;
 mod latency;
 mod observer;
@@ -14,6 +17,7 @@ mod shared;
 pub mod trace;
 mod tracked;
 mod turn;
+mod way_out;
 
 pub use latency::Latency;
 pub use report::{PortCount, QueueReport, Report};

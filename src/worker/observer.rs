@@ -2,6 +2,7 @@
 //!
 //! A walk is generic over its observer, so that nobody watching costs nothing: what would be told is not even computed.
 
+use crate::packet::{DropReason, PuntReason};
 use std::fmt;
 
 /// A box of the walk: its word in traces, counters and docs.
@@ -9,6 +10,10 @@ use std::fmt;
 pub enum Stage {
     /// stage/rx.rs
     Rx,
+    /// stage/bridge_check.rs
+    BridgeCheck,
+    /// stage/bridging.rs
+    Bridging,
     /// stage/prerouting.rs
     Prerouting,
     /// stage/flow.rs
@@ -27,8 +32,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every box, in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Rx,
+        Stage::BridgeCheck,
+        Stage::Bridging,
         Stage::Prerouting,
         Stage::Flow,
         Stage::Routing,
@@ -42,6 +49,8 @@ impl Stage {
     pub const fn word(self) -> &'static str {
         match self {
             Stage::Rx => "rx",
+            Stage::BridgeCheck => "bridge_check",
+            Stage::Bridging => "bridging",
             Stage::Prerouting => "prerouting",
             Stage::Flow => "flow",
             Stage::Routing => "routing",
@@ -49,6 +58,34 @@ impl Stage {
             Stage::Neighbor => "neighbor",
             Stage::Postrouting => "postrouting",
             Stage::Tx => "tx",
+        }
+    }
+}
+
+impl Stage {
+    /// The box that loses packets for `reason`.
+    pub const fn of_drop(reason: DropReason) -> Self {
+        use DropReason::*;
+        match reason {
+            Filter => Stage::Forward,
+            BridgeSamePort | BridgeBlocked | BridgeIsolated | BridgeVlan | BridgeMtu => Stage::Bridging,
+            ConntrackFull | ConntrackBusy | Nat => Stage::Postrouting,
+            TxRingFull | HandoffFull | PuntQueueFull | PuntFailed | PortGone | Oversize => Stage::Rx,
+        }
+    }
+
+    /// The box that gives packets back for `reason`.
+    pub const fn of_punt(reason: PuntReason) -> Self {
+        use PuntReason::*;
+        match reason {
+            NotOurs | Malformed | Checksum => Stage::Rx,
+            BridgeSource => Stage::BridgeCheck,
+            BridgeUnknown | BridgeLocal | BridgeNetfilter => Stage::Bridging,
+            Options | Extension | LeftIngress | ForwardingOff | Martian | RpFilter | Local | NoRoute | Unreachable
+            | RouteNotCarried | OracleAsked => Stage::Routing,
+            TtlExceeded | MtuExceeded | Redirect | EgressNotPort | LeftEgress | Rule => Stage::Forward,
+            NeighborUnresolved => Stage::Neighbor,
+            Fragment | KernelConnection => Stage::Prerouting,
         }
     }
 }

@@ -4,19 +4,20 @@
 //! A box answers with a step: `?` ends the walk in its verdict. With an [`Observer`] that is off, what it would see is not
 //! even computed.
 
+use super::bridge_hooks::{self, Hooked};
+use super::bridged::bridged;
+pub use super::here::Here;
 use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
-use crate::packet::{DropReason, Family, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use super::way_out::{known, way_out};
+use crate::packet::{DropReason, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
-use crate::stage::routing::{Flows, Way};
-use crate::stage::{flow, forward, neighbor, routing, rx, tx};
-use crate::table::Snapshot;
+use crate::stage::routing::Flows;
+use crate::stage::{flow, forward, routing, rx, tx};
 use crate::table::conntrack::table::Probe;
-use crate::table::destination::{Destinations, Out};
-use crate::table::fib::Gateway;
+use crate::table::destination::Out;
 use crate::table::iface::{Iface, IfaceIndex};
-use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           | redirect into the AF_XDP ring of this (port, queue)
           v
   rx           parse once, complete partial checksums
+          v
+  bridge_check a port of a bridge? its VLAN, is its sender known here?        -- none of a bridge --> flow
+          v
+  bridging     behind another port of the bridge? -> tx      to the bridge itself? then it arrived by that
           v
   flow         in the middle of a connection, its way decided? -> tx      (the cached walk)
           v
@@ -37,55 +42,13 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   forward      hop limit, redirects, MTU, what stands at the way out, filter chains
           v
-  neighbor     the next hop's Ethernet address
+  neighbor     the next hop's Ethernet address; by a bridge: once more bridging, as output
           v
   postrouting  chains, source NAT; a new connection that survived enters the table
           v
   tx           rewrite, egress port's ring -> NIC
 
   any box --punt (reason)--> its connection exported --> bypath0 -> kernel, as if just arrived";
-
-/// Where a burst arrived, looked up once for all of it.
-#[derive(Clone, Copy)]
-pub struct Here<'a> {
-    /// The port of arrival.
-    pub port: PortIndex,
-    /// The configuration that the burst walks by.
-    pub snapshot: &'a Snapshot,
-    /// The link that the port is, unless it just went away.
-    pub link: Option<(IfaceIndex, &'a Iface)>,
-    /// Whether routing looks at nothing but the destination, by family.
-    pub by_destination: [bool; 2],
-    /// Whether routing looks at nothing that differs between packets of one connection, by family.
-    pub by_connection: [bool; 2],
-    /// The connections, if any family is tracked.
-    pub tracking: Option<Tracking<'a>>,
-    /// The burst's time, in monotonic nanoseconds.
-    pub now_ns: u64,
-}
-
-impl<'a> Here<'a> {
-    /// `port` as it is in `snapshot`; nothing is tracked, and no time has passed.
-    pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
-        Self {
-            port,
-            snapshot,
-            link: snapshot.port(port),
-            by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
-            by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
-            tracking: None,
-            now_ns: 0,
-        }
-    }
-
-    /// The connections, if `family` is tracked.
-    #[inline]
-    pub(super) fn tracking(&self, family: Family) -> Option<&Tracking<'a>> {
-        self.tracking
-            .as_ref()
-            .filter(|tracking| tracking.config.tracked[family as usize])
-    }
-}
 
 /// Walks one frame of a burst to its verdict. Only a frame that will be forwarded is rewritten.
 #[inline]
@@ -103,12 +66,33 @@ pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
 
 #[inline]
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
+    if let Some(member) = &here.member {
+        if !member.is_plain {
+            return bridge_hooks::walk(frame, member, here, flows, seen);
+        }
+        if let Break(verdict) = bridged(frame, member, here, seen) {
+            return Break(bridge_hooks::left(frame, verdict, here, flows));
+        }
+    }
     let (packet, link) = arrive(frame, here, seen)?;
+    ip(frame, &packet, link, here, flows, seen)
+}
+
+/// From flow on.
+#[inline]
+pub(super) fn ip<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    link: (IfaceIndex, &Iface),
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
     match here.tracking(packet.family) {
-        None => untracked(frame, &packet, link, here, flows, seen),
+        None => untracked(frame, packet, link, here, flows, seen),
         Some(tracking) => {
-            let probe = prerouting::probe(&packet, frame.bytes(), tracking.table);
-            tracked(frame, &packet, probe.as_ref(), here, flows, seen)
+            let probe = prerouting::probe(packet, frame.bytes(), tracking.table);
+            tracked(frame, packet, probe.as_ref(), here, flows, seen)
         }
     }
 }
@@ -120,14 +104,29 @@ pub(super) fn arrive<'a, O: Observer>(
     here: &Here<'a>,
     seen: &mut O,
 ) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
+    let Some((_, iface)) = here.link else {
+        return Verdict::punt(PuntReason::LeftIngress);
+    };
+    arrive_at(&iface.mac, frame, here, seen)
+}
+
+/// The same, for a frame that is to bear this address.
+#[inline(always)]
+pub(super) fn arrive_at<'a, O: Observer>(
+    mac: &crate::wire::Mac,
+    frame: &mut Frame,
+    here: &Here<'a>,
+    seen: &mut O,
+) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
     let Some((iif, iface)) = here.link else {
         return Verdict::punt(PuntReason::LeftIngress);
     };
-    let packet = rx::parse(frame, here.port, &iface.mac)?;
+    let packet = rx::parse(frame, here.port, mac)?;
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
-        format!("in by {}, {packet}{note}", iface.name)
+        let by = here.member.as_ref().map_or(iface, |member| member.link.1);
+        format!("in by {}, {packet}{note}", by.name)
     });
     Continue((packet, (iif, iface)))
 }
@@ -142,7 +141,7 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    if !here.snapshot.rules.sum(packet.family).is_nothing {
+    if !here.snapshot.rules.sum(packet.family).is_nothing || here.hooked(packet.family).is_some() {
         return by_rules(frame, *packet, here, flows, seen);
     }
     routing::admit(packet, iface)?;
@@ -302,7 +301,10 @@ fn decided<'a, O: Observer>(
         return Verdict::punt(PuntReason::LeftIngress);
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
-    if let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
+    let hooked = here.hooked(family);
+    // A way is kept of what is routed: on a bridge, of frames to its own address.
+    let is_routed = hooked.is_none_or(|member| frame.bytes().starts_with(&member.up.1.mac));
+    if is_routed && let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
@@ -315,7 +317,7 @@ fn decided<'a, O: Observer>(
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
-    let (out, constant) = if rules.sum(family).is_nothing {
+    let (out, constant) = if rules.sum(family).is_nothing && hooked.is_none() {
         routing::admit(&packet, iface)?;
         let (out, constant) = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
         may_leave(&packet, (iif, iface), &out, here)?;
@@ -358,16 +360,30 @@ fn through_hooks<'a, O: Observer>(
     if let Some((tracked, _)) = tracked {
         flows.aside.with_connection(tracked);
     }
+    let (before, ports) = (packet.dst, here.ports(packet.family));
     let mut at = AtHooks {
         frame,
         packet,
         tracked,
         iif: (iif, iface),
         oif: None,
+        ports,
         aside: &mut flows.aside,
         changes: &mut flows.changes,
     };
     at.prerouting(here, seen)?;
+    if let Some(member) = here.hooked(packet.family) {
+        let mut hooked = Hooked {
+            frame,
+            packet,
+            tracked,
+            member,
+            here,
+        };
+        if let Some(out) = bridge_hooks::behind_prerouting(&mut hooked, before, flows, seen)? {
+            return Continue((out, false));
+        }
+    }
     routing::admit(packet, iface)?;
     if flows.aside.mark != 0 && here.snapshot.rules_by_mark[packet.family as usize] {
         return Verdict::punt(PuntReason::RouteNotCarried);
@@ -384,18 +400,24 @@ fn through_hooks<'a, O: Observer>(
         tracked,
         iif: (iif, iface),
         oif: Some((out.iface, oif, out.mtu)),
+        ports,
         aside: &mut flows.aside,
         changes: &mut flows.changes,
     };
     at.forward(here, seen)?;
     at.postrouting(here, seen)?;
-    Continue((out, constant))
+    // Chains of family bridge have a say about each frame.
+    let is_asked = ports.is_some() && !here.snapshot.rules.bridged.is_nothing();
+    Continue((out, constant && !is_asked))
 }
 
 /// Whether the packet may take its way out: source validation, and forward's checks.
 #[inline]
 fn may_leave(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out, here: &Here<'_>) -> Step<()> {
     routing::validate(packet, (iif, iface), out.iface, here.snapshot)?;
+    if out.iface == iif && here.is_hooked(packet.family) {
+        return Verdict::punt(PuntReason::BridgeNetfilter);
+    }
     forward::check(packet, (iif, iface), out)
 }
 
@@ -405,64 +427,10 @@ pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Ou
     tx::rewrite(frame, packet, out);
     seen.see(Stage::Tx, || {
         let (from, to) = (Mac(&out.from), Mac(&out.to));
-        format!("{from} > {to}, ttl {} -> {}", packet.ttl, packet.ttl - 1)
+        let ttl = packet.ttl - u8::from(!out.bridged);
+        format!("{from} > {to}, ttl {} -> {ttl}", packet.ttl)
     });
     Continue(out.port)
-}
-
-/// The way out of an earlier packet to the same destination, where nothing but the destination decides.
-#[inline]
-fn known<'a>(packet: &Parsed, here: &Here<'_>, destinations: &'a Destinations) -> Option<&'a Out> {
-    let family = packet.family;
-    if !here.by_destination[family as usize] {
-        return None;
-    }
-    destinations.get(here.snapshot.generation, family, packet.dst)
-}
-
-/// routing, forward's look at the way out, and neighbor: walked once per destination and generation where nothing but the
-/// destination decides. A packet that is watched walks them all. Also says whether the way is the same for every packet of
-/// the connection.
-#[inline(never)]
-fn way_out<O: Observer>(
-    packet: &Parsed,
-    bytes: &[u8],
-    iif: IfaceIndex,
-    here: &Here<'_>,
-    flows: &mut Flows,
-    seen: &mut O,
-) -> Step<(Out, bool)> {
-    let (snapshot, family) = (here.snapshot, packet.family);
-    if let Some(out) = known(packet, here, &flows.destinations)
-        && !O::ON
-    {
-        return Continue((*out, true));
-    }
-    let way = routing::route(packet, bytes, iif, snapshot, flows)?;
-    seen.see(Stage::Routing, || {
-        format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
-    });
-
-    let (egress, port) = forward::egress(family, &way, snapshot)?;
-    let mtu = forward::mtu(family, &way, egress);
-    seen.see(Stage::Forward, || format!("out by {}, mtu {mtu}", egress.name));
-
-    let to = neighbor::resolve(packet, &way, snapshot)?;
-    seen.see(Stage::Neighbor, || format!("lladdr {}", Mac(&to)));
-
-    let out = Out {
-        iface: way.nexthop.iface,
-        port,
-        mtu,
-        from: egress.mac,
-        to,
-    };
-    if here.by_destination[family as usize] && way.only {
-        flows.destinations.insert(snapshot.generation, family, packet.dst, out);
-    }
-    // Several nexthops: IPv6 hashes the flow label, which a connection may change.
-    let constant = here.by_connection[family as usize] && (way.only || family == Family::V4);
-    Continue((out, constant))
 }
 
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
@@ -473,20 +441,4 @@ pub fn wire(frame: &mut Frame, port: PortIndex, peer: PortIndex) -> Verdict {
         rx::complete_checksum(frame, &packet);
     }
     Verdict::Forward(peer)
-}
-
-/// A way out in the words of `ip route`.
-struct Show<'a>(&'a Way, &'a Snapshot);
-
-impl fmt::Display for Show<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Show(way, snapshot) = self;
-        if let Gateway::Via(family, addr) = way.nexthop.gateway {
-            write!(f, "via {} ", family.show(addr))?;
-        }
-        match snapshot.iface(way.nexthop.iface) {
-            Some(iface) => write!(f, "dev {}", iface.name),
-            None => write!(f, "dev ?"),
-        }
-    }
 }

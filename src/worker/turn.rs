@@ -9,7 +9,7 @@
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, look_for_stations};
 use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shared::{Command, Handoff, Punted, Shared};
 use super::trace::Tracer;
@@ -167,6 +167,7 @@ impl<Q: Queue> Worker<Q> {
                 ..Here::new(port, &snapshot)
             };
             if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
+                look_for_stations(&burst, &here);
                 for frame in burst.drain(..) {
                     self.carry(frame, &here);
                 }

@@ -7,6 +7,7 @@
 
 #![cfg(feature = "xdp")]
 
+mod bridge;
 mod decisions;
 mod frames;
 mod lab;

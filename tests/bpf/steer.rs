@@ -109,6 +109,7 @@ fn each_frame_meets_its_decision() {
             Decision::Reinjected,
             Decision::Merged,
             Decision::FamilyLeft,
+            Decision::BridgingLeft, // bridge.rs
             Decision::Left,
             Decision::NoSocket,
             Decision::Stalled,

@@ -16,8 +16,11 @@
 //!   error_cost) that no network namespace has. That there are any is compared, per far end, addressee and code. And which neighbours are asked for: a
 //!   neighbour's own message, which steer passes at once, may overtake the punted packet that would have had the kernel ask.
 //!   (The scenarios of neighbours compare that.)
+//!
+//! Nothing of that is free in a frame that bears a station's address as its source: the router has bridged what somebody else
+//! wrote.
 
-use super::packet::proto;
+use super::packet::{self, proto};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -80,6 +83,14 @@ impl Rules {
 
     /// None where it is compared as it stands, or is too short for what it says it is.
     fn classify(&self, frame: &[u8]) -> Option<Seen> {
+        let refragmented = self.reassembles && frame.get(12..14)? == [0x86, 0xdd] && frame.get(20)? == &proto::FRAGMENT;
+        if packet::is_stations(frame) && !refragmented {
+            return None;
+        }
+        // The hellos of a bridge's own spanning tree.
+        if frame.starts_with(&packet::SPANNING_TREE) {
+            return Some(Seen::Noise);
+        }
         match frame.get(12..14)? {
             [0x08, 0x06] if frame.get(20..22)? == [0, 1] => {
                 let target = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(38..42)?).ok()?);

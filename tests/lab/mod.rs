@@ -18,6 +18,7 @@
 // Each test binary includes this module whole and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bridge;
 pub mod bypath;
 pub mod compare;
 pub mod conntrack;

@@ -109,9 +109,9 @@ impl Namespace {
         });
     }
 
-    /// Applies a configuration, one command per entry. `ip` lines in a row run as one batch, `sysctl NAME=VALUE` is
+    /// Applies a configuration, one command per entry. `ip` lines in a row run as one batch (so `tc` and `bridge`), `sysctl NAME=VALUE` is
     /// written directly, `ruleset WORDS` is an nft file, `iptables-nft-restore WORDS` (and `ip6tables-`) what those read,
-    /// everything else (nft, tc, bridge, iptables-legacy, ...) is run as it stands.
+    /// everything else (nft, iptables-legacy, ...) is run as it stands.
     pub fn apply(&self, commands: &[String]) {
         let mut rest = commands;
         while let Some(first) = rest.first() {
@@ -158,7 +158,11 @@ struct BatchKind {
     program: &'static str,
 }
 
-const BATCHES: [BatchKind; 3] = [
+const BATCHES: [BatchKind; 4] = [
+    BatchKind {
+        prefix: "bridge ",
+        program: "bridge -batch -",
+    },
     BatchKind {
         prefix: "ip -6 ",
         program: "ip -6 -batch -",

@@ -24,6 +24,14 @@ pub fn neighbor_mac(port: usize, host: u8) -> Mac {
     [0x02, 0, 0, 1, host, port as u8]
 }
 
+/// Whether a frame comes from a neighbour or a far end, by its source.
+pub fn is_stations(frame: &[u8]) -> bool {
+    frame.get(6..10) == Some(&[0x02, 0, 0, 1])
+}
+
+/// Where bridges tell of their spanning tree (IEEE 802.1D).
+pub const SPANNING_TREE: Mac = [0x01, 0x80, 0xc2, 0, 0, 0];
+
 /// A link address as text.
 pub fn text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")

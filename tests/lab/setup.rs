@@ -42,6 +42,8 @@ pub enum Fence {
     V4,
     /// One of IPv6.
     V6,
+    /// A frame that a bridge floods, behind every window (`bridge`).
+    Flood,
 }
 
 /// What a twin is made of.
@@ -52,6 +54,8 @@ pub struct Setup {
     pub layout: Layout,
     /// The router's configuration (`Namespace::apply`).
     pub config: Vec<String>,
+    /// What `bypath run` is given as ports; all of the layout's where it is empty.
+    pub run: Vec<String>,
     /// Extra arguments of `bypath run`.
     pub arguments: Vec<String>,
     /// What the clock decides is free: redirects, and questions for neighbours (`compare`).
@@ -60,6 +64,8 @@ pub struct Setup {
     pub ordered: bool,
     /// Connections are tracked, and rules drop packets: bypath may.
     pub filters: bool,
+    /// What is dropped without a rule may be dropped by bypath, too: a bridge's ports have reasons of their own.
+    pub drops: bool,
     /// See there.
     pub fence: Fence,
     /// What replays this run, for the report.
@@ -73,10 +79,12 @@ impl Setup {
             name: name.into(),
             layout: Layout::ports(ports),
             config,
+            run: Vec::new(),
             arguments: Vec::new(),
             clock_free: false,
             ordered: false,
             filters: false,
+            drops: false,
             fence: Fence::None,
             seed: None,
         }
@@ -89,6 +97,14 @@ impl Setup {
             filters: true,
             fence: Fence::V4,
             ..Self::new(name, ports, config)
+        }
+    }
+
+    /// What `bypath run` is given as ports.
+    pub fn ports(&self) -> Vec<String> {
+        match self.run.is_empty() {
+            true => (0..self.layout.ports).map(|port| format!("d{port}")).collect(),
+            false => self.run.clone(),
         }
     }
 

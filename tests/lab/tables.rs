@@ -40,8 +40,10 @@ impl Twin {
 
     /// Waits until both labs have handled what was injected at `port`; false where the setup has no fences.
     pub fn fence(&mut self, port: usize) -> bool {
-        if self.setup.fence == Fence::None {
-            return false;
+        match self.setup.fence {
+            Fence::None => return false,
+            Fence::Flood => return self.flood_fence(port),
+            Fence::V4 | Fence::V6 => {}
         }
         // A connection of datagrams does not live long where a scenario shortens timeouts.
         if self.fenced.elapsed() > FENCE_LIVES || port == 0 {

@@ -71,8 +71,20 @@ impl Side {
     }
 
     /// Frames that were sent to far ends, noise and fences aside.
-    fn sent(&self) -> usize {
+    pub(super) fn sent(&self) -> usize {
         self.frames.iter().sum::<usize>() - self.fences
+    }
+
+    /// What has come so far is not compared.
+    pub(super) fn forget(&mut self) {
+        self.lab.wires.iter_mut().for_each(|wire| {
+            wire.captured.clear();
+            // Reading them resets them.
+            wire.lost();
+        });
+        self.counted.fill(0);
+        self.frames.fill(0);
+        self.fences = 0;
     }
 
     /// Takes what has arrived; counts what is compared frame by frame.
@@ -94,7 +106,7 @@ pub struct Twin {
     pub(super) mode: Mode,
     pub(super) kernel: Side,
     pub(super) tested: Side,
-    bypath: Option<Bypath>,
+    pub(super) bypath: Option<Bypath>,
     pub(super) rules: Rules,
     pub(super) injected: u64,
     pub(super) fences: u64,
@@ -106,7 +118,7 @@ pub struct Twin {
     streams: Streams,
     pub(super) names: Names,
     /// How many of the tested lab's captured frames bear the kernel's names, by port.
-    renamed: Vec<usize>,
+    pub(super) renamed: Vec<usize>,
 }
 
 impl Twin {
@@ -115,8 +127,7 @@ impl Twin {
         let mode = Mode::from_env();
         let (kernel, tested) = (Side::new(&setup), Side::new(&setup));
         let bypath = (mode == Mode::Bypath).then(|| {
-            let ports: Vec<String> = (0..setup.layout.ports).map(|port| format!("d{port}")).collect();
-            let bypath = Bypath::start(&tested.lab.router, &ports, &setup.arguments);
+            let bypath = Bypath::start(&tested.lab.router, &setup.ports(), &setup.arguments);
             tested.lab.switch_offloads_off();
             bypath
         });
@@ -145,7 +156,7 @@ impl Twin {
             names: Names::default(),
             renamed,
         };
-        if twin.setup.fence != Fence::None {
+        if matches!(twin.setup.fence, Fence::V4 | Fence::V6) {
             twin.begin_fences();
         }
         twin
@@ -189,8 +200,9 @@ impl Twin {
             self.kernel.drain(&self.rules);
             self.wait_for_tested();
             let answered = self.kernel.sent() - sent_before;
-            if answered < window.len() && !self.fence(port) && self.bypath.is_some() {
-                std::thread::sleep(SILENT_PAUSE * (window.len() - answered) as u32);
+            let is_answered = answered >= window.len() && self.setup.fence != Fence::Flood;
+            if !is_answered && !self.fence(port) && self.bypath.is_some() {
+                std::thread::sleep(SILENT_PAUSE * window.len().saturating_sub(answered) as u32);
             }
         }
         self.kernel.sent() - sent
@@ -323,7 +335,8 @@ impl Twin {
     fn check_totals(&self, outcome: &Outcome, share: Share) {
         let (name, totals) = (&self.setup.name, &outcome.totals);
         totals.assert_balanced();
-        let lost = |reason: &str| !self.setup.filters || OVERLOAD.contains(&reason);
+        let may_drop = self.setup.filters || self.setup.drops;
+        let lost = |reason: &str| !may_drop || OVERLOAD.contains(&reason);
         let lost = totals.dropped.iter().filter(|(reason, _)| lost(reason));
         assert_eq!(
             lost.map(|(_, count)| count).sum::<u64>(),
@@ -359,8 +372,8 @@ impl Twin {
 
     /// What bypath says that it leaves to the kernel.
     fn stays(&self) -> String {
-        let ports: String = (0..self.setup.layout.ports).map(|port| format!(" d{port}")).collect();
-        let output = self.tested_router().output(&format!("{BINARY} check{ports}"), "");
+        let ports = self.setup.ports().join(" ");
+        let output = self.tested_router().output(&format!("{BINARY} check {ports}"), "");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 

@@ -8,7 +8,7 @@ use super::nft::{
     NF_INET_FORWARD, NF_INET_INGRESS, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6,
     NFPROTO_NETDEV, text, word,
 };
-use crate::table::rules::live::Point;
+use crate::table::rules::live::{BridgePoint, Point};
 use crate::table::rules::program::ChainType;
 
 const NF_DROP: u32 = 0;
@@ -68,9 +68,11 @@ impl BaseChain {
             _ => ChainType::Other,
         };
         let routed = matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET) && hook != NF_INET_INGRESS;
-        let point = Point::of(hook, kind, priority).filter(|_| routed);
+        let of_bridge =
+            family == NFPROTO_BRIDGE && kind == ChainType::Filter && BridgePoint::of(hook, priority).is_some();
+        let has_point = routed && Point::of(hook, kind, priority).is_some() || of_bridge;
         // An empty one that counts is run for that alone, where it can be.
-        let counts = point.is_some() && attrs.find(8).is_some();
+        let counts = has_point && attrs.find(8).is_some();
         if rules == 0 && policy == Some(NF_ACCEPT) && !counts {
             return Judged::Harmless;
         }
@@ -92,11 +94,12 @@ impl BaseChain {
             "nft table {} {table}, chain {name}: base chain at {place} with {what}",
             word(family)
         );
-        let strange = match point {
-            None if routed && strange.is_none() => Some("a priority at which it is not carried"),
+        let is_run = routed || family == NFPROTO_BRIDGE;
+        let strange = match has_point {
+            false if is_run && strange.is_none() => Some("a hook or priority at which it is not carried"),
             _ => strange,
         };
-        if routed {
+        if is_run {
             text += &strange.map_or(String::new(), |strange| format!(" and {strange}"));
         }
         Judged::InPath(BaseChain {
@@ -116,8 +119,8 @@ impl BaseChain {
 
     /// Whether its rules are run here.
     pub(super) fn is_carried(&self) -> bool {
-        let routed = matches!(self.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET);
-        routed && self.hook != NF_INET_INGRESS && self.strange.is_none()
+        let is_run = matches!(self.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET | NFPROTO_BRIDGE);
+        is_run && (self.hook != NF_INET_INGRESS || self.family == NFPROTO_BRIDGE) && self.strange.is_none()
     }
 }
 

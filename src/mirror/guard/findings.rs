@@ -112,6 +112,8 @@ pub(super) struct Collector {
     unlisted: usize,
     /// What is carried, or what of it is not, in words; and whether it is that.
     carried: Vec<(Vec<Family>, String, &'static str, bool)>,
+    /// The same of bridging.
+    bridged: Vec<(String, &'static str, bool)>,
 }
 
 impl Collector {
@@ -136,6 +138,7 @@ impl Collector {
             findings: Findings::default(),
             unlisted: 0,
             carried: Vec::new(),
+            bridged: Vec::new(),
         }
     }
 
@@ -199,6 +202,16 @@ impl Collector {
         self.carried.push((families.to_vec(), text, remedy, true));
     }
 
+    /// A base chain of family bridge that is carried.
+    pub(super) fn carry_bridged(&mut self, text: &str) {
+        self.bridged.push((text.to_owned(), CARRIED, false));
+    }
+
+    /// Of what is carried of bridging, something that leaves the frames which reach it.
+    pub(super) fn punt_bridged_in_part(&mut self, text: String, remedy: &'static str) {
+        self.bridged.push((text, remedy, true));
+    }
+
     /// The rules that are run.
     pub(super) fn run(&mut self, rules: &Arc<Rules>) {
         self.findings.rules = Arc::clone(rules);
@@ -249,6 +262,11 @@ impl Collector {
             if let Some(scope) = scope(&kept) {
                 self.note(scope, text.into(), remedy, leaves);
             }
+        }
+        let bridged = std::mem::take(&mut self.bridged);
+        let is_left = self.bridge_ports.len() == self.findings.bridging.len();
+        for (text, remedy, leaves) in bridged.into_iter().filter(|_| !is_left) {
+            self.note(Scope::Bridging, text.into(), remedy, leaves);
         }
     }
 

@@ -11,7 +11,8 @@
 //!  inet        ingress  } on a device             that device, arriving
 //!  netdev      ingress  }
 //!  netdev      egress                             that device, leaving
-//!  bridge      any                                bridging on every port of a bridge
+//!  bridge      any, of type filter                nothing: its rules are run, and those that are not carried are named
+//!  bridge      any other                          bridging on every port of a bridge
 //!  any         any, with an expression that       the families that it tracks, on every port (see `expr`)
 //!              does more than to track
 //! ```
@@ -67,7 +68,8 @@ const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
 const STALE_MAX: Duration = Duration::from_millis(150);
 const REMEDY: &str = "it is the kernel's until the chain is one of type filter or nat at another priority, or empty (policy accept), or deleted";
-const REMEDY_BRIDGE: &str = "bridging is the kernel's until the chain is empty (policy accept), or deleted";
+const REMEDY_BRIDGE: &str = "bridging is the kernel's until it is deleted";
+const REMEDY_RULE_BRIDGED: &str = "frames that reach it are the kernel's, all others are carried";
 const REMEDY_RULE: &str = "packets that reach it are the kernel's, all others are carried";
 const REMEDY_FAMILY: &str = "it is the kernel's until the rule is deleted";
 /// Expressions of a rule that leave its family: who gets the packet may do anything with it, or what is asked for is the sum
@@ -173,10 +175,14 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
         }
     }
     for chain in &ruleset.carried {
-        found.carry(families(chain.family), &chain.text);
+        match chain.family {
+            NFPROTO_BRIDGE => found.carry_bridged(&chain.text),
+            family => found.carry(families(family), &chain.text),
+        }
     }
     found.run(&ruleset.rules);
     report_punted(found, &ruleset.rules);
+    report_punted_bridged(found, &ruleset.rules);
     for tracking in &ruleset.tracking {
         let text = format!("conntrack active for {}: {}", names(tracking.families), tracking.text);
         if tracking.plainly {
@@ -213,6 +219,19 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
             found.leave_families(&families, text, REMEDY_FAMILY);
         } else {
             found.punt_in_part(&families, text, REMEDY_RULE);
+        }
+    }
+}
+
+/// The same for rules of family bridge. Who gets the frame may do anything with it.
+fn report_punted_bridged(found: &mut Collector, rules: &Rules) {
+    for punted in rules.bridged.punted(&rules.ruleset) {
+        let handle = rules.ruleset[punted.chain].rules[punted.rule].handle;
+        let chain = rules.ruleset.describe(punted.chain);
+        let text = format!("nft {chain}, rule handle {handle} is not carried: {}", punted.why);
+        match REACH_FURTHER.contains(&punted.why.as_str()) {
+            true => found.leave_bridging(text, REMEDY_BRIDGE),
+            false => found.punt_bridged_in_part(text, REMEDY_RULE_BRIDGED),
         }
     }
 }

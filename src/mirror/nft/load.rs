@@ -15,8 +15,8 @@ use super::stateful;
 use super::{GENMSG_LEN, Kind, Nft, NftError, RULES_MAX, SETS_MAX};
 use crate::table::rules::expr::{Expr, Stateful};
 use crate::table::rules::program::{
-    Chain, ChainId, NFPROTO_IPV4, NFPROTO_IPV6, Object, ObjectId, ObjectKind, Rule, Ruleset, SetId, StateId, Table,
-    TableId,
+    Chain, ChainId, NFPROTO_BRIDGE, NFPROTO_IPV4, NFPROTO_IPV6, Object, ObjectId, ObjectKind, Rule, Ruleset, SetId,
+    StateId, Table, TableId,
 };
 use crate::table::rules::set::{Set, SetSpec};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(super) fn load(nft: &mut Nft, generation: u32, now_ns: u64) -> Result<Rulese
     let all = |request| request;
     nft.dump(Kind::Table, generation, all, 0, |family, m| loading.table(family, m))?;
     nft.dump(Kind::Chain, generation, all, 0, |family, m| loading.chain(family, m))?;
-    for (family, nfproto) in [NFPROTO_IPV4, NFPROTO_IPV6].into_iter().enumerate() {
+    for (family, nfproto) in [(0, NFPROTO_IPV4), (1, NFPROTO_IPV6), (0, NFPROTO_BRIDGE)] {
         for hook in 0..HOOKS {
             loading.order(family, hooks::chains(&mut nft.sock, nfproto, hook)?);
         }
@@ -137,7 +137,7 @@ impl Loading {
         Ok(())
     }
 
-    /// Takes the kernel's order of a hook's chains, of IPv4 or IPv6.
+    /// Takes the kernel's order of a hook's chains, of IPv4 (and of bridges) or IPv6.
     fn order(&mut self, family: usize, listed: Option<Vec<hooks::Named>>) {
         for (place, (table_family, table, chain)) in (0u32..).zip(listed.into_iter().flatten()) {
             let table = self.names.tables.get(&(table_family, table));

@@ -10,8 +10,9 @@
 //! What is written goes into the frame (store.rs); whoever runs rules has saved its head. What else is not known here, and whatever a
 //! rule would do to the packet, its connection or somebody else (but for marks), is [unknown](Fact::Unknown): then the
 //! packet is the kernel's, before anything is committed. `table::rules::carried` lists the keys that have an answer, and a test
-//! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c; fib.rs has `fib`.
+//! compares. As net/netfilter/nft_{payload,meta,ct,rt}.c; fib.rs has `fib`, bridge.rs frames at a bridge.
 
+pub mod bridge;
 mod fib;
 mod store;
 
@@ -28,6 +29,9 @@ use crate::table::rules::live::{Point, Rules, number};
 use crate::table::rules::packet::{Answer, Fact, Packet};
 use crate::wire::{checksum, ether};
 
+/// Bytes of an Ethernet address.
+const MAC_LEN: usize = 6;
+
 /// A packet at a hook.
 pub struct AtHook<'a> {
     /// Which.
@@ -40,6 +44,8 @@ pub struct AtHook<'a> {
     pub iif: &'a Iface,
     /// The link of departure, and the longest packet that fits, once it is routed.
     pub oif: Option<(&'a Iface, u32)>,
+    /// The ports of a bridge by which it goes, of a packet that br_netfilter shows to the hooks of IP.
+    pub ports: Option<Ports<'a>>,
     /// Its connection, where its family is tracked.
     pub tracked: Option<&'a Tracked<'a>>,
     /// The connection that begins with it, if one does; its mark.
@@ -48,6 +54,17 @@ pub struct AtHook<'a> {
     pub snapshot: &'a Snapshot,
     /// The burst's time, as connections count it.
     pub now: Ticks,
+}
+
+/// The ports of a packet that came in by a bridge with the hooks of IP.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports<'a> {
+    /// By which it came in.
+    pub input: &'a Iface,
+    /// By which it leaves, from forward on, if it is bridged: then it has lost no hop.
+    pub output: Option<&'a Iface>,
+    /// It has another Ethernet destination than that which is in its frame still.
+    pub is_redirected: bool,
 }
 
 /// What the rules there say of the packet. What they changed for it is added to `changes`, and can be taken back.
@@ -78,6 +95,17 @@ impl Asked<'_> {
 }
 
 impl AtHook<'_> {
+    /// Whether it leaves by the bridge by which it came in, and is not routed.
+    fn is_bridged(&self) -> bool {
+        self.ports.is_some_and(|ports| ports.output.is_some())
+    }
+
+    /// The link of arrival, as the kernel tells it at the hook: at postrouting of what is bridged, none.
+    fn arrived_by(&self) -> Option<&Iface> {
+        let is_last = matches!(self.point, Point::Postrouting | Point::Snat | Point::BehindSnat);
+        Some(self.iif).filter(|_| !(is_last && self.is_bridged()))
+    }
+
     fn state(&self) -> CtState {
         match self.tracked {
             Some(tracked) if !self.aside.untracked => tracked.state,
@@ -147,6 +175,9 @@ impl AtHook<'_> {
     /// Bytes of the packet as the kernel has them at this hook.
     fn read(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer {
         let (l3, l4) = (usize::from(self.packet.l3), usize::from(self.packet.l4));
+        if base == Base::Link && offset < MAC_LEN && self.ports.is_some_and(|ports| ports.is_redirected) {
+            return Answer::Unknown;
+        }
         let start = offset
             + match base {
                 Base::Link => l3.saturating_sub(ether::HEADER_LEN),
@@ -163,7 +194,7 @@ impl AtHook<'_> {
             return Answer::Break;
         };
         out.copy_from_slice(bytes);
-        if start < l4 && self.oif.is_some() {
+        if start < l4 && self.oif.is_some() && !self.is_bridged() {
             self.one_hop_less(start, out);
         }
         Answer::Done
@@ -222,7 +253,7 @@ impl Packet for AtHook<'_> {
     }
 
     fn meta(&self, key: MetaKey) -> Fact {
-        let (iif, oif) = (self.iif, self.oif.map(|(oif, _)| oif));
+        let (iif, oif) = (self.arrived_by(), self.oif.map(|(oif, _)| oif));
         match key {
             MetaKey::Protocol => Fact::Bytes2(match self.packet.family {
                 Family::V4 => [0x08, 0x00],
@@ -230,15 +261,16 @@ impl Packet for AtHook<'_> {
             }),
             MetaKey::Mark => Fact::U32(self.aside.mark),
             MetaKey::Priority => Fact::U32(self.aside.priority),
-            MetaKey::Iif => Fact::U32(iif.ifindex),
+            MetaKey::Iif => Fact::U32(iif.map_or(0, |iif| iif.ifindex)),
             // Before it is routed it has none: number 0, no name, no type.
             MetaKey::Oif => Fact::U32(oif.map_or(0, |oif| oif.ifindex)),
-            MetaKey::Iifname => Fact::name(&iif.name),
+            MetaKey::Iifname => Fact::name(iif.map_or("", |iif| &iif.name)),
             MetaKey::Oifname => Fact::name(oif.map_or("", |oif| &oif.name)),
+            MetaKey::Iiftype | MetaKey::Iifgroup | MetaKey::Iifkind if iif.is_none() => Fact::Absent,
             MetaKey::Oiftype | MetaKey::Oifgroup | MetaKey::Oifkind if oif.is_none() => Fact::Absent,
-            MetaKey::Iifgroup => Fact::U32(iif.group),
+            MetaKey::Iifgroup => Fact::U32(iif.map_or(0, |iif| iif.group)),
             MetaKey::Oifgroup => Fact::U32(oif.map_or(0, |oif| oif.group)),
-            MetaKey::Iifkind => kind(iif),
+            MetaKey::Iifkind => iif.map_or(Fact::Absent, kind),
             MetaKey::Oifkind => oif.map_or(Fact::Absent, kind),
             // ARPHRD_ETHER: nothing else comes in by a port, or leaves by one.
             MetaKey::Iiftype | MetaKey::Oiftype => Fact::U16(1),
@@ -307,13 +339,19 @@ impl Packet for AtHook<'_> {
 
     fn rt(&self, key: RtKey) -> Fact {
         match (key, self.oif) {
-            (RtKey::Tcpmss, Some((_, mtu))) => self.tcpmss(mtu),
+            // What is bridged has a route that is none.
+            (RtKey::Tcpmss, Some((_, mtu))) if !self.is_bridged() => self.tcpmss(mtu),
             _ => Fact::Unknown,
         }
     }
 
     fn fib(&self, result: FibResult, flags: FibFlags) -> Fact {
         self.ask_fib(result, flags)
+    }
+
+    fn physdevs(&self) -> Option<(&str, Option<&str>)> {
+        let ports = self.ports?;
+        Some((&ports.input.name, ports.output.map(|output| &*output.name)))
     }
 
     fn notrack(&mut self) -> Answer {

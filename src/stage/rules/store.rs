@@ -58,7 +58,7 @@ impl AtHook<'_> {
         if changes.into_iter().any(|((old, new), may)| (old ^ new) & !may != 0) {
             return Answer::Unknown;
         }
-        let stepped = self.oif.is_some();
+        let stepped = self.oif.is_some() && !self.is_bridged();
         if is_checked {
             let word = |at: usize, bytes: &[u8]| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
             let sum = (0..bytes.len())

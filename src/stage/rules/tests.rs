@@ -68,6 +68,7 @@ fn asked_of<T>(snapshot: &Snapshot, v6: bool, begins: bool, ask: impl FnOnce(&mu
         frame: &mut at_hand,
         iif: &iif,
         oif: Some((&oif, 1500)),
+        ports: None,
         tracked: Some(&tracked),
         aside: &mut aside,
         snapshot,

@@ -7,8 +7,14 @@
 //!  depends   the same for all packets of a flow and state | and of a flow with ports | each packet has its own
 //! ```
 //!
+//! What frames at a bridge may ask is in `bridge`.
+//!
 //! The lists of keys are those that `stage::rules` answers; a test there compares them. An expression that is the kernel's
 //! decides nothing here, so that what is before it alone tells whether a flow's packets reach it.
+
+mod bridge;
+
+pub use bridge::{META_OF_FRAMES, kernels_of_frames};
 
 use super::expr::{Base, BitOp, ChecksumFix, CmpOp, Expr, ExthdrDo, FibFlags, LookupInto, Register, Reject, Verdict};
 use super::keys::{CtKey, FibResult, MetaKey, RtKey};

@@ -14,6 +14,8 @@
 //! Chains of type nat run at NAT's own place, whatever their priority; and as long as there is one in a family, at any hook,
 //! NAT's hooks see all its connections ([`Rules::nat`]).
 //!
+//! What frames meet at bridges is in `bridge`.
+//!
 //! Counters count what bypath carried, beside the kernel's own: what is punted is counted there. Expressions that decide by
 //! a memory (limit, quota, last, numgen) belong to one side, and packets that are punted meet them in the kernel: so they are
 //! the kernel's, here [uncarried](Expr::Uncarried).
@@ -21,18 +23,23 @@
 //! As nf_hook_slow of net/netfilter/core.c and nf_nat_inet_fn of nf_nat_core.c for the order; priorities are those of
 //! include/uapi/linux/netfilter_ipv4.h, the same in IPv6.
 
+mod bridge;
+mod cells;
+
+pub use bridge::{BridgePoint, Bridged};
+
 use super::carried::{self, Depends};
 use super::compiled::Program;
 use super::expr::Expr;
 use super::interpret::{Interpreter, Outcome, Place};
 use super::packet::Packet;
 use super::program::{
-    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset, StateId,
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset,
 };
 use super::set::Data;
 use super::state::State;
 use crate::packet::Family;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// NF_INET_PRE_ROUTING.
 pub const PREROUTING: u32 = 0;
@@ -125,6 +132,8 @@ pub struct Rules {
     sums: [Sum; 2],
     /// The chains as workers run them, by [`Family`]; none where only the interpreter can.
     programs: [Option<Program>; 2],
+    /// What frames meet at bridges.
+    pub bridged: Bridged,
 }
 
 /// Readings of one ruleset are equal; the kernel numbers them.
@@ -137,7 +146,7 @@ impl PartialEq for Rules {
 impl Eq for Rules {}
 
 /// What all chains that a family meets come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
     /// There is none, and no NAT.
     pub is_nothing: bool,
@@ -153,6 +162,20 @@ pub struct Sum {
     pub resets: bool,
     /// Some of the rules look at marks of connections, or set them.
     pub ct_marks: bool,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self {
+            is_nothing: true,
+            depends: Depends::default(),
+            punts: false,
+            asks_assured: false,
+            rewrites: false,
+            resets: false,
+            ct_marks: false,
+        }
+    }
 }
 
 /// The chains of one point, for one family.
@@ -188,29 +211,6 @@ pub struct Punted {
     pub why: String,
 }
 
-/// What names a cell from one ruleset to the next.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum CellKey<'a> {
-    Rule {
-        family: u8,
-        table: &'a str,
-        chain: &'a str,
-        handle: u64,
-        position: usize,
-    },
-    Policy {
-        family: u8,
-        table: &'a str,
-        chain: &'a str,
-    },
-    Object {
-        family: u8,
-        table: &'a str,
-        name: &'a str,
-        kind: std::mem::Discriminant<super::stateful::Stateful>,
-    },
-}
-
 impl Rules {
     /// Those of `ruleset`, which go on where `before` is, at `now_ns`.
     pub fn new(mut ruleset: Ruleset, before: Option<&Rules>, now_ns: u64) -> Self {
@@ -220,10 +220,12 @@ impl Rules {
             (bases, chains)
         };
         let places = Family::ALL.map(|family| Point::ALL.map(|point| place(&ruleset, family, point)));
-        give_memories_away(&mut ruleset, places.iter().flatten().flat_map(|(_, chains)| chains));
+        let of_bridges = bridge::places(&ruleset);
+        let all = places.iter().flatten().chain(&of_bridges);
+        give_memories_away(&mut ruleset, all.flat_map(|(_, chains)| chains));
         let mut state = State::of_our_own(&ruleset, now_ns);
         if let Some(before) = before {
-            go_on(&mut state, &ruleset, before);
+            cells::go_on(&mut state, &ruleset, before);
         }
         let [v4, v6] = places;
         let hooks = [(Family::V4, v4), (Family::V6, v6)].map(|(family, places)| {
@@ -261,6 +263,7 @@ impl Rules {
             Program::new(&ruleset, chains, number(family))
         });
         Self {
+            bridged: Bridged::new(&ruleset, of_bridges),
             ruleset,
             state,
             nat,
@@ -423,63 +426,6 @@ fn give_memories_away<'a>(ruleset: &mut Ruleset, chains: impl Iterator<Item = &'
     for (chain, rules) in changed {
         ruleset.chains[chain.0 as usize].rules = rules;
     }
-}
-
-/// Has the cells of `before` go on in `state`, where the expression is the same.
-fn go_on(state: &mut State, ruleset: &Ruleset, before: &Rules) {
-    let old: HashMap<CellKey<'_>, StateId> = cells(&before.ruleset).collect();
-    for (key, ours) in cells(ruleset) {
-        if let Some(&theirs) = old.get(&key)
-            && ruleset[ours].is_same_but_for_use(&before.ruleset[theirs])
-        {
-            state.share(ours, &before.state, theirs);
-        }
-    }
-}
-
-/// Everything that has a cell of its own, with its name.
-fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
-    let of_rules = ruleset.chains.iter().flat_map(|chain| {
-        let table = &ruleset[chain.table];
-        chain.rules.iter().flat_map(move |rule| {
-            rule.exprs.iter().enumerate().filter_map(move |(position, expr)| {
-                let (Expr::State(id) | Expr::NumgenInc { state: id, .. }) = expr else {
-                    return None;
-                };
-                let key = CellKey::Rule {
-                    family: table.family,
-                    table: &table.name,
-                    chain: &chain.name,
-                    handle: rule.handle,
-                    position,
-                };
-                Some((key, *id))
-            })
-        })
-    });
-    let of_objects = ruleset.objects.iter().filter_map(|object| {
-        let ObjectKind::State(id) = object.kind else {
-            return None;
-        };
-        let table = &ruleset[object.table];
-        let key = CellKey::Object {
-            family: table.family,
-            table: &table.name,
-            name: &object.name,
-            kind: std::mem::discriminant(&ruleset[id]),
-        };
-        Some((key, id))
-    });
-    let of_policies = ruleset.chains.iter().filter_map(|chain| {
-        let table = &ruleset[chain.table];
-        let key = CellKey::Policy {
-            family: table.family,
-            table: &table.name,
-            chain: &chain.name,
-        };
-        Some((key, chain.base.as_ref()?.counter?))
-    });
-    of_rules.chain(of_objects).chain(of_policies)
 }
 
 #[cfg(test)]

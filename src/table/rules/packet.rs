@@ -109,6 +109,12 @@ pub trait Packet {
         Fact::Unknown
     }
 
+    /// The ports of its bridge by which it came in and by which it leaves, of a packet that br_netfilter shows to the hooks of
+    /// IP.
+    fn physdevs(&self) -> Option<(&str, Option<&str>)> {
+        None
+    }
+
     /// Any number.
     fn random(&mut self) -> Option<u32> {
         None

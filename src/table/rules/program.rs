@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub const NFPROTO_INET: u8 = 1;
 /// NFPROTO_IPV4.
 pub const NFPROTO_IPV4: u8 = 2;
+/// NFPROTO_BRIDGE.
+pub const NFPROTO_BRIDGE: u8 = 7;
 /// NFPROTO_IPV6.
 pub const NFPROTO_IPV6: u8 = 10;
 
@@ -162,7 +164,7 @@ pub enum ObjectKind {
 }
 
 impl Ruleset {
-    /// The base chains of a hook that a packet of `family` (NFPROTO_IPV4 or _IPV6) meets, those of family inet too, in the
+    /// The base chains of a hook that a packet of `family` (NFPROTO_IPV4 or _IPV6; _BRIDGE for frames) meets, those of family inet too, in the
     /// order in which they run.
     pub fn bases(&self, family: u8, hook: u32) -> Vec<ChainId> {
         let of_family = |chain: &Chain| {
@@ -211,7 +213,7 @@ pub fn family_word(nfproto: u8) -> &'static str {
         NFPROTO_IPV4 => "ip",
         3 => "arp",
         5 => "netdev",
-        7 => "bridge",
+        NFPROTO_BRIDGE => "bridge",
         NFPROTO_IPV6 => "ip6",
         _ => "of an unknown family",
     }

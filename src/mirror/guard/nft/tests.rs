@@ -108,33 +108,34 @@ fn device_prefixes() {
     assert_eq!(left, [1, 2]);
 }
 
-/// What stands in the way of frames leaves bridging, and nothing else; of ports of bridges alone.
+/// A base chain of family bridge is run; one of another type leaves bridging, of ports of bridges alone, and nothing else.
 #[test]
-fn a_chain_of_family_bridge_leaves_bridging() {
+fn chains_of_family_bridge() {
     let list = |attrs: &[(u16, &[u8])]| {
         let request = attrs
             .iter()
             .fold(Request::new(0, 0, &[]), |r, (kind, value)| r.attr(*kind, value));
         request.finish(0).split_off(HEADER_LEN)
     };
-    let chain = |hook: u8, rules: u8, policy: u8| {
+    let chain = |hook: u8, rules: u8, policy: u8, kind: &[u8]| {
         let hook = list(&[(1, &[0, 0, 0, hook]), (2, &[0; 4])]);
-        let attrs = list(&[
-            (4, &hook),
-            (5, &[0, 0, 0, policy]),
-            (6, &[0, 0, 0, rules]),
-            (7, b"filter\0"),
-        ]);
+        let attrs = list(&[(4, &hook), (5, &[0, 0, 0, policy]), (6, &[0, 0, 0, rules]), (7, kind)]);
         BaseChain::read(NFPROTO_BRIDGE, &Attrs(&attrs))
     };
+    let is_carried = |judged| matches!(judged, Judged::InPath(chain) if chain.is_carried());
     for hook in 0..5 {
-        assert!(matches!(chain(hook, 0, 1), Judged::Harmless), "it is empty");
-        assert!(matches!(chain(hook, 1, 1), Judged::InPath(_)));
-        assert!(matches!(chain(hook, 0, 0), Judged::InPath(_)), "it drops");
+        assert!(
+            matches!(chain(hook, 0, 1, b"filter\0"), Judged::Harmless),
+            "it is empty"
+        );
+        assert!(is_carried(chain(hook, 1, 1, b"filter\0")));
+        assert!(is_carried(chain(hook, 0, 0, b"filter\0")), "it drops");
+        assert!(!is_carried(chain(hook, 1, 1, b"nat\0")));
     }
-    let Judged::InPath(chain) = chain(1, 1, 1) else {
+    let Judged::InPath(chain) = chain(5, 1, 1, b"filter\0") else {
         panic!("not in the path");
     };
+    assert!(!chain.is_carried(), "a hook of ebtables alone");
     let link = |ifindex, kind: &str, master| LinkFacts {
         ifindex,
         kind: Some(kind.to_owned()),

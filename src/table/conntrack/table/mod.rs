@@ -39,6 +39,7 @@ pub use hash::TupleHash;
 pub use insert::Refused;
 pub use log::{Event, Log};
 pub use probe::Probe;
+pub(in crate::table) use sync::prefetch;
 
 use super::{Direction, Ticks, Tuple};
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use super::*;
 use crate::table::rules::expr::{Base, BitOp, CmpOp, Limit, Register, Reject, Stateful, Verdict, Xt};
 use crate::table::rules::keys::{CtKey, MetaKey};
-use crate::table::rules::program::{BaseChain, Chain, ChainType, NFPROTO_INET, Object, ObjectId, Table, TableId};
+use crate::table::rules::program::{
+    BaseChain, Chain, ChainType, NFPROTO_INET, Object, ObjectId, StateId, Table, TableId,
+};
 use crate::table::rules::xt;
 
 const COUNTER: Stateful = Stateful::Counter { packets: 9, bytes: 99 };
@@ -284,4 +286,76 @@ fn chains_stand_before_between_and_behind_conntrack_and_nat() {
     assert_eq!((at(FORWARD, -300), at(1, 0)), (Some(Forward), None));
     assert_eq!(Point::of(PREROUTING, ChainType::Nat, -100), Some(Dnat));
     assert_eq!(Point::of(PREROUTING, ChainType::Other, -300), None);
+}
+
+/// Chains of family bridge have points of their own, on both sides of br_netfilter's place, and rules of their own that are
+/// the kernel's.
+#[test]
+fn frames_at_a_bridge_meet_the_chains_of_its_family() {
+    let base = |name: &str, hook, priority, rule: Vec<Expr>| {
+        let mut chain = chain(name, Some(hook), vec![rule]);
+        if let Some(base) = &mut chain.base {
+            base.priority = priority;
+        }
+        chain
+    };
+    let accept = || vec![Expr::Verdict(Verdict::Accept)];
+    let ct = Expr::Ct {
+        key: CtKey::State,
+        reply: None,
+        dest: first(),
+    };
+    let port = Expr::Meta {
+        key: MetaKey::BriIifname,
+        dest: first(),
+    };
+    let mut ruleset = ruleset(
+        1,
+        &[LIMIT],
+        vec![
+            base("late", 2, 5, accept()),
+            base("early", 2, -200, vec![port]),
+            base("in", 1, 0, vec![ct]),
+            base("limits", 0, 300, vec![Expr::State(StateId(0))]),
+            base("out", 4, 300, accept()),
+            base("broute", 5, 0, accept()),
+        ],
+    );
+    ruleset.tables[0].family = 7;
+    let rules = Rules::new(ruleset, None, 0);
+    assert!(Family::ALL.into_iter().all(|family| rules.sum(family).is_nothing));
+    let bridged = &rules.bridged;
+    assert!(!bridged.is_nothing() && !bridged.beside_ip);
+    let at = |point: BridgePoint| {
+        let hook = bridged.at(point);
+        let names = hook.bases.iter().map(|id| &*rules.ruleset[*id].name);
+        (names.collect::<Vec<_>>(), hook.punts)
+    };
+    assert_eq!(at(BridgePoint::Prerouting), (vec![], false));
+    assert_eq!(at(BridgePoint::BehindPrerouting), (vec!["limits"], true));
+    assert_eq!(at(BridgePoint::Input), (vec!["in"], true));
+    assert_eq!(at(BridgePoint::Forward), (vec!["early"], false));
+    assert_eq!(at(BridgePoint::BehindForward), (vec!["late"], false));
+    assert_eq!(at(BridgePoint::Output), (vec![], false));
+    assert_eq!(at(BridgePoint::Postrouting), (vec!["out"], false));
+    let punted: Vec<_> = bridged
+        .punted(&rules.ruleset)
+        .into_iter()
+        .map(|punted| punted.why)
+        .collect();
+    assert_eq!(punted, ["limit, which has a memory", "ct"]);
+}
+
+/// Nobody tells whether it comes before br_netfilter.
+#[test]
+fn a_chain_of_a_bridge_at_priority_0_is_beside_the_hooks_of_ip() {
+    for (hook, beside) in [(0, true), (1, false), (2, true), (4, false)] {
+        let mut ruleset = ruleset(
+            1,
+            &[],
+            vec![chain("c", Some(hook), vec![vec![Expr::Verdict(Verdict::Drop)]])],
+        );
+        ruleset.tables[0].family = 7;
+        assert_eq!(Rules::new(ruleset, None, 0).bridged.beside_ip, beside);
+    }
 }

@@ -1,5 +1,5 @@
 //! `-m mark`, `addrtype`, `pkttype`, `statistic`, and those of which it is known what they say of any forwarded packet:
-//! `comment`, `physdev`, `owner`, `policy`. As the kernel's net/netfilter/xt_*.c of these names, and net/ipv6/netfilter/ip6t_*.c:
+//! `comment`, `owner`, `policy`. As the kernel's net/netfilter/xt_*.c of these names, and net/ipv6/netfilter/ip6t_*.c:
 //! what asks for an extension header holds for no packet without any, and others are not judged here.
 //!
 //! Of IPv4, the type of an address is that of the local table; of IPv6, `addrtype` puts three kinds of question: what the
@@ -153,16 +153,11 @@ fn is_mapped(which: u32, packet: &impl Packet) -> Option<bool> {
     read.then_some(prefix == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
 }
 
-/// What it says of any forwarded packet, if that is known: a comment says nothing; no frame comes by a bridge, no packet has
+/// What it says of any forwarded packet, if that is known: a comment says nothing; no packet has
 /// a local socket, and none went through IPsec (where there is any, it is all the kernel's).
 pub(super) fn constant(name: &str, revision: u32, info: &[u8]) -> Option<bool> {
     match (name, revision) {
         ("comment", 0) => Info::of(info, 256).map(|_| true),
-        ("physdev", 0) => {
-            let info = Info::of(info, 66)?;
-            let (inverted, asked) = (info.u8(64), info.u8(65));
-            (asked & !0x1f == 0).then_some(asked & !inverted == 0)
-        }
         ("owner", 1) => {
             let info = Info::of(info, 20)?;
             Some(info.u8(16) == info.u8(17))

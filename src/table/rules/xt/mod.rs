@@ -8,6 +8,7 @@
 //!  conntrack  conntrack, state, connmark, CONNMARK  nat     SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP
 //!  ports      tcp, udp, multiport, icmp, icmp6      tcpmss  TCPMSS
 //!  header     length, ttl, hl, dscp, tos, iprange, tcpmss, mac
+//!  physdev    physdev
 //!  facts      mark, addrtype, pkttype, statistic, extension headers, and what is the same for all packets
 //! ```
 //!
@@ -20,6 +21,7 @@ mod facts;
 mod header;
 mod info;
 mod nat;
+mod physdev;
 mod ports;
 mod tcpmss;
 #[cfg(test)]
@@ -29,6 +31,7 @@ pub use conntrack::{Connmark, ConnmarkTarget, Conntrack, State};
 pub use facts::{Addrtype, Chance, Mark, Pkttype};
 pub use header::Header;
 pub use nat::NatTarget;
+pub use physdev::Physdev;
 pub use ports::{Icmp, Multiport, Tcp, Udp};
 pub use tcpmss::Tcpmss;
 
@@ -66,6 +69,8 @@ pub enum Match {
     Addrtype(Addrtype),
     /// `pkttype`
     Pkttype(Pkttype),
+    /// `physdev`
+    Physdev(Box<Physdev>),
     /// `statistic`
     Chance(Chance),
     /// `rt`, `frag`, `hbh`, `dst`: asks for an extension header of that name.
@@ -152,6 +157,7 @@ fn decode_match(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<M
         "mark" => Match::Mark(Mark::decode(revision, info)?),
         "addrtype" => Match::Addrtype(Addrtype::decode(revision, info, nfproto)?),
         "pkttype" => Match::Pkttype(Pkttype::decode(revision, info)?),
+        "physdev" => Match::Physdev(Physdev::decode(revision, info)?.into()),
         "statistic" => Match::Chance(Chance::decode(revision, info)?),
         "rt" | "frag" | "hbh" | "dst" if nfproto == NFPROTO_IPV6 => {
             facts::extension(name, revision, info).then(|| Match::Extension(name.into()))?
@@ -221,6 +227,7 @@ impl Match {
             Match::Mark(_) => "mark",
             Match::Addrtype(_) => "addrtype",
             Match::Pkttype(_) => "pkttype",
+            Match::Physdev(_) => "physdev",
             Match::Chance(_) => "statistic",
         }
     }
@@ -240,6 +247,7 @@ impl Match {
             Match::Mark(it) => Said::if_known(it.holds(packet)),
             Match::Addrtype(it) => Said::if_known(it.holds(packet)),
             Match::Pkttype(it) => Said::if_known(it.holds(packet)),
+            Match::Physdev(it) => Said::of(it.holds(packet)),
             Match::Chance(it) => Said::if_known(it.holds(packet)),
             Match::Extension(_) => Said::if_known(facts::has_extension(packet)),
         }
@@ -252,6 +260,7 @@ impl Match {
             Match::Tcp(it) => it.depends(),
             Match::Udp(_) | Match::Multiport(_) | Match::Icmp(_) => Depends::FlowWithPorts,
             Match::Header(_, it) => it.depends(),
+            Match::Physdev(it) => it.depends(),
             Match::Chance(_) => Depends::Packet,
             // Of a connection's mark it is seen to otherwise: see `carried::has_ct_mark`.
             Match::Connmark(_) => Depends::Flow,

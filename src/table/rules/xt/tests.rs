@@ -6,6 +6,7 @@ use super::*;
 use std::collections::HashMap;
 
 mod matches;
+mod physdev;
 mod targets;
 
 /// An IP header without options, then TCP with an MSS of 1460; facts.
@@ -18,6 +19,7 @@ struct Probe {
     /// By FibFlags.
     types: HashMap<u32, Fact>,
     mss: Fact,
+    physdevs: Option<(&'static str, Option<&'static str>)>,
 }
 
 const TCP: [u8; 24] = [
@@ -34,6 +36,7 @@ fn v4() -> Probe {
         ct: HashMap::new(),
         types: HashMap::new(),
         mss: Fact::Unknown,
+        physdevs: None,
     }
 }
 
@@ -111,6 +114,10 @@ impl Packet for Probe {
     fn rt(&self, key: RtKey) -> Fact {
         assert_eq!(key, RtKey::Tcpmss);
         self.mss
+    }
+
+    fn physdevs(&self) -> Option<(&str, Option<&str>)> {
+        self.physdevs
     }
 
     fn fib(&self, result: FibResult, flags: FibFlags) -> Fact {

@@ -491,8 +491,6 @@ fn chance_and_what_is_the_same_for_all() {
     assert!(holds("pkttype", 0, &pkttype(0, 0), &host) && !holds("pkttype", 0, &pkttype(1, 0), &host));
     assert!(holds("pkttype", 0, &pkttype(2, 1), &host));
     assert!(holds("comment", 0, &info(256, &[(0, b"said")]), &v4()));
-    let physdev = |inverted: u8, asked: u8| holds("physdev", 0, &info(66, &[(64, &[inverted, asked])]), &v4());
-    assert!(!physdev(0, 4) && physdev(4, 4) && !physdev(4, 12) && physdev(0x1f, 0x1f));
     let owner = |asked: u8, inverted: u8| holds("owner", 1, &info(20, &[(16, &[asked, inverted])]), &v4());
     assert!(!owner(1, 0) && owner(1, 1) && !owner(3, 1));
     let policy = |flags: u16| holds("policy", 0, &info(308, &[(304, &words(&[flags]))]), &v4());
