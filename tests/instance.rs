@@ -15,6 +15,8 @@ mod fdb;
 mod life;
 #[path = "instance/live.rs"]
 mod live;
+#[path = "instance/many_ports.rs"]
+mod many_ports;
 #[path = "instance/nat.rs"]
 mod nat;
 #[path = "instance/net.rs"]
