@@ -125,7 +125,7 @@ pub(super) fn arrive_at<'a, O: Observer>(
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
-        let by = here.member.as_ref().map_or(iface, |member| member.link.1);
+        let by = here.hooked(packet.family).map_or(iface, |member| member.link.1);
         format!("in by {}, {packet}{note}", by.name)
     });
     Continue((packet, (iif, iface)))
