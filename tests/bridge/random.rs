@@ -135,7 +135,7 @@ fn run(seed: u64, packets: usize) -> (Sums, bool) {
         while left > 0 {
             let port = random.random_range(0..network.ports);
             if random.random_bool(0.03) {
-                twin.inject(port, &[traffic::moving(&mut random, &network, port)]);
+                twin.inject(port, &[traffic::moving(&mut random, &mut network, port)]);
                 std::thread::sleep(LEARNED_WITHIN);
                 left -= 1;
                 continue;

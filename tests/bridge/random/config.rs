@@ -6,6 +6,7 @@ use crate::lab::plan;
 use crate::net::{Station, at, bridge_with, nf_call, routed, ruleset};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use std::collections::BTreeMap;
 
 /// Stations behind each port.
 pub const HOSTS: u8 = 4;
@@ -19,6 +20,8 @@ pub struct Network {
     /// Nothing in it leaves all of its bridges to the kernel.
     pub can_be_carried: bool,
     bridges: usize,
+    /// Stations that are behind another port than their own: port and host, and where they are.
+    pub away: BTreeMap<(usize, u8), usize>,
     /// Of each port, what flags it was given beside the usual.
     lines: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Network {
             bridge_of,
             can_be_carried: true,
             bridges,
+            away: BTreeMap::new(),
             lines: Vec::new(),
         };
         for port in network.members() {
@@ -136,6 +140,13 @@ impl Network {
     /// A station behind a port, on the port's bridge.
     pub fn station(&self, port: usize, host: u8) -> Station {
         at(port, host).on(self.bridge_of[port].unwrap_or(0))
+    }
+
+    /// The stations that are behind a port now.
+    pub fn behind(&self, port: usize) -> Vec<Station> {
+        let all = (0..self.ports).flat_map(|home| (0..HOSTS).map(move |host| (home, host)));
+        let here = all.filter(|key| self.away.get(key).copied().unwrap_or(key.0) == port);
+        here.map(|(home, host)| self.station(home, host)).collect()
     }
 
     /// A station of a port of the same bridge as `port`, or of any member.
