@@ -9,6 +9,8 @@ mod lab;
 
 #[path = "instance/bridge.rs"]
 mod bridge;
+#[path = "instance/fdb.rs"]
+mod fdb;
 #[path = "instance/life.rs"]
 mod life;
 #[path = "instance/live.rs"]
