@@ -9,6 +9,7 @@ use super::config::{self, Mode, RunConfig};
 use super::dealing::{Rings, room_for, slab_frames, workers_for};
 use super::roster::Roster;
 use crate::mirror::LinkInfo;
+use crate::packet::PORTS_MAX;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
 use crate::worker::Limits;
@@ -60,7 +61,7 @@ impl Plan {
         let named_pairs = pairs(&named).max(roster.ports.len());
         let queues = match roster.bridges.is_empty() {
             true => 0,
-            false => room_for(pairs(&of_bridges)),
+            false => room_for(pairs(&of_bridges)).min(PORTS_MAX.saturating_sub(roster.ports.len())),
         };
         let room = Room {
             named: Rings::for_queues(named_pairs),
