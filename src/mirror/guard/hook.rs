@@ -13,7 +13,6 @@ use super::super::nlattr::{Attrs, Message, Request, get_str};
 use super::super::nlsock::NlSock;
 use super::files;
 use super::findings::{Collector, Way, name};
-use super::link::LinkFacts;
 use super::nft::{GENMSG_LEN, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
 use crate::packet::Family;
 use crate::port::bpf_query;
@@ -102,7 +101,7 @@ impl Hooks {
         self.listed == Some(true)
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector, links: &[LinkFacts]) {
+    pub(super) fn read(&mut self, found: &mut Collector) {
         if self.listed == Some(false) || self.sock.is_none() {
             return read_links(found);
         }
@@ -122,8 +121,8 @@ impl Hooks {
             }
             report(found, family, judge(family, &all));
         }
-        for port in links.iter().filter(|l| l.is_port) {
-            self.read_device(found, port);
+        for (ifindex, name) in found.passed() {
+            self.read_device(found, ifindex, &name);
         }
         if found.has_bridge_ports() {
             self.read_bridges(found);
@@ -148,17 +147,12 @@ impl Hooks {
         }
     }
 
-    fn read_device(&mut self, found: &mut Collector, port: &LinkFacts) {
+    fn read_device(&mut self, found: &mut Collector, ifindex: u32, name: &str) {
         for (hook, way, place) in [(0, Way::Ingress, "ingress"), (1, Way::Egress, "egress")] {
-            match self.functions(NFPROTO_NETDEV, hook, Some(&port.name)) {
+            match self.functions(NFPROTO_NETDEV, hook, Some(name)) {
                 Ok(functions) => {
                     for function in functions {
-                        found.leave_port(
-                            port.ifindex,
-                            way,
-                            function.text(&format!("at {place} of {}", port.name)),
-                            REMEDY,
-                        );
+                        found.leave_port(ifindex, way, function.text(&format!("at {place} of {name}")), REMEDY);
                     }
                 }
                 // Gone meanwhile; or a kernel without hooks on devices.
@@ -167,12 +161,7 @@ impl Hooks {
                         e.raw_os_error(),
                         Some(libc::ENODEV | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP)
                     ) => {}
-                Err(e) => found.leave_port(
-                    port.ifindex,
-                    way,
-                    format!("hooks at {place} cannot be read: {e}"),
-                    REMEDY,
-                ),
+                Err(e) => found.leave_port(ifindex, way, format!("hooks at {place} cannot be read: {e}"), REMEDY),
             }
         }
     }
