@@ -140,18 +140,32 @@ fn a_rule_that_stays_is_named_by_its_handle() {
 }
 
 #[test]
-fn a_bridge_member() {
+fn ports_of_a_bridge() {
     namespace(|| {
         router();
         ip("link add br0 type bridge");
+        ip("link set br0 up");
         ip("link set d1 master br0");
+        let (code, text) = check(&["d0", "d1"]);
+        assert_eq!(code, Some(0), "{text}");
+        ip("link set d1 type bridge_slave vlan_tunnel on");
         let (code, text) = check(&["d0", "d1"]);
         assert_eq!(code, Some(3), "{text}");
         assert!(
-            text.lines()
-                .any(|line| line.contains("port d1") && line.contains("bridge br0")),
+            text.contains("bridging, arriving on d1") && text.contains("vlan_tunnel is on"),
             "{text}"
         );
+        ip("link set d1 type bridge_slave vlan_tunnel off");
+        assert!(
+            Command::new("tc")
+                .args("qdisc add dev br0 root bfifo".split(' '))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let (code, text) = check(&["d0", "d1"]);
+        assert_eq!(code, Some(3), "{text}");
+        assert!(text.contains("port br0") && text.contains("bfifo"), "{text}");
     });
 }
 

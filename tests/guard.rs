@@ -22,15 +22,19 @@ fn ports() {
     }
 }
 
-/// Everything that is left, as "d0 4 in".
+/// Everything that is left, as "d0 4 in", or "d0 bridging in".
 fn left(found: &Findings, links: &[LinkFacts]) -> BTreeSet<String> {
+    let name = |index: u32| &links.iter().find(|l| l.ifindex == index).expect("a link").name;
+    let families = found.by_iface.iter();
+    let families = families.flat_map(|(index, both)| ["4", "6"].iter().zip(both).map(move |of| (*index, of)));
+    let bridging = found
+        .bridging
+        .iter()
+        .map(|(index, finding)| (*index, (&"bridging", finding)));
     let mut all = BTreeSet::new();
-    for (index, both) in &found.by_iface {
-        let name = &links.iter().find(|l| l.ifindex == *index).expect("a link").name;
-        for (family, finding) in ["4", "6"].iter().zip(both) {
-            all.extend(finding.ingress.iter().map(|_| format!("{name} {family} in")));
-            all.extend(finding.egress.iter().map(|_| format!("{name} {family} out")));
-        }
+    for (index, (what, finding)) in families.chain(bridging) {
+        all.extend(finding.ingress.iter().map(|_| format!("{} {what} in", name(index))));
+        all.extend(finding.egress.iter().map(|_| format!("{} {what} out", name(index))));
     }
     all
 }
@@ -66,6 +70,11 @@ const V46: &[&str] = &["4", "6"];
 
 fn check(cases: &[Case]) {
     ports();
+    check_there(cases);
+}
+
+/// The same where there are ports already.
+fn check_there(cases: &[Case]) {
     let mut guard = Guard::open().expect("guard");
     let clean = guard.read(&links(PORTS));
     assert_eq!(clean, Findings::default(), "a clean namespace");
@@ -338,17 +347,24 @@ fn xfrm_policies() {
 /// Something of tc.
 macro_rules! tc {
     ($add:literal, $remove:literal, $ports:expr, $ways:expr, $says:literal) => {
+        tc!($add, $remove, $ports, V46, $ways, $says)
+    };
+    ($add:literal, $remove:literal, $ports:expr, $families:expr, $ways:expr, $says:literal) => {
         Case {
             add: $add,
             remove: $remove,
             ports: $ports,
-            families: V46,
+            families: $families,
             ways: $ways,
             says: $says,
             event: true,
         }
     };
 }
+
+// Behind the macro that it uses.
+#[path = "guard/links.rs"]
+mod links_on_links;
 
 #[test]
 #[rustfmt::skip]
@@ -366,23 +382,6 @@ fn qdiscs_and_filters() {
             &["d0"], &["in"], "qdisc clsact ffff: on d0"),
         tc!("tc qdisc add dev d1 clsact; tc filter add dev d1 egress u32 match u32 0 0 classid 1:1", "tc qdisc del dev d1 clsact",
             &["d1"], BOTH_WAYS, "qdisc clsact ffff: on d1"),
-    ]));
-}
-
-#[test]
-#[rustfmt::skip]
-fn masters_and_uppers() {
-    isolated("masters_and_uppers", || check(&[
-        Case {
-            add: "ip link add br0 type bridge; ip link set d0 master br0",
-            remove: "ip link del br0",
-            ports: &["d0"], families: V46, ways: BOTH_WAYS, says: "d0 is a member of bridge br0", event: false,
-        },
-        Case {
-            add: "ip link add m0 link d1 type macvlan mode bridge",
-            remove: "ip link del m0",
-            ports: &["d1"], families: V46, ways: &["in"], says: "macvlan m0 sits on the port", event: false,
-        },
     ]));
 }
 

@@ -79,6 +79,7 @@ fn outcome(found: &Findings, family: Family, iif: &str, oif: &str, state: CtStat
         frame: &mut frame,
         iif: &iif,
         oif: Some((&oif, 1500)),
+        ports: None,
         tracked: Some(&tracked),
         aside: &mut Aside::default(),
         snapshot: &Snapshot::default(),

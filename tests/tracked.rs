@@ -1,6 +1,10 @@
 //! The walk of tracked traffic, in memory: what a packet does to its connection, what is left behind, and that the cached
 //! walk is the full walk. One side is a client behind d0, the other the far gateway behind d1.
 
+#[path = "box/bridge.rs"]
+mod bridge;
+#[path = "tracked/bridged.rs"]
+mod bridged;
 #[path = "box/mod.rs"]
 mod lab;
 #[path = "tracked/own.rs"]

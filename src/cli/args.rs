@@ -210,6 +210,10 @@ pub enum What {
     Routes,
     /// Resolved neighbours as mirrored from the kernel
     Neighbors,
+    /// Bridges and their ports, in the words of `bridge -d link`
+    Bridge,
+    /// What bridges know, in the words of `bridge fdb show`
+    Fdb,
     /// Rules that are run here, with what they counted
     Rules,
     /// Connections, in the lines of `conntrack -L`
@@ -229,6 +233,8 @@ impl What {
             What::Drops => Show::Drops,
             What::Routes => Show::Routes,
             What::Neighbors => Show::Neighbors,
+            What::Bridge => Show::Bridge,
+            What::Fdb => Show::Fdb,
             What::Rules => Show::Rules,
             What::Latency => Show::Latency,
         })

@@ -6,14 +6,15 @@ use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
 use super::punting::PuntCounts;
 use super::report::{
-    self, DropRow, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket, Worker,
+    self, BridgeLink, DropRow, FdbEntry, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket,
+    Worker,
 };
 use super::{describe, exchange};
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
 use crate::table::fib::Prefix;
-use crate::worker::pipeline::{Mac, Stage};
+use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
 use crossbeam::channel::{Receiver, bounded};
@@ -294,19 +295,19 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {
         let snapshot = self.shared.snapshot.load_full();
         for (iface, family, addr, mac) in snapshot.neighbors.iter() {
-            let row = Neighbor {
-                family: describe::family(family).into(),
-                address: family.show(addr).to_string(),
-                dev: snapshot
-                    .iface(iface)
-                    .map(|iface| iface.name.to_string())
-                    .unwrap_or_default(),
-                lladdr: Mac(&mac).to_string(),
-            };
-            if each(row).is_break() {
+            if each(describe::neighbor(&snapshot, iface, family, addr, mac)).is_break() {
                 return;
             }
         }
+    }
+
+    fn bridges(&self) -> Vec<BridgeLink> {
+        describe::bridges(&self.shared.snapshot.load_full())
+    }
+
+    fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
+        let now = ticks(crate::port::wait::monotonic_ns());
+        describe::fdb(&self.shared.snapshot.load_full(), now, each);
     }
 
     fn rules(&self) -> Vec<report::Rule> {

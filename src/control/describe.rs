@@ -3,6 +3,10 @@
 //! Tables hold numbers (an address is a `u128`, a link an index); people and JSON get what `ip` would print.
 //! A link that is gone meanwhile is named by its index.
 
+mod bridge;
+
+pub use bridge::{bridges, fdb};
+
 use super::report;
 use crate::packet::{Addr, Family};
 use crate::table::Snapshot;

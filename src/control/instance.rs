@@ -11,6 +11,7 @@
 
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
+use super::bridges::Bridges;
 use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_addresses, why_left};
 use super::config::RunConfig;
 use super::exchange::Exchange;
@@ -60,6 +61,7 @@ pub struct Instance {
     mirror: Mirror,
     guard: Guard,
     findings: guard::Findings,
+    bridges: Bridges,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -95,6 +97,7 @@ impl Instance {
         let umem = Umem::create(plan.umem(config.mode)).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
+        let bridges = Bridges::open().map_err(|e| Error::Other(format!("a netlink socket: {e}")))?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
 
         let (shared, punt_parker, oracle_parker) = Shared::new(plan.limits, Snapshot::default()).map_err(no_eventfd)?;
@@ -150,6 +153,7 @@ impl Instance {
             mirror,
             guard,
             findings: guard::Findings::default(),
+            bridges,
             ports,
             steer,
             shared,
@@ -179,6 +183,7 @@ impl Instance {
         self.publish();
         let mut ready = false;
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
+        let mut behind = false;
         loop {
             if !ready && self.ports.all_forward() {
                 ready = true;
@@ -191,7 +196,7 @@ impl Instance {
                 .into_iter()
                 .chain(self.guard.fds())
                 .chain([signal.fd()]);
-            let timeout = match (self.more, stale) {
+            let timeout = match (self.more, stale || behind) {
                 (true, _) => Duration::ZERO,
                 (false, true) => PUBLISH_EVERY,
                 (false, false) => LOOK_EVERY,
@@ -211,6 +216,7 @@ impl Instance {
             }
             self.watch_workers();
             stale |= self.follow()?;
+            behind = self.bridges.turn(&self.mirror);
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
                 stale |= self.mirror.poll_sysctls();

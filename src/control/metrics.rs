@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::api::{Backend, end_accept};
-use super::report::{ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
+use super::report::{BridgeLink, ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -132,6 +132,7 @@ fn render(backend: &dyn Backend) -> String {
     drops(&mut text, backend);
     latency(&mut text, &backend.latency());
     conntrack(&mut text, &backend.conntrack());
+    bridges(&mut text, &backend.bridges());
     text
 }
 
@@ -337,6 +338,20 @@ fn conntrack(text: &mut String, conntrack: &Conntrack) {
     metric(text, "conntrack_events_total", "counter", help, events);
 }
 
+fn bridges(text: &mut String, links: &[BridgeLink]) {
+    let bridges = || {
+        links
+            .iter()
+            .filter_map(|link| Some((&link.ifname, link.bridge.as_ref()?)))
+    };
+    let label = |name: &str| format!("{{bridge=\"{name}\"}}");
+    let entries = bridges().map(|(name, bridge)| (label(name), bridge.fdb_entries));
+    metric(text, "fdb_entries", "gauge", "Addresses that a bridge knows.", entries);
+    let refused = bridges().map(|(name, bridge)| (label(name), bridge.fdb_refused));
+    let help = "Addresses that a bridge knows and for which there was no room here.";
+    metric(text, "fdb_refused_total", "counter", help, refused);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,6 +421,19 @@ mod tests {
         }
         fn routes(&self, _: &mut dyn FnMut(Route) -> ControlFlow<()>) {}
         fn neighbors(&self, _: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {}
+        fn bridges(&self) -> Vec<BridgeLink> {
+            let bridge = report::Bridge {
+                fdb_entries: 12,
+                fdb_refused: 3,
+                ..report::Bridge::default()
+            };
+            vec![BridgeLink {
+                ifname: "br0".into(),
+                bridge: Some(bridge),
+                ..BridgeLink::default()
+            }]
+        }
+        fn fdb(&self, _: &mut dyn FnMut(report::FdbEntry) -> ControlFlow<()>) {}
         fn rules(&self) -> Vec<report::Rule> {
             vec![]
         }
@@ -441,6 +469,8 @@ mod tests {
             "bypath_latency_nanoseconds{port=\"d0\",quantile=\"0.99\"} 8",
             "bypath_conntrack_connections 7",
             "bypath_conntrack_events_total{event=\"exported\"} 3",
+            "bypath_fdb_entries{bridge=\"br0\"} 12",
+            "bypath_fdb_refused_total{bridge=\"br0\"} 3",
         ] {
             assert!(body.lines().any(|have| have == line), "{line}\n{body}");
         }

@@ -15,6 +15,8 @@ pub mod attach;
 mod backend;
 #[cfg(feature = "xdp")]
 pub mod bpf;
+#[cfg(feature = "xdp")]
+mod bridges;
 pub mod caps;
 #[cfg(feature = "xdp")]
 mod carrying;

@@ -5,6 +5,7 @@
 
 use crate::mirror::guard::{self, FamilyFinding, Guard, LinkFacts};
 use crate::mirror::{self, LinkFindings, LinkInfo, Mirror};
+use std::collections::HashMap;
 
 /// Looks what stands in the path, the links of `ports` (kernel numbers) being ports of this process.
 pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Findings {
@@ -17,18 +18,16 @@ pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Finding
 
 /// Has `mirror` publish what was found.
 pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
-    let of_link = |(&ifindex, both): (&u32, &[FamilyFinding; 2])| {
-        let family = both.clone().map(|found| (found.ingress, found.egress));
-        (
-            ifindex,
-            LinkFindings {
-                family,
-                ..LinkFindings::default()
-            },
-        )
-    };
+    let way = |found: &FamilyFinding| (found.ingress.clone(), found.egress.clone());
+    let mut links: HashMap<u32, LinkFindings> = HashMap::new();
+    for (&ifindex, found) in &findings.by_iface {
+        links.entry(ifindex).or_default().family = found.each_ref().map(way);
+    }
+    for (&ifindex, found) in &findings.bridging {
+        links.entry(ifindex).or_default().bridging = way(found);
+    }
     mirror.set_findings(mirror::Findings {
-        links: findings.by_iface.iter().map(of_link).collect(),
+        links,
         tracked: findings.tracked,
         rules: findings.rules.clone(),
     });
@@ -43,5 +42,6 @@ fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
         link: (link.link != 0).then_some(link.link),
         link_netnsid: link.link_netnsid,
         is_port,
+        xdp: link.xdp,
     }
 }

@@ -4,6 +4,10 @@
 //! are the JSON names: a contract that scripts rely on. At rest
 //! `received = forwarded + punted + dropped + held` (in frames), see [`Totals::difference`].
 
+mod bridge;
+
+pub use bridge::{Bridge, BridgeLink, BridgePort, FdbEntry, Vlan};
+
 use crate::packet::{DropReason, PuntReason};
 use crate::port::QueueCounters;
 use serde::{Deserialize, Serialize};

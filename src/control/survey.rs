@@ -1,8 +1,8 @@
 //! What would stay in the kernel, and why: the answer of `bypath check`.
 //!
 //! ```text
-//!  guard's notes        what stands in the path of a family or a port (nft, tc, xfrm, masters ...)
-//!  the ports' links     what mirror itself leaves there (a sysctl that is not carried)
+//!  guard's notes        what stands in the path of a family, of bridging or of a port (nft, tc, xfrm, masters ...)
+//!  the ports' links     what mirror itself leaves there (a sysctl, an option of a bridge that is not carried)
 //!  rules, routes        those that bear a reason; routes grouped by it, since there may be a million with the same
 //! ```
 //!
@@ -20,7 +20,7 @@ use crate::packet::{Addr, Family, PORTS_MAX, PortIndex};
 use crate::port::link::ifindex;
 use crate::table::Snapshot;
 use crate::table::fib::{Prefix, Route};
-use crate::table::iface::Iface;
+use crate::table::iface::{Iface, Left};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -103,11 +103,13 @@ pub fn stays(snapshot: &Snapshot, findings: &Findings) -> Vec<Stay> {
         .flatten()
         .filter_map(|&index| snapshot.iface(index))
         .collect();
+    found.extend(bridging(&ports, findings));
+    let links = forwarding_links(snapshot, &ports);
     for family in Family::ALL {
-        if !ports.iter().any(|port| port.family(family).forwarding) {
+        if !links.iter().any(|link| link.family(family).forwarding) {
             continue;
         }
-        found.extend(on_ports(family, &ports, findings));
+        found.extend(on_links(family, &links, findings));
         for rule in snapshot.fib(family).rules.iter() {
             let traffic = format!("ip rule {}", rule.pref);
             found.extend(rule.left.as_deref().map(|why| stay(family, traffic, why)));
@@ -140,19 +142,56 @@ fn noted(note: &Note) -> Stay {
     }
 }
 
-/// What is left on the ports for reasons that guard has not named already.
-fn on_ports(family: Family, ports: &[&Iface], findings: &Findings) -> Vec<Stay> {
-    let mut found = Vec::new();
+/// The links by which IP comes and goes: ports, and in place of a bridge's ports the bridge.
+fn forwarding_links<'a>(snapshot: &'a Snapshot, ports: &[&'a Iface]) -> Vec<&'a Iface> {
+    let mut links: Vec<&Iface> = Vec::new();
     for port in ports {
-        let facts = port.family(family);
-        for (way, left) in [("arriving on", &facts.left), ("leaving by", &facts.left_egress)] {
-            let Some(why) = left.as_deref() else { continue };
-            if !findings.notes.iter().any(|note| *note.text == *why) {
-                found.push(stay(family, format!("{way} {}", port.name), why));
-            }
+        let bridge = port.bridge_port.as_ref().map(|of| snapshot.iface(of.bridge));
+        let link = bridge.flatten().unwrap_or(port);
+        if !links.iter().any(|other| std::ptr::eq(*other, link)) {
+            links.push(link);
+        }
+    }
+    links
+}
+
+/// What is left on the links for reasons that guard has not named already.
+fn on_links(family: Family, links: &[&Iface], findings: &Findings) -> Vec<Stay> {
+    let mut found = Vec::new();
+    for link in links {
+        let facts = link.family(family);
+        for (way, why) in unnamed(&facts.left, &facts.left_egress, findings) {
+            found.push(stay(family, format!("{way} {}", link.name), why));
         }
     }
     found
+}
+
+/// What of bridging is left on the ports, for reasons that guard has not named already.
+fn bridging(ports: &[&Iface], findings: &Findings) -> Vec<Stay> {
+    let mut found = Vec::new();
+    for port in ports {
+        let Some(of_bridge) = &port.bridge_port else { continue };
+        for (way, why) in unnamed(&of_bridge.left, &of_bridge.left_egress, findings) {
+            found.push(Stay {
+                family: "both".into(),
+                traffic: format!("bridging, {way} {}", port.name),
+                more: 0,
+                why: why.into(),
+                remedy: String::new(),
+            });
+        }
+    }
+    found
+}
+
+/// Why something is left, by direction, where guard has not named it already.
+fn unnamed<'a>(left: &'a Left, left_egress: &'a Left, findings: &Findings) -> Vec<(&'static str, &'a str)> {
+    let ways = [("arriving on", left), ("leaving by", left_egress)];
+    let reasons = ways.into_iter().filter_map(|(way, left)| Some((way, left.as_deref()?)));
+    reasons
+        .filter(|(_, why)| !findings.notes.iter().any(|note| *note.text == **why))
+        .collect()
 }
 
 fn routes_by_reason<'a>(family: Family, policy: u8, routes: impl Iterator<Item = (Addr, u8, &'a Route)>) -> Vec<Stay> {
@@ -185,6 +224,7 @@ fn stay(family: Family, traffic: String, why: &str) -> Stay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::bridge::BridgePort;
     use crate::table::fib::RouteKind;
     use crate::table::iface::{IfaceFamily, IfaceIndex};
     use std::sync::Arc;
@@ -230,6 +270,29 @@ mod tests {
     fn reasons_on_ports_are_found_and_those_on_other_links_are_not() {
         let found = stays(&snapshot("proxy_arp"), &Findings::default());
         assert_eq!(found, [stay(Family::V4, "arriving on d0".into(), "proxy_arp")]);
+    }
+
+    #[test]
+    fn a_bridge_stands_for_its_ports_and_their_bridging_is_named() {
+        let mut snapshot = snapshot("proxy_arp");
+        let port = BridgePort {
+            bridge: IfaceIndex(1),
+            left_egress: Some("backup_port is set".into()),
+            ..BridgePort::default()
+        };
+        Arc::make_mut(&mut snapshot.ifaces)[0].bridge_port = Some(Arc::new(port));
+        let seen: Vec<_> = stays(&snapshot, &Findings::default())
+            .into_iter()
+            .map(|stay| (stay.family, stay.traffic, stay.why))
+            .collect();
+        let row = |family: &str, traffic: &str, why: &str| (family.to_string(), traffic.to_string(), why.to_string());
+        assert_eq!(
+            seen,
+            [
+                row("both", "bridging, leaving by d0", "backup_port is set"),
+                row("inet", "arriving on eth9", "proxy_arp")
+            ]
+        );
     }
 
     #[test]

@@ -6,33 +6,69 @@
 //! arrives by the bridge, whose link has families of its own.
 //!
 //! Where connections are tracked, IP by a bridge some of whose ports are the kernel's is left both ways: replies may come by
-//! those. A port that joins, and will be one of ours, does not leave the others' connections: it has [`GRACE`] for that.
+//! those. A port that joins, and will be one of ours, does not leave the others' connections: it has [`GRACE`] for that. Until
+//! then the bridge is like a router that has another link: what the kernel began is known by its events.
 
 use super::link::Link;
 use super::state::State;
 use crate::packet::Family;
 use crate::table::bridge::{Bridge, BridgePort};
 use crate::table::iface::Left;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a bridge, all of whose ports were ours, may have another one before that counts.
+/// How long a port that joins a bridge may take to be one of ours.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What is told of a bridge by its ports.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     /// A port that is up, and not one of ours or left as such.
-    pub stranger: Left,
+    stranger: Left,
+    /// One that is not just joining.
+    settled_stranger: Left,
     /// Some port has `neigh_suppress`.
     neigh_suppress: bool,
 }
 
-/// Since when bridges that were all ours have ports that are not, by ifindex; `None` while all are.
-pub type Since = HashMap<u32, Option<Instant>>;
+/// Ports of bridges that are not ours.
+#[derive(Clone, Debug, Default)]
+pub struct Strangers {
+    /// The bridges that have been seen.
+    bridges: HashSet<u32>,
+    /// By ifindex, those that are there: since when, if they have joined a bridge that had been seen before.
+    ports: HashMap<u32, Option<Instant>>,
+}
 
 impl State {
+    /// Notes which ports of bridges are not ours, and since when.
+    pub(super) fn note_strangers(&mut self) {
+        let before = std::mem::take(&mut self.strangers);
+        for link in self.world.links.iter().filter(|link| link.bridge_port.is_some()) {
+            let (ifindex, bridge) = (link.info.ifindex, link.info.master);
+            self.strangers.bridges.insert(bridge);
+            if self.ports.contains_key(&ifindex) || !link.info.is_admin_up() {
+                continue;
+            }
+            let new = || before.bridges.contains(&bridge).then(Instant::now);
+            let since = before.ports.get(&ifindex).copied().unwrap_or_else(new);
+            self.strangers.ports.insert(ifindex, since);
+        }
+    }
+
+    /// Whether somebody's grace has just ended: then links are to be published anew.
+    pub(super) fn poll_strangers(&mut self) -> bool {
+        let mut ended = false;
+        for since in self.strangers.ports.values_mut() {
+            if since.is_some_and(|since| since.elapsed() >= GRACE) {
+                *since = None;
+                ended = true;
+            }
+        }
+        ended
+    }
+
     /// What is told of each bridge by its ports, by the bridge's ifindex.
     pub(super) fn members(&self) -> HashMap<u32, Members> {
         let mut all: HashMap<u32, Members> = HashMap::new();
@@ -41,10 +77,19 @@ impl State {
             let members = all.entry(link.info.master).or_default();
             members.neigh_suppress |= link.bridge_port.as_ref().is_some_and(|conf| conf.neigh_suppress);
             let is_ours = self.ports.contains_key(&link.info.ifindex);
-            if link.info.is_admin_up() && !(is_ours && port.left.is_none() && port.left_egress.is_none()) {
-                let why = || format!("port {} of the bridge is the kernel's", link.info.name).into();
-                members.stranger.get_or_insert_with(why);
+            if !link.info.is_admin_up() || is_ours && port.left.is_none() && port.left_egress.is_none() {
+                continue;
             }
+            let why: Arc<str> = format!("port {} of the bridge is the kernel's", link.info.name).into();
+            let is_joining = self
+                .strangers
+                .ports
+                .get(&link.info.ifindex)
+                .is_some_and(Option::is_some);
+            if !is_joining {
+                members.settled_stranger.get_or_insert_with(|| why.clone());
+            }
+            members.stranger.get_or_insert(why);
         }
         all
     }
@@ -119,35 +164,9 @@ impl State {
 
     /// What leaves IP of `family` by the bridge `link`, because of its ports.
     pub(super) fn left_to_members(&self, link: &Link, family: Family, members: &HashMap<u32, Members>) -> Left {
-        let ifindex = link.info.ifindex;
-        let stranger = members.get(&ifindex)?.stranger.clone()?;
-        let is_joining = self
-            .incomplete
-            .get(&ifindex)
-            .copied()
-            .flatten()
-            .is_some_and(|since| since.elapsed() < GRACE);
-        (self.findings.tracked[family as usize] && !is_joining).then_some(stranger)
-    }
-
-    /// Notes which bridges have all their ports here, and since when those that had do not.
-    pub(super) fn note_members(&mut self, members: &HashMap<u32, Members>) {
-        let before = std::mem::take(&mut self.incomplete);
-        for (&bridge, of_bridge) in members {
-            match (&of_bridge.stranger, before.get(&bridge)) {
-                (None, _) => self.incomplete.insert(bridge, None),
-                (Some(_), Some(since)) => self.incomplete.insert(bridge, since.or_else(|| Some(Instant::now()))),
-                (Some(_), None) => None,
-            };
-        }
-    }
-
-    /// Whether the grace of a bridge has just ended: then its links are to be published anew.
-    pub(super) fn poll_members(&mut self) -> bool {
-        let ended = |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() >= GRACE);
-        let before = self.incomplete.len();
-        self.incomplete.retain(|_, since| !ended(since));
-        self.incomplete.len() != before
+        let members = members.get(&link.info.ifindex)?;
+        let stranger = members.settled_stranger.clone()?;
+        self.findings.tracked[family as usize].then_some(stranger)
     }
 
     /// Whether all of a bridge, as far as it is up, is ours, and none of it left.

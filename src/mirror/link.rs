@@ -140,6 +140,8 @@ pub struct LinkChange {
     pub named: bool,
     /// Up, carrier or existence changed: the kernel may have flushed routes silently.
     pub state: bool,
+    /// It became a port of a bridge, or is one no more, or came as a bridge: its VLANs are others.
+    pub member: bool,
     /// This link is new.
     pub new: Option<u32>,
     /// This index has no link any more.
@@ -211,6 +213,15 @@ impl Links {
                 let of = |link: &Link| (link.info.flags, link.info.carrier, link.info.mtu);
                 of(old) != of(&new)
             }),
+            member: {
+                let of = |link: &Link| {
+                    (
+                        link.bridge_port.as_ref().map(|_| link.info.master),
+                        link.bridge.is_some(),
+                    )
+                };
+                old.map_or((None, false), of) != of(&new)
+            },
             new: old.is_none().then_some(ifindex),
             gone: None,
         };
@@ -234,9 +245,11 @@ impl Links {
             return LinkChange::default();
         }
         let any = link.bridge_port != new;
+        let member = link.bridge_port.is_some() != new.is_some();
         link.bridge_port = new;
         LinkChange {
             any,
+            member,
             ..LinkChange::default()
         }
     }
@@ -251,6 +264,7 @@ impl Links {
             any: true,
             named: true,
             state: true,
+            member: false,
             new: None,
             gone: link.index,
         }

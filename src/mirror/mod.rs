@@ -35,6 +35,7 @@ mod nlattr;
 mod nlsock;
 pub mod oracle;
 mod publish;
+pub mod refresh;
 mod reread;
 mod resolve;
 mod route;
@@ -51,6 +52,7 @@ pub use publish::is_never_forwarded;
 
 use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
+use crate::table::fdb::Fdb;
 use crate::table::iface::Left;
 use crate::table::rules::live::Rules;
 use netlink::{Channel, EVENTS_BYTES, Hears};
@@ -153,6 +155,7 @@ pub struct Findings {
 pub struct Mirror {
     events: Channel,
     fdb_events: Channel,
+    fdb_drained: bool,
     state: State,
 }
 
@@ -167,6 +170,7 @@ impl Mirror {
         let mut mirror = Self {
             events: Channel::for_events(GROUPS, Hears::AllElse, bytes)?,
             fdb_events: Channel::for_events(FDB_GROUPS, Hears::Fdb, bytes)?,
+            fdb_drained: false,
             state: State::new()?,
         };
         let end = Instant::now() + OPEN_MAX;
@@ -191,7 +195,7 @@ impl Mirror {
         if drained {
             self.state.read_small()?;
         }
-        let fdb_drained = take_events(
+        self.fdb_drained = take_events(
             &mut self.fdb_events,
             &mut self.state,
             State::fdb_event,
@@ -203,7 +207,7 @@ impl Mirror {
             self.state.reread(family, drained)?;
         }
         let routes_due = self.state.routes.iter().any(|routes| routes.reread.is_due());
-        let more = !drained || !fdb_drained || routes_due || self.state.fdbs.is_due();
+        let more = !drained || !self.fdb_drained || routes_due || self.state.fdbs.is_due();
         Ok(Changed {
             more,
             ..std::mem::take(&mut self.state.changed)
@@ -244,6 +248,15 @@ impl Mirror {
     /// Every link.
     pub fn links(&self) -> impl Iterator<Item = &LinkInfo> {
         self.state.world.links.iter().map(|link| &link.info)
+    }
+
+    /// The forwarding database of every bridge, with the bridge's name.
+    pub fn fdbs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Fdb>)> {
+        let name = |ifindex| Some(&self.state.world.links.get(ifindex)?.info.name);
+        self.state
+            .fdbs
+            .iter()
+            .filter_map(move |(ifindex, fdb)| Some((name(ifindex)?, fdb)))
     }
 
     /// The configuration of this moment. Its generation is that of the last one unless something changed.

@@ -91,8 +91,8 @@ impl State {
     fn publish_ifaces(&mut self) {
         let mut ifaces = vec![Iface::default(); self.world.links.places];
         let mut ports = Vec::new();
+        self.note_strangers();
         let members = self.members();
-        self.note_members(&members);
         for link in self.world.links.iter() {
             let Some(index) = link.index else { continue };
             let Some(iface) = ifaces.get_mut(usize::from(index.0)) else {

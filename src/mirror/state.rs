@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) neighbors: Neighbors,
     pub(super) fdbs: Fdbs,
     pub(super) vlans: Vlans,
-    pub(super) incomplete: bridging::Since,
+    pub(super) strangers: bridging::Strangers,
     pub(super) routes: [Routes; 2],
     pub(super) rules: [Rules; 2],
     pub(super) custom_rules: bool,
@@ -62,7 +62,7 @@ impl State {
             neighbors: Neighbors::default(),
             fdbs: Fdbs::new()?,
             vlans: Vlans::new(),
-            incomplete: bridging::Since::new(),
+            strangers: bridging::Strangers::default(),
             routes: [Routes::new(Family::V4)?, Routes::new(Family::V6)?],
             rules: [Rules::default(), Rules::default()],
             custom_rules: false,
@@ -161,6 +161,7 @@ impl State {
         self.changed.links |= change.any;
         self.stale.ifaces |= change.any;
         self.stale.rules |= change.named;
+        self.wanted.vlans |= change.member;
         if let Some(gone) = change.gone {
             let changed = neighbor::forget(&mut self.neighbors, gone);
             self.changed.neighbors |= changed;
@@ -222,7 +223,7 @@ impl State {
             self.sysctls.globals.ignore_linkdown6,
         );
         let mut changed = self.sysctls.poll();
-        changed |= self.poll_members();
+        changed |= self.poll_strangers();
         let tracking = self.conntrack.poll();
         self.stale.conntrack |= tracking;
         // A dump that fails is tried again with the next count that differs; events go on meanwhile.

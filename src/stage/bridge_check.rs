@@ -21,8 +21,8 @@ use crate::table::bridge::{Bridge, BridgePort, Vid};
 use crate::table::conntrack::Ticks;
 use crate::table::fdb::EntryFlags;
 use crate::table::iface::{Iface, IfaceIndex};
-use crate::wire::Mac;
 use crate::wire::ether::{self, EtherType};
+use crate::wire::{Mac, ipv6, vlan};
 use std::ops::ControlFlow::Continue;
 
 /// What stands around bridged IP packets of a family (net/bridge/br_netfilter_hooks.c).
@@ -78,15 +78,16 @@ impl<'a> Member<'a> {
         let bridge = up.1.bridge.as_deref()?;
         let hooks = |family: Family| {
             let here = up.1.family(family);
-            let is_left = here.left.is_some() || here.left_egress.is_some();
             let rules = &snapshot.rules;
             let something_stands = !rules.sum(family).is_nothing
                 || !rules.bridged.is_nothing()
                 || snapshot.conntrack.tracked[family as usize];
             match (bridge.nf_call[family as usize], something_stands) {
                 (false, _) => Hooks::Off,
-                _ if is_left => Hooks::Kernel,
+                // What stands at the hooks of IP and is not carried leaves the family.
+                _ if here.left.is_some() => Hooks::Kernel,
                 (true, false) => Hooks::Empty,
+                _ if here.left_egress.is_some() => Hooks::Kernel,
                 // A bridge that filters VLANs has tags beside frames, and packets with such are none for some of the hooks.
                 _ if bridge.vlans.is_some() || rules.bridged.beside_ip => Hooks::Kernel,
                 (true, true) => Hooks::Ip,
@@ -130,6 +131,10 @@ pub struct Head {
     pub outer: EtherType,
     /// The outer tag's control information.
     pub tci: Option<u16>,
+    /// What follows the outer tag; without one, as `outer`.
+    pub inner: EtherType,
+    /// A neighbour solicitation or advertisement, behind the outer tag too.
+    pub is_neighbor_discovery: bool,
     /// The frame's length in bytes.
     pub len: usize,
 }
@@ -145,18 +150,21 @@ impl Head {
             return Verdict::punt(PuntReason::Malformed);
         };
         let outer = EtherType(u16::from_be_bytes([t0, t1]));
-        let mut tci = None;
+        let (mut tci, mut inner) = (None, outer);
         if outer.is_tag() {
-            let Some(&[high, low, ..]) = bytes.get(ether::HEADER_LEN..TAGGED_LEN_MIN) else {
+            let Some(&[t0, t1, i0, i1, ..]) = bytes.get(ether::HEADER_LEN..TAGGED_LEN_MIN) else {
                 return Verdict::punt(PuntReason::Malformed);
             };
-            tci = Some(u16::from_be_bytes([high, low]));
+            tci = Some(u16::from_be_bytes([t0, t1]));
+            inner = EtherType(u16::from_be_bytes([i0, i1]));
         }
         Continue(Self {
             dst: [d0, d1, d2, d3, d4, d5],
             src: [s0, s1, s2, s3, s4, s5],
             outer,
             tci,
+            inner,
+            is_neighbor_discovery: inner == EtherType::IPV6 && is_neighbor_discovery(bytes, tci.is_some()),
             len: bytes.len(),
         })
     }
@@ -201,7 +209,8 @@ pub fn check(head: &Head, member: &Member<'_>, now: Ticks) -> Step<Tagging> {
     if member.is_left {
         return Verdict::punt(PuntReason::LeftIngress);
     }
-    if is_group(&head.dst) || is_answered(head.outer) {
+    let is_answered = is_answered(head.inner) || head.is_neighbor_discovery && member.bridge.neigh_suppress;
+    if is_group(&head.dst) || is_answered {
         return Verdict::punt(PuntReason::NotOurs);
     }
     if is_group(&head.src) || head.src == [0; 6] {
@@ -247,13 +256,24 @@ pub fn hooks(head: &Head, member: &Member<'_>) -> Hooks {
     }
 }
 
+/// ICMPv6 of these types, which a bridge with `neigh_suppress` may answer or keep (br_do_suppress_nd).
+#[inline(always)]
+fn is_neighbor_discovery(bytes: &[u8], is_tagged: bool) -> bool {
+    const NEXT_HEADER_AT: usize = 6;
+    const ICMPV6: u8 = 58;
+    let l3 = ether::HEADER_LEN + if is_tagged { vlan::HEADER_LEN } else { 0 };
+    let byte = |at: usize| bytes.get(l3 + at).copied();
+    byte(NEXT_HEADER_AT) == Some(ICMPV6) && matches!(byte(ipv6::HEADER_LEN), Some(135 | 136))
+}
+
 /// Multicast or broadcast.
 #[inline(always)]
 pub fn is_group(mac: &Mac) -> bool {
     mac[0] & 1 != 0
 }
 
-/// Types that the kernel's bridge looks into, and answers or keeps: ARP, RARP, 802.1X, MRP, CFM. As in bpf/steer.bpf.c.
+/// Types that the kernel's bridge looks into, and answers or keeps: ARP, RARP, 802.1X, MRP, CFM. As in bpf/steer.bpf.c, and behind
+/// a tag, which the kernel has taken off by then.
 #[inline(always)]
 fn is_answered(ethertype: EtherType) -> bool {
     matches!(ethertype.0, 0x0806 | 0x8035 | 0x888e | 0x88e3 | 0x8902)
@@ -283,6 +303,8 @@ mod tests {
             src: [2, 0, 0, 0, 0, 2],
             outer: EtherType(outer),
             tci,
+            inner: EtherType::IPV4,
+            is_neighbor_discovery: false,
             len: 64,
         }
     }

@@ -314,12 +314,15 @@ fn across<'a, O: Observer>(
 ) -> Step<Out> {
     let (member, here) = (hooked.member, hooked.here);
     let mtu = exit.iface.mtu[Family::V4 as usize];
-    if hooked
-        .packet
-        .flags
-        .any(Flags::OPTIONS | Flags::EXTENSION | Flags::FRAGMENT)
-    {
+    let flags = hooked.packet.flags;
+    if flags.any(Flags::FRAGMENT) {
+        return Verdict::punt(PuntReason::Fragment);
+    }
+    if flags.any(Flags::OPTIONS) {
         return Verdict::punt(PuntReason::Options);
+    }
+    if flags.any(Flags::EXTENSION) {
+        return Verdict::punt(PuntReason::Extension);
     }
     if u32::from(hooked.packet.l3_len()) > mtu {
         return Verdict::punt(PuntReason::MtuExceeded);

@@ -75,6 +75,7 @@ impl fmt::Display for Show<'_> {
             outer,
             tci,
             len,
+            ..
         } = self.0;
         write!(f, "{} > {}, ethertype 0x{:04x}", Mac(src), Mac(dst), outer.0)?;
         if let Some(tci) = tci {

@@ -1,5 +1,8 @@
 //! The way out of a packet that is to be routed: routing, forward's look at the way out, neighbor, and where that leads to a bridge,
-//! bridging as output. Walked once per destination and generation, where nothing but the destination decides.
+//! bridging as output.
+//!
+//! Walked once per destination and generation where nothing but the destination decides: an entry of a bridge that moves or
+//! goes begins a generation, as any change of configuration does. A packet that is watched walks it all.
 
 use super::bridged::Vlan;
 use super::observer::{Mac, Observer, Stage};

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Whether bypath carries bridges at all: until it does, nothing is asked of its share.
-pub const CARRIED: bool = false;
+pub const CARRIED: bool = true;
 
 /// What the kernel learned is known to bypath by then.
 const LEARNED_WITHIN: Duration = Duration::from_millis(100);

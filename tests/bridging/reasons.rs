@@ -56,6 +56,8 @@ fn what_is_not_bridged_is_the_kernels() {
     for head in [[0x08, 0x06], [0x80, 0x35], [0x88, 0x8e], [0x88, 0xe3], [0x89, 0x02]] {
         assert_eq!(after(|_| {}, &head), punt(PuntReason::NotOurs), "{head:02x?}");
     }
+    let tagged_arp = [0x81, 0, 0, 5, 0x08, 0x06];
+    assert_eq!(after(|_| {}, &tagged_arp), punt(PuntReason::NotOurs));
     for group in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [1, 0x80, 0xc2, 0, 0, 0]] {
         assert_eq!(between(group, station(0)), punt(PuntReason::NotOurs));
     }
@@ -66,6 +68,31 @@ fn what_is_not_bridged_is_the_kernels() {
         assert_eq!(verdict, punt(PuntReason::Malformed), "{len} bytes");
     }
     assert_eq!(Walks::new().verdict(&snapshot, P0, &tagged[..20]), FORWARD);
+}
+
+#[test]
+fn where_the_bridge_may_answer_for_neighbours_their_discovery_is_the_kernels() {
+    let mut snapshot = snapshot(1, lab::FAR);
+    let solicitation = |kind: u8, tag: &[u8]| {
+        let mut packet = udp(Family::V6, station(2), station(0), 20);
+        (packet[14 + 6], packet[14 + 40]) = (58, kind);
+        packet.splice(12..12, tag.iter().copied());
+        packet
+    };
+    for suppressed in [false, true] {
+        bridge_mut(&mut snapshot).neigh_suppress = suppressed;
+        for tag in [&[][..], &[0x81, 0, 0, 5]] {
+            for (kind, is_answered) in [(135, true), (136, true), (128, false), (134, false)] {
+                let verdict = Walks::new().verdict(&snapshot, P0, &solicitation(kind, tag));
+                let expected = if suppressed && is_answered {
+                    punt(PuntReason::NotOurs)
+                } else {
+                    FORWARD
+                };
+                assert_eq!(verdict, expected, "type {kind}, tag {tag:02x?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -238,7 +265,7 @@ fn bridged_ip_that_passes_hooks_where_something_stands_is_the_kernels() {
     assert_eq!(after(tracked, &[0x81, 0, 0, 5, 8, 0]), FORWARD, "in a tag it is none");
     let left = |snapshot: &mut Snapshot| {
         call(snapshot);
-        br0(snapshot).family[0].left_egress = Some("a test".into());
+        br0(snapshot).family[0].left = Some("a test".into());
     };
     assert_eq!(after(left, IP), kernel);
     // They come before the VLAN is looked at, and before anything is dropped.

@@ -246,7 +246,7 @@ fn random_change(random: &mut Random) -> (bool, String) {
                 .of(&[
                     "link add br1 type bridge",
                     "link del br1",
-                    "link set br0 type bridge ageing_time 700",
+                    "link set br0 type bridge ageing_time 60000",
                     "link set br0 type bridge ageing_time 30000",
                     "link set br0 down",
                     "link set br0 up",
@@ -267,7 +267,7 @@ fn random_changes_of_bridges_leave_the_mirror_as_a_new_one() {
         let mut random = Random(seed);
         let mut mirror = Mirror::with_buffer(64 << 10).unwrap();
         let mut entries = 0;
-        for round in 0..12 {
+        for round in 0..8 {
             let mut children = vec![];
             for _ in 0..3 {
                 let (bridge, ip): (Vec<_>, Vec<_>) = (0..150)
@@ -280,6 +280,9 @@ fn random_changes_of_bridges_leave_the_mirror_as_a_new_one() {
             while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
                 mirror.process().unwrap();
             }
+            // Carrier follows within a second, in its own time.
+            std::thread::sleep(std::time::Duration::from_millis(1200));
+            settle(&mut mirror);
             let snapshot = mirror.snapshot();
             entries += snapshot
                 .ifaces
@@ -298,6 +301,9 @@ fn where_bridging_is_tracked_all_ports_must_be_ours() {
     use bypath::mirror::Findings;
     namespace(|| {
         bridged();
+        for name in ["p0", "p1"] {
+            sysctl(&format!("ipv4/conf/{name}/forwarding"), "0");
+        }
         let mut mirror = Mirror::open().unwrap();
         let index = |mirror: &mut Mirror, name: &str| iface(mirror, name).unwrap().ifindex;
         let (d0, d1) = (index(&mut mirror, "d0"), index(&mut mirror, "d1"));
@@ -327,5 +333,78 @@ fn where_bridging_is_tracked_all_ports_must_be_ours() {
             left(&mut mirror).as_deref(),
             Some("port d2 of the bridge is the kernel's")
         );
+    });
+}
+
+/// What `bridge fdb` says of an address.
+fn kernel_knows(mac: &str) -> Option<String> {
+    let output = std::process::Command::new("bridge")
+        .args(["fdb", "show", "br", "br0"])
+        .output()
+        .expect("bridge");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find(|line| line.starts_with(mac)).map(ToString::to_string)
+}
+
+/// With an ageing time of 1.5 s: who is seen all the time stays, who was seen at first goes, and so does who never was; by a
+/// port that does not learn, being seen does not help; and who moved is not moved back.
+#[test]
+fn what_is_in_use_does_not_age_out() {
+    use bypath::mirror::refresh::Refresh;
+    use bypath::table::conntrack::ticks;
+    use std::time::{Duration, Instant};
+    namespace(|| {
+        bridged();
+        ip("link add d2 type veth peer name p2");
+        for name in ["d2", "p2"] {
+            sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+            ip(&format!("link set {name} up"));
+        }
+        ip("link set d2 master br0");
+        bridge("link set dev d2 learning off");
+        ip("link set br0 type bridge ageing_time 150");
+        let mut mirror = Mirror::open().unwrap();
+        let mut refresh = Refresh::open().unwrap();
+        for (last, port) in [(0xa, "d0"), (0xb, "d0"), (0xc, "d0"), (0xd, "d2"), (0xe, "d0")] {
+            bridge(&format!(
+                "fdb replace 02:00:00:00:00:{last:02x} dev {port} master dynamic"
+            ));
+        }
+        settle(&mut mirror);
+        let fdb = br0(&mut mirror).fdb.clone();
+        let (began, mut moved) = (Instant::now(), false);
+        while began.elapsed() < Duration::from_millis(5000) {
+            let now = ticks(bypath::port::wait::monotonic_ns());
+            let early = began.elapsed() < Duration::from_millis(100);
+            let seen: &[u8] = if early { &[0xa, 0xb, 0xd, 0xe] } else { &[0xa, 0xd, 0xe] };
+            for &last in seen {
+                if let Some(hit) = fdb.lookup(&[2, 0, 0, 0, 0, last], 0) {
+                    hit.see(now);
+                }
+            }
+            if began.elapsed() > Duration::from_millis(1000) && !std::mem::replace(&mut moved, true) {
+                bridge("fdb replace 02:00:00:00:00:0e dev d1 master dynamic");
+            }
+            while mirror.process().unwrap().more {}
+            assert!(!refresh.turn(&mirror, now).unwrap(), "so few are renewed in one turn");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let known: Vec<_> = [0xa, 0xb, 0xc, 0xd, 0xe]
+            .map(|last: u8| known(&mut mirror, [2, 0, 0, 0, 0, last]))
+            .into();
+        let (d0, d1) = (Some(("d0".to_string(), 0)), Some(("d1".to_string(), 0)));
+        assert_eq!(known, [d0, None, None, None, d1]);
+        for (last, port) in [
+            (0xa, Some("d0")),
+            (0xb, None),
+            (0xc, None),
+            (0xd, None),
+            (0xe, Some("d1")),
+        ] {
+            let line = kernel_knows(&format!("02:00:00:00:00:{last:02x}"));
+            assert_eq!(line.is_some(), port.is_some(), "{line:?}");
+            assert!(line.is_none_or(|line| line.contains(port.unwrap_or_default())));
+        }
+        assert!(refresh.renewed > 20, "{}", refresh.renewed);
     });
 }

@@ -75,7 +75,13 @@ fn what_arrives_at_the_kernel_must_not_leave_by_us() {
         let mut findings = tracked([true, false]);
         let arriving = || (Some("qdisc".into()), None);
         let family = [arriving(), arriving()];
-        findings.links.insert(d0, LinkFindings { family });
+        findings.links.insert(
+            d0,
+            LinkFindings {
+                family,
+                ..LinkFindings::default()
+            },
+        );
         mirror.set_findings(findings.clone());
         let egress = |snapshot: &Snapshot| {
             let (_, port) = snapshot.port(PortIndex(0)).expect("the port");
@@ -126,7 +132,13 @@ fn alone_is_who_has_all_links_that_forward() {
         );
         let mut findings = tracked([true, true]);
         let family = [(None, None), (Some("x".into()), None)];
-        findings.links.insert(d1, LinkFindings { family });
+        findings.links.insert(
+            d1,
+            LinkFindings {
+                family,
+                ..LinkFindings::default()
+            },
+        );
         mirror.set_findings(findings);
         assert_eq!(alone(&mut mirror), [true, false], "what arrives on d1 is the kernel's");
         mirror.set_findings(tracked([true, false]));

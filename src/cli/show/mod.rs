@@ -3,13 +3,14 @@
 //! Both come from the same typed rows. Routes and neighbours may be millions, so they are printed as they come; the small
 //! tables are collected first, to line up.
 
+mod bridge;
 mod text;
 
 use super::args::{Select, ShowArgs, What};
 use super::conntrack;
 use super::output::{Failure, Outcome};
 use crate::control::api::{Client, Rows};
-use crate::control::report::{DropRow, Latency, Neighbor, Port, Route, Rule, Totals, Worker};
+use crate::control::report::{BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, Worker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{BufWriter, Write};
@@ -30,6 +31,8 @@ pub fn show(args: &ShowArgs) -> Outcome {
         What::Drops => collected::<DropRow>(args, &mut out, text::drops),
         What::Latency => collected::<Latency>(args, &mut out, text::latency),
         What::Rules => collected::<Rule>(args, &mut out, text::rules),
+        What::Bridge => collected::<BridgeLink>(args, &mut out, bridge::links),
+        What::Fdb => streamed::<FdbEntry>(args, &mut out, bridge::entry),
         What::Conntrack => conntrack::show(args, &mut out),
         What::Routes => streamed::<Route>(args, &mut out, text::route),
         What::Neighbors => streamed::<Neighbor>(args, &mut out, text::neighbor),

@@ -95,6 +95,10 @@ pub enum Show {
     Routes,
     /// Rows of `Neighbor`.
     Neighbors,
+    /// Rows of `BridgeLink`.
+    Bridge,
+    /// Rows of `FdbEntry`.
+    Fdb,
     /// Rows of `Rule`.
     Rules,
     /// Rows of `Latency`.

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
-use crate::control::report::{Conntrack, DropRow, Latency, Neighbor, Port, Route, Rule, Totals, TracePacket, Worker};
+use crate::control::report::{
+    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, TracePacket, Worker,
+};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -41,6 +43,10 @@ pub trait Backend: Send + Sync + 'static {
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>);
     /// Calls `each` with every neighbour until it breaks.
     fn neighbors(&self, each: &mut dyn FnMut(Neighbor) -> ControlFlow<()>);
+    /// Bridges and their ports.
+    fn bridges(&self) -> Vec<BridgeLink>;
+    /// Calls `each` with every address that a bridge knows until it breaks.
+    fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>);
     /// The rules that are run.
     fn rules(&self) -> Vec<Rule>;
     /// The connection table's counts.
@@ -220,6 +226,8 @@ fn show(answer: &mut Answer<'_>, what: Show, backend: &dyn Backend) -> io::Resul
         Show::Drops => answer.rows(&backend.drops()),
         Show::Latency => answer.rows(&backend.latency()),
         Show::Rules => answer.rows(&backend.rules()),
+        Show::Bridge => answer.rows(&backend.bridges()),
+        Show::Fdb => answer.each(|each| backend.fdb(each)),
         Show::Routes => answer.each(|each| backend.routes(each)),
         Show::Neighbors => answer.each(|each| backend.neighbors(each)),
     }

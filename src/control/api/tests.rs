@@ -6,7 +6,8 @@
 use super::*;
 use crate::control::connections::{ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    Conntrack, DropRow, Latency, Neighbor, Port, Route, Rule, Totals, TraceLine, TracePacket, Worker,
+    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, TraceLine, TracePacket,
+    Worker,
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -91,6 +92,18 @@ impl Backend for Fake {
             ..Neighbor::default()
         });
     }
+    fn bridges(&self) -> Vec<BridgeLink> {
+        vec![BridgeLink {
+            ifname: "br0".into(),
+            ..BridgeLink::default()
+        }]
+    }
+    fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
+        let _ = each(FdbEntry {
+            seen_ms: Some(5),
+            ..FdbEntry::default()
+        });
+    }
     fn rules(&self) -> Vec<Rule> {
         vec![Rule {
             handle: 7,
@@ -154,6 +167,8 @@ fn every_table_comes_back_as_it_was_given() {
     assert_eq!(show::<DropRow>(&name, Show::Drops), []);
     assert_eq!(show::<Latency>(&name, Show::Latency), fake.latency());
     assert_eq!(show::<Neighbor>(&name, Show::Neighbors).len(), 1);
+    assert_eq!(show::<BridgeLink>(&name, Show::Bridge).len(), 1);
+    assert_eq!(show::<FdbEntry>(&name, Show::Fdb).len(), 1);
     assert_eq!(show::<Rule>(&name, Show::Rules)[0].packets, Some(2));
     let routes = show::<Route>(&name, Show::Routes);
     assert!(routes.iter().map(|route| route.table).eq(0..ROUTES));

@@ -1,4 +1,4 @@
-//! What only /proc tells: legacy iptables, IPVS, and conntrack's own table. All of the calling thread's namespace.
+//! What only /proc tells: legacy iptables and ebtables, IPVS, and conntrack's own table. All of the calling thread's namespace.
 //!
 //! A table in ip_tables_names stays there once any `iptables-legacy` command has touched it, empty or not, and its rules
 //! are invisible to nft (net/ipv4/netfilter/ip_tables.c): it counts as standing in the path.
@@ -74,6 +74,26 @@ pub(super) fn read_conntrack(found: &mut Collector) {
             names(&untracked)
         );
         found.remark(text, "no traffic stays with the kernel for this alone");
+    }
+}
+
+/// Modules of legacy ebtables, each a table whose rules no listing shows. One that is loaded counts as in use.
+pub(super) fn read_ebtables(found: &mut Collector) {
+    const TABLES: [&str; 3] = ["ebtable_broute", "ebtable_filter", "ebtable_nat"];
+    if !found.has_bridge_ports() {
+        return;
+    }
+    let remedy = "legacy tables are not carried; move the rules to ebtables-nft and unload the ebtable modules";
+    match std::fs::read_to_string("/proc/modules") {
+        Ok(modules) => {
+            let loaded = |table: &str| modules.lines().any(|line| line.split(' ').next() == Some(table));
+            for table in TABLES.into_iter().filter(|table| loaded(table)) {
+                found.leave_bridging(format!("legacy ebtables may be in use: module {table}"), remedy);
+            }
+        }
+        // A kernel without modules.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => found.leave_bridging(format!("/proc/modules cannot be read: {e}"), remedy),
     }
 }
 

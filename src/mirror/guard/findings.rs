@@ -1,8 +1,11 @@
 //! What the guard found, in the form that the snapshot and `bypath check` want.
 //!
-//! What is carried of it: `tracked`, by family, and the `rules` of its chains. And what is not, in two views of the same: `by_iface` says for a port, family and direction whether it is left and by what (the first thing
-//! found wins: one reason suffices for a packet), `notes` names everything, for an operator. Bounded: [`NOTES_MAX`] notes,
-//! a last one then counts the rest; `by_iface` has an entry per port at most.
+//! What is carried of it: `tracked`, by family, and the `rules` of its chains. And what is not, in two views of the same:
+//! `by_iface` says for a link, family and direction whether it is left and by what (the first thing found wins: one reason
+//! suffices for a packet), and `bridging` says it of what a port of a bridge bridges; `notes` names everything, for an
+//! operator. The links are ports, and bridges that have ports of ours, by which IP passes: what stands on a bridge leaves IP
+//! there, and not what is bridged. Bounded: [`NOTES_MAX`] notes,
+//! a last one then counts the rest; the maps have an entry per link at most.
 
 use super::link::LinkFacts;
 use crate::packet::Family;
@@ -28,6 +31,17 @@ pub struct FamilyFinding {
     pub egress: Option<Arc<str>>,
 }
 
+impl FamilyFinding {
+    fn leave(&mut self, way: Way, text: &Arc<str>) {
+        if way != Way::Egress {
+            self.ingress.get_or_insert_with(|| text.clone());
+        }
+        if way != Way::Ingress {
+            self.egress.get_or_insert_with(|| text.clone());
+        }
+    }
+}
+
 /// What a note is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -35,7 +49,7 @@ pub enum Scope {
     Box,
     /// One family, on every port.
     Family(Family),
-    /// One port, by its name.
+    /// One port, or one bridge, by its name.
     Port(Arc<str>),
     /// What goes from port to port of a bridge, of any bridge.
     Bridging,
@@ -106,7 +120,8 @@ pub(super) enum Way {
 /// Gathers findings during one reading.
 #[derive(Debug)]
 pub(super) struct Collector {
-    ports: Vec<(u32, Arc<str>)>,
+    /// Ports, and bridges that have some.
+    passed: Vec<(u32, Arc<str>)>,
     bridge_ports: Vec<u32>,
     findings: Findings,
     unlisted: usize,
@@ -118,22 +133,20 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) fn new(links: &[LinkFacts]) -> Self {
-        let ports = links
-            .iter()
-            .filter(|l| l.is_port)
-            .map(|l| (l.ifindex, l.name.clone()))
-            .collect();
-        let is_bridge = |master: u32| {
-            let kind = |l: &LinkFacts| l.kind.as_deref() == Some("bridge");
-            links.iter().any(|l| l.ifindex == master && kind(l))
+        let is_bridge = |ifindex: u32| {
+            let mut all = links.iter();
+            all.any(|link| link.ifindex == ifindex && link.is_bridge())
         };
-        let bridge_ports = links
+        let members = links.iter().filter(|link| link.is_port);
+        let members = members.filter_map(|link| Some((link.ifindex, link.master.filter(|&master| is_bridge(master))?)));
+        let (bridge_ports, bridges): (Vec<u32>, Vec<u32>) = members.unzip();
+        let passed = links
             .iter()
-            .filter(|l| l.is_port && l.master.is_some_and(is_bridge))
-            .map(|l| l.ifindex)
+            .filter(|link| link.is_port || bridges.contains(&link.ifindex))
+            .map(|link| (link.ifindex, link.name.clone()))
             .collect();
         Self {
-            ports,
+            passed,
             bridge_ports,
             findings: Findings::default(),
             unlisted: 0,
@@ -142,30 +155,38 @@ impl Collector {
         }
     }
 
-    /// The ports: number and name.
-    pub(super) fn ports(&self) -> &[(u32, Arc<str>)] {
-        &self.ports
+    /// The links by which packets of ours pass, ports and bridges of ports: number and name.
+    pub(super) fn passed(&self) -> Vec<(u32, Arc<str>)> {
+        self.passed.clone()
     }
 
     /// Leaves families on every port, both ways.
     pub(super) fn leave_families(&mut self, families: &[Family], text: String, remedy: &str) {
         let Some(scope) = scope(families) else { return };
         let text: Arc<str> = text.into();
-        for (ifindex, _) in self.ports.clone() {
+        for (ifindex, _) in self.passed() {
             self.mark(ifindex, families, Way::Both, &text);
         }
         self.note(scope, text, remedy, true);
     }
 
-    /// Leaves one port, both families.
+    /// Leaves one link: both families, and what it bridges as a port of a bridge.
     pub(super) fn leave_port(&mut self, ifindex: u32, way: Way, text: String, remedy: &str) {
-        let Some((_, name)) = self.ports.iter().find(|p| p.0 == ifindex) else {
+        let Some((_, name)) = self.passed.iter().find(|p| p.0 == ifindex) else {
             return;
         };
         let scope = Scope::Port(name.clone());
         let text: Arc<str> = text.into();
         self.mark(ifindex, &Family::ALL, way, &text);
+        if self.bridge_ports.contains(&ifindex) {
+            self.findings.bridging.entry(ifindex).or_default().leave(way, &text);
+        }
         self.note(scope, text, remedy, true);
+    }
+
+    /// Whether a port is one of a bridge.
+    pub(super) fn has_bridge_ports(&self) -> bool {
+        !self.bridge_ports.is_empty()
     }
 
     /// Leaves bridging on every port of every bridge, both ways.
@@ -175,9 +196,11 @@ impl Collector {
         }
         let text: Arc<str> = text.into();
         for ifindex in &self.bridge_ports {
-            let finding = self.findings.bridging.entry(*ifindex).or_default();
-            finding.ingress.get_or_insert_with(|| text.clone());
-            finding.egress.get_or_insert_with(|| text.clone());
+            self.findings
+                .bridging
+                .entry(*ifindex)
+                .or_default()
+                .leave(Way::Both, &text);
         }
         self.note(Scope::Bridging, text, remedy, true);
     }
@@ -234,7 +257,7 @@ impl Collector {
 
     /// Whether a family is left on every port already, both ways.
     pub(super) fn is_left(&self, family: Family) -> bool {
-        self.ports.iter().all(|(ifindex, _)| {
+        self.passed.iter().all(|(ifindex, _)| {
             self.findings
                 .on(*ifindex, family)
                 .is_some_and(|f| f.ingress.is_some() && f.egress.is_some())
@@ -273,13 +296,7 @@ impl Collector {
     fn mark(&mut self, ifindex: u32, families: &[Family], way: Way, text: &Arc<str>) {
         let entry = self.findings.by_iface.entry(ifindex).or_default();
         for family in families {
-            let finding = &mut entry[*family as usize];
-            if way != Way::Egress {
-                finding.ingress.get_or_insert_with(|| text.clone());
-            }
-            if way != Way::Ingress {
-                finding.egress.get_or_insert_with(|| text.clone());
-            }
+            entry[*family as usize].leave(way, text);
         }
     }
 

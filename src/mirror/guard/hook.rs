@@ -7,13 +7,13 @@
 //! of NAT where `nft` found the chains that they run.
 //!
 //! Where the kernel has no such list, BPF netfilter programs are looked for among all bpf_links. A link does not tell its
-//! namespace, so one of another namespace counts too.
+//! namespace, so one of another namespace counts too. Legacy ebtables are told by their modules there.
 
 use super::super::nlattr::{Attrs, Message, Request, get_str};
 use super::super::nlsock::NlSock;
+use super::files;
 use super::findings::{Collector, Way, name};
-use super::link::LinkFacts;
-use super::nft::{GENMSG_LEN, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
+use super::nft::{GENMSG_LEN, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
 use crate::packet::Family;
 use crate::port::bpf_query;
 use std::io;
@@ -25,6 +25,14 @@ const HOOK_DEV: u16 = 3;
 const HOOK_FUNCTION_NAME: u16 = 4;
 const HOOK_MODULE_NAME: u16 = 5;
 const HOOK_CHAIN_INFO: u16 = 6;
+/// All of a bridge but that of ebtables alone, whose tables stand at others, too.
+const BRIDGE_HOOKS: [(u32, &str); 5] = [
+    (0, "prerouting"),
+    (1, "input"),
+    (2, "forward"),
+    (3, "output"),
+    (4, "postrouting"),
+];
 /// Prerouting, forward, postrouting.
 const HOOKS: [(u32, &str); 3] = [(0, "prerouting"), (2, "forward"), (4, "postrouting")];
 const REMEDY_NAT: &str = "only NAT by chains of nf_tables is carried; it is the kernel's until there is no other";
@@ -33,6 +41,10 @@ const REMEDY: &str = "only the kernel runs this hook, so the traffic is the kern
 /// Names, or beginnings of names, of functions that are judged elsewhere or change nothing for a forwarded packet.
 const HARMLESS: &[(&str, &str)] = &[
     ("ip_sabotage_in", "br_netfilter: acts on bridged frames only"),
+    (
+        "br_nf_",
+        "br_netfilter: shows bridged packets to the hooks of IP, as the sysctls say",
+    ),
     ("apparmor_ip_postroute", "acts on packets with a local socket only"),
     (
         "nf_flow_offload_",
@@ -89,7 +101,7 @@ impl Hooks {
         self.listed == Some(true)
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector, links: &[LinkFacts]) {
+    pub(super) fn read(&mut self, found: &mut Collector) {
         if self.listed == Some(false) || self.sock.is_none() {
             return read_links(found);
         }
@@ -109,22 +121,38 @@ impl Hooks {
             }
             report(found, family, judge(family, &all));
         }
-        for port in links.iter().filter(|l| l.is_port) {
-            self.read_device(found, port);
+        for (ifindex, name) in found.passed() {
+            self.read_device(found, ifindex, &name);
+        }
+        if found.has_bridge_ports() {
+            self.read_bridges(found);
         }
     }
 
-    fn read_device(&mut self, found: &mut Collector, port: &LinkFacts) {
-        for (hook, way, place) in [(0, Way::Ingress, "ingress"), (1, Way::Egress, "egress")] {
-            match self.functions(NFPROTO_NETDEV, hook, Some(&port.name)) {
+    fn read_bridges(&mut self, found: &mut Collector) {
+        for (hook, place) in BRIDGE_HOOKS {
+            match self.functions(NFPROTO_BRIDGE, hook, None) {
                 Ok(functions) => {
                     for function in functions {
-                        found.leave_port(
-                            port.ifindex,
-                            way,
-                            function.text(&format!("at {place} of {}", port.name)),
-                            REMEDY,
-                        );
+                        found.leave_bridging(function.text(&format!("at {place} of bridges")), REMEDY);
+                    }
+                }
+                // A kernel without hooks at bridges.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP)) => return,
+                Err(e) => {
+                    let text = format!("hooks at {place} of bridges cannot be read: {e}");
+                    found.leave_bridging(text, REMEDY);
+                }
+            }
+        }
+    }
+
+    fn read_device(&mut self, found: &mut Collector, ifindex: u32, name: &str) {
+        for (hook, way, place) in [(0, Way::Ingress, "ingress"), (1, Way::Egress, "egress")] {
+            match self.functions(NFPROTO_NETDEV, hook, Some(name)) {
+                Ok(functions) => {
+                    for function in functions {
+                        found.leave_port(ifindex, way, function.text(&format!("at {place} of {name}")), REMEDY);
                     }
                 }
                 // Gone meanwhile; or a kernel without hooks on devices.
@@ -133,12 +161,7 @@ impl Hooks {
                         e.raw_os_error(),
                         Some(libc::ENODEV | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP)
                     ) => {}
-                Err(e) => found.leave_port(
-                    port.ifindex,
-                    way,
-                    format!("hooks at {place} cannot be read: {e}"),
-                    REMEDY,
-                ),
+                Err(e) => found.leave_port(ifindex, way, format!("hooks at {place} cannot be read: {e}"), REMEDY),
             }
         }
     }
@@ -227,6 +250,7 @@ fn function(m: &Message) -> Option<Function> {
 
 /// BPF netfilter programs, where only the bpf_links tell.
 fn read_links(found: &mut Collector) {
+    files::read_ebtables(found);
     match bpf_query::netfilter_links() {
         Ok(links) => {
             for link in links {
@@ -283,7 +307,12 @@ mod tests {
     #[test]
     fn functions_are_judged_by_name() {
         assert_eq!(parse("nft_do_chain_ipv4", true), None);
-        let harmless = ["apparmor_ip_postroute", "ip_sabotage_in", "ip_vs_out_hook"];
+        let harmless = [
+            "apparmor_ip_postroute",
+            "ip_sabotage_in",
+            "ip_vs_out_hook",
+            "br_nf_forward",
+        ];
         assert_eq!(judged(&harmless), Verdict::default());
         let left = |text: &str| Verdict {
             left: vec![text.into()],

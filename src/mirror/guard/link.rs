@@ -1,6 +1,7 @@
-//! Links: a port that has a master, or on which another device sits.
+//! Links: a port that has a master, or on which another device sits; and the same of a bridge that has ports of ours.
 //!
-//! A master (bridge, bond, team, VRF, Open vSwitch) takes the frames of its member, or routes them elsewhere; a macvlan,
+//! A master (bond, team, VRF, Open vSwitch) takes the frames of its member, or routes them elsewhere; but for a bridge, which
+//! is carried: IP arrives by its own link, and what stands there stands in the path of IP. A macvlan,
 //! ipvlan or macsec device takes frames that arrive on the device below it (`rx_handler` in net/core/dev.c). Devices that
 //! sit on a port and take nothing that the kernel would have routed from it are listed in [`HARMLESS`]. A VLAN is not among
 //! them: a driver (rxvlan) or a veth's peer (txvlan) may keep the tag beside the frame, where XDP does not see it, and the
@@ -52,25 +53,44 @@ pub struct LinkFacts {
     pub link_netnsid: Option<i32>,
     /// Whether it is a port of this process.
     pub is_port: bool,
+    /// Whether an XDP program is attached to it.
+    pub xdp: bool,
+}
+
+impl LinkFacts {
+    /// Whether it is a bridge of the kernel.
+    pub(super) fn is_bridge(&self) -> bool {
+        self.kind.as_deref() == Some("bridge")
+    }
 }
 
 pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
-    for port in links.iter().filter(|l| l.is_port) {
-        if let Some(master) = port.master {
-            let text = match links.iter().find(|l| l.ifindex == master) {
-                Some(m) => format!(
-                    "{} is a member of {} {}",
-                    port.name,
-                    m.kind.as_deref().unwrap_or("device"),
-                    m.name
-                ),
-                None => format!("{} is a member of device {master}", port.name),
-            };
+    for (ifindex, _) in found.passed() {
+        let Some(port) = links.iter().find(|l| l.ifindex == ifindex) else {
+            continue;
+        };
+        let master = |ifindex: u32| links.iter().find(|l| l.ifindex == ifindex);
+        match port.master.map(|ifindex| (ifindex, master(ifindex))) {
+            None => {}
+            Some((_, Some(master))) if master.is_bridge() => {}
+            Some((ifindex, master)) => {
+                let kind = master.and_then(|m| m.kind.as_deref()).unwrap_or("device");
+                let name = master.map_or_else(|| ifindex.to_string(), |m| m.name.to_string());
+                found.leave_port(
+                    port.ifindex,
+                    Way::Both,
+                    format!("{} is a member of {kind} {name}", port.name),
+                    "only plain ports and those of bridges are carried; `ip link set DEV nomaster`",
+                );
+            }
+        }
+        // That of a port is ours.
+        if port.xdp && !port.is_port {
             found.leave_port(
                 port.ifindex,
-                Way::Both,
-                text,
-                "only plain routed ports are carried; `ip link set DEV nomaster`",
+                Way::Ingress,
+                format!("an XDP program on {}", port.name),
+                "BPF programs in the path are not carried; `ip link set DEV xdp off`",
             );
         }
         if port.kind.as_deref() == Some("netkit") {

@@ -7,11 +7,12 @@
 //!  port --+-------*----------------*----------------*-------+--> port
 //!         |  hooks of nf_tables, legacy iptables, IPVS,      |
 //!         |  conntrack, BPF; xfrm policies: by family        |
-//!   master, upper device,                              root qdisc, clsact,
+//!   master (no bridge), upper device,                  root qdisc, clsact,
 //!   ingress, clsact, tcx, netdev chain: by port        tcx, netdev chain: by port
 //! ```
 //!
-//! Each of these leaves what it could touch to the kernel: a family on every port, or a direction of one port. A fast path
+//! Each of these leaves what it could touch to the kernel: a family on every port, or a direction of one port, or what ports
+//! of bridges bridge. A bridge that has ports of ours is looked at like a port, for IP passes by it. A fast path
 //! that forwards around a firewall or a VPN is worse than none, so whatever cannot be read or is not known counts as there.
 //! What is known to be harmless is listed by name in the file of its kind: `nft`, `base`, `sets` and `expr` (nf_tables),
 //! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
@@ -108,10 +109,10 @@ impl Guard {
         files::read(&mut found);
         self.nft.read(&mut found, events);
         self.xfrm.read(&mut found);
-        self.tc.read(&mut found, links);
-        tc::read_tcx(&mut found, links);
+        self.tc.read(&mut found);
+        tc::read_tcx(&mut found);
         // Last: of a family that is left already, hooks say nothing new.
-        self.hooks.read(&mut found, links);
+        self.hooks.read(&mut found);
         if !self.hooks.listed() {
             files::read_conntrack(&mut found);
         }

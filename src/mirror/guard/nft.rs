@@ -238,7 +238,7 @@ fn report_punted_bridged(found: &mut Collector, rules: &Rules) {
 
 /// Leaves the ports that a chain on devices names.
 fn on_devices(found: &mut Collector, chain: &BaseChain, way: Way) {
-    for (ifindex, name) in found.ports().to_vec() {
+    for (ifindex, name) in found.passed() {
         let names = |d: &String| {
             d.strip_suffix('*')
                 .map_or(**d == *name, |prefix| name.starts_with(prefix))

@@ -1,4 +1,4 @@
-//! Traffic control on a port: its root qdisc and what hangs below, ingress and clsact, and tcx programs.
+//! Traffic control on a port, or a bridge: its root qdisc and what hangs below, ingress and clsact, and tcx programs.
 //!
 //! Qdiscs that only queue count as unshaped, since a frame of ours leaves by its own ring and meets no queue: noqueue,
 //! pfifo_fast, fq_codel, fq, and mq with those below. Every other kind leaves what would go out. A fq with a rate limit per
@@ -7,9 +7,9 @@
 use super::super::nlattr::{Attrs, Message, Request, get_str, get_u32};
 use super::super::nlsock::NlSock;
 use super::findings::{Collector, Way};
-use super::link::LinkFacts;
 use crate::port::bpf_query;
 use std::io;
+use std::sync::Arc;
 
 const GETQDISC: u16 = 38;
 const NEWTFILTER: u16 = 44;
@@ -52,38 +52,33 @@ impl Tc {
         Self { sock }
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector, links: &[LinkFacts]) {
-        let qdiscs = match self.qdiscs(links) {
+    pub(super) fn read(&mut self, found: &mut Collector) {
+        let passed = found.passed();
+        let qdiscs = match self.qdiscs(&passed) {
             Ok(qdiscs) => qdiscs,
             Err(e) => {
-                for port in links.iter().filter(|l| l.is_port) {
-                    found.leave_port(
-                        port.ifindex,
-                        Way::Both,
-                        format!("qdiscs cannot be read: {e}"),
-                        REMEDY_SHAPE,
-                    );
+                for (ifindex, _) in passed {
+                    found.leave_port(ifindex, Way::Both, format!("qdiscs cannot be read: {e}"), REMEDY_SHAPE);
                 }
                 return;
             }
         };
         for qdisc in qdiscs {
-            let Some(port) = links.iter().find(|l| l.ifindex == qdisc.ifindex) else {
-                continue;
-            };
-            self.judge(found, &qdisc, &port.name);
+            if let Some((_, name)) = passed.iter().find(|link| link.0 == qdisc.ifindex) {
+                self.judge(found, &qdisc, name);
+            }
         }
     }
 
-    /// The qdiscs of ports.
-    fn qdiscs(&mut self, links: &[LinkFacts]) -> io::Result<Vec<Qdisc>> {
+    /// The qdiscs of `links`.
+    fn qdiscs(&mut self, links: &[(u32, Arc<str>)]) -> io::Result<Vec<Qdisc>> {
         let mut tries = 0;
         loop {
             let mut qdiscs = Vec::new();
             let request = Request::new(GETQDISC, libc::NLM_F_DUMP as u16, &[0; TCMSG_LEN]);
             let result = self.sock.dump(request, |m| {
                 let Some(qdisc) = qdisc(m) else { return };
-                if links.iter().any(|l| l.is_port && l.ifindex == qdisc.ifindex) {
+                if links.iter().any(|link| link.0 == qdisc.ifindex) {
                     qdiscs.push(qdisc);
                 }
             });
@@ -163,15 +158,15 @@ fn qdisc(m: &Message) -> Option<Qdisc> {
 }
 
 /// Programs that bpf(2) attached without any qdisc (since Linux 6.6).
-pub(super) fn read_tcx(found: &mut Collector, links: &[LinkFacts]) {
-    for port in links.iter().filter(|l| l.is_port) {
+pub(super) fn read_tcx(found: &mut Collector) {
+    for (ifindex, name) in found.passed() {
         for (egress, way, word) in [(false, Way::Ingress, "ingress"), (true, Way::Egress, "egress")] {
-            let text = match bpf_query::tcx_programs(port.ifindex, egress) {
+            let text = match bpf_query::tcx_programs(ifindex, egress) {
                 Ok(0) => continue,
-                Ok(count) => format!("tcx {word} programs on {}: {count}", port.name),
-                Err(e) => format!("tcx {word} programs of {} cannot be read: {e}", port.name),
+                Ok(count) => format!("tcx {word} programs on {name}: {count}"),
+                Err(e) => format!("tcx {word} programs of {name} cannot be read: {e}"),
             };
-            found.leave_port(port.ifindex, way, text, REMEDY_TCX);
+            found.leave_port(ifindex, way, text, REMEDY_TCX);
         }
     }
 }
