@@ -112,7 +112,7 @@ fn a_flood_of_addresses() {
                 let turn = Instant::now();
                 while {
                     let changed = mirror.process().unwrap();
-                    assert!(!changed.routes && !changed.links, "{changed:?}");
+                    assert!(!changed.routes && !changed.neighbors, "{changed:?}");
                     let _ = mirror.snapshot();
                     longest = longest.max(turn.elapsed());
                     changed.more
