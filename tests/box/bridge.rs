@@ -84,6 +84,22 @@ pub fn snapshot(routes: u32, far: [u8; 6]) -> Snapshot {
     snapshot
 }
 
+/// The bridge filters VLANs: all are in VLAN 1, without a tag.
+pub fn filter_vlans(snapshot: &mut Snapshot) {
+    let vlans = bridge_mut(snapshot).vlans.insert(Default::default());
+    vlans.insert(1, true);
+    vlans.pvid = 1;
+    for port in MEMBERS {
+        let vlans = &mut port_mut(snapshot, port).vlans;
+        vlans.insert(1, true);
+        vlans.pvid = 1;
+    }
+    let entries: Vec<_> = bridge(snapshot).fdb.iter().collect();
+    for (mac, _, entry, _) in entries {
+        learn(snapshot, mac, 1, entry.port, entry.flags.0);
+    }
+}
+
 /// Enters an address into the bridge's FDB.
 pub fn learn(snapshot: &Snapshot, mac: [u8; 6], vid: Vid, port: IfaceIndex, flags: u8) {
     let flags = EntryFlags(flags);
