@@ -126,7 +126,7 @@ pub(super) fn arrive_at<'a, O: Observer>(
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
-        let by = here.member.as_ref().map_or(iface, |member| member.link.1);
+        let by = here.hooked(packet.family).map_or(iface, |member| member.link.1);
         format!("in by {}, {packet}{note}", by.name)
     });
     Continue((packet, (iif, iface)))
@@ -142,12 +142,7 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    let is_hooked = here.hooked(packet.family).is_some();
-    if is_hooked && here.snapshot.conntrack.tracked[packet.family as usize] {
-        // Its connections are not at hand.
-        return Verdict::punt(PuntReason::BridgeNetfilter);
-    }
-    if is_hooked || !here.snapshot.rules.sum(packet.family).is_nothing {
+    if here.hooked(packet.family).is_some() || !here.snapshot.rules.sum(packet.family).is_nothing {
         return by_rules(frame, *packet, here, flows, seen);
     }
     routing::admit(packet, iface)?;
