@@ -53,6 +53,10 @@ pub(super) fn walk<O: Observer>(
     let head = Head::of(frame.bytes())?;
     let rules = &here.snapshot.rules;
     if bridge_check::hooks(&head, member) == Hooks::Ip {
+        if here.tracking.is_none() && here.snapshot.conntrack.tracked != [false; 2] {
+            // Its connection may be one that is not at hand.
+            return Verdict::punt(PuntReason::BridgeNetfilter);
+        }
         let Some((packet, probe)) = ahead else {
             let (packet, link) = arrive_at(&head.dst, frame, here, seen)?;
             return ip(frame, &packet, link, here, flows, seen);

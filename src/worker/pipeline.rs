@@ -142,12 +142,7 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    let is_hooked = here.hooked(packet.family).is_some();
-    if is_hooked && here.snapshot.conntrack.tracked[packet.family as usize] {
-        // Its connections are not at hand.
-        return Verdict::punt(PuntReason::BridgeNetfilter);
-    }
-    if is_hooked || !here.snapshot.rules.sum(packet.family).is_nothing {
+    if here.hooked(packet.family).is_some() || !here.snapshot.rules.sum(packet.family).is_nothing {
         return by_rules(frame, *packet, here, flows, seen);
     }
     routing::admit(packet, iface)?;
