@@ -1,4 +1,5 @@
-# Sourced by scripts/demo and scripts/home-router: three network namespaces, a router between two hosts, and bypath in the router.
+# Sourced by scripts/demo, scripts/home-router and scripts/k8s-walk: network namespaces, and bypath in some of them. The first two have
+# a router between two hosts, and bypath in the router:
 #
 #    $client 10.0.0.2 --- c0 [ $router ] s0 --- 10.0.1.2 $server
 #                fd00:0::/64             fd00:1::/64
@@ -6,6 +7,8 @@
 # Everything is made in lab_up, and removed at exit, however that comes. What runs in the background belongs into `pids`.
 
 router=bypath-router-$$ client=bypath-client-$$ server=bypath-server-$$
+# All there are, to be removed.
+namespaces=("$client" "$router" "$server")
 work=$(mktemp -d) pids=() bypath_pid=
 failed=0 begin=$SECONDS
 
@@ -13,7 +16,7 @@ tidy() {
   trap - EXIT INT TERM
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  for ns in "$client" "$router" "$server"; do ip netns del "$ns" 2>/dev/null || true; done
+  for ns in "${namespaces[@]}"; do ip netns del "$ns" 2>/dev/null || true; done
   rm -rf "$work"
 }
 trap tidy EXIT
@@ -30,10 +33,14 @@ check() {
 show() { in_ "$router" "$bypath" show "$@"; }
 count() { show totals --json | grep -oE "\"$1\":[0-9]+" | head -n 1 | cut -d: -f2; }
 
-# build: what is missing, and bypath.
+# build: what is missing, and bypath; BYPATH names one that is built already.
 build() {
   [ "$(id -u)" = 0 ] || { echo "${0##*/}: it makes network namespaces, which needs root: sudo scripts/${0##*/}" >&2; exit 1; }
   scripts/setup
+  if [ -n "${BYPATH:-}" ]; then
+    bypath=$BYPATH
+    return
+  fi
   cargo build --release --locked --quiet
   bypath=${CARGO_TARGET_DIR:-target}/release/bypath
 }
@@ -65,20 +72,25 @@ side() {
   in_ "$1" ip -6 route add default via "$4::1"
 }
 
-# start LOG: bypath in the router, as $bypath_pid; returns when it is ready. Call it neither in a subshell nor in a pipe.
-start() {
+# launch NAMESPACE LOG PORT...: bypath there, as $bypath_pid; returns when it is ready. Call it neither in a subshell nor in a pipe.
+launch() {
+  local ns=$1 log=$2
+  shift 2
   # Not by in_: a function in the background is a shell of its own, and `kill` would meet that one.
-  ip netns exec "$router" "$bypath" run c0 s0 >"$1" 2>&1 &
+  ip netns exec "$ns" "$bypath" run "$@" >"$log" 2>&1 &
   bypath_pid=$!
   pids+=("$bypath_pid")
   for _ in $(seq 100); do
-    grep -qs '^bypath: ready' "$1" && return
+    grep -qs '^bypath: ready' "$log" && return
     kill -0 "$bypath_pid" 2>/dev/null || break
     sleep 0.1
   done
-  cat "$1"
+  cat "$log"
   return 1
 }
+
+# start LOG: bypath in the router.
+start() { launch "$router" "$1" c0 s0; }
 
 ended() { wait "$bypath_pid"; }
 gone() { ! in_ "$router" ip -d link show | grep -qE 'bypath0|prog/xdp'; }

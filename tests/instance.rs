@@ -9,10 +9,14 @@ mod lab;
 
 #[path = "instance/bridge.rs"]
 mod bridge;
+#[path = "instance/fdb.rs"]
+mod fdb;
 #[path = "instance/life.rs"]
 mod life;
 #[path = "instance/live.rs"]
 mod live;
+#[path = "instance/many_ports.rs"]
+mod many_ports;
 #[path = "instance/nat.rs"]
 mod nat;
 #[path = "instance/net.rs"]

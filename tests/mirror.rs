@@ -17,6 +17,8 @@ mod scale;
 mod sysctls;
 #[path = "mirror/tracking.rs"]
 mod tracking;
+#[path = "mirror/vlans.rs"]
+mod vlans;
 
 use bypath::mirror::Mirror;
 use bypath::packet::Family;

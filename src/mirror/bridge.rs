@@ -43,7 +43,11 @@ pub struct BridgeConf {
 impl BridgeConf {
     /// Reads the attributes IFLA_BR_*.
     pub fn parse(data: &[u8]) -> Self {
-        let mut conf = Self::default();
+        // A kernel that cannot filter VLANs does not say of which protocol they would be.
+        let mut conf = Self {
+            vlan_protocol: 0x8100,
+            ..Self::default()
+        };
         for (kind, value) in Attributes(data) {
             match kind {
                 1 => conf.forward_delay = as_u32(value),

@@ -36,7 +36,7 @@ pub const SENDER: [u8; 6] = [2, 0, 0, 0, 9, 9];
 
 /// Station `n`'s address in the bridge's network.
 pub fn host(family: Family, n: u8) -> u128 {
-    lab::net(family, 0).0 | 100 + u128::from(n)
+    lab::net(family, 0).0 | (100 + u128::from(n))
 }
 
 /// A box whose bridge learns, filters no VLANs, and knows station 0 and [`SENDER`] behind port 0, station 2 behind port 2,

@@ -130,7 +130,7 @@ fn locked_with_mab() {
         .kernel_router()
         .output("bridge link set dev d3 learning on locked on mab on", "");
     if !has_mab.status.success() {
-        println!("left out: this `bridge` knows no mab");
+        println!("SKIPPED locked_with_mab: this `bridge` knows no mab");
         return;
     }
     twin.change(&[

@@ -40,7 +40,7 @@ fn the_kernels_limit() {
     let command = match limited.status.success() {
         true => "ip link set br0 type bridge fdb_max_learned 20",
         false => {
-            println!("left out: this `ip` knows no fdb_max_learned");
+            println!("SKIPPED the_kernels_limit: this `ip` knows no fdb_max_learned");
             return;
         }
     };

@@ -49,16 +49,10 @@ fn ports_of_bridges_and_bridges() {
                 ports: &["br0"], families: V46, ways: &["in"], says: "nft table netdev t, chain c", event: true,
             },
             Case {
-                add: "nft add table ip t; nft 'add chain ip t c { type filter hook forward priority 0; }'; \
-                      nft add rule ip t c queue",
+                add: "nft add table ip t; nft 'add chain ip t c { type filter hook prerouting priority -200; }'; \
+                      nft add rule ip t c counter",
                 remove: "nft delete table ip t",
                 ports: &["br0", "d0", "d1"], families: V4, ways: BOTH_WAYS, says: "nft table ip t, chain c", event: true,
-            },
-            Case {
-                add: "nft add table bridge t; nft 'add chain bridge t c { type filter hook forward priority 0; }'; \
-                      nft add rule bridge t c counter",
-                remove: "nft delete table bridge t",
-                ports: &["d0"], families: &["bridging"], ways: BOTH_WAYS, says: "nft table bridge t, chain c", event: true,
             },
         ])
     });

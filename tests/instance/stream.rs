@@ -74,9 +74,14 @@ impl Stream {
         Stream { stop, sender, receiver }
     }
 
+    /// Sends no more; for many streams that are to end together.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Ends it and waits for what is on the way.
     pub fn end(self) -> Flow {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         Flow {
             sent: self.sender.join().expect("sender"),
             arrived: self.receiver.join().expect("receiver"),
