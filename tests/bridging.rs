@@ -5,6 +5,8 @@
 mod bridge;
 #[path = "bridging/forms.rs"]
 mod forms;
+#[path = "bridging/hooks.rs"]
+mod hooks;
 #[path = "box/mod.rs"]
 mod lab;
 #[path = "bridging/model.rs"]

@@ -24,6 +24,8 @@ pub struct Plan {
     pub frame_size: u32,
     /// Where each worker is pinned, if it is.
     pub cpus: Vec<Option<usize>>,
+    /// Drivers say when they want a system call to go on, and all of them can.
+    need_wakeup: bool,
 }
 
 /// Rings, and how many queues there is room for.
@@ -73,7 +75,7 @@ impl Plan {
         limits.connections = if config.wire { 1 } else { connections_max() };
         let in_flight = limits.handoffs + limits.punts + each(queues) * room.of_bridges.frames();
         limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
-        let zero_copy = config.mode != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
+        let zero_copy = config.mode() != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
             .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
             .collect();
@@ -82,6 +84,7 @@ impl Plan {
             room,
             frame_size: frame_size(zero_copy),
             cpus: pins,
+            need_wakeup: !all().any(|link| NEEDS_NO_WAKEUP.contains(&&*link.driver)),
         }
     }
 
@@ -114,10 +117,16 @@ impl Plan {
                 Mode::Zerocopy => umem::Mode::ZeroCopy,
                 Mode::Copy => umem::Mode::Copy,
             },
+            need_wakeup: self.need_wakeup,
             ..UmemConfig::default()
         }
     }
 }
+
+/// Drivers that may not be left waiting for a wake-up: igb's goes to the interrupt of the transmit queue, which is not that of the
+/// receive queue unless there are more than four, so a receive ring that ran dry once would stay dry (`igb_xsk_wakeup`). Told that
+/// nobody wakes them they look by themselves for frames to receive into.
+const NEEDS_NO_WAKEUP: [&str; 1] = ["igb"];
 
 /// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).
 const KERNEL_BYTES_PER_FRAME: usize = 150;

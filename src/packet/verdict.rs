@@ -65,7 +65,8 @@ reasons! {
         BridgeUnknown = "bridge_unknown",
         /// To the bridge itself, by another address or VLAN than the one that goes up here.
         BridgeLocal = "bridge_local",
-        /// Bridged IP that passes the hooks of IP in the kernel (br_netfilter), where something stands at them.
+        /// Bridged IP that passes the hooks of IP in the kernel (br_netfilter), where something stands at them that is not
+        /// carried, or by a bridge that filters VLANs.
         BridgeNetfilter = "bridge_netfilter",
         /// Header fields that contradict each other or the frame's length; the kernel counts and drops it.
         Malformed = "malformed",

@@ -7,7 +7,7 @@
 //! - of a connection with another mark than the decision was made for, where rules look at it or set it;
 //! - whose decision is of another generation: something in the configuration changed;
 //! - or of another worker: its ways are its own;
-//! - that came in by another link than the one it was made for;
+//! - that came in by another link than the one it was made for; of what is bridged, with other Ethernet addresses;
 //! - with IPv4 options or IPv6 extension headers, or TCP's SYN, FIN or RST;
 //! - whose hop limit ends here, or that are longer than the MTU of the way out: the kernel answers;
 //! - where the decision looked at more than is constant in a connection: rules on TOS, ECMP by flow label (see [`keep`]).
@@ -79,7 +79,7 @@ impl Trail {
 /// A way through the box: in by a link, by some counters, out to a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Way {
-    /// The link of arrival.
+    /// The link of arrival: of what is bridged, the port.
     pub iif: IfaceIndex,
     /// All the rest.
     pub out: Out,
@@ -166,7 +166,7 @@ pub fn cached<'a>(
     packet: &Parsed,
     frame: &mut Frame,
     probe: &Probe,
-    iif: IfaceIndex,
+    comes_by: impl FnOnce(&Way) -> bool,
     snapshot: &Snapshot,
     tracking: &Tracking<'_>,
     ways: &'a Ways,
@@ -186,7 +186,7 @@ pub fn cached<'a>(
         return None;
     }
     let way = ways.get(connection.decision(direction), state, snapshot.generation)?;
-    if way.iif != iif || u32::from(packet.l3_len()) > way.out.mtu || !way.is_for(&connection) {
+    if !comes_by(way) || u32::from(packet.l3_len()) > way.out.mtu || !way.is_for(&connection) {
         return None;
     }
     let (version, proto) = connection.proto();
@@ -225,7 +225,7 @@ pub fn current<'a>(
     packet: &Parsed,
     bytes: &[u8],
     tracked: &Tracked<'_>,
-    iif: IfaceIndex,
+    comes_by: impl FnOnce(&Way) -> bool,
     generation: u64,
     ways: &'a Ways,
 ) -> Option<&'a Way> {
@@ -237,7 +237,7 @@ pub fn current<'a>(
         return None;
     }
     let way = ways.get(connection.decision(*direction), tracked.state, generation)?;
-    let fits = way.iif == iif && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
+    let fits = comes_by(way) && packet.ttl > 1 && u32::from(packet.l3_len()) <= way.out.mtu;
     (fits && way.is_for(connection)).then_some(way)
 }
 

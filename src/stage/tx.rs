@@ -2,7 +2,7 @@
 //! packet goes, as the kernel trims it (pskb_trim_rcsum in ip_rcv_core). From here the frame goes to the egress port's ring.
 
 use crate::packet::{Family, Frame, Parsed};
-use crate::table::destination::Out;
+use crate::table::destination::{Bridged, Out};
 use crate::wire::{ether, ipv4, ipv6};
 
 /// Rewrites `frame` for its next hop. The lengths were checked when it was parsed, so no view can refuse it.
@@ -15,7 +15,7 @@ pub fn rewrite(frame: &mut Frame, packet: &Parsed, out: &Out) {
     ethernet.set_dst(&out.to);
     ethernet.set_src(&out.from);
     match packet.family {
-        _ if out.bridged => {}
+        _ if out.bridged != Bridged::No => {}
         Family::V4 => {
             if let Ok(mut ip) = ipv4::Packet::new_checked(ethernet.payload_mut()) {
                 ip.decrement_ttl();

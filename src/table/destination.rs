@@ -17,6 +17,18 @@ use crate::wire::Mac;
 /// 256 KiB: half of a small second-level cache.
 const PLACES: usize = 4096;
 
+/// Whether a packet is bridged past the hooks of IP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Bridged {
+    /// It is routed.
+    #[default]
+    No,
+    /// To the Ethernet address that it came with.
+    Same,
+    /// To that of its next hop: its destination is translated.
+    Redirected,
+}
+
 /// A way out, all the way to the Ethernet header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Out {
@@ -32,8 +44,8 @@ pub struct Out {
     pub to: Mac,
     /// The VLAN tag that it leaves with, as it lies in the frame; 0 for none.
     pub tag: [u8; 4],
-    /// It is bridged, past the hooks of IP: it loses no hop.
-    pub bridged: bool,
+    /// Whether it is bridged, past the hooks of IP, and so loses no hop.
+    pub bridged: Bridged,
 }
 
 #[derive(Clone, Debug)]

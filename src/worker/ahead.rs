@@ -75,8 +75,12 @@ impl Ahead {
         if let Some(member) = &here.member {
             bridging::prefetch(frame.bytes(), member);
         }
-        // What a bridge forwards is not for its own address, and gets no further.
-        let packet = match arrive(frame, here, &mut Unobserved) {
+        // What a bridge forwards is not for its own address, and gets no further; unless the hooks of IP will see it.
+        let arrived = match &here.member {
+            Some(member) if !member.is_plain => bridge_hooks::arrive(frame, here),
+            _ => arrive(frame, here, &mut Unobserved),
+        };
+        let packet = match arrived {
             Continue((packet, _)) => packet,
             Break(verdict) => {
                 (self.ended, self.probe) = (Some(verdict), None);
@@ -109,7 +113,8 @@ impl Ahead {
     pub fn walk_on(&self, frame: &mut Frame, here: &Here<'_>, flows: &mut Flows) -> Verdict {
         if let Some(member) = &here.member {
             if !member.is_plain {
-                return verdict(bridge_hooks::walk(frame, member, here, flows, &mut Unobserved));
+                let ahead = self.ended.is_none().then_some((&self.packet, self.probe.as_ref()));
+                return verdict(bridge_hooks::walk(frame, ahead, member, here, flows, &mut Unobserved));
             }
             if let Break(verdict) = bridged(frame, member, here, &mut Unobserved) {
                 return bridge_hooks::left(frame, verdict, here, flows);
@@ -128,7 +133,15 @@ impl Ahead {
         let (iif, iface) = link;
         if let Some(probe) = &self.probe
             && iface.family(packet.family).left.is_none()
-            && let Some(way) = flow::cached(packet, frame, probe, iif, here.snapshot, tracking, &flows.ways)
+            && let Some(way) = flow::cached(
+                packet,
+                frame,
+                probe,
+                |way| way.iif == iif,
+                here.snapshot,
+                tracking,
+                &flows.ways,
+            )
         {
             way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
             return verdict(transmit(frame, packet, &way.out, &mut Unobserved));

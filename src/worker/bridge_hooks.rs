@@ -1,8 +1,7 @@
-//! The hooks at a bridge as steps of the walk: chains of family bridge, and the hooks of IP where br_netfilter has them.
+//! The hooks at a bridge as steps of the walk: chains of family bridge, and those of IP where br_netfilter has them.
 //!
 //! ```text
-//!  plain   Prerouting, BehindPrerouting -> FDB -> Input -> up
-//!                                             \-> Forward, BehindForward -> Postrouting -> tx
+//!  plain   chains of family bridge alone
 //!  hooked  an untagged packet of IP on a bridge with bridge-nf-call-*:
 //!          Prerouting | tracking, IP's prerouting | the destination is another one now, and routed out by the same bridge?
 //!            then its MAC is the next hop's; by another link? then it is the bridge's | BehindPrerouting -> FDB
@@ -11,37 +10,41 @@
 //!                  Postrouting | IP's postrouting, to the bridge -> tx: neither hop limit nor source MAC is touched
 //! ```
 //!
-//! A frame of the first kind that goes up meets IP's rules anew, and what it changed in counters here is taken back should it
-//! turn out to be the kernel's there. One of the second kind walks as a routed packet does, with these hooks in between
-//! (pipeline.rs, hooks.rs): so its connection is exported before any punt. Its way is not kept.
+//! A plain frame (bridge_chains.rs) that goes up meets IP's rules anew, and what it changed in counters here is taken back should it
+//! turn out to be the kernel's there. One that is hooked walks as a routed packet does, with these hooks in between
+//! (pipeline.rs, hooks.rs): so its connection is exported before any punt, and its way is kept, for frames from its port and with
+//! its addresses.
 //!
 //! As br_nf_pre_routing_finish, br_nf_pre_routing_finish_bridge, br_nf_forward and br_nf_post_routing of
 //! net/bridge/br_netfilter_hooks.c. Where forwarding is off, or the packet is to be cut into fragments, it is the kernel's.
 
-use super::bridged::{Show, bridged};
-use super::hooks::{self, AtHooks, show};
+use super::bridge_chains::{AtPorts, plain};
+use super::bridged::bridged;
+use super::hooks::{self, AtHooks};
 use super::observer::{Mac, Observer, Stage, Unobserved};
-use super::pipeline::{Here, arrive_at, ip};
-use crate::packet::{DropReason, Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use super::pipeline::{Here, arrive_at, ip, tracked, transmit, untracked};
+use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::bridge_check::{self, Head, Hooks, Member};
-use crate::stage::bridging::{self, Exit, Retag, To};
+use crate::stage::bridging::{self, Exit, To};
+use crate::stage::flow::{self, Way};
 use crate::stage::neighbor;
-use crate::stage::prerouting::{self, Aside, Tracked, Tracking, leaving};
+use crate::stage::prerouting::{self, Tracked, Tracking, leaving};
 use crate::stage::routing::{self, Flows};
 use crate::stage::rules::Ports;
-use crate::stage::rules::bridge::{self, AtBridge, Layers, Tag, pkttype};
+use crate::table::conntrack::table::Probe;
 use crate::table::conntrack::ticks;
-use crate::table::destination::Out;
-use crate::table::iface::Iface;
-use crate::table::rules::interpret::{Changes, Outcome};
+use crate::table::destination::{Bridged, Out};
+use crate::table::iface::{Iface, IfaceIndex};
 use crate::table::rules::live::BridgePoint;
 use crate::wire::Mac as Address;
 use std::ops::ControlFlow::{Break, Continue};
 
-/// The walk of a frame that came in by a port of a bridge at which something stands.
+/// The walk of a frame that came in by a port of a bridge at which something stands. `ahead` is what was found out about it
+/// as a packet of IP.
 #[inline(never)]
 pub(super) fn walk<O: Observer>(
     frame: &mut Frame,
+    ahead: Option<(&Parsed, Option<&Probe>)>,
     member: &Member<'_>,
     here: &Here<'_>,
     flows: &mut Flows,
@@ -50,8 +53,15 @@ pub(super) fn walk<O: Observer>(
     let head = Head::of(frame.bytes())?;
     let rules = &here.snapshot.rules;
     if bridge_check::hooks(&head, member) == Hooks::Ip {
-        let (packet, link) = arrive_at(&head.dst, frame, here, seen)?;
-        return ip(frame, &packet, link, here, flows, seen);
+        if here.tracking.is_none() && here.snapshot.conntrack.tracked != [false; 2] {
+            // Its connection may be one that is not at hand.
+            return Verdict::punt(PuntReason::BridgeNetfilter);
+        }
+        let Some((packet, probe)) = ahead else {
+            let (packet, link) = arrive_at(&head.dst, frame, here, seen)?;
+            return ip(frame, &packet, link, here, flows, seen);
+        };
+        return hooked(frame, (packet, probe), (&head, member), here, flows, seen);
     }
     if rules.bridged.is_nothing() {
         if let Break(verdict) = bridged(frame, member, here, seen) {
@@ -76,6 +86,65 @@ pub(super) fn walk<O: Observer>(
         flows.frame_changes.take_back(&rules.state);
     }
     step
+}
+
+/// rx of a frame that the hooks of IP may see, whomever it is for.
+#[inline]
+pub(super) fn arrive<'a>(frame: &mut Frame, here: &Here<'a>) -> Step<(Parsed, (IfaceIndex, &'a Iface))> {
+    match frame.bytes().first_chunk().copied() {
+        Some(mac) => arrive_at(&mac, frame, here, &mut Unobserved),
+        None => Verdict::punt(PuntReason::Malformed),
+    }
+}
+
+/// The walk of a packet that the hooks of IP see. In the middle of a connection whose way is decided it is short.
+fn hooked<O: Observer>(
+    frame: &mut Frame,
+    (packet, probe): (&Parsed, Option<&Probe>),
+    (head, member): (&Head, &Member<'_>),
+    here: &Here<'_>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<PortIndex> {
+    let Some(tracking) = here.tracking(packet.family) else {
+        return untracked(frame, packet, member.up, here, flows, seen);
+    };
+    // Who is not known here makes the packet the kernel's: it has to leave with its connection.
+    let is_known = || bridge_check::check(head, member, ticks(here.now_ns)).is_continue();
+    let is_short = member.up.1.family(packet.family).left.is_none() && here.snapshot.rules.bridged.is_nothing();
+    if is_short
+        && !O::ON
+        && let Some(probe) = probe
+        && is_known()
+    {
+        let (dst, src) = (head.dst, head.src);
+        let comes_by = |way: &Way| is_of(way, (&dst, &src), member);
+        if let Some(way) = flow::cached(packet, frame, probe, comes_by, here.snapshot, tracking, &flows.ways) {
+            way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
+            return transmit(frame, packet, &way.out, seen);
+        }
+    }
+    tracked(frame, packet, probe, here, flows, seen)
+}
+
+/// Whether a way is for the packet in a frame that came in by `member`.
+#[inline]
+pub(super) fn comes_by(way: &Way, bytes: &[u8], member: &Member<'_>) -> bool {
+    match Head::of(bytes) {
+        Continue(head) => is_of(way, (&head.dst, &head.src), member),
+        Break(_) => false,
+    }
+}
+
+/// What is routed bears the bridge's address, what is bridged that of the station, or any if it is to be translated to another.
+#[inline]
+fn is_of(way: &Way, (dst, src): (&Address, &Address), member: &Member<'_>) -> bool {
+    let Way { iif, out, .. } = way;
+    match out.bridged {
+        Bridged::No => *iif == member.up.0 && *dst == member.up.1.mac,
+        Bridged::Same => *iif == member.link.0 && *dst == out.to && *src == out.from,
+        Bridged::Redirected => *iif == member.link.0 && *src == out.from,
+    }
 }
 
 /// A frame ends at the bridge. If it ends in a punt and would have gone up, its connection may be one that the kernel does not
@@ -127,82 +196,6 @@ fn export(frame: &mut Frame, reason: PuntReason, here: &Here<'_>, flows: &mut Fl
     }
 }
 
-/// A frame that no hook of IP sees: the port by which it leaves; none if it goes up.
-fn plain<O: Observer>(
-    frame: &mut Frame,
-    head: &Head,
-    member: &Member<'_>,
-    here: &Here<'_>,
-    flows: &mut Flows,
-    seen: &mut O,
-) -> Step<Option<PortIndex>> {
-    bridging::complete_checksum(frame, head);
-    seen.see(Stage::Rx, || format!("in by {}, {}", member.link.1.name, Show(head)));
-    let checked = bridge_check::check(head, member, ticks(here.now_ns));
-    if let Break(Verdict::Punt(reason)) = checked {
-        return Verdict::punt(reason);
-    }
-    let mut at = AtPorts::new(frame.bytes(), head.dst, member, here)?;
-    let iif = Some(member.link.1);
-    for point in [BridgePoint::Prerouting, BridgePoint::BehindPrerouting] {
-        at.run(point, (iif, None), &mut flows.aside, &mut flows.changes, seen)?;
-    }
-    let tagging = checked?;
-    seen.see(Stage::BridgeCheck, || {
-        format!("port of {}, from {}", member.up.1.name, Mac(&head.src))
-    });
-    let exit = match bridging::input(head, &tagging, member, here.snapshot) {
-        Continue(To::Port(exit)) => exit,
-        Continue(To::Up) => {
-            at.run(
-                BridgePoint::Input,
-                (iif, None),
-                &mut flows.aside,
-                &mut flows.changes,
-                seen,
-            )?;
-            seen.see(Stage::Bridging, || {
-                format!("fdb {} dev {} permanent: up", Mac(&head.dst), member.up.1.name)
-            });
-            // What it says, IP's rules would read.
-            return match (flows.aside.mark, flows.aside.priority) {
-                (0, 0) => Continue(None),
-                _ => Verdict::punt(PuntReason::Rule),
-            };
-        }
-        // The chains come before that.
-        Break(Verdict::Drop(DropReason::BridgeMtu)) => return Verdict::punt(PuntReason::MtuExceeded),
-        Break(verdict) => return Break(verdict),
-    };
-    at.tag = tag_behind(at.tag, &exit);
-    let oif = Some(exit.iface);
-    for (point, iif) in [
-        (BridgePoint::Forward, iif),
-        (BridgePoint::BehindForward, iif),
-        (BridgePoint::Postrouting, None),
-    ] {
-        at.run(point, (iif, oif), &mut flows.aside, &mut flows.changes, seen)?;
-    }
-    bridging::leave(frame, &exit)?;
-    seen.see(Stage::Bridging, || {
-        format!("fdb {} dev {}", Mac(&head.dst), exit.iface.name)
-    });
-    Continue(Some(exit.port))
-}
-
-/// The tag that a frame has on its way out.
-fn tag_behind(tag: Option<Tag>, exit: &Exit<'_>) -> Option<Tag> {
-    match (exit.retag, tag) {
-        (Retag::Keep, tag) => tag,
-        (Retag::Push(tag), _) => Some(tag),
-        (Retag::Pop, _) => None,
-        (Retag::Replace(tci), tag) => tag.map(|[a, b, ..]| {
-            let [c, d] = tci.to_be_bytes();
-            [a, b, c, d]
-        }),
-    }
-}
-
 /// A hooked packet before its connection is known: may it be bridged here, and the chains before IP's prerouting.
 pub(super) fn arrived<O: Observer>(
     frame: &Frame,
@@ -236,7 +229,7 @@ pub(super) fn behind_prerouting<'a, O: Observer>(
     before: u128,
     flows: &mut Flows,
     seen: &mut O,
-) -> Step<Option<Out>> {
+) -> Step<Option<(Out, bool)>> {
     let (member, here) = (hooked.member, hooked.here);
     let mut head = Head::of(hooked.frame.bytes())?;
     let Some(tagging) = bridge_check::tagging(&head, member) else {
@@ -251,7 +244,7 @@ pub(super) fn behind_prerouting<'a, O: Observer>(
     }
     let iif = Some(member.link.1);
     hooked.chains(BridgePoint::BehindPrerouting, &head, (iif, None), flows, seen)?;
-    if let Becomes::Bridged(to) = becomes {
+    if let Becomes::Bridged(to, _) = becomes {
         head.dst = to;
     }
     match bridging::input(&head, &tagging, member, here.snapshot)? {
@@ -259,11 +252,15 @@ pub(super) fn behind_prerouting<'a, O: Observer>(
             seen.see(Stage::Bridging, || {
                 format!("fdb {} dev {}", Mac(&head.dst), exit.iface.name)
             });
-            let is_redirected = matches!(becomes, Becomes::Bridged(_));
-            across(hooked, &head, &exit, is_redirected, flows, seen).map_continue(Some)
+            let (bridged, constant) = match becomes {
+                Becomes::Bridged(_, constant) => (Bridged::Redirected, constant),
+                _ => (Bridged::Same, true),
+            };
+            let constant = constant && here.snapshot.rules.bridged.is_nothing();
+            across(hooked, &head, &exit, bridged, flows, seen).map_continue(|out| Some((out, constant)))
         }
         // Of another station: nobody says that it is for the box.
-        To::Up if matches!(becomes, Becomes::Bridged(_)) => Verdict::punt(PuntReason::BridgeLocal),
+        To::Up if matches!(becomes, Becomes::Bridged(..)) => Verdict::punt(PuntReason::BridgeLocal),
         To::Up => {
             hooked.chains(BridgePoint::Input, &head, (iif, None), flows, seen)?;
             seen.see(Stage::Bridging, || {
@@ -278,8 +275,8 @@ pub(super) fn behind_prerouting<'a, O: Observer>(
 enum Becomes {
     /// Where it went.
     Same,
-    /// To the station behind the same bridge that has this address.
-    Bridged(Address),
+    /// To the station behind the same bridge that has this address; whether that is so for all of its connection.
+    Bridged(Address, bool),
     /// It is routed.
     Routed,
 }
@@ -300,7 +297,8 @@ fn redirect<O: Observer>(hooked: &mut Hooked<'_, '_>, flows: &mut Flows, seen: &
     seen.see(Stage::Neighbor, || {
         format!("behind the same bridge, lladdr {}", Mac(&to))
     });
-    Continue(Becomes::Bridged(to))
+    let constant = here.by_connection[packet.family as usize] && (way.only || packet.family == Family::V4);
+    Continue(Becomes::Bridged(to, constant))
 }
 
 /// forward and postrouting of a packet that is bridged.
@@ -308,7 +306,7 @@ fn across<'a, O: Observer>(
     hooked: &mut Hooked<'_, 'a>,
     head: &Head,
     exit: &Exit<'a>,
-    is_redirected: bool,
+    bridged: Bridged,
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<Out> {
@@ -332,7 +330,7 @@ fn across<'a, O: Observer>(
     let ports = Ports {
         input: member.link.1,
         output: oif,
-        is_redirected,
+        is_redirected: bridged == Bridged::Redirected,
     };
     hooked.at_ip(ports, mtu, flows).forward(here, seen)?;
     hooked.chains(BridgePoint::BehindForward, head, (iif, oif), flows, seen)?;
@@ -345,7 +343,7 @@ fn across<'a, O: Observer>(
         from: head.src,
         to: head.dst,
         tag: [0; 4],
-        bridged: true,
+        bridged,
     })
 }
 
@@ -389,81 +387,6 @@ impl<'a> Hooked<'_, 'a> {
             ports: Some(ports),
             aside: &mut flows.aside,
             changes: &mut flows.changes,
-        }
-    }
-}
-
-/// A frame at the chains of family bridge.
-struct AtPorts<'w, 'a> {
-    bytes: &'w [u8],
-    dst: Address,
-    layers: Layers,
-    tag: Option<Tag>,
-    member: &'w Member<'a>,
-    here: &'w Here<'a>,
-}
-
-impl<'w, 'a> AtPorts<'w, 'a> {
-    /// To `dst`, which is not that of the frame if it has changed.
-    fn new(bytes: &'w [u8], dst: Address, member: &'w Member<'a>, here: &'w Here<'a>) -> Step<Self> {
-        let Some(layers) = Layers::of(bytes) else {
-            return Verdict::punt(PuntReason::Malformed);
-        };
-        if !layers.is_known {
-            return Verdict::punt(PuntReason::Extension);
-        }
-        Continue(Self {
-            bytes,
-            dst,
-            tag: layers.tag,
-            layers,
-            member,
-            here,
-        })
-    }
-
-    /// Whom it is for: that does not change with its address, unless it is the bridge's now.
-    fn pkttype(&self) -> u8 {
-        let bridge = &self.member.up.1.mac;
-        let came_to = self.bytes.first_chunk().filter(|_| self.dst != *bridge);
-        pkttype(came_to.unwrap_or(bridge), &self.member.link.1.mac, bridge)
-    }
-
-    /// What the chains at `point` say.
-    fn run<O: Observer>(
-        &self,
-        point: BridgePoint,
-        (iif, oif): (Option<&Iface>, Option<&Iface>),
-        aside: &mut Aside,
-        changes: &mut Changes,
-        seen: &mut O,
-    ) -> Step<()> {
-        let live = &self.here.snapshot.rules;
-        if live.bridged.at(point).bases.is_empty() {
-            return Continue(());
-        }
-        let at = AtBridge {
-            bytes: self.bytes,
-            dst: self.dst,
-            layers: &self.layers,
-            tag: self.tag,
-            iif,
-            oif,
-            pkttype: self.pkttype(),
-            aside,
-            snapshot: self.here.snapshot,
-        };
-        match bridge::run(at, point, live, self.here.now_ns, changes) {
-            Outcome::Accept => Continue(()),
-            Outcome::Drop(place) => {
-                seen.see(Stage::Bridging, || format!("{} says drop", show(live, &place)));
-                Verdict::drop(DropReason::Filter)
-            }
-            Outcome::Punt(place) | Outcome::Reject(_, place) | Outcome::Nat(_, place) => {
-                seen.see(Stage::Bridging, || format!("{} is the kernel's", show(live, &place)));
-                changes.take_back(&live.state);
-                Verdict::punt(PuntReason::Rule)
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! common. Layer 4.
 
 pub mod ahead;
+mod bridge_chains;
 mod bridge_hooks;
 mod bridged;
 mod here;

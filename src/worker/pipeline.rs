@@ -11,12 +11,13 @@ use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use super::way_out::{known, way_out};
 use crate::packet::{DropReason, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::stage::flow::Way;
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
 use crate::stage::{flow, forward, routing, rx, tx};
 use crate::table::conntrack::table::Probe;
-use crate::table::destination::Out;
+use crate::table::destination::{Bridged, Out};
 use crate::table::iface::{Iface, IfaceIndex};
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -68,7 +69,7 @@ pub(super) fn verdict(step: Step<PortIndex>) -> Verdict {
 fn boxes<O: Observer>(frame: &mut Frame, here: &Here<'_>, flows: &mut Flows, seen: &mut O) -> Step<PortIndex> {
     if let Some(member) = &here.member {
         if !member.is_plain {
-            return bridge_hooks::walk(frame, member, here, flows, seen);
+            return bridge_hooks::walk(frame, None, member, here, flows, seen);
         }
         if let Break(verdict) = bridged(frame, member, here, seen) {
             return Break(bridge_hooks::left(frame, verdict, here, flows));
@@ -125,7 +126,7 @@ pub(super) fn arrive_at<'a, O: Observer>(
     let completed = rx::complete_checksum(frame, &packet);
     seen.see(Stage::Rx, || {
         let note = if completed { ", partial checksum completed" } else { "" };
-        let by = here.member.as_ref().map_or(iface, |member| member.link.1);
+        let by = here.hooked(packet.family).map_or(iface, |member| member.link.1);
         format!("in by {}, {packet}{note}", by.name)
     });
     Continue((packet, (iif, iface)))
@@ -141,7 +142,7 @@ pub(super) fn untracked<O: Observer>(
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<PortIndex> {
-    if !here.snapshot.rules.sum(packet.family).is_nothing || here.hooked(packet.family).is_some() {
+    if here.hooked(packet.family).is_some() || !here.snapshot.rules.sum(packet.family).is_nothing {
         return by_rules(frame, *packet, here, flows, seen);
     }
     routing::admit(packet, iface)?;
@@ -302,9 +303,12 @@ fn decided<'a, O: Observer>(
     };
     let (generation, rules, family) = (here.snapshot.generation, &here.snapshot.rules, packet.family);
     let hooked = here.hooked(family);
-    // A way is kept of what is routed: on a bridge, of frames to its own address.
-    let is_routed = hooked.is_none_or(|member| frame.bytes().starts_with(&member.up.1.mac));
-    if is_routed && let Some(way) = flow::current(&packet, frame.bytes(), tracked, iif, generation, &flows.ways) {
+    let bytes = frame.bytes();
+    let comes_by = |way: &Way| match hooked {
+        None => way.iif == iif,
+        Some(member) => bridge_hooks::comes_by(way, bytes, member),
+    };
+    if let Some(way) = flow::current(&packet, bytes, tracked, comes_by, generation, &flows.ways) {
         if !O::ON {
             if rules.nat[family as usize] {
                 hooks::translate(frame, &packet, tracked)?;
@@ -338,6 +342,10 @@ fn decided<'a, O: Observer>(
     let remarked = marks && prerouting::keep_mark(tracked, flows.aside.ct_mark, tracking);
     if constant && !remarked && hooks::may_keep(&packet, frame.bytes(), tracked, rules) {
         let mark = marks.then_some(flows.aside.ct_mark.found);
+        let iif = match (out.bridged, hooked) {
+            (Bridged::Same | Bridged::Redirected, Some(member)) => member.link.0,
+            _ => iif,
+        };
         flow::keep(tracked, (iif, &out), &flows.changes, mark, generation, &mut flows.ways);
     }
     Continue(Some(transmit(frame, &packet, &out, seen)?))
@@ -380,8 +388,8 @@ fn through_hooks<'a, O: Observer>(
             member,
             here,
         };
-        if let Some(out) = bridge_hooks::behind_prerouting(&mut hooked, before, flows, seen)? {
-            return Continue((out, false));
+        if let Some(way) = bridge_hooks::behind_prerouting(&mut hooked, before, flows, seen)? {
+            return Continue(way);
         }
     }
     routing::admit(packet, iface)?;
@@ -427,7 +435,7 @@ pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Ou
     tx::rewrite(frame, packet, out);
     seen.see(Stage::Tx, || {
         let (from, to) = (Mac(&out.from), Mac(&out.to));
-        let ttl = packet.ttl - u8::from(!out.bridged);
+        let ttl = packet.ttl - u8::from(out.bridged == Bridged::No);
         format!("{from} > {to}, ttl {} -> {ttl}", packet.ttl)
     });
     Continue(out.port)

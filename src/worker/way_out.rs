@@ -12,7 +12,7 @@ use crate::stage::routing::{Flows, Way};
 use crate::stage::{bridging, forward, neighbor, routing};
 use crate::table::Snapshot;
 use crate::table::bridge::Bridge;
-use crate::table::destination::{Destinations, Out};
+use crate::table::destination::{Bridged, Destinations, Out};
 use crate::table::fib::Gateway;
 use crate::table::iface::IfaceIndex;
 use crate::table::rules::live::BridgePoint;
@@ -66,7 +66,7 @@ pub(super) fn way_out<O: Observer>(
         from: egress.mac,
         to,
         tag: [0; 4],
-        bridged: false,
+        bridged: Bridged::No,
     };
     match (&egress.bridge, egress.port) {
         (Some(bridge), _) => by_bridge(&mut out, bridge, here, seen)?,

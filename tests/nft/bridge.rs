@@ -48,7 +48,6 @@ const CONDITIONS: &[&str] = &[
     "meta iifgroup default",
     "meta mark & 0x3 == 1",
     "meta mark > N",
-    "meta l4proto { tcp, udp }",
     "@ll,0,48 != 0",
     "@ll,96,32 > 0x81000N00",
     "@ll,100,12 5",
@@ -64,6 +63,7 @@ const CONDITIONS: &[&str] = &[
 
 /// Conditions of a protocol: at most one in a rule.
 const PROTOCOLS: &[&str] = &[
+    "meta l4proto { tcp, udp }",
     "ether type ip",
     "ether type 0x88b5",
     "ether type vlan",
@@ -251,7 +251,7 @@ fn counters_are_those_of_the_kernels_bridge() {
         let cores = core_affinity::get_core_ids().expect("cores");
         assert!(core_affinity::set_for_current(cores[0]));
         sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
-        sh("ip link add br0 address 02:00:00:00:01:00 type bridge; ip link set br0 up");
+        sh("ip link add br0 address 02:00:00:00:01:00 type bridge mcast_snooping 0; ip link set br0 up");
         // Packets of IP are not trimmed there.
         sh(
             "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 \

@@ -6,7 +6,7 @@
 //! and xt `socket` do not track but reassemble (`nf_defrag_ipv4_enable`), which is not the same.
 //!
 //! ```text
-//!  nothing   HARMLESS, HARMLESS_XT     the init function touches neither conntrack nor defragmentation
+//!  nothing   HARMLESS, _XT, _EBT       the init function touches neither conntrack nor defragmentation
 //!  tracks    ct that reads or marks,   connections are tracked, and what else happens to a forwarded packet is carried
 //!            NAT, PLAIN_XT, NAT_XT
 //!  more      all others                helpers, zones that are set ...; unknown until somebody has read its init
@@ -128,6 +128,12 @@ const HARMLESS_XT: &[&str] = &[
     "udplite",
 ];
 
+/// Matches, watchers and targets of ebtables, likewise. net/bridge/netfilter/ebt_*.c
+const HARMLESS_EBT: &[&str] = &[
+    "802_3", "among", "arp", "arpreply", "dnat", "ip", "ip6", "log", "mark_m", "nflog", "redirect", "snat", "stp",
+    "vlan",
+];
+
 /// xt matches that read a connection, and only that: their checkentry function is `nf_ct_netns_get` (and accounting on).
 const PLAIN_XT: &[&str] = &["conntrack", "state", "connmark", "connbytes"];
 
@@ -221,7 +227,7 @@ pub(super) fn tracking(expr: &[u8]) -> Option<Tracks> {
             let plain = if name == "match" { PLAIN_XT } else { NAT_XT };
             match xt.as_str() {
                 "CT" if name == "target" && is_notrack(data.find(XT_INFO)) => None,
-                _ if HARMLESS_XT.contains(&xt.as_str()) => None,
+                name if HARMLESS_XT.contains(&name) || HARMLESS_EBT.contains(&name) => None,
                 _ if plain.contains(&xt.as_str()) => Some(Tracks::Plainly(text)),
                 _ => Some(Tracks::More(text)),
             }

@@ -256,8 +256,6 @@ impl Packet for AtBridge<'_> {
         let (iif, oif) = (self.iif, self.oif);
         let group = |link: Option<&Iface>| link.map_or(Fact::Absent, |link| Fact::U32(link.group));
         let name = |link: Option<&Iface>| Fact::name(link.map_or("", |link| &link.name));
-        // ARPHRD_ETHER: a bridge has no other ports.
-        let kind = |link: Option<&Iface>| link.map_or(Fact::Absent, |_| Fact::U16(1));
         let bridge = |link| name(self.bridge_of(link).map(|(bridge, _)| bridge));
         match key {
             MetaKey::Protocol => Fact::Bytes2(self.protocol()),
@@ -267,8 +265,10 @@ impl Packet for AtBridge<'_> {
             MetaKey::Oif => Fact::U32(oif.map_or(0, |link| link.ifindex)),
             MetaKey::Iifname => name(iif),
             MetaKey::Oifname => name(oif),
-            MetaKey::Iiftype => kind(iif),
-            MetaKey::Oiftype => kind(oif),
+            // That of the link at which the frame is, whatever the kernel calls it.
+            MetaKey::Iiftype => Fact::U16(1),
+            // ARPHRD_ETHER: a bridge has no other ports.
+            MetaKey::Oiftype => oif.map_or(Fact::Absent, |_| Fact::U16(1)),
             MetaKey::Iifgroup => group(iif),
             MetaKey::Oifgroup => group(oif),
             MetaKey::Iifkind => iif.map_or(Fact::Absent, super::kind),

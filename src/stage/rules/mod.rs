@@ -266,7 +266,7 @@ impl Packet for AtHook<'_> {
             MetaKey::Oif => Fact::U32(oif.map_or(0, |oif| oif.ifindex)),
             MetaKey::Iifname => Fact::name(iif.map_or("", |iif| &iif.name)),
             MetaKey::Oifname => Fact::name(oif.map_or("", |oif| &oif.name)),
-            MetaKey::Iiftype | MetaKey::Iifgroup | MetaKey::Iifkind if iif.is_none() => Fact::Absent,
+            MetaKey::Iifgroup | MetaKey::Iifkind if iif.is_none() => Fact::Absent,
             MetaKey::Oiftype | MetaKey::Oifgroup | MetaKey::Oifkind if oif.is_none() => Fact::Absent,
             MetaKey::Iifgroup => Fact::U32(iif.map_or(0, |iif| iif.group)),
             MetaKey::Oifgroup => Fact::U32(oif.map_or(0, |oif| oif.group)),

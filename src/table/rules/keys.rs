@@ -52,9 +52,9 @@ keys! {
         Iifname = 6 "iifname",
         /// Name of the link of departure, likewise.
         Oifname = 7 "oifname",
-        /// ARPHRD_* of the link of arrival; breaks where there is none. 16 bits.
+        /// ARPHRD_* of the link at which the packet is (skb->dev). 16 bits.
         Iiftype = 8 "iiftype",
-        /// ARPHRD_* of the link of departure, likewise.
+        /// ARPHRD_* of the link of departure; breaks where there is none. 16 bits.
         Oiftype = 9 "oiftype",
         /// User of the local socket; a forwarded packet has none and breaks.
         Skuid = 10 "skuid",

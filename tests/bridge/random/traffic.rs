@@ -14,13 +14,14 @@ const ODD: f64 = 0.1;
 
 /// Every station of a port says hello, to nobody.
 pub fn hello(network: &Network, port: usize) -> Vec<Vec<u8>> {
-    let one = |host| plain_frame(unknown_mac(0x200), network.station(port, host).mac(), 46);
-    (0..HOSTS).map(one).collect()
+    let one = |station: Station| plain_frame(unknown_mac(0x200), station.mac(), 46);
+    network.behind(port).into_iter().map(one).collect()
 }
 
-/// A frame of a station that is known elsewhere.
-pub fn moving(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
+/// A frame of a station that was elsewhere, and speaks from `port` from now on.
+pub fn moving(random: &mut ChaCha8Rng, network: &mut Network, port: usize) -> Vec<u8> {
     let from = network.peer(random, port);
+    network.away.insert((from.port, from.host), port);
     plain_frame(network.peer(random, port).mac(), from.mac(), 46)
 }
 
@@ -38,7 +39,10 @@ pub fn burst(random: &mut ChaCha8Rng, network: &Network, port: usize, count: usi
 }
 
 fn own(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Station {
-    network.station(port, random.random_range(0..HOSTS))
+    match network.behind(port) {
+        none if none.is_empty() => network.station(port, HOSTS),
+        behind => *pick(random, &behind),
+    }
 }
 
 fn of(random: &mut ChaCha8Rng, src: std::net::IpAddr, dst: std::net::IpAddr) -> Packet {
@@ -118,7 +122,9 @@ fn down(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Packet {
 
 /// Something about it is not plain.
 fn odd(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
-    let from = own(random, network, port);
+    // Steer leaves groups to the kernel at once, so they overtake frames that are punted: what the kernel learns from them, on a
+    // locked port those of IEEE's link-local groups, must not concern who sent those.
+    let stranger = [0x06, 1, 1, 2, port as u8, random.random_range(0..30)];
     let mut packet = match network.bridge_of[port] {
         Some(_) if random.random_bool(0.7) => across(random, network, port),
         Some(_) => up(random, network, port),
@@ -135,8 +141,8 @@ fn odd(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
     ];
     match random.random_range(0..18) {
         0 => packet.dst_mac = unknown_mac(random.random_range(0..8)),
-        1 => packet.dst_mac = *pick(random, &groups),
-        2 => return plain_frame(*pick(random, &groups), from.mac(), random.random_range(0..100)),
+        1 => (packet.dst_mac, packet.src_mac) = (*pick(random, &groups), stranger),
+        2 => return plain_frame(*pick(random, &groups), stranger, random.random_range(0..100)),
         // A new station.
         3 => packet.src_mac = [0x06, 1, 1, 1, port as u8, random.random_range(0..30)],
         4 => {

@@ -242,7 +242,7 @@ fn facts_of_ports_and_their_bridge() {
             at.iif = None;
             assert_eq!(
                 (at.meta(MetaKey::Iif), at.meta(MetaKey::Iiftype)),
-                (Fact::U32(0), Fact::Absent)
+                (Fact::U32(0), Fact::U16(1))
             );
             assert_eq!(at.meta(MetaKey::BriIifname), Fact::name(""));
             assert_eq!(at.meta(MetaKey::BriIifpvid), Fact::Absent);
