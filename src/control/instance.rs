@@ -249,14 +249,8 @@ impl Instance {
         if changed {
             // A worker answers after a turn, so after it filled the rings of what it was given: before steer redirects there.
             self.ports.settle();
-            let open: Vec<_> = self.ports.open().collect();
-            for link in &links {
-                let port = open
-                    .iter()
-                    .find(|(_, ifindex)| *ifindex == link.ifindex)
-                    .map(|(port, _)| *port);
-                self.mirror.set_port(link.ifindex, port);
-            }
+            self.mirror
+                .set_ports(self.ports.open().map(|(port, ifindex)| (ifindex, port)));
         }
         Ok(changed)
     }

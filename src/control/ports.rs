@@ -46,7 +46,7 @@ const BUSY_QUIET: Duration = Duration::from_secs(1);
 const UNFIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// After how long of opening ports the rest has to wait, so that the loop looks after everything else in between.
-const OPENING: Duration = Duration::from_millis(20);
+const OPENING: Duration = Duration::from_millis(100);
 
 /// After how long a number is looked for again, where there was none.
 const NUMBER_PAUSE: Duration = Duration::from_millis(100);

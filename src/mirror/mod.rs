@@ -227,11 +227,28 @@ impl Mirror {
 
     /// Says that a link is a port of this process, or no more.
     pub fn set_port(&mut self, ifindex: u32, port: Option<PortIndex>) {
+        let mut ports = self.state.ports.clone();
         match port {
-            Some(port) => self.state.ports.insert(ifindex, port),
-            None => self.state.ports.remove(&ifindex),
+            Some(port) => ports.insert(ifindex, port),
+            None => ports.remove(&ifindex),
         };
-        self.state.sysctls.watch(ifindex, port.is_some());
+        self.set_ports(ports);
+    }
+
+    /// Says which links are ports of this process, all of them. The ports' sysctls are read once, and only if something is
+    /// new: that takes longer the more ports there are. A link that is gone is watched no more.
+    pub fn set_ports(&mut self, ports: impl IntoIterator<Item = (u32, PortIndex)>) {
+        let ports = ports.into_iter().collect();
+        if ports == self.state.ports {
+            return;
+        }
+        let before = std::mem::replace(&mut self.state.ports, ports);
+        for &gone in before.keys().filter(|ifindex| !self.state.ports.contains_key(ifindex)) {
+            self.state.sysctls.watch(gone, false);
+        }
+        for &new in self.state.ports.keys().filter(|ifindex| !before.contains_key(ifindex)) {
+            self.state.sysctls.watch(new, true);
+        }
         self.state.stale.ifaces = true;
         self.poll_sysctls();
     }

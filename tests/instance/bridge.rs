@@ -186,7 +186,7 @@ fn what_does_not_suit_or_finds_no_room_stays_with_the_kernel() {
     bypath.wait_said(
         "stays with the kernel: there was room for 64 ports of bridges at the start; start again to have more",
     );
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(30);
     let up = |net: &Net| {
         let ports = net.show("ports");
         ports
