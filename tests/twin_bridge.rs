@@ -18,6 +18,8 @@ mod flags;
 mod floods;
 #[path = "bridge/frames.rs"]
 mod frames;
+#[path = "bridge/harness.rs"]
+mod harness;
 #[path = "bridge/hooks.rs"]
 mod hooks;
 #[path = "bridge/learning.rs"]
