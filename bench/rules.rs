@@ -280,6 +280,7 @@ fn bench(c: &mut Criterion<CpuTime>, name: &str, id: &str, ruleset: Ruleset, sta
                 frame: &mut frame,
                 iif: &snapshot.ifaces[0],
                 oif: Some((&snapshot.ifaces[1], 1500)),
+                ports: None,
                 tracked: Some(&tracked),
                 aside: &mut aside,
                 snapshot: &snapshot,

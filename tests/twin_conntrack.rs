@@ -41,6 +41,8 @@ mod header_rules;
 mod icmp_errors;
 #[path = "conntrack/kernel_answers.rs"]
 mod kernel_answers;
+#[path = "conntrack/kubernetes.rs"]
+mod kubernetes;
 #[path = "conntrack/lines.rs"]
 mod lines;
 #[path = "rulesets/load.rs"]

@@ -9,6 +9,7 @@ use super::config::{self, Mode, RunConfig};
 use super::dealing::{Rings, room_for, slab_frames, workers_for};
 use super::roster::Roster;
 use crate::mirror::LinkInfo;
+use crate::packet::PORTS_MAX;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
 use crate::worker::Limits;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub frame_size: u32,
     /// Where each worker is pinned, if it is.
     pub cpus: Vec<Option<usize>>,
+    /// Drivers say when they want a system call to go on, and all of them can.
+    need_wakeup: bool,
 }
 
 /// Rings, and how many queues there is room for.
@@ -60,7 +63,7 @@ impl Plan {
         let named_pairs = pairs(&named).max(roster.ports.len());
         let queues = match roster.bridges.is_empty() {
             true => 0,
-            false => room_for(pairs(&of_bridges)),
+            false => room_for(pairs(&of_bridges)).min(PORTS_MAX.saturating_sub(roster.ports.len())),
         };
         let room = Room {
             named: Rings::for_queues(named_pairs),
@@ -81,6 +84,7 @@ impl Plan {
             room,
             frame_size: frame_size(zero_copy),
             cpus: pins,
+            need_wakeup: !all().any(|link| NEEDS_NO_WAKEUP.contains(&&*link.driver)),
         }
     }
 
@@ -113,10 +117,16 @@ impl Plan {
                 Mode::Zerocopy => umem::Mode::ZeroCopy,
                 Mode::Copy => umem::Mode::Copy,
             },
+            need_wakeup: self.need_wakeup,
             ..UmemConfig::default()
         }
     }
 }
+
+/// Drivers that may not be left waiting for a wake-up: igb's goes to the interrupt of the transmit queue, which is not that of the
+/// receive queue unless there are more than four, so a receive ring that ran dry once would stay dry (`igb_xsk_wakeup`). Told that
+/// nobody wakes them they look by themselves for frames to receive into.
+const NEEDS_NO_WAKEUP: [&str; 1] = ["igb"];
 
 /// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).
 const KERNEL_BYTES_PER_FRAME: usize = 150;

@@ -45,6 +45,12 @@ const BUSY_QUIET: Duration = Duration::from_secs(1);
 /// After how long a link that did not suit is tried again, unless something about it changes.
 const UNFIT_PAUSE: Duration = Duration::from_secs(10);
 
+/// After how long of opening ports the rest has to wait, so that the loop looks after everything else in between.
+const OPENING: Duration = Duration::from_millis(20);
+
+/// After how long a number is looked for again, where there was none.
+const NUMBER_PAUSE: Duration = Duration::from_millis(100);
+
 /// In front of what the MTU counts.
 const ETHERNET_HEADER_BYTES: u32 = 14;
 const TAG_BYTES: u32 = 4;
@@ -130,6 +136,8 @@ pub struct Ports {
     opener: Opener,
     closings: Closings,
     room: Room,
+    /// When there is more to do: ports that have to wait for their turn, or for a number.
+    again: Option<Instant>,
     /// What was said of bridges and of ports that found no room, by name.
     said: BTreeMap<String, String>,
     table: PortTable,
@@ -178,6 +186,7 @@ impl Ports {
             },
             closings,
             room,
+            again: None,
             said: BTreeMap::new(),
             table: PortTable::default(),
             closed,
@@ -226,7 +235,8 @@ impl Ports {
     pub fn retry_at(&self) -> Option<Instant> {
         let tried = self.ports.iter().filter_map(|port| port.tried.as_ref());
         let retry = tried.map(|tried| tried.at + tried.pause()).min();
-        retry.into_iter().chain(self.closings.look_at()).min()
+        let others = [self.closings.look_at(), self.again];
+        others.into_iter().flatten().chain(retry).min()
     }
 
     /// Brings the ports in line with the links that there are. An error of a named port that cannot be opened at the start
@@ -236,6 +246,7 @@ impl Ports {
             self.slots.free(slots);
         }
         let now = Instant::now();
+        self.again = None;
         let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
             let link = self.link_of(n, links);
@@ -254,6 +265,10 @@ impl Ports {
                 }
                 Some(link) if self.ports[n].open.is_none() => {
                     if !self.is_due(n, link, now) {
+                        continue;
+                    }
+                    if !starting && now.elapsed() >= OPENING {
+                        self.again = Some(now);
                         continue;
                     }
                     match self.open_port(n, link, starting) {

@@ -110,7 +110,11 @@ impl State {
                 group: link.info.group,
                 kind: link.info.kind.as_str().into(),
                 mac: link.info.mac,
-                mtu: [link.info.mtu.min(IP_MAX_MTU), link.conf6.map_or(0, |conf| conf.mtu)],
+                mtu: [
+                    link.info.mtu.min(IP_MAX_MTU),
+                    // A bridge whose MTU follows its ports' tells of it before IPv6 knows.
+                    link.conf6.map_or(0, |conf| conf.mtu.min(link.info.mtu)),
+                ],
                 up: link.info.is_up(),
                 port,
                 bridge_port: self.bridge_port(link).map(Arc::new),

@@ -8,7 +8,7 @@ use super::conntrack::Conntrack;
 use super::exceptions::Exceptions;
 use super::fdbs::Fdbs;
 use super::fibs::{Routes, World};
-use super::link::LinkChange;
+use super::link::{Link, LinkChange};
 use super::netlink::{self, Channel, Message};
 use super::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use super::rule::Rules;
@@ -230,6 +230,10 @@ impl State {
         let exceptions = self.exceptions.poll(&mut self.requests).unwrap_or_default();
         self.stale.routes |= exceptions;
         self.changed.routes |= exceptions;
+        let is_ours = |link: &&Link| self.ports.contains_key(&link.info.ifindex) && link.bridge_port.is_some();
+        let bridges = self.world.links.iter().filter(is_ours);
+        self.sysctls
+            .watch_bridges(&bridges.map(|link| link.info.master).collect());
         for ifindex in self.sysctls.watched() {
             if let Some(link) = self.world.links.get_mut(ifindex) {
                 changed |= self.sysctls.poll_link(link);

@@ -8,7 +8,7 @@
 use super::link::Link;
 use super::netlink::{Message, as_u32, family};
 use crate::packet::Family;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -168,8 +168,20 @@ pub struct Sysctls {
 
 #[derive(Debug)]
 struct Port {
+    /// Asked for as one of this process; else a bridge of such.
+    is_port: bool,
     name: String,
     files: Vec<Watched>,
+}
+
+impl Port {
+    fn new(is_port: bool) -> Self {
+        Self {
+            is_port,
+            name: String::new(),
+            files: Vec::new(),
+        }
+    }
 }
 
 impl Sysctls {
@@ -198,13 +210,16 @@ impl Sysctls {
     pub fn watch(&mut self, ifindex: u32, watch: bool) {
         self.ports.remove(&ifindex);
         if watch {
-            self.ports.insert(
-                ifindex,
-                Port {
-                    name: String::new(),
-                    files: Vec::new(),
-                },
-            );
+            self.ports.insert(ifindex, Port::new(true));
+        }
+    }
+
+    /// Watches those of these bridges, too: what comes up from their ports comes in by them. Of other bridges no more.
+    pub fn watch_bridges(&mut self, bridges: &BTreeSet<u32>) {
+        self.ports
+            .retain(|ifindex, port| port.is_port || bridges.contains(ifindex));
+        for &ifindex in bridges {
+            self.ports.entry(ifindex).or_insert_with(|| Port::new(false));
         }
     }
 

@@ -355,7 +355,8 @@ impl Queue for XskQueue {
     fn kick(&mut self) {
         let mut unsent = self.unsent();
         // In copy mode the flag means nothing: only this call sends. A zero-copy driver that is awake needs no call.
-        if self.zero_copy && !self.busy_poll && !self.rings.tx.needs_wakeup() {
+        let says_so = self.umem.shared.config.need_wakeup && !self.busy_poll;
+        if self.zero_copy && says_so && !self.rings.tx.needs_wakeup() {
             return;
         }
         while unsent > 0 {

@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The link of the port; the bridge's own where [`EntryFlags::LOCAL`] is set and it is no port's.
+    /// The link of the port. With [`EntryFlags::LOCAL`], of the port or the bridge that has the address, and of no account:
+    /// where several have it, the kernel changes it without a word.
     pub port: IfaceIndex,
     /// Facts, see [`EntryFlags`].
     pub flags: EntryFlags,

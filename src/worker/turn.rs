@@ -36,6 +36,8 @@ struct Owned<Q> {
     pending: Vec<Frame>,
     /// The arrivals of the sampled ones among them, in monotonic nanoseconds.
     arrivals: Vec<u64>,
+    /// It is among those to flush.
+    listed: bool,
 }
 
 /// A worker: the queues it owns, its frames, its counts. `Q` is the kind of queue, so that the same worker runs on AF_XDP
@@ -47,6 +49,8 @@ pub struct Worker<Q> {
     queues: Vec<Owned<Q>>,
     /// The place in `queues` that transmits for a port.
     egress: Vec<Option<u16>>,
+    /// Places that have got frames since the last flush: with many ports most have none.
+    unsent: Vec<u16>,
     /// The other port of a wire, by port; all `None` when routing.
     peers: Vec<Option<PortIndex>>,
     free: Vec<Frame>,
@@ -76,6 +80,7 @@ impl<Q: Queue> Worker<Q> {
             snapshot: shared.snapshot.load_full(),
             queues: Vec::new(),
             egress: vec![None; PORTS_MAX],
+            unsent: Vec::new(),
             peers,
             free: slab,
             burst: Vec::with_capacity(BURST),
@@ -254,6 +259,10 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     fn queue_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let owned = &mut self.queues[usize::from(place)];
+        if !owned.listed {
+            owned.listed = true;
+            self.unsent.push(place);
+        }
         if arrival_ns != 0 && owned.arrivals.len() < owned.arrivals.capacity() {
             owned.arrivals.push(arrival_ns);
         }
@@ -305,15 +314,18 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     fn flush(&mut self, clock: &impl Fn() -> u64) {
         let mut sampled = false;
-        for place in 0..self.queues.len() {
+        for at in 0..self.unsent.len() {
+            let place = usize::from(self.unsent[at]);
             if !self.queues[place].pending.is_empty() {
                 self.send(place);
             }
             sampled |= !self.queues[place].arrivals.is_empty();
+            self.queues[place].listed = false;
         }
         if sampled {
             self.sample(clock());
         }
+        self.unsent.clear();
     }
 
     /// Moves one queue's pending frames into its ring and kicks; what finds no room after a second try is lost.
@@ -335,7 +347,8 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn sample(&mut self, now_ns: u64) {
-        for owned in &mut self.queues {
+        for &place in &self.unsent {
+            let owned = &mut self.queues[usize::from(place)];
             for arrival_ns in owned.arrivals.drain(..) {
                 if let Some(latency) = &mut self.latency[usize::from(owned.port.0)] {
                     latency.record(now_ns.saturating_sub(arrival_ns));
@@ -411,10 +424,15 @@ impl<Q: Queue> Worker<Q> {
             queue,
             pending,
             arrivals,
+            listed: false,
         });
+        self.unsent.reserve(self.queues.len());
     }
 
     fn close(&mut self, port: PortIndex) -> Vec<Q> {
+        // Places change.
+        self.unsent.clear();
+        self.queues.iter_mut().for_each(|owned| owned.listed = false);
         let mut closed = Vec::new();
         while let Some(place) = self.queues.iter().position(|owned| owned.port == port) {
             let owned = self.queues.remove(place);

@@ -36,7 +36,7 @@ pub const SENDER: [u8; 6] = [2, 0, 0, 0, 9, 9];
 
 /// Station `n`'s address in the bridge's network.
 pub fn host(family: Family, n: u8) -> u128 {
-    lab::net(family, 0).0 | 100 + u128::from(n)
+    lab::net(family, 0).0 | (100 + u128::from(n))
 }
 
 /// A box whose bridge learns, filters no VLANs, and knows station 0 and [`SENDER`] behind port 0, station 2 behind port 2,
@@ -82,6 +82,22 @@ pub fn snapshot(routes: u32, far: [u8; 6]) -> Snapshot {
     }
     learn(&snapshot, SENDER, 0, link(PortIndex(0)), 0);
     snapshot
+}
+
+/// The bridge filters VLANs: all are in VLAN 1, without a tag.
+pub fn filter_vlans(snapshot: &mut Snapshot) {
+    let vlans = bridge_mut(snapshot).vlans.insert(Default::default());
+    vlans.insert(1, true);
+    vlans.pvid = 1;
+    for port in MEMBERS {
+        let vlans = &mut port_mut(snapshot, port).vlans;
+        vlans.insert(1, true);
+        vlans.pvid = 1;
+    }
+    let entries: Vec<_> = bridge(snapshot).fdb.iter().collect();
+    for (mac, _, entry, _) in entries {
+        learn(snapshot, mac, 1, entry.port, entry.flags.0);
+    }
 }
 
 /// Enters an address into the bridge's FDB.

@@ -281,7 +281,7 @@ fn too_short() {
         let plain = plain_frame(other.mac(), one.mac(), 46);
         twin.inject(0, &(14..60).map(|length| plain[..length].to_vec()).collect::<Vec<_>>());
     };
-    both("too_short", "", send, 0.3);
+    both("too_short", "", send, 0.2);
 }
 
 /// Headers of IP that are wrong: a bridge carries them, and its hooks of IP do not.

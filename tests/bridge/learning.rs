@@ -167,9 +167,9 @@ fn entries_by_hand() {
         ("dev d1 master static", 0.8),
         ("dev d1 master static sticky", 0.8),
         ("dev d1 master dynamic sticky", 0.8),
-        ("dev d1 master dynamic", 0.8),
-        ("dev d1 master permanent", 0.3),
-        ("dev br0 self permanent", 0.3),
+        ("dev d1 master dynamic", 0.7),
+        ("dev d1 master permanent", 0.2),
+        ("dev br0 self permanent", 0.2),
         ("dev d1 master extern_learn", 0.8),
     ] {
         let name = entry.replace(' ', "_");

@@ -208,6 +208,26 @@ fn back_out_of_the_same_bridge() {
     }
 }
 
+/// The kernel tells of no change of this one.
+#[test]
+fn redirects_are_switched() {
+    let off = [
+        "sysctl net.ipv4.conf.br0.send_redirects=0",
+        "sysctl net.ipv4.conf.all.send_redirects=0",
+    ];
+    let mut twin = start("redirects", &off);
+    for on in [0, 1, 0] {
+        twin.change(&[&format!("sysctl net.ipv4.conf.br0.send_redirects={on}")]);
+        let (src, dst) = at(0, 0).addresses(at(1, 0), false);
+        twin.inject(
+            0,
+            &frames([at(0, 0).sends_to(bridge_mac(0), udp(src, dst, (1, 2), 30))]),
+        );
+        both_ways(&mut twin, 10);
+    }
+    finish(twin, Share::AtLeast(0.9));
+}
+
 /// Two bridges, with a route between.
 #[test]
 fn from_bridge_to_bridge() {

@@ -249,33 +249,34 @@ fn a_frame_is_as_long_as_the_mtu_and_what_is_around_it() {
 }
 
 #[test]
-fn bridged_ip_that_passes_hooks_where_something_stands_is_the_kernels() {
-    let call = |snapshot: &mut Snapshot| bridge_mut(snapshot).nf_call = [true, false];
-    let tracked = |snapshot: &mut Snapshot| {
-        call(snapshot);
+fn bridged_ip_that_passes_hooks_where_something_not_carried_stands_is_the_kernels() {
+    let left = |snapshot: &mut Snapshot| {
+        bridge_mut(snapshot).nf_call = [true, false];
+        br0(snapshot).family[0].left = Some("a test".into());
+    };
+    let kernel = punt(PuntReason::BridgeNetfilter);
+    assert_eq!(after(left, IP), kernel);
+    assert_eq!(after(left, &[0x86, 0xdd]), FORWARD, "the other family");
+    assert_eq!(after(left, OTHER), FORWARD);
+    assert_eq!(after(left, &[0x81, 0, 0, 5, 8, 0]), FORWARD, "in a tag it is none");
+    let filtered = |snapshot: &mut Snapshot| {
+        bridge_mut(snapshot).nf_call = [true, false];
+        filter_vlans(snapshot);
         snapshot.conntrack = Arc::new(conntrack::Config {
             tracked: [true; 2],
             ..conntrack::Config::default()
         });
     };
-    let kernel = punt(PuntReason::BridgeNetfilter);
-    assert_eq!(after(tracked, IP), kernel);
-    assert_eq!(after(tracked, &[0x86, 0xdd]), FORWARD, "the other family");
-    assert_eq!(after(tracked, OTHER), FORWARD);
-    assert_eq!(after(tracked, &[0x81, 0, 0, 5, 8, 0]), FORWARD, "in a tag it is none");
-    let left = |snapshot: &mut Snapshot| {
-        call(snapshot);
-        br0(snapshot).family[0].left = Some("a test".into());
-    };
-    assert_eq!(after(left, IP), kernel);
+    assert_eq!(after(filtered, IP), kernel, "with a tag beside it");
+    assert_eq!(after(filtered, OTHER), FORWARD);
     // They come before the VLAN is looked at, and before anything is dropped.
     let no_vlan = |snapshot: &mut Snapshot| {
-        tracked(snapshot);
+        left(snapshot);
         bridge_mut(snapshot).vlans = Some(Default::default());
     };
     assert_eq!(after(no_vlan, IP), kernel);
     let isolated = |snapshot: &mut Snapshot| {
-        tracked(snapshot);
+        left(snapshot);
         (port_mut(snapshot, P0).isolated, port_mut(snapshot, P2).isolated) = (true, true);
     };
     assert_eq!(after(isolated, IP), kernel);

@@ -156,6 +156,7 @@ fn a_routed_packet_fits_bridge_and_port() {
 fn what_hooks_see_is_the_kernels_where_connections_are_not_at_hand() {
     let mut snapshot = snapshot(1, lab::FAR);
     br0(&mut snapshot).family[0].redirects = false;
+    filter_vlans(&mut snapshot);
     let packet = lab::udp(Family::V4, host(Family::V4, 2), 18);
     let mut walks = Walks::new();
     assert_eq!(walks.out(&snapshot, P0, &packet).0, P2);

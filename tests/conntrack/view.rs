@@ -5,7 +5,7 @@
 
 use crate::flow::{CLIENT, Flow, SCTP, SERVER, UDPLITE};
 use crate::lab::names::{Ends, ends_of, mark_of};
-use crate::lab::packet::{Packet, proto};
+use crate::lab::packet::{Mac, Packet, proto};
 use crate::lab::twin::Twin;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,6 +20,9 @@ pub struct View {
     mark: u16,
     /// A port may be another than the client's without need.
     pub random: bool,
+    /// What each end writes on the wire as destination and source where that is not the router's port and the far end: it is
+    /// behind a bridge.
+    pub macs: [Option<(Mac, Mac)>; 2],
 }
 
 /// Fences are numbered from 0 on.
@@ -33,7 +36,14 @@ impl View {
             behind: [CLIENT, SERVER],
             mark: NEXT.fetch_add(2, Ordering::Relaxed).max(0x4000) & !1,
             random: false,
+            macs: [None; 2],
         }
+    }
+
+    /// Ends that write these addresses on the wire, destination and source.
+    pub fn with_macs(mut self, macs: [Option<(Mac, Mac)>; 2]) -> Self {
+        self.macs = macs;
+        self
     }
 
     /// Both ends behind these ports.
@@ -66,7 +76,10 @@ impl View {
             packet.id = self.mark + from as u16;
             packet.flow_label = packet.id.into();
         });
-        let mut frame = marked.at(self.behind[from]).build();
+        let addressed = marked.at(self.behind[from]).with(|packet| {
+            (packet.dst_mac, packet.src_mac) = self.macs[from].unwrap_or((packet.dst_mac, packet.src_mac));
+        });
+        let mut frame = addressed.build();
         let sum_at = sum_at.and_then(|at| (frame.len() + at).checked_sub(from_end));
         if let Some(sum) = sum_at.filter(|at| fault != 0 && at + 2 <= frame.len()) {
             let right = u32::from(u16::from_be_bytes([frame[sum], frame[sum + 1]]));

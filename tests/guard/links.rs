@@ -54,12 +54,6 @@ fn ports_of_bridges_and_bridges() {
                 remove: "nft delete table ip t",
                 ports: &["br0", "d0", "d1"], families: V4, ways: BOTH_WAYS, says: "nft table ip t, chain c", event: true,
             },
-            Case {
-                add: "nft add table bridge t; nft 'add chain bridge t c { type filter hook forward priority 0; }'; \
-                      nft add rule bridge t c counter",
-                remove: "nft delete table bridge t",
-                ports: &["d0"], families: &["bridging"], ways: BOTH_WAYS, says: "nft table bridge t, chain c", event: true,
-            },
         ])
     });
 }

@@ -131,11 +131,16 @@ fn sixty_four_busy_ports_while_others_come_and_go() {
     }
     // On a busy machine the kernel itself takes longer than a tenth of a second to make a link or to end one.
     assert!(
-        u64::from(came) >= 3 * churn_seconds(),
+        u64::from(came) >= churn_seconds(),
         "only {came} ports came in {} s",
         churn_seconds()
     );
     assert_eq!(doubled, 0);
+    // While a port comes or goes the others' frames may be the kernel's for a moment.
+    assert!(
+        forwarded as usize >= sent * 9 / 10,
+        "bypath forwarded {forwarded} of {sent}: {totals:?}"
+    );
     let starved = net.starved();
     assert!(
         lost as u64 <= starved,

@@ -5,6 +5,7 @@ use bypath::mirror::Mirror;
 use bypath::packet::{Addr, Family};
 use bypath::table::Snapshot;
 use bypath::table::bridge::{Bridge, BridgePort};
+use bypath::table::fdb::EntryFlags;
 use bypath::table::fib::{Fib, Gateway, Route, RouteKind};
 use bypath::table::iface::{Iface, IfaceIndex};
 use std::collections::BTreeSet;
@@ -268,7 +269,10 @@ pub fn describe_bridge(snapshot: &Snapshot, iface: &Iface) -> Vec<String> {
             plain.left
         ));
         lines.extend(bridge.fdb.iter().map(|(mac, vid, entry, _)| {
-            let (port, flags) = (name(entry.port), entry.flags.0);
+            let flags = entry.flags.0;
+            // Whose a local entry is changes without a word, where several links have the address; nobody decides by it.
+            let is_local = entry.flags.any(EntryFlags::LOCAL);
+            let port = if is_local { "here".into() } else { name(entry.port) };
             format!("{} fdb {mac:x?} vlan {vid}: {port} flags {flags:#x}", iface.name)
         }));
     }

@@ -145,6 +145,11 @@ fn multipath_dead_ways_out_and_silent_flushes() {
         assert_eq!(main_route(&mut mirror, net), "via 10.0.0.9 dev d0");
         assert_as_new(&mut mirror, "without carrier, where that counts");
         ip("link set p1 up");
+        // Carrier follows in its own time.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        while !iface(&mut mirror, "d1").unwrap().up {
+            assert!(std::time::Instant::now() < end, "no carrier");
+        }
         assert_eq!(main_route(&mut mirror, net), both);
     });
 }

@@ -87,3 +87,64 @@ fn a_full_table_and_ten_thousand_changes_a_second() {
         assert_as_new(&mut mirror, "after all");
     });
 }
+
+/// A bridge is told 300,000 addresses: as many as there is room for are known, the others are counted; what changes routes goes
+/// on, and none is read anew. Then all go at once.
+#[test]
+fn a_flood_of_addresses() {
+    use std::time::{Duration, Instant};
+    if std::env::var_os("BYPATH_SCALE").is_none() {
+        eprintln!("SKIPPED: BYPATH_SCALE=1 runs it");
+        return;
+    }
+    namespace(|| {
+        router();
+        ip("link add br0 type bridge");
+        ip("link set d1 master br0");
+        ip("link set br0 up");
+        let mut mirror = Mirror::open().unwrap();
+        settle(&mut mirror);
+        let follow = |mirror: &mut Mirror, mut child: std::process::Child, what: &str| {
+            let (start, mut longest) = (Instant::now(), Duration::ZERO);
+            let mut ended = false;
+            while !ended {
+                ended = child.try_wait().unwrap().is_some();
+                let turn = Instant::now();
+                while {
+                    let changed = mirror.process().unwrap();
+                    assert!(!changed.routes && !changed.links, "{changed:?}");
+                    let _ = mirror.snapshot();
+                    longest = longest.max(turn.elapsed());
+                    changed.more
+                } {}
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            eprintln!("{what} in {:?}, the longest turn {longest:?}", start.elapsed());
+        };
+        let line = |n: u32| {
+            let [_, a, b, c] = n.to_be_bytes();
+            format!("fdb replace 02:00:02:{a:02x}:{b:02x}:{c:02x} dev d1 master static\n")
+        };
+        let child = feed_bridge((0..300_000).map(line).collect());
+        follow(&mut mirror, child, "300,000 addresses");
+        settle(&mut mirror);
+        let snapshot = mirror.snapshot();
+        let bridge = snapshot.ifaces.iter().find_map(|iface| iface.bridge.clone()).unwrap();
+        assert_eq!(bridge.fdb.capacity(), 1 << 18);
+        assert!(
+            bridge.fdb.len() > 250_000 && bridge.fdb.refused() > 30_000,
+            "{} {}",
+            bridge.fdb.len(),
+            bridge.fdb.refused()
+        );
+        let start = Instant::now();
+        let new = Mirror::open().unwrap();
+        eprintln!("a new mirror reads all of it in {:?}", start.elapsed());
+        drop(new);
+        let child = feed_bridge("fdb flush dev br0 static\n".into());
+        follow(&mut mirror, child, "a flush");
+        settle(&mut mirror);
+        assert!(bridge.fdb.len() < 10);
+        assert_eq!(main_route(&mut mirror, "10.0.0.0/24"), "dev d0");
+    });
+}

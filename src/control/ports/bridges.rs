@@ -4,7 +4,7 @@
 //! stays a port. There is room for as many as were planned at the start (`plan.rs`): more stay with the kernel, which bridges them
 //! as before, until another one leaves.
 
-use super::{Port, Ports};
+use super::{NUMBER_PAUSE, Port, Ports};
 use crate::control::roster::{self, Member, Roster};
 use crate::mirror::LinkInfo;
 use crate::packet::PORTS_MAX;
@@ -89,7 +89,8 @@ impl Ports {
                 eprintln!("bypath: port {name} of {} is taken up", member.bridge);
             }
         } else {
-            // Numbers rest for a moment; the next link event, or the next look, finds some.
+            // They rest for a moment.
+            self.again = Some(now + NUMBER_PAUSE);
             let line = format!(
                 "bypath: port {name} of {} waits for one of {PORTS_MAX} numbers",
                 member.bridge

@@ -36,8 +36,8 @@ pub struct Closing {
     pub ifindex: u32,
     /// Steer's slots of it: the first, and how many.
     pub slots: (u16, usize),
-    /// Keeps steer on the link.
-    pub attached: AttachedLink,
+    /// Keeps steer on the link, if it came to that.
+    pub attached: Option<AttachedLink>,
     /// Kept a wire's port promiscuous.
     pub promiscuous: Option<Promiscuous>,
     /// Where its workers give its queues back, and whether they are worth waiting for.
@@ -185,23 +185,37 @@ impl Ports {
         port.tried = None;
         let Some(open) = port.open.take() else { return };
         let index = port.index;
-        let _ = self.steer.remove_port(open.ifindex);
+        let keeps = (Some(open.attached), open.promiscuous);
+        self.hand_to_closings(index, open.ifindex, open.first_slot, &open.workers, keeps, gone);
+    }
+
+    /// Has steer and the workers let go of a port, and the thread do the rest.
+    pub(super) fn hand_to_closings(
+        &mut self,
+        index: PortIndex,
+        ifindex: u32,
+        first_slot: u16,
+        workers: &[usize],
+        (attached, promiscuous): (Option<AttachedLink>, Option<Promiscuous>),
+        gone: &[usize],
+    ) {
+        let _ = self.steer.remove_port(ifindex);
         self.shared.set_owner(index, None);
-        let mut asked = open.workers.clone();
+        let mut asked = workers.to_vec();
         asked.sort_unstable();
         asked.dedup();
         let ask = |worker: usize| {
-            let (reply, given_back) = bounded(open.workers.len());
+            let (reply, given_back) = bounded(workers.len());
             self.shared.tell(worker, Command::Close(index, reply));
             (given_back, !gone.contains(&worker))
         };
         let queues = asked.into_iter().map(ask).collect();
         self.closings.begin(Closing {
             index,
-            ifindex: open.ifindex,
-            slots: (open.first_slot, open.workers.len()),
-            attached: open.attached,
-            promiscuous: open.promiscuous,
+            ifindex,
+            slots: (first_slot, workers.len()),
+            attached,
+            promiscuous,
             queues,
         });
     }

@@ -1,5 +1,9 @@
-//! Opening a port: its sockets, steer's slots for them, and steer on its link, in this order, so that steer never redirects
-//! to a queue that nobody serves. What fails half way is undone.
+//! Opening a port: its sockets, steer's slots for them, its workers, and steer on its link, in this order, so that steer never
+//! redirects to a queue that nobody serves. What fails half way is undone.
+//!
+//! Workers come before steer because a zero-copy driver takes its receive buffers from the fill ring when XDP is attached, and
+//! only then: igb with separate interrupts for receive and transmit (two queues of eight) polls a ring that got none never again
+//! (`igb_xsk_wakeup` wakes the transmit side).
 //!
 //! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
 //! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
@@ -42,14 +46,12 @@ pub struct Opener {
     pub wire: bool,
 }
 
-/// A port that was opened.
+/// A port whose sockets are open; nothing comes to them yet.
 pub struct Opened {
     /// What is known of its link.
     pub link: Link,
     /// Its sockets by queue.
     pub sockets: Vec<XskQueue>,
-    /// Keeps steer on the link.
-    pub attached: AttachedLink,
     /// Keeps a wire's port promiscuous.
     pub promiscuous: Option<Promiscuous>,
     /// The first slot.
@@ -97,8 +99,8 @@ impl Slots {
 }
 
 impl Opener {
-    /// Opens a link, `queues_max` of its queues at most, with rings of `rings`; `worker` says who serves a queue of how many.
-    /// Frames on other queues pass to the kernel.
+    /// Opens the sockets of a link, of `queues_max` of its queues at most, with rings of `rings`, and gives them slots; `worker`
+    /// says who serves a queue of how many. Frames on other queues pass to the kernel.
     ///
     /// # Errors
     /// The link is busy, or does not suit; nothing is left of the try.
@@ -135,14 +137,13 @@ impl Opener {
             .and_then(|()| {
                 let promiscuous = self.wire.then(|| Promiscuous::on(link.ifindex)).transpose();
                 let promiscuous = promiscuous.map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
-                let attached = self.attach(&link, first_slot, &sockets, worker)?;
-                Ok((promiscuous, attached))
+                self.set_slots(&link, first_slot, &sockets, worker)?;
+                Ok(promiscuous)
             });
         match opened {
-            Ok((promiscuous, attached)) => Ok(Opened {
+            Ok(promiscuous) => Ok(Opened {
                 link,
                 sockets,
-                attached,
                 promiscuous,
                 first_slot,
             }),
@@ -181,14 +182,13 @@ impl Opener {
         Ok(())
     }
 
-    /// Fills steer's maps for the port and attaches, in this order.
-    fn attach(
+    fn set_slots(
         &self,
         link: &Link,
         first: u16,
         sockets: &[XskQueue],
         worker: impl Fn(u32, u32) -> usize,
-    ) -> Result<AttachedLink, NotOpened> {
+    ) -> Result<(), NotOpened> {
         for (queue, socket) in sockets.iter().enumerate() {
             let Some(fd) = socket.fd() else { continue };
             // SAFETY: the socket is open: it is borrowed for longer than the borrowed descriptor is used.
@@ -198,6 +198,11 @@ impl Opener {
                 .set_slot(first + queue as u16, fd, worker as u16)
                 .map_err(|e| NotOpened::Unfit(port_unfit(&link.name, e.to_string())))?;
         }
+        Ok(())
+    }
+
+    /// Puts steer on a link whose slots are filled.
+    fn attach(&self, link: &Link) -> Result<AttachedLink, NotOpened> {
         self.steer.attach(link.ifindex, self.attach).map_err(|error| {
             let unfit = port_unfit(&link.name, error.to_string());
             match error {
@@ -277,16 +282,9 @@ impl Ports {
         let Opened {
             link: facts,
             sockets,
-            attached,
             promiscuous,
             first_slot,
         } = opened;
-        if let Some(why) = &attached.refused {
-            eprintln!(
-                "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
-                link.name
-            );
-        }
         let zero_copy = sockets.first().is_some_and(XskQueue::zero_copy);
         let queues = sockets.len() as u32;
         let workers: Vec<usize> = (0..queues).map(|queue| worker(queue, queues)).collect();
@@ -294,6 +292,22 @@ impl Ports {
         for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
             self.shared.tell(worker, Command::Open(index, queue as u32, socket));
         }
+        // The fill rings are full then.
+        self.settle();
+        let attached = match self.opener.attach(&facts) {
+            Ok(attached) => attached,
+            Err(why) => {
+                self.hand_to_closings(index, facts.ifindex, first_slot, &workers, (None, promiscuous), &[]);
+                return Err(why);
+            }
+        };
+        if let Some(why) = &attached.refused {
+            eprintln!(
+                "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
+                link.name
+            );
+        }
+        say_of_queues_without_socket(&link.name, queues);
         self.describe(index, &facts, zero_copy, attached.mode);
         self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
         let port = &mut self.ports[n];
@@ -317,6 +331,19 @@ impl Ports {
         }
         let least = queues.iter().enumerate().min_by_key(|(_, queues)| **queues);
         least.map_or(0, |(worker, _)| worker)
+    }
+}
+
+/// Some drivers take more queues into use for XDP (virtio_net, where there are as many spare ones as CPUs) and spread what they
+/// receive over all of them.
+fn say_of_queues_without_socket(name: &str, queues: u32) {
+    let Ok(link) = Link::query(name) else { return };
+    if link.rx_queues > queues {
+        eprintln!(
+            "bypath: port {name} receives on {} queues since XDP is attached and transmits on {queues}: what comes on the others \
+             stays with the kernel; before the start, `ethtool -L {name} combined {}`, or `ethtool -X {name} equal {queues}`",
+            link.rx_queues, link.queues_max
+        );
     }
 }
 

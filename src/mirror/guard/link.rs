@@ -123,3 +123,61 @@ pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(ifindex: u32, kind: &str, master: Option<u32>) -> LinkFacts {
+        LinkFacts {
+            ifindex,
+            name: format!("{kind}{ifindex}").into(),
+            kind: Some(kind.into()),
+            master,
+            is_port: kind == "veth",
+            ..LinkFacts::default()
+        }
+    }
+
+    #[test]
+    fn a_bridge_takes_nothing_from_its_port_and_other_masters_do() {
+        let links = [
+            link(1, "veth", Some(8)),
+            link(2, "veth", Some(9)),
+            link(3, "veth", Some(77)),
+            link(7, "vrf", None),
+            link(8, "bridge", Some(7)),
+            link(9, "bond", None),
+            link(10, "bridge", Some(7)),
+        ];
+        let mut found = Collector::new(&links);
+        read(&mut found, &links);
+        let found = found.finish();
+        let mut left: Vec<_> = found.by_iface.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [2, 3, 8], "{:#?}", found.notes);
+        assert!(found.bridging.is_empty());
+        let why = |ifindex| {
+            found
+                .on(ifindex, crate::packet::Family::V4)
+                .unwrap()
+                .egress
+                .clone()
+                .unwrap()
+        };
+        assert_eq!(&*why(2), "veth2 is a member of bond bond9");
+        assert_eq!(&*why(3), "veth3 is a member of device 77");
+        assert_eq!(&*why(8), "bridge8 is a member of vrf vrf7");
+    }
+
+    #[test]
+    fn a_program_on_a_bridge_is_not_ours() {
+        let mut links = [link(1, "veth", Some(8)), link(8, "bridge", None)];
+        links.iter_mut().for_each(|link| link.xdp = true);
+        let mut found = Collector::new(&links);
+        read(&mut found, &links);
+        let found = found.finish();
+        assert_eq!(found.by_iface.keys().collect::<Vec<_>>(), [&8]);
+        assert!(found.by_iface[&8][0].egress.is_none());
+    }
+}

@@ -6,6 +6,7 @@ use crate::lab::plan;
 use crate::net::{Station, at, bridge_with, nf_call, routed, ruleset};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use std::collections::BTreeMap;
 
 /// Stations behind each port.
 pub const HOSTS: u8 = 4;
@@ -16,9 +17,12 @@ pub struct Network {
     pub mtu: Vec<u32>,
     /// The bridge that a port is a member of; none: it is routed.
     pub bridge_of: Vec<Option<usize>>,
-    /// Nothing in it leaves all of its bridges to the kernel.
+    /// Nothing in it leaves all of its bridges, or all frames of a port's stations, to the kernel: who is never learned is
+    /// flooded to.
     pub can_be_carried: bool,
     bridges: usize,
+    /// Stations that are behind another port than their own: port and host, and where they are.
+    pub away: BTreeMap<(usize, u8), usize>,
     /// Of each port, what flags it was given beside the usual.
     lines: Vec<String>,
 }
@@ -73,16 +77,17 @@ impl Network {
             bridge_of,
             can_be_carried: true,
             bridges,
+            away: BTreeMap::new(),
             lines: Vec::new(),
         };
         for port in network.members() {
             for _ in 0..random.random_range(0..3) {
-                let flags = *pick(random, &MILD);
-                network.lines.push(format!("bridge link set dev d{port} {flags}"));
+                let line = network.flags(random, port, &MILD);
+                network.lines.push(line);
             }
             if random.random_bool(0.08) {
-                let flags = *pick(random, &HARD);
-                network.lines.push(format!("bridge link set dev d{port} {flags}"));
+                let line = network.flags(random, port, &HARD);
+                network.lines.push(line);
             }
         }
         for _ in 0..random.random_range(0..4) {
@@ -95,7 +100,7 @@ impl Network {
             let is_of_bridge = random.random_bool(0.5);
             let rules = if is_of_bridge { &OF_BRIDGE } else { &STATELESS };
             network.lines.push(ruleset(rules[random.random_range(0..3)]));
-            network.can_be_carried = !is_of_bridge && !call;
+            network.can_be_carried &= !is_of_bridge && !call;
         }
         network
     }
@@ -138,6 +143,13 @@ impl Network {
         at(port, host).on(self.bridge_of[port].unwrap_or(0))
     }
 
+    /// The stations that are behind a port now.
+    pub fn behind(&self, port: usize) -> Vec<Station> {
+        let all = (0..self.ports).flat_map(|home| (0..HOSTS).map(move |host| (home, host)));
+        let here = all.filter(|key| self.away.get(key).copied().unwrap_or(key.0) == port);
+        here.map(|(home, host)| self.station(home, host)).collect()
+    }
+
     /// A station of a port of the same bridge as `port`, or of any member.
     pub fn peer(&self, random: &mut ChaCha8Rng, port: usize) -> Station {
         let of_bridge = self.bridge_of[port].map_or(Vec::new(), |bridge| self.members_of(bridge));
@@ -148,6 +160,14 @@ impl Network {
         };
         let port = *pick(random, &from);
         self.station(port, random.random_range(0..HOSTS))
+    }
+
+    /// Some of these flags for a port.
+    fn flags(&mut self, random: &mut ChaCha8Rng, port: usize, from: &[&str]) -> String {
+        let flags = from[random.random_range(0..from.len())];
+        let lets_all_in = ["learning off", "locked on"].iter().all(|word| *word != flags);
+        self.can_be_carried &= lets_all_in && (!flags.starts_with("state") || flags == "state 3");
+        format!("bridge link set dev d{port} {flags}")
     }
 
     /// An entry made by hand, of a station that nobody else says anything about.
@@ -173,16 +193,10 @@ impl Network {
         let members = self.members();
         let port = *pick(random, &members);
         match random.random_range(0..16) {
-            0..5 => vec![format!("bridge link set dev d{port} {}", pick(random, &MILD))],
+            0..5 => vec![self.flags(random, port, &MILD)],
             // Mostly back to what lets everything through.
-            5 => vec![format!(
-                "bridge link set dev d{port} state {}",
-                pick(random, &[3, 3, 4])
-            )],
-            6 => vec![format!(
-                "bridge link set dev d{port} locked {}",
-                pick(random, &["off", "off", "on"])
-            )],
+            5 => vec![self.flags(random, port, &["state 3", "state 3", "state 4"])],
+            6 => vec![self.flags(random, port, &["locked off", "locked off", "locked on"])],
             7..9 => vec![self.entry(random)],
             9 => vec![format!("ip link set d{port} mtu {}", pick(random, &[1280, 1400, 1500]))],
             10 => vec![format!("ip link set d{port} down"), format!("ip link set d{port} up")],

@@ -14,13 +14,14 @@ const ODD: f64 = 0.1;
 
 /// Every station of a port says hello, to nobody.
 pub fn hello(network: &Network, port: usize) -> Vec<Vec<u8>> {
-    let one = |host| plain_frame(unknown_mac(0x200), network.station(port, host).mac(), 46);
-    (0..HOSTS).map(one).collect()
+    let one = |station: Station| plain_frame(unknown_mac(0x200), station.mac(), 46);
+    network.behind(port).into_iter().map(one).collect()
 }
 
-/// A frame of a station that is known elsewhere.
-pub fn moving(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
+/// A frame of a station that was elsewhere, and speaks from `port` from now on.
+pub fn moving(random: &mut ChaCha8Rng, network: &mut Network, port: usize) -> Vec<u8> {
     let from = network.peer(random, port);
+    network.away.insert((from.port, from.host), port);
     plain_frame(network.peer(random, port).mac(), from.mac(), 46)
 }
 
@@ -38,7 +39,10 @@ pub fn burst(random: &mut ChaCha8Rng, network: &Network, port: usize, count: usi
 }
 
 fn own(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Station {
-    network.station(port, random.random_range(0..HOSTS))
+    match network.behind(port) {
+        none if none.is_empty() => network.station(port, HOSTS),
+        behind => *pick(random, &behind),
+    }
 }
 
 fn of(random: &mut ChaCha8Rng, src: std::net::IpAddr, dst: std::net::IpAddr) -> Packet {
