@@ -164,7 +164,7 @@ fn frames_that_are_no_sound_packets_leave_as_they_came() {
             |packet: &mut Vec<u8>, _| packet.truncate(packet.len() - 1),
             |packet: &mut Vec<u8>, _| packet[14] = 0x95,
             |packet: &mut Vec<u8>, _| packet.truncate(30),
-            |packet: &mut Vec<u8>, family| packet[if family == Family::V4 { 20 } else { 20 }] = 44,
+            |packet: &mut Vec<u8>, _| packet[20] = 44,
         ] as [fn(&mut Vec<u8>, Family); 4]
         {
             let mut packet = packet.clone();
