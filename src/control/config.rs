@@ -78,9 +78,22 @@ impl RunConfig {
     /// # Errors
     /// The first thing that is wrong, in the order an operator would read the command line.
     pub fn validate(&self) -> Result<(), Error> {
+        if self.mode == Mode::Zerocopy && self.attach == Attach::Generic {
+            return Err(Error::Other(
+                "zero-copy needs XDP in the driver: leave out --attach generic, or use --mode copy".into(),
+            ));
+        }
         self.validate_ports()?;
         self.validate_workers(&available_cpus())?;
         api::socket_name(self.control.as_deref()).map(drop)
+    }
+
+    /// How packets move. Drivers send from zero-copy sockets only while they have an XDP program themselves.
+    pub fn mode(&self) -> Mode {
+        match (self.mode, self.attach) {
+            (Mode::Auto, Attach::Generic) => Mode::Copy,
+            (mode, _) => mode,
+        }
     }
 
     fn validate_ports(&self) -> Result<(), Error> {

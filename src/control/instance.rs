@@ -94,7 +94,7 @@ impl Instance {
         let roster = Roster::new(config, &links);
         let plan = Plan::new(config, &roster, &links);
         plan.say(&roster);
-        let umem = Umem::create(plan.umem(config.mode)).map_err(|e| Error::Other(e.to_string()))?;
+        let umem = Umem::create(plan.umem(config.mode())).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
         let bridges = Bridges::open().map_err(|e| Error::Other(format!("a netlink socket: {e}")))?;

@@ -45,7 +45,7 @@ mod ports;
 pub mod punt;
 pub mod punting;
 pub mod report;
-mod roster;
+pub mod roster;
 #[cfg(feature = "xdp")]
 mod rules;
 #[cfg(feature = "xdp")]

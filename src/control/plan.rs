@@ -75,7 +75,7 @@ impl Plan {
         limits.connections = if config.wire { 1 } else { connections_max() };
         let in_flight = limits.handoffs + limits.punts + each(queues) * room.of_bridges.frames();
         limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
-        let zero_copy = config.mode != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
+        let zero_copy = config.mode() != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
             .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
             .collect();

@@ -173,7 +173,7 @@ impl Ports {
             counts: closed.clone(),
         })?;
         let mut ports = Self {
-            numbers: Numbers::new(),
+            numbers: Numbers::default(),
             ports: Vec::new(),
             slots: Slots::new(),
             opener: Opener {

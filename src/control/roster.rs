@@ -91,12 +91,14 @@ pub struct Taken {
     pub of_another: bool,
 }
 
-impl Numbers {
+impl Default for Numbers {
     /// All free.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(vec![Number::default(); PORTS_MAX])
     }
+}
 
+impl Numbers {
     /// A number for the port `name`: the one it had, else one that nobody had, else the one that is free for longest. `None`
     /// if all are taken or rest still.
     pub fn take(&mut self, name: &str, now: Instant) -> Option<Taken> {
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn numbers_return_to_their_names_and_rest_before_others_get_them() {
-        let (mut numbers, start) = (Numbers::new(), Instant::now());
+        let (mut numbers, start) = (Numbers::default(), Instant::now());
         let mut take = |name: &str, ms| {
             let taken = numbers.take(name, start + Duration::from_millis(ms));
             taken.map(|taken| (taken.index.0, taken.of_another))
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_number_that_is_free_for_longest_is_taken_first() {
-        let (mut numbers, start) = (Numbers::new(), Instant::now());
+        let (mut numbers, start) = (Numbers::default(), Instant::now());
         for n in 0..PORTS_MAX {
             numbers.take(&format!("v{n}"), start);
         }

@@ -2,7 +2,7 @@
 //! the kernel. `publish` calls it; see the head of `table::bridge` for what the parts are.
 //!
 //! A port of a bridge is left for bridging where something stands on it (guard), where it or its bridge is set to something
-//! that is not carried (`bridge`), or a VLAN is not just forwarding (`vlans`). As an interface of IP it is always left: IP
+//! that is not carried (`bridge`), a VLAN is not just forwarding (`vlans`), or a card takes tags off before they are seen. As an interface of IP it is always left: IP
 //! arrives by the bridge, whose link has families of its own.
 //!
 //! Where connections are tracked, IP by a bridge some of whose ports are the kernel's is left both ways: replies may come by
@@ -124,6 +124,10 @@ impl State {
             let of_vlans = || vlans.and_then(|vlans| vlans.left.clone());
             self.bridge_left(bridge).or_else(of_vlans)
         };
+        let strips_tags = || {
+            let why = || format!("VLAN tags are taken off: `ethtool -K {} rxvlan off`", link.info.name);
+            link.strips_tags.then(|| why().into())
+        };
         Some(BridgePort {
             bridge: bridge.index?,
             forwarding: conf.is_forwarding(),
@@ -132,7 +136,10 @@ impl State {
             hairpin: conf.hairpin,
             locked: conf.locked,
             vlans: vlans.cloned().unwrap_or_default().vlans,
-            left: ingress.or_else(|| conf.left.clone()).or_else(both),
+            left: ingress
+                .or_else(|| conf.left.clone())
+                .or_else(strips_tags)
+                .or_else(both),
             left_egress: egress.or_else(|| conf.left_egress.clone()).or_else(both),
         })
     }

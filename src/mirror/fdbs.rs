@@ -21,7 +21,8 @@ use super::netlink::{Channel, Message, Progress, as_u32, u16_at, u32_at};
 use crate::table::bridge::Vid;
 use crate::table::fdb::{Entry, EntryFlags, Fdb};
 use crate::wire::Mac;
-use std::collections::{HashMap, HashSet, hash_map};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -123,8 +124,8 @@ impl Fdbs {
         let is_bridge = links.get(ifindex).is_some_and(|link| link.bridge.is_some());
         if !is_bridge {
             self.tables.remove(&ifindex);
-        } else if let hash_map::Entry::Vacant(place) = self.tables.entry(ifindex) {
-            place.insert(Arc::default());
+        } else if let Place::Vacant(vacant) = self.tables.entry(ifindex) {
+            vacant.insert(Arc::default());
             // What it was told before the link was known was passed over.
             self.wanted = true;
         }

@@ -9,6 +9,7 @@
 
 use super::bridge::{BridgeConf, PortConf};
 use super::netlink::{Attributes, Message, as_str, as_u32, u16_at, u32_at};
+use crate::port::link::strips_vlan_tags;
 use crate::table::iface::IfaceIndex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -129,6 +130,8 @@ pub struct Link {
     pub bridge: Option<BridgeConf>,
     /// What it is as a port of the bridge that is its master.
     pub bridge_port: Option<PortConf>,
+    /// A card that is a port of a bridge, and takes VLAN tags off before XDP.
+    pub strips_tags: bool,
 }
 
 /// What a link message changed.
@@ -201,6 +204,9 @@ impl Links {
         let Some(mut new) = parse(header, attributes) else {
             return LinkChange::default();
         };
+        // A change of an offload is told by a message that looks like the one before.
+        let is_card = new.info.kind.is_empty() && new.bridge_port.is_some();
+        new.strips_tags = is_card && strips_vlan_tags(&new.info.name);
         new.index = match self.by_ifindex.get(&ifindex) {
             Some(old) => old.index,
             None => self.take_index(ifindex),
@@ -350,6 +356,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         conf6,
         bridge,
         bridge_port,
+        strips_tags: false,
     })
 }
 

@@ -12,6 +12,8 @@ const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETH_SS_FEATURES: u32 = 4;
 /// More features than any kernel has: bounds what is asked for.
 const FEATURES_MAX: u32 = 1024;
@@ -64,6 +66,14 @@ pub(super) fn driver(socket: &Socket, name: &str) -> io::Result<String> {
     words[0] = ETHTOOL_GDRVINFO;
     ask(socket, name, &mut words)?;
     Ok(text(&words[1..9]))
+}
+
+/// Whether VLAN tags are taken off what is received (`rxvlan`).
+pub(super) fn strips_vlan_tags(socket: &Socket, name: &str) -> io::Result<bool> {
+    // struct ethtool_value: the command and one word.
+    let mut words = [ETHTOOL_GFLAGS, 0];
+    ask(socket, name, &mut words)?;
+    Ok(words[1] & ETH_FLAG_RXVLAN != 0)
 }
 
 /// The queues in use; an error where the driver does not say.

@@ -279,6 +279,14 @@ pub fn members(ifindex: u32) -> io::Result<Vec<String>> {
     netdev::links_of(ifindex)
 }
 
+/// Whether the interface takes VLAN tags off what it receives, so that no XDP program sees them. A veth says so too, but what its
+/// peer leaves in the frame stays there. `false` where the kernel does not say.
+pub fn strips_vlan_tags(name: &str) -> bool {
+    Socket::open(libc::AF_INET, libc::SOCK_DGRAM)
+        .and_then(|socket| ethtool::strips_vlan_tags(&socket, name))
+        .unwrap_or_default()
+}
+
 /// The number of an interface, or `None` when there is none of that name.
 pub fn ifindex(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;

@@ -206,6 +206,7 @@ pub fn one_bridge(name: &str, ports: usize) -> Twin {
 
 /// Has the stations be learned where they are: each sends one frame that is flooded.
 pub fn learn(twin: &mut Twin, stations: &[Station]) {
+    twin.settle_links();
     for station in stations {
         let number = 0xf000 | (station.port as u16) << 8 | u16::from(station.host);
         twin.inject(station.port, &[plain_frame(unknown_mac(number), station.mac(), 46)]);

@@ -3,8 +3,8 @@
 //!
 //! | variable | default | what |
 //! |---|---|---|
-//! | BYPATH_TWIN_CONFIGS | 16 | configurations |
-//! | BYPATH_TWIN_PACKETS | 32000 | packets over all configurations |
+//! | BYPATH_TWIN_CONFIGS | 12 | configurations |
+//! | BYPATH_TWIN_PACKETS | 24000 | packets over all configurations |
 //! | BYPATH_TWIN_SEED | 1 | the seed of the first configuration; the others follow. Printed; replays with CONFIGS=1 |
 //!
 //! A frame that moves a station comes alone, with a pause behind it: until the kernel's word of it has come, bypath sends to
@@ -74,8 +74,8 @@ impl Sums {
 
 #[test]
 fn random_bridges() {
-    let configs = number("BYPATH_TWIN_CONFIGS", 16);
-    let packets = number("BYPATH_TWIN_PACKETS", 32_000).div_ceil(configs) as usize;
+    let configs = number("BYPATH_TWIN_CONFIGS", 12);
+    let packets = number("BYPATH_TWIN_PACKETS", 24_000).div_ceil(configs) as usize;
     let first = number("BYPATH_TWIN_SEED", 1);
     let since = Instant::now();
     let (mut all, mut carriable) = (Sums::default(), Sums::default());
@@ -130,6 +130,7 @@ fn run(seed: u64, packets: usize) -> (Sums, bool) {
             let change = network.change(&mut random);
             twin.change(&change.iter().map(String::as_str).collect::<Vec<_>>());
         }
+        twin.settle_links();
         for port in 0..network.ports {
             twin.inject(port, &traffic::hello(&network, port));
         }

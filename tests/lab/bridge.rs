@@ -11,7 +11,7 @@
 use super::packet::Mac;
 use super::router::Lab;
 use super::sys;
-use super::twin::Twin;
+use super::twin::{Side, Twin};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const FLOODED_WITHIN: Duration = Duration::from_millis(10);
 /// What the kernel is told of a database follows a little later.
 const FDB_WITHIN: Duration = Duration::from_millis(1000);
+/// A carrier comes within.
+const LINKS_WITHIN: Duration = Duration::from_millis(400);
 /// Entries shown.
 const SHOWN_MAX: usize = 12;
 
@@ -123,6 +125,21 @@ impl Twin {
         }
         self.changes.push(command);
         std::thread::sleep(Duration::from_millis(150));
+    }
+
+    /// Waits until the ports of bridges have the same states in both labs, and links that are up a carrier: the kernel tells of a
+    /// carrier from a work queue, which waits for whoever configures anything on this machine.
+    pub fn settle_links(&self) {
+        let until = Instant::now() + LINKS_WITHIN;
+        let show = |side: &Side| side.lab.router.run("bridge link show");
+        loop {
+            let (kernel, tested) = (show(&self.kernel), show(&self.tested));
+            let now = Instant::now();
+            if kernel == tested && !kernel.contains("NO-CARRIER") || now >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Panics if what has come out so far differs: before a stretch that is not judged.

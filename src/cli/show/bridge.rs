@@ -1,4 +1,7 @@
 //! `show bridge` and `show fdb` as text, in the words of `bridge -d link`, `bridge vlan` and `bridge fdb show`.
+//!
+//! Pure, as `text`: rows in, lines out. What does not touch a bridged frame (flood, guard, fastleave ...) is not shown, for
+//! bypath does not look at it; what is left to the kernel is, with its reason.
 
 use crate::cli::output::grouped;
 use crate::control::report::{BridgeLink, FdbEntry, Vlan};

@@ -1,4 +1,7 @@
 //! Bridges, their ports and what they know, as rows of `show bridge` and `show fdb`.
+//!
+//! All of it is in the snapshot but the entries themselves, which come and go in a table that workers share: what is shown of
+//! them is of this moment, and not of one moment. Bounded by the ports, and by what a table has room for.
 
 use super::dev;
 use crate::control::report::{self, BridgeLink, FdbEntry};

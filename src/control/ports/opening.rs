@@ -301,6 +301,24 @@ impl Ports {
                 return Err(why);
             }
         };
+        if zero_copy && attached.mode == AttachedMode::Generic {
+            let native = attached
+                .refused
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" ({why})"));
+            let why = format!(
+                "native XDP is refused{native}, and zero-copy needs it: lower its MTU, turn off LRO, or use `--mode copy`"
+            );
+            self.hand_to_closings(
+                index,
+                facts.ifindex,
+                first_slot,
+                &workers,
+                (Some(attached), promiscuous),
+                &[],
+            );
+            return Err(NotOpened::Unfit(port_unfit(&link.name, why)));
+        }
         if let Some(why) = &attached.refused {
             eprintln!(
                 "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",

@@ -1,4 +1,7 @@
 //! Rows of `show bridge` and `show fdb`.
+//!
+//! The words are those of `bridge -j` where it has one. A bridge and its ports are rows of one kind, as links are: which of
+//! the two a row is, its fields `bridge` and `port` tell.
 
 use serde::{Deserialize, Serialize};
 

@@ -122,7 +122,9 @@ fn down(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Packet {
 
 /// Something about it is not plain.
 fn odd(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
-    let from = own(random, network, port);
+    // Steer leaves groups to the kernel at once, so they overtake frames that are punted: what the kernel learns from them, on a
+    // locked port those of IEEE's link-local groups, must not concern who sent those.
+    let stranger = [0x06, 1, 1, 2, port as u8, random.random_range(0..30)];
     let mut packet = match network.bridge_of[port] {
         Some(_) if random.random_bool(0.7) => across(random, network, port),
         Some(_) => up(random, network, port),
@@ -139,8 +141,8 @@ fn odd(random: &mut ChaCha8Rng, network: &Network, port: usize) -> Vec<u8> {
     ];
     match random.random_range(0..18) {
         0 => packet.dst_mac = unknown_mac(random.random_range(0..8)),
-        1 => packet.dst_mac = *pick(random, &groups),
-        2 => return plain_frame(*pick(random, &groups), from.mac(), random.random_range(0..100)),
+        1 => (packet.dst_mac, packet.src_mac) = (*pick(random, &groups), stranger),
+        2 => return plain_frame(*pick(random, &groups), stranger, random.random_range(0..100)),
         // A new station.
         3 => packet.src_mac = [0x06, 1, 1, 1, port as u8, random.random_range(0..30)],
         4 => {
