@@ -224,8 +224,8 @@ pub(super) fn arrived<O: Observer>(
 
 /// A hooked packet behind IP's prerouting, before which its destination was `before`: its way out, if it is bridged; none if
 /// it goes up.
-pub(super) fn behind_prerouting<'a, O: Observer>(
-    hooked: &mut Hooked<'_, 'a>,
+pub(super) fn behind_prerouting<O: Observer>(
+    hooked: &mut Hooked<'_, '_>,
     before: u128,
     flows: &mut Flows,
     seen: &mut O,

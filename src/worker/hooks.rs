@@ -51,10 +51,10 @@ pub(super) struct AtHooks<'w, 'a> {
 }
 
 /// Chains before tracking; on a bridge with the hooks of IP, what comes before those.
-pub(super) fn raw<'a, O: Observer>(
+pub(super) fn raw<O: Observer>(
     frame: &mut Frame,
     packet: &mut Parsed,
-    here: &Here<'a>,
+    here: &Here<'_>,
     flows: &mut Flows,
     seen: &mut O,
 ) -> Step<()> {
