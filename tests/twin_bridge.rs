@@ -28,3 +28,5 @@ mod netfilter;
 mod random;
 #[path = "bridge/routing.rs"]
 mod routing;
+#[path = "bridge/vlans.rs"]
+mod vlans;
