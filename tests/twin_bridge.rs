@@ -32,3 +32,5 @@ mod netfilter;
 mod random;
 #[path = "bridge/routing.rs"]
 mod routing;
+#[path = "bridge/vlans.rs"]
+mod vlans;
