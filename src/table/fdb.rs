@@ -227,9 +227,8 @@ impl Fdb {
     /// Slots without an entry before one that was never used need no key: nobody looks behind them for anything. Looks at the
     /// slots that end before `end`, from the last one on, as many as a removal may have freed.
     fn clean(&self, end: usize) {
-        let slot = |at: usize| self.slots.get(at & (self.slots.len() - 1));
         let mut is_last = false;
-        for slot in (end - PROBES_MAX..=end).rev().filter_map(slot) {
+        for slot in (end - PROBES_MAX..=end).rev().filter_map(|at| self.slot(at)) {
             let is_free = slot.entry.load(Ordering::Relaxed) == 0;
             if is_last && is_free {
                 slot.key.store(0, Ordering::Release);
@@ -273,8 +272,14 @@ impl Fdb {
     /// The slots where `key` may be, the likeliest first.
     #[inline]
     fn probe(&self, key: u64) -> impl Iterator<Item = &Slot> {
-        let (before, behind) = self.slots.split_at(self.place(key));
-        behind.iter().chain(before).take(PROBES_MAX)
+        let place = self.place(key);
+        (place..place + PROBES_MAX).filter_map(|at| self.slot(at))
+    }
+
+    /// The first slot follows the last one.
+    #[inline]
+    fn slot(&self, at: usize) -> Option<&Slot> {
+        self.slots.get(at & (self.slots.len() - 1))
     }
 
     /// Addresses of one vendor differ in a few low bytes: all of them reach the place.
