@@ -122,7 +122,7 @@ fn down_to_an_unknown_station() {
 fn down_by_a_port_that_is_blocked_down_or_short() {
     let mut twin = start("down_blocked", &[]);
     for change in [
-        "bridge link set dev d1 state 4",
+        "bridge link set dev d1 state 1",
         "bridge link set dev d1 state 3",
         "ip link set d1 down",
         "ip link set d1 up",
