@@ -280,12 +280,13 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
+        let reason = |at: usize| crate::packet::PuntReason::ALL[at].word();
         let wanted = [
             "received 1,500",
             "forwarded 1,490",
             "punted 9",
-            "checksum 7",
-            "malformed 2",
+            &format!("{} 7", reason(2)),
+            &format!("{} 2", reason(1)),
             "dropped 0",
             "held 1",
         ];
