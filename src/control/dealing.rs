@@ -26,7 +26,7 @@ impl Rings {
         Self { rx: size, tx: size }
     }
 
-    /// Rings for a port of a bridge, where there is room for `queues` of these: all receive rings have [`BRIDGES_FRAMES`] frames
+    /// Rings for a port of a bridge, where there is room for `queues` of these: all receive rings have `BRIDGES_FRAMES` frames
     /// together. The transmit rings are not filled all at once.
     pub fn of_bridges(queues: usize) -> Self {
         let share = BRIDGES_FRAMES / queues.max(1);

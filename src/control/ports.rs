@@ -9,7 +9,7 @@
 //! is one as long as it does (see `roster.rs`). Opening fills the maps before it attaches (`opening.rs`) and closing detaches
 //! before it closes sockets (`closing.rs`), so that steer never redirects to a queue that nobody serves. Binding a socket may
 //! take some milliseconds, during which the other ports go on; what takes longer is done elsewhere or tried again later.
-//! Bounded by [`PORTS_MAX`](crate::packet::PORTS_MAX) ports, steer's slots, and the memory that was planned at the start
+//! Bounded by [`PORTS_MAX`] ports, steer's slots, and the memory that was planned at the start
 //! (`plan.rs`): what a bridge has beyond stays with the kernel.
 
 mod bridges;

@@ -9,7 +9,7 @@
 //! taken by. A port that is named itself and has the bridge as master is one port, by its name.
 //!
 //! Numbers are used again, since there are only [`PORTS_MAX`] and pods come and go for months: the same name gets the number
-//! that it had, with what was counted, and another name gets it only after [`REST`], when no frame is on its way any more that
+//! that it had, with what was counted, and another name gets it only after `REST`, when no frame is on its way any more that
 //! bears the number of the port that was.
 
 use super::config::RunConfig;

@@ -13,7 +13,7 @@
 //!
 //! An entry that comes does not end what workers decided, for nothing was decided without it; one that moves or goes does,
 //! so whoever changes those must raise the snapshot's generation. Bounded: half as many entries as slots, and none farther
-//! than [`PROBES_MAX`] from its place; what has no room is not entered, and its frames are the kernel's. Places are seeded,
+//! than `PROBES_MAX` from its place; what has no room is not entered, and its frames are the kernel's. Places are seeded,
 //! so that nobody can choose addresses that crowd one.
 
 use super::bridge::Vid;
