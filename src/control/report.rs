@@ -383,7 +383,8 @@ mod tests {
             held: 1,
         };
         assert_eq!(totals.punted.len(), PuntReason::ALL.len());
-        assert_eq!((totals.punted["malformed"], totals.dropped["tx_ring_full"]), (2, 3));
+        let second = PuntReason::ALL[1].word();
+        assert_eq!((totals.punted[second], totals.dropped["tx_ring_full"]), (2, 3));
         assert_eq!(totals.difference(), 0);
         let json = serde_json::to_string(&Totals {
             punted: ByReason::new(),

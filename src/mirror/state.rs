@@ -235,7 +235,13 @@ impl State {
         self.sysctls
             .watch_bridges(&bridges.map(|link| link.info.master).collect());
         for ifindex in self.sysctls.watched() {
-            if let Some(link) = self.world.links.get_mut(ifindex) {
+            // IP does not come in by the port of a bridge; one that leaves it is told of, with its sysctls.
+            if let Some(link) = self
+                .world
+                .links
+                .get_mut(ifindex)
+                .filter(|link| link.bridge_port.is_none())
+            {
                 changed |= self.sysctls.poll_link(link);
             }
         }
