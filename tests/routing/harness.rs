@@ -1,6 +1,6 @@
 //! The judge judged: a twin whose labs differ must say so.
 
-use crate::lab::packet::{ip, udp};
+use crate::lab::packet::{ip, router_mac, udp};
 use crate::lab::twin::{Setup, Share, Twin};
 use crate::lab::{compare::Rules, plan};
 
@@ -43,10 +43,13 @@ fn only_the_routers_own_identification_is_free() {
         clock_free: false,
         reassembles: false,
     };
+    // As the router sends them: what bears a station's address it has bridged.
     let frame = |src, id| {
-        udp(ip(src), ip("10.0.0.9"), (1, 2), 10)
+        let mut frame = udp(ip(src), ip("10.0.0.9"), (1, 2), 10)
             .with(|packet| packet.id = id)
-            .build()
+            .build();
+        frame[6..12].copy_from_slice(&router_mac(0));
+        frame
     };
     assert!(
         rules
