@@ -133,5 +133,5 @@ fn ebtables() {
             );
         }
     }
-    finish(twin, Share::AtLeast(0.0));
+    finish(twin, Share::AtLeast(0.2));
 }

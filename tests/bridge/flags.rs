@@ -170,7 +170,7 @@ fn other_flags() {
         &[(1, "guard on root_block on", "guard off root_block off")],
         0.6,
     );
-    judge("neigh_suppress", &[(1, "neigh_suppress on", "neigh_suppress off")], 0.0);
+    judge("neigh_suppress", &[(1, "neigh_suppress on", "neigh_suppress off")], 0.6);
     judge(
         "mcast_to_unicast",
         &[(

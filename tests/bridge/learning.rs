@@ -81,8 +81,8 @@ fn two_ports_claim_one_address() {
         std::thread::sleep(Duration::from_millis(80));
         twin.inject(0, &carried(one, claimed, 3));
     }
-    // How much bypath forwards is open: what it is told comes while frames go.
-    finish(twin, Share::AtLeast(0.0));
+    // How much more bypath forwards is open: what it is told comes while frames go.
+    finish(twin, Share::AtLeast(0.2));
 }
 
 fn ageing(name: &str, seconds: u32) -> Twin {

@@ -15,9 +15,6 @@ use crate::lab::twin::{Fence, Outcome, Setup, Share, Twin};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Whether bypath carries bridges at all: until it does, nothing is asked of its share.
-pub const CARRIED: bool = true;
-
 /// What the kernel learned is known to bypath by then.
 const LEARNED_WITHIN: Duration = Duration::from_millis(100);
 
@@ -232,7 +229,7 @@ pub fn forwards(twin: &mut Twin, least: u64, what: impl FnOnce(&mut Twin)) {
     twin.settle();
     let now = forwarded(twin) - before;
     assert!(
-        twin.bypath().is_none() || !CARRIED || now >= least,
+        twin.bypath().is_none() || now >= least,
         "forwarded {now}, wanted {least}: {:?}",
         twin.bypath().map(|bypath| bypath.totals())
     );
@@ -255,8 +252,5 @@ pub fn finish(mut twin: Twin, share: Share) -> Outcome {
 
 /// The same where entries age meanwhile, in each lab by its own clock.
 pub fn finish_aged(twin: Twin, share: Share) -> Outcome {
-    match share {
-        Share::AtLeast(_) if !CARRIED => twin.finish(Share::AtLeast(0.0)),
-        share => twin.finish(share),
-    }
+    twin.finish(share)
 }

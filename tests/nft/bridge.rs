@@ -4,9 +4,9 @@
 //! Frames go from port to port, known or flooded, or up to the bridge, which has no address and answers nothing. NFT_RULESETS
 //! says how many rulesets, NFT_SEED where to begin.
 
-use super::kernel::setting;
+use super::kernel::{fill, setting, settled};
+use super::load;
 use super::netns::{FrameSocket, ifindex, isolated, sh};
-use super::{load, read};
 use bypath::stage::prerouting::Aside;
 use bypath::stage::rules::bridge::{AtBridge, Layers, pkttype, run};
 use bypath::table::Snapshot;
@@ -15,12 +15,10 @@ use bypath::table::iface::{Iface, IfaceIndex};
 use bypath::table::rules::expr::{Expr, Stateful};
 use bypath::table::rules::interpret::{Changes, Outcome};
 use bypath::table::rules::live::{BridgePoint, Rules};
-use bypath::table::rules::program::Ruleset;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 const RULESETS: u64 = 25;
 const FRAMES: usize = 300;
@@ -96,18 +94,6 @@ const STATEMENTS: &[&str] = &[
     "ether saddr vmap { 02:00:00:00:00:01 : accept, 02:00:00:00:00:03 : return, 02:00:00:00:00:04 : jump end }",
     "meta mark set ether daddr map @marks",
 ];
-
-fn fill(template: &str, rng: &mut ChaCha8Rng) -> String {
-    let mut text = template.to_owned();
-    for (letter, value) in [
-        ("H", rng.random_range(0..8)),
-        ("P", rng.random_range(1000..1008)),
-        ("N", rng.random_range(1..8)),
-    ] {
-        text = text.replace(letter, &value.to_string());
-    }
-    text
-}
 
 fn rule(chain: usize, rng: &mut ChaCha8Rng) -> String {
     let mut text = String::new();
@@ -361,7 +347,7 @@ fn compare(socket: &FrameSocket, snapshot: &Snapshot, script: &str, frames: &[Ve
             "seed {seed}: {outcome:?} of {bytes:x?}\n{script}"
         );
     }
-    let kernel = settled(frames.len());
+    let kernel = settled(frames.len(), |ruleset| super::chain(ruleset, "first"));
     let (mut equal, mut wrong) = (0, Vec::new());
     for chain in &kernel.chains {
         for rule in &chain.rules {
@@ -383,21 +369,4 @@ fn compare(socket: &FrameSocket, snapshot: &Snapshot, script: &str, frames: &[Ve
     }
     assert!(wrong.is_empty(), "seed {seed}:\n{}\n{script}", wrong.join("\n"));
     equal
-}
-
-/// The ruleset when the first counter, which every frame meets, has counted all.
-fn settled(frames: usize) -> Ruleset {
-    let end = Instant::now() + Duration::from_secs(5);
-    loop {
-        let ruleset = read();
-        let first = super::chain(&ruleset, "first");
-        let Expr::State(first) = first.rules[0].exprs[0] else {
-            panic!("the first rule counts");
-        };
-        match ruleset[first] {
-            Stateful::Counter { packets: seen, .. } if seen == frames as u64 => return ruleset,
-            ref other => assert!(Instant::now() < end, "not all frames came: {other:?}"),
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

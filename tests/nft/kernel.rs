@@ -11,7 +11,7 @@ use bypath::table::rules::expr::{Base, ChecksumFix, Expr, Stateful};
 use bypath::table::rules::interpret::{Interpreter, Outcome};
 use bypath::table::rules::keys::{CtKey, MetaKey};
 use bypath::table::rules::packet::{Answer, Fact, Packet};
-use bypath::table::rules::program::{NFPROTO_IPV4, ObjectKind, Ruleset, SetId};
+use bypath::table::rules::program::{Chain, NFPROTO_IPV4, ObjectKind, Ruleset, SetId};
 use bypath::table::rules::state::{Cell, State};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
@@ -96,7 +96,8 @@ const STATEMENTS: &[&str] = &[
     "counter name ip daddr map @objects",
 ];
 
-fn fill(template: &str, rng: &mut ChaCha8Rng) -> String {
+/// A template with its letters filled in; see [`CONDITIONS`].
+pub(super) fn fill(template: &str, rng: &mut ChaCha8Rng) -> String {
     let mut text = template.to_owned();
     for (letter, value) in [
         ("H", rng.random_range(0..8)),
@@ -364,7 +365,7 @@ fn compare(socket: &FrameSocket, script: &str, packets: &[Vec<u8>], seed: u64) -
             "seed {seed}: {outcome:?} of {bytes:x?}\n{script}"
         );
     }
-    let kernel = settled(packets.len());
+    let kernel = settled(packets.len(), |ruleset| &ruleset[ruleset.bases(NFPROTO_IPV4, 0)[0]]);
     let (mut equal, mut wrong) = (0, Vec::new());
     let mut check = |cell: &Cell, stateful: &Stateful, what: String| {
         let (ours, theirs) = match stateful {
@@ -406,13 +407,12 @@ fn compare(socket: &FrameSocket, script: &str, packets: &[Vec<u8>], seed: u64) -
     equal
 }
 
-/// The ruleset when the first counter, which every packet meets, has counted all.
-fn settled(packets: usize) -> Ruleset {
+/// The ruleset when the first counter of `first`, which every packet meets, has counted all.
+pub(super) fn settled(packets: usize, first: impl Fn(&Ruleset) -> &Chain) -> Ruleset {
     let end = Instant::now() + Duration::from_secs(5);
     loop {
         let ruleset = read();
-        let base = ruleset.bases(NFPROTO_IPV4, 0)[0];
-        let Expr::State(first) = ruleset[base].rules[0].exprs[0] else {
+        let Expr::State(first) = first(&ruleset).rules[0].exprs[0] else {
             panic!("the first rule counts");
         };
         match ruleset[first] {
