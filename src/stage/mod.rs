@@ -16,4 +16,5 @@ pub mod prerouting;
 pub mod routing;
 pub mod rules;
 pub mod rx;
+pub mod shape;
 pub mod tx;

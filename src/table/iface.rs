@@ -4,6 +4,7 @@
 //! the kernel's sparse ifindex. What a link's addresses are is asked by masquerade alone ([`Source`]).
 
 use super::bridge::{Bridge, BridgePort};
+use super::qdisc::Shaping;
 use crate::packet::{Addr, Family, PortIndex};
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ pub struct Iface {
     pub bridge_port: Option<Arc<BridgePort>>,
     /// The bridge that it is, if it is one.
     pub bridge: Option<Arc<Bridge>>,
+    /// How what leaves here is shaped.
+    pub shaping: Shaping,
     /// What holds per family, indexed by [`Family`].
     pub family: [IfaceFamily; 2],
     /// Its addresses that others may see the box by, indexed by [`Family`], in the kernel's order.

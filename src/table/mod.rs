@@ -1,4 +1,4 @@
-//! What the stages look up: interfaces, bridges, routes, neighbours. Everything here is plain data in memory, bounded, and built by
+//! What the stages look up: interfaces, bridges, routes, neighbours, qdiscs. Everything here is plain data in memory, bounded, and built by
 //! control; time, where it matters, is an argument.
 //!
 //! Layer 2. Knows `wire` and `packet`. The whole configuration of one moment is a [`Snapshot`]: immutable, swapped between
@@ -10,10 +10,12 @@ pub mod conntrack;
 pub mod destination;
 pub mod fdb;
 pub mod fib;
+pub mod filter;
 pub mod iface;
 pub mod nat;
 pub mod neighbor;
 pub mod oracle;
+pub mod qdisc;
 pub mod rules;
 pub mod snapshot;
 
