@@ -71,6 +71,11 @@ fn is_ingress(qdisc: &Record) -> bool {
     matches!(qdisc.kind.as_str(), "ingress" | "clsact")
 }
 
+/// Only htb's classes say something.
+fn has_classes(qdisc: &Record) -> bool {
+    qdisc.kind == "htb"
+}
+
 /// Asks the kernel.
 #[derive(Debug)]
 pub struct Reader {
@@ -105,6 +110,27 @@ impl Reader {
         self.records(request, NEWTCLASS)
     }
 
+    /// The qdiscs of a link on its way out, and their classes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn all(&mut self, ifindex: u32) -> io::Result<Vec<Record>> {
+        let qdiscs = self.qdiscs()?;
+        let classes = self.classes_of(ifindex, &qdiscs)?;
+        Ok(qdiscs.of(ifindex, false).cloned().chain(classes).collect())
+    }
+
+    /// The classes of a link, where its qdiscs have some that say something.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn classes_of(&mut self, ifindex: u32, qdiscs: &Qdiscs) -> io::Result<Vec<Record>> {
+        match qdiscs.of(ifindex, false).any(has_classes) {
+            true => self.classes(ifindex),
+            false => Ok(Vec::new()),
+        }
+    }
+
     /// What stands at the way out of a link, by qdiscs just read, which are read again where its classes do not fit them.
     ///
     /// # Errors
@@ -130,8 +156,7 @@ impl Reader {
     }
 
     fn shaping(&mut self, ifindex: u32, qdiscs: &[Record]) -> io::Result<Result<Shaping, Not>> {
-        let has_classes = qdiscs.iter().any(|qdisc| qdisc.kind == "htb");
-        let classes = if has_classes {
+        let classes = if qdiscs.iter().any(has_classes) {
             self.classes(ifindex)?
         } else {
             Vec::new()
