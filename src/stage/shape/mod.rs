@@ -7,6 +7,7 @@
 //! ```
 
 mod fifo;
+mod htb;
 mod prio;
 mod queue;
 mod tbf;

@@ -8,6 +8,7 @@
 //! (qdisc_peek_dequeued).
 
 use super::fifo::Fifo;
+use super::htb::Htb;
 use super::prio::Prio;
 use super::tbf::Tbf;
 use super::{Packet, Stats};
@@ -29,6 +30,7 @@ enum How<P> {
     Fifo(Fifo<P>),
     Prio(Box<Prio<P>>),
     Tbf(Box<Tbf<P>>),
+    Htb(Box<Htb<P>>),
 }
 
 impl<P: Packet> Queue<P> {
@@ -52,6 +54,7 @@ impl<P: Packet> Queue<P> {
             How::Fifo(fifo) => fifo.enqueue(packet, lost),
             How::Prio(prio) => prio.enqueue(&self.config, packet, now_ns, lost),
             How::Tbf(tbf) => tbf.enqueue(packet, now_ns, lost),
+            How::Htb(htb) => htb.enqueue(&self.config, packet, now_ns, lost, &mut self.stats),
         }
         self.count_lost(&lost[before..]);
     }
@@ -89,6 +92,7 @@ impl<P: Packet> Queue<P> {
             How::Fifo(fifo) => fifo.dequeue(),
             How::Prio(prio) => prio.dequeue(now_ns, lost),
             How::Tbf(tbf) => tbf.dequeue(now_ns, lost, &mut self.stats),
+            How::Htb(htb) => htb.dequeue(now_ns, lost, &mut self.stats),
         };
         self.count_lost(&lost[before..]);
         packet
@@ -115,7 +119,14 @@ impl<P: Packet> Queue<P> {
             How::Fifo(_) => Some(0),
             How::Prio(prio) => prio.due_ns(),
             How::Tbf(tbf) => tbf.due_ns(),
+            How::Htb(htb) => htb.due_ns(),
         }
+    }
+
+    /// Whether it gives what it has whenever it is asked.
+    #[inline]
+    pub fn is_fifo(&self) -> bool {
+        matches!(self.how, How::Fifo(_))
     }
 
     /// How many frames wait.
@@ -155,6 +166,7 @@ impl<P: Packet> Queue<P> {
             How::Fifo(fifo) => fifo.purge(lost),
             How::Prio(prio) => prio.purge(lost),
             How::Tbf(tbf) => tbf.purge(lost),
+            How::Htb(htb) => htb.purge(lost),
         }
         (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
     }
@@ -166,6 +178,8 @@ impl<P: Packet> Queue<P> {
             How::Fifo(_) => here,
             How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
             How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
+            // What went by htb itself went past its classes.
+            How::Htb(htb) => here || htb.charge(of, bytes, now_ns, &mut self.stats),
         }
     }
 
@@ -178,6 +192,7 @@ impl<P: Packet> Queue<P> {
             How::Fifo(_) => {}
             How::Prio(prio) => prio.stats(self.config.handle, into),
             How::Tbf(tbf) => tbf.stats(into),
+            How::Htb(htb) => htb.stats(into),
         }
     }
 
@@ -193,7 +208,8 @@ impl<P: Packet> How<P> {
             Kind::Fifo(fifo) => Self::Fifo(Fifo::new(*fifo)),
             Kind::Prio(prio) => Self::Prio(Box::new(Prio::new(prio, now_ns))),
             Kind::Tbf(tbf) => Self::Tbf(Box::new(Tbf::new(tbf, now_ns))),
-            Kind::Htb(_) | Kind::FqCodel(_) | Kind::Sfq(_) => Self::Fifo(Fifo::new(qdisc::Fifo {
+            Kind::Htb(htb) => Self::Htb(Box::new(Htb::new(config, htb, now_ns))),
+            Kind::FqCodel(_) | Kind::Sfq(_) => Self::Fifo(Fifo::new(qdisc::Fifo {
                 limit: qdisc::Limit::Packets(1000),
                 drops_head: false,
             })),
@@ -210,6 +226,10 @@ impl<P: Packet> How<P> {
             }
             (Self::Tbf(tbf), Kind::Tbf(config)) => {
                 tbf.change(config, now_ns, lost);
+                true
+            }
+            (Self::Htb(htb), Kind::Htb(new)) => {
+                htb.change(config, new, now_ns, lost);
                 true
             }
             _ => false,
