@@ -68,8 +68,14 @@ fn any_htb() -> impl Strategy<Value = Htb> {
         for (n, (above, bytes, times, buffer_ns, cbuffer_ns, prio, quantum, limit)) in classes.into_iter().enumerate() {
             // Numbers go against the order of the list, so that nothing depends on it.
             let minor = 1 + (n as u32 * 7) % 19;
-            let parent = usize::from(above) % (n + 1);
+            // Many below the first, so that there are turns to take.
+            let parent = if above % 2 == 0 {
+                0
+            } else {
+                usize::from(above / 2) % (n + 1)
+            };
             let parent = if parent == n { 0 } else { made[parent].id.minor() };
+            let bytes = if n == 0 { 10 * bytes } else { bytes };
             made.push(Class {
                 buffer_ns,
                 cbuffer_ns,
@@ -102,7 +108,18 @@ fn any_htb() -> impl Strategy<Value = Htb> {
 }
 
 fn any_arrivals() -> impl Strategy<Value = Vec<(u64, Probe)>> {
-    let gap = prop_oneof![4 => Just(0u64), 3 => 0..100_000u64, 2 => 0..10_000_000u64, 1 => 0..400_000_000u64];
+    // Some come over time, some all at once, so that many classes have something to send for long.
+    prop_oneof![
+        arrivals(),
+        arrivals().prop_map(|arrivals| {
+            let at_once = arrivals.into_iter().map(|(_, probe)| (0, probe));
+            at_once.collect()
+        })
+    ]
+}
+
+fn arrivals() -> impl Strategy<Value = Vec<(u64, Probe)>> {
+    let gap = prop_oneof![20 => Just(0u64), 6 => 0..100_000u64, 3 => 0..10_000_000u64, 1 => 0..400_000_000u64];
     proptest::collection::vec((gap, 40..1600u32, 0..21u32), 1..300).prop_map(|frames| {
         let mut now_ns = 0;
         let arrivals = frames.into_iter().enumerate().map(|(number, (gap, size, minor))| {
