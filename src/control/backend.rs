@@ -116,7 +116,7 @@ impl<Q: Send + 'static> Running<Q> {
             forwarded: sum(|r| r.forwarded),
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
-            held: in_punt + in_handoff + sum(|r| r.pending),
+            held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
         }
     }
 
@@ -219,7 +219,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                     forwarded: report.forwarded,
                     punted: report::punted(&report.punted),
                     dropped: report::dropped(&report.dropped),
-                    held: report.pending,
+                    held: report.pending + report.shaped,
                 },
                 rounds: report.turns,
                 sleeps: report.sleeps,

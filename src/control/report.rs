@@ -45,7 +45,7 @@ pub struct Totals {
     pub punted: ByReason,
     /// ... lost here, by reason.
     pub dropped: ByReason,
-    /// ... still here: in a burst, a hand-off queue or the punt queue.
+    /// ... still here: in a burst, a qdisc's queue, a hand-off queue or the punt queue.
     pub held: u64,
 }
 

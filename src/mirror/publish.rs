@@ -51,6 +51,7 @@ impl State {
         self.snapshot.multipath_epoch += u64::from(stale.choice);
         let globals = self.sysctls.globals;
         self.snapshot.multipath_policy = [globals.hash_policy as u8, globals.hash_policy6 as u8];
+        self.snapshot.update_priority = globals.update_priority != 0;
         if stale.ifaces {
             self.publish_ifaces();
             self.snapshot.rules = Arc::clone(&self.findings.rules);

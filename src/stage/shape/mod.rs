@@ -6,6 +6,8 @@
 //!                                   \--full--> lost, counted as tc counts it
 //! ```
 
+pub mod ecn;
+
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Qdisc};
 use std::collections::VecDeque;
