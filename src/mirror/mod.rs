@@ -25,6 +25,7 @@ mod dumps;
 mod exceptions;
 mod fdbs;
 mod fibs;
+pub mod filters;
 pub mod guard;
 mod link;
 mod neighbor;
