@@ -29,7 +29,7 @@ fn another_rate_while_frames_wait() {
 /// Up and down under a steady demand.
 #[test]
 fn rates_one_after_another() {
-    let tbf = |rate: &str| format!("tc qdisc replace dev d1 root handle 1: tbf rate {rate} burst 20000 limit 100000");
+    let tbf = |rate: &str| format!("tc qdisc replace dev d1 root handle 1: tbf rate {rate} burst 20000 limit 300000");
     let mut shaped = Shaped::start("change_rates", 2, &[&tbf("4mbit")]);
     let began = std::time::Instant::now();
     let demand = [Demand::new(Flow::new(0, 1000), 12_000_000)];

@@ -3,15 +3,13 @@
 
 use crate::judge::mbit;
 use crate::lab::namespace::Namespace;
-use crate::net::{Demand, Flow, Shaped};
+use crate::net::{Demand, Flow, OWN, Shaped};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The flow that the box sends itself.
-const OWN: u16 = 90;
 const FRAME: usize = 1000;
 
 /// A socket of the box that sends by the clock to the far end of port 1, until it is dropped.
@@ -72,7 +70,7 @@ fn sources(shaped: &Shaped, bits_per_second: u64) -> Vec<Source> {
 /// Half of the rate is the box's own, and more than the other half is forwarded: together they have the rate.
 #[test]
 fn own_and_forwarded_keep_the_rate_together() {
-    let line = "tc qdisc add dev d1 root handle 1: tbf rate 8mbit burst 20000 limit 60000";
+    let line = "tc qdisc add dev d1 root handle 1: tbf rate 8mbit burst 20000 limit 300000";
     let mut shaped = Shaped::start("own_tbf", 2, &[line]);
     let sources = sources(&shaped, 4_000_000);
     shaped.offer(&[Demand::new(Flow::new(0, FRAME), 12_000_000)], Duration::from_secs(5));
@@ -103,8 +101,8 @@ fn own_and_forwarded_share_a_tree() {
         "tc class add dev d1 parent 1: classid 1:1 htb rate 8mbit burst 20000 cburst 20000",
         "tc class add dev d1 parent 1:1 classid 1:10 htb rate 4mbit ceil 8mbit quantum 2000",
         "tc class add dev d1 parent 1:1 classid 1:20 htb rate 4mbit ceil 8mbit quantum 2000",
-        "tc qdisc add dev d1 parent 1:10 handle 10: pfifo limit 60",
-        "tc qdisc add dev d1 parent 1:20 handle 20: pfifo limit 60",
+        "tc qdisc add dev d1 parent 1:10 handle 10: pfifo limit 300",
+        "tc qdisc add dev d1 parent 1:20 handle 20: pfifo limit 300",
     ];
     let mut shaped = Shaped::start("own_htb", 2, &lines);
     let sources = sources(&shaped, 3_000_000);
@@ -125,7 +123,7 @@ fn own_and_forwarded_share_a_tree() {
 /// Packets that bypath leaves to the kernel (here by their IPv4 options) pay from the same bucket.
 #[test]
 fn punted_and_forwarded_keep_the_rate_together() {
-    let line = "tc qdisc add dev d1 root handle 1: tbf rate 8mbit burst 20000 limit 60000";
+    let line = "tc qdisc add dev d1 root handle 1: tbf rate 8mbit burst 20000 limit 300000";
     let mut shaped = Shaped::start("own_punted", 2, &[line]);
     let demands = [
         Demand::new(Flow::new(0, FRAME), 12_000_000),
