@@ -7,6 +7,7 @@
 //! ```
 
 pub mod ecn;
+pub mod place;
 
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Qdisc};
