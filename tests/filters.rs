@@ -121,6 +121,11 @@ fn fw_and_matchall_as_the_kernel_classifies() {
 }
 
 #[test]
+fn flower_as_the_kernel_classifies() {
+    namespace(|| random_filters(&["flower"]));
+}
+
+#[test]
 fn kinds_beside_each_other_as_the_kernel_classifies() {
     namespace(|| random_filters(&["any"]));
 }

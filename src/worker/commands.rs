@@ -32,6 +32,7 @@ impl<Q: Queue> Worker<Q> {
             Command::Stop(reply) => {
                 self.lose_shaped(|_| true, DropReason::QdiscGone);
                 let report = self.report();
+                self.shaping.forget_places();
                 let queues = self.queues.drain(..).map(|owned| owned.queue).collect();
                 let _ = reply.send((report, queues));
                 return false;
@@ -99,6 +100,7 @@ impl<Q: Queue> Worker<Q> {
             }
             closed.push(owned.queue);
         }
+        self.shaping.forget_places();
         self.find_ways_out();
         closed
     }

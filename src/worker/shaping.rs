@@ -16,9 +16,11 @@
 //!
 //! [`Limits::shaped`]: super::Limits::shaped
 
+use super::observer::{Observer, Stage};
 use super::turn::{Owned, Worker};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
+use crate::stage::shape::place::place;
 use crate::stage::shape::{Packet, Shaper, Stats, ecn};
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle, Qdisc};
@@ -50,15 +52,21 @@ impl Packet for Waiting {
 
     #[inline]
     fn facts(&self) -> Facts<'_> {
-        Facts {
-            bytes: self.frame.bytes(),
-            mark: self.frame.mark(),
-            priority: self.frame.priority(),
-        }
+        facts(&self.frame)
     }
 
     fn mark_congestion(&mut self) -> bool {
         ecn::set_congestion(self.frame.bytes_mut())
+    }
+}
+
+/// What filters look at.
+#[inline]
+fn facts(frame: &Frame) -> Facts<'_> {
+    Facts {
+        bytes: frame.bytes(),
+        mark: frame.mark(),
+        priority: frame.priority(),
     }
 }
 
@@ -99,6 +107,12 @@ impl Shaping {
             lost: Vec::with_capacity(BURST),
         }
     }
+
+    /// Places change: which have a shaper is found anew before the next burst.
+    pub(super) fn forget_places(&mut self) {
+        self.places.clear();
+        self.is_stale = true;
+    }
 }
 
 /// Frames between the walk and the ring.
@@ -136,6 +150,8 @@ impl<Q: Queue> Worker<Q> {
                 continue;
             }
             if owned.queue.room() < BURST {
+                // Nobody else sees to a ring that the kernel did not take all of.
+                owned.queue.kick();
                 owned.queue.complete(&mut self.done);
             }
             let room = owned.queue.room().saturating_sub(owned.pending.len());
@@ -300,6 +316,26 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn shaped(&self) -> u64 {
         let shapers = self.queues.iter().filter_map(|owned| owned.shaper.as_ref());
         shapers.map(|shaper| shaper.len() as u64).sum()
+    }
+
+    /// Tells who watches by what class a frame will leave.
+    #[cold]
+    pub(super) fn see_shaping(&self, egress: PortIndex, frame: &Frame, seen: &mut impl Observer) {
+        let Some((_, iface)) = self.snapshot.port(egress) else {
+            return;
+        };
+        let root = match &iface.shaping {
+            qdisc::Shaping::Unshaped => None,
+            qdisc::Shaping::Root(root) => Some(root),
+            qdisc::Shaping::Queues(roots) => {
+                let mut own = self.queues.iter().filter(|owned| owned.port == egress);
+                let number = own.next().map_or(0, |owned| owned.number);
+                roots.get(number as usize).and_then(Option::as_ref)
+            }
+        };
+        if let Some(root) = root {
+            seen.see(Stage::Shape, || place(root, &facts(frame)));
+        }
     }
 
     /// What shapers counted, by port and queue.

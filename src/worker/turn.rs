@@ -242,6 +242,9 @@ impl<Q: Queue> Worker<Q> {
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
                 let verdict = walk(frame, here, &mut self.flows, &mut tracer);
+                if let Verdict::Forward(egress) = verdict {
+                    self.see_shaping(egress, frame, &mut tracer);
+                }
                 self.tracer = tracer.end(port, verdict).then_some(tracer);
                 verdict
             }

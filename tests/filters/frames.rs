@@ -93,13 +93,13 @@ fn one(random: &mut Random) -> Frame {
         _ => {
             let kind = random.of(&[0x88b5u16, 0x0026, 0x0004, 0x9000]);
             bytes.extend(kind.to_be_bytes());
-            let length = 3 + random.below(40);
+            let length = 4 + random.below(40);
             bytes.extend((0..length).map(|_| random.of(&[0, 0xff, 0x45, 10])));
         }
     }
     if random.one_in(8) {
         // What ends within its tags goes nowhere.
-        let least = 14 + 6 * tags;
+        let least = bytes.len().min(14 + 6 * tags);
         let length = least + random.below(bytes.len() - least + 1);
         bytes.truncate(length);
     } else {

@@ -125,6 +125,7 @@ impl Lab {
             "u32" => "pref 1 u32 match u32 0 0 flowid 1:1",
             "fw" => "pref 1 handle 1 fw classid 1:1",
             "matchall" => "pref 1 matchall classid 1:1",
+            "flower" => "pref 1 flower classid 1:1",
             other => panic!("no filter {other}"),
         };
         self.try_set(example)

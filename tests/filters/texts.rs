@@ -9,7 +9,7 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
     let mut lines = Vec::new();
     for preference in 1..=1 + random.below(4) {
         let kind = match kind {
-            "any" => random.of(&["u32", "u32", "fw", "matchall"]),
+            "any" => random.of(&["u32", "u32", "fw", "flower", "flower", "matchall"]),
             one => one,
         };
         let protocol = random.of(&["all", "all", "ip", "ip", "ipv6", "802.1q", "arp"]);
@@ -18,6 +18,15 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
             "u32" => u32_of_preference(random, &head, preference, frames, &mut lines),
             "fw" => fw(random, &head, &mut lines),
             "matchall" => lines.push(format!("{head} matchall {}", class(random))),
+            "flower" => {
+                let protocol = random.of(&["all", "ip", "ip", "ip", "ipv6", "arp"]);
+                flower(
+                    random,
+                    &format!("pref {preference} protocol {protocol} flower"),
+                    protocol,
+                    &mut lines,
+                );
+            }
             other => panic!("no filter {other}"),
         }
     }
@@ -26,7 +35,7 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
 
 /// What random filters may run into, and is not carried.
 pub fn may_be_refused(why: &str) -> bool {
-    why.contains("before the Ethernet header")
+    why.contains("before the Ethernet header") || why.contains("which is asked first")
 }
 
 fn class(random: &mut Random) -> String {
@@ -49,6 +58,71 @@ fn fw(random: &mut Random, head: &str, lines: &mut Vec<String>) {
             class(random)
         ));
     }
+}
+
+/// Filters of one mask, and often one of another.
+fn flower(random: &mut Random, head: &str, protocol: &str, lines: &mut Vec<String>) {
+    for _ in 0..random.of(&[1, 1, 2]) {
+        let mut asks = [0; 9];
+        for ask in &mut asks {
+            *ask = random.below(9);
+        }
+        let ip_protocol = random.of(&["tcp", "udp", "tcp", "udp", "sctp", "icmp", "44"]);
+        for _ in 0..1 + random.below(4) {
+            let keys = flower_keys(random, protocol, ip_protocol, &asks);
+            lines.push(format!("{head} {keys} {}", class(random)));
+        }
+    }
+}
+
+fn flower_keys(random: &mut Random, protocol: &str, ip_protocol: &str, asks: &[usize; 9]) -> String {
+    let mut keys = String::new();
+    let mut key = |ask: bool, text: String| keys += &if ask { text } else { String::new() };
+    let mac = random.below(3);
+    key(
+        asks[0] == 0,
+        format!(
+            " dst_mac 02:00:00:00:01:{mac:02x}{}",
+            ["", "/ff:ff:ff:ff:ff:00"][asks[1] % 2]
+        ),
+    );
+    key(asks[1] == 0, format!(" src_mac 02:00:00:00:02:{mac:02x}"));
+    let host = |random: &mut Random, v6: &str, v4: &str, length: usize| match protocol {
+        "ip" => format!("{v4}{}/{}", random.below(4), [32, 32, 31, 24][length % 4]),
+        _ => format!("{v6}{}/{}", random.below(4), [128, 128, 127, 64][length % 4]),
+    };
+    if matches!(protocol, "ip" | "ipv6") {
+        key(
+            asks[2] < 2,
+            format!(" src_ip {}", host(random, "2001:db8::", "10.0.0.", asks[3])),
+        );
+        key(
+            asks[3] < 2,
+            format!(" dst_ip {}", host(random, "2001:db8::1:", "10.0.1.", asks[2])),
+        );
+        key(
+            asks[4] == 0,
+            format!(" ip_tos {:#x}{}", random.of(&TOS), ["", "/0xfc"][asks[5] % 2]),
+        );
+        key(asks[5] == 0, format!(" ip_ttl {}", random.of(&[1, 63, 64])));
+        let ports = matches!(ip_protocol, "tcp" | "udp" | "sctp");
+        key(asks[6] < 6, format!(" ip_proto {ip_protocol}"));
+        let mut port = |side: &str, ask: usize| {
+            let (one, other) = (random.of(&PORTS), random.of(&PORTS));
+            let least = one.min(other);
+            match ask {
+                0 => format!(" {side}_port {one}"),
+                1 => format!(" {side}_port {}/0xff00", one & 0xff00),
+                2 => format!(" {side}_port {least}-{}", one.max(other) + 1),
+                _ => String::new(),
+            }
+        };
+        let (source, destination) = (port("src", asks[7]), port("dst", asks[8]));
+        key(ports && asks[6] < 6, source + &destination);
+        let flags = random.of(&["0x2", "0x10", "0x2/0x12", "0x1/0x1"]);
+        key(ip_protocol == "tcp" && asks[6] < 2, format!(" tcp_flags {flags}"));
+    }
+    keys
 }
 
 fn u32_of_preference(random: &mut Random, head: &str, preference: usize, frames: &[Frame], lines: &mut Vec<String>) {

@@ -12,6 +12,7 @@
 //! Bounded by what the kernel lists; it is read whole.
 
 mod action;
+mod flower;
 mod mark;
 mod matchall;
 mod u32;
@@ -120,6 +121,7 @@ fn filters(listed: &[Listed], parent: Handle) -> Result<Vec<Filter>, String> {
             _ if group.iter().any(|one| one.kind != head.kind) => Err((None, "it changed while it was read".into())),
             "matchall" => matchall::read(below),
             "fw" => mark::read(below, parent),
+            "flower" => flower::read(below),
             "u32" => tables.read(head.preference).map(|what| what.map(Match::U32)),
             _ => Err((None, "filters of this kind are not carried".into())),
         };

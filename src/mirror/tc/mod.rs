@@ -29,9 +29,8 @@ use std::io;
 use std::sync::Arc;
 use tree::{Link, Not};
 
-/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the kernel, as does
-/// any tree while this is empty.
-pub const CARRIED: &[&str] = &[];
+/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the kernel.
+pub const CARRIED: &[&str] = &["tbf", "htb", "prio", "pfifo", "bfifo", "pfifo_head_drop"];
 
 const NEWQDISC: u16 = 36;
 const GETQDISC: u16 = 38;

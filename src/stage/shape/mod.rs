@@ -9,6 +9,7 @@
 pub mod ecn;
 mod fifo;
 mod htb;
+pub mod place;
 mod prio;
 mod queue;
 mod tbf;

@@ -11,10 +11,12 @@
 //! What a filter says counts even where no such class is: the qdisc then takes its default, and asks no other filter.
 //! Bounded by what the kernel lists; no search allocates, and none is longer than the kernel's.
 
+pub mod flower;
 pub mod u32;
 mod view;
 
 use super::qdisc::Handle;
+use flower::Flower;
 use u32::U32;
 use view::View;
 
@@ -41,6 +43,8 @@ pub enum Match {
     MarkIsClass(Handle),
     /// At words of the frame (net/sched/cls_u32.c).
     U32(U32),
+    /// At fields of the frame (net/sched/cls_flower.c).
+    Flower(Flower),
 }
 
 /// fw: marks, and the class of each.
@@ -93,6 +97,7 @@ impl Filter {
                 (view.mark != 0 && ours).then_some(class)
             }
             Match::U32(tables) => tables.find(view),
+            Match::Flower(rules) => rules.find(view),
         }
     }
 }

@@ -1,3 +1,4 @@
+use super::flower::{Field, Flower, Rule};
 use super::u32::{Key, Link, Mark, Node, Odd, Shift, Table, U32, Variable};
 use super::*;
 
@@ -109,6 +110,7 @@ fn words_before_the_network_header_are_those_of_a_frame_without_its_tag() {
     let plain = frame(0);
     let words = [
         (-14, 0x0200_0000),
+        (-16, 0x0000_0200),
         (-4, 0x0002_0800),
         (-2, 0x0800_4510),
         (-5, 0x0000_0208),
@@ -232,7 +234,10 @@ fn what_cannot_be_searched_is_refused() {
         ..Node::default()
     };
     let odd = |tables, at| new(tables).err().is_some_and(|(_, odd)| odd == at);
-    assert!(odd(vec![vec![vec![node(&[key(0, 0, -15)], 1)]]], Odd::BeforeFrame));
+    assert!(odd(
+        vec![vec![vec![node(&[key(0, 0x0100_0000, -15)], 1)]]],
+        Odd::BeforeFrame
+    ));
     assert!(odd(vec![vec![vec![to(1)]]], Odd::NoTable));
     assert!(odd(
         vec![vec![vec![to(1)]], vec![vec![to(2)]], vec![vec![to(1)]]],
@@ -289,4 +294,127 @@ fn no_frame_is_too_short() {
             assert_eq!(classify(&filters, &facts(&bytes[..length], 0)), None);
         }
     }
+}
+
+/// A field, its value and its mask.
+type Ask<'a> = (Field, &'a [u8], &'a [u8]);
+
+fn rule(asks: &[Ask], class: u32) -> Rule {
+    let mut rule = Rule {
+        class: Handle(class),
+        ..Rule::default()
+    };
+    for (field, value, mask) in asks {
+        rule.fields.set(field, value);
+        rule.mask.set(field, mask);
+    }
+    rule
+}
+
+fn flower(rules: Vec<Rule>, bytes: &[u8]) -> Option<Handle> {
+    let what = Match::Flower(Flower::new(rules).unwrap());
+    let filter = Filter {
+        protocol: PROTOCOL_ALL,
+        what,
+    };
+    classify(&[filter], &facts(bytes, 0))
+}
+
+#[test]
+fn every_field_of_flower_is_where_it_should_be() {
+    const FULL: [u8; 16] = [0xff; 16];
+    let mut six = frame(0)[..12].to_vec();
+    six.extend([0x86, 0xdd, 0x6b, 0x80, 0, 0, 0, 28, 0, 9]);
+    six.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    six.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+    six.extend([
+        6, 0, 1, 4, 0, 0, 0, 0, 0, 22, 0x14, 0xe9, 0, 0, 0, 1, 0, 0, 0, 0, 0x51, 2, 0, 0, 0, 0, 0, 0,
+    ]);
+    let four = frame(3);
+    let asks: &[(&[u8], Ask)] = &[
+        (&four, (Field::ETH_DST, &[2, 0, 0, 0, 0, 1], &FULL)),
+        (&four, (Field::ETH_SRC, &[2, 0, 0, 0, 0, 2], &FULL)),
+        (&four, (Field::ETH_TYPE, &[8, 0], &FULL)),
+        (&four, (Field::IP_PROTOCOL, &[17], &FULL)),
+        (&four, (Field::ADDRESSES, &[4], &FULL)),
+        (&four, (Field::IPV4_SRC, &[10, 0, 0, 9], &[255, 255, 255, 0])),
+        (&four, (Field::IPV4_DST, &[10, 0, 0, 2], &FULL)),
+        (&four, (Field::PORT_SRC, &[0, 1], &FULL)),
+        (&four, (Field::PORT_DST, &[0, 53], &FULL)),
+        (&four, (Field::TOS, &[0x13], &[0xfc])),
+        (&four, (Field::TTL, &[64], &FULL)),
+        (&six, (Field::ADDRESSES, &[6], &FULL)),
+        (
+            &six,
+            (
+                Field::IPV6_SRC,
+                &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+                &FULL,
+            ),
+        ),
+        (&six, (Field::IPV6_DST, &[0x20, 1, 0x0d, 0xb8], &[255; 4])),
+        (&six, (Field::IP_PROTOCOL, &[6], &FULL)),
+        (&six, (Field::PORT_SRC, &[0, 22], &FULL)),
+        (&six, (Field::PORT_DST, &[0x14, 0xe9], &FULL)),
+        (&six, (Field::TCP_FLAGS, &[1, 2], &FULL)),
+        (&six, (Field::TOS, &[0xb8], &FULL)),
+        (&six, (Field::TTL, &[9], &FULL)),
+    ];
+    for (bytes, ask) in asks {
+        assert_eq!(
+            flower(vec![rule(std::slice::from_ref(ask), 1)], bytes),
+            Some(Handle(1)),
+            "{ask:?}"
+        );
+        let mut other = rule(std::slice::from_ref(ask), 1);
+        other.fields.set(&ask.0, &[ask.1[0] ^ 0xc0]);
+        assert_eq!(flower(vec![other], bytes), None, "not {ask:?}");
+    }
+}
+
+#[test]
+fn ports_of_fragments_are_none_and_ranges_have_two_ends() {
+    let ports = |bytes: &[u8], range| {
+        let ports = Rule {
+            ports: [None, Some(range)],
+            ..rule(&[(Field::IP_PROTOCOL, &[17], &[255])], 1)
+        };
+        flower(vec![ports], bytes).is_some()
+    };
+    let mut bytes = frame(0);
+    assert!(ports(&bytes, (53, 60)) && ports(&bytes, (50, 53)) && ports(&bytes, (53, 53)));
+    assert!(!ports(&bytes, (54, 60)) && !ports(&bytes, (1, 52)));
+    bytes[20] = 0x20;
+    assert!(ports(&bytes, (0, 1)) && !ports(&bytes, (53, 60)));
+}
+
+#[test]
+fn rules_whose_order_would_matter_are_refused() {
+    let source = |class| rule(&[(Field::IPV4_SRC, &[10, 0, 0, 1], &[255; 4])], class);
+    let destination = |class| rule(&[(Field::IPV4_DST, &[10, 0, 0, 2], &[255; 4])], class);
+    let net = rule(&[(Field::IPV4_SRC, &[10, 0, 1, 0], &[255, 255, 255, 0])], 3);
+    assert_eq!(Flower::new(vec![source(1), net.clone(), destination(2)]), Err(2));
+    assert!(Flower::new(vec![source(1), net, destination(1)]).is_err_and(|at| at == 2));
+    assert!(Flower::new(vec![source(1), destination(1)]).is_ok());
+    let range = |least, most, class| Rule {
+        ports: [Some((least, most)), None],
+        ..rule(&[(Field::IP_PROTOCOL, &[6], &[255])], class)
+    };
+    assert!(Flower::new(vec![range(1, 9, 1), range(10, 11, 2)]).is_ok());
+    assert_eq!(Flower::new(vec![range(1, 9, 1), range(9, 11, 2)]), Err(1));
+}
+
+#[test]
+fn lengths_are_protocols_of_their_own() {
+    let mut bytes = frame(0);
+    bytes[12..16].copy_from_slice(&[0, 46, 0xaa, 0xaa]);
+    let on = |protocol| {
+        [Filter {
+            protocol,
+            what: Match::All(Handle(1)),
+        }]
+    };
+    assert!(classify(&on(4), &facts(&bytes, 0)).is_some() && classify(&on(46), &facts(&bytes, 0)).is_none());
+    bytes[14..16].copy_from_slice(&[0xff; 2]);
+    assert!(classify(&on(1), &facts(&bytes, 0)).is_some());
 }

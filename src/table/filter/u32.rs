@@ -262,17 +262,28 @@ impl Walk<'_> {
 
 impl Node {
     fn check(&self, tables: &[Table]) -> Result<(), Odd> {
-        let before = |offset: i32| offset < OFFSET_MIN;
-        if self.keys.iter().any(|key| before(key.offset)) {
+        if self.keys.iter().any(Key::looks_before) {
             return Err(Odd::BeforeFrame);
         }
         let Some(link) = &self.link else { return Ok(()) };
         let table = tables.get(link.table).ok_or(Odd::NoTable)?;
         let variable = link.shift.and_then(|shift| shift.variable);
-        let hash = table.buckets.len() > 1 && before(link.hash_offset.into());
-        if hash || variable.is_some_and(|variable| before(variable.offset.into())) {
+        let before = |offset: i16| i32::from(offset) < OFFSET_MIN;
+        let hash = table.buckets.len() > 1 && before(link.hash_offset);
+        if hash || variable.is_some_and(|variable| before(variable.offset)) {
             return Err(Odd::BeforeFrame);
         }
         Ok(())
+    }
+}
+
+impl Key {
+    /// Whether bytes that count may lie before the frame. Those of `match ether dst` begin two bytes before, and do not count.
+    fn looks_before(&self) -> bool {
+        match OFFSET_MIN.saturating_sub(self.offset) {
+            ..=0 => false,
+            bytes @ 1..=3 => self.mask >> (32 - 8 * bytes) != 0,
+            _ => true,
+        }
     }
 }
