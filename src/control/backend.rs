@@ -10,6 +10,7 @@ use super::report::{
     Worker,
 };
 use super::{describe, exchange};
+use crate::mirror::tc::Reader;
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
@@ -308,6 +309,19 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
         let now = ticks(crate::port::wait::monotonic_ns());
         describe::fdb(&self.shared.snapshot.load_full(), now, each);
+    }
+
+    fn qdiscs(&self) -> Vec<report::Qdisc> {
+        let snapshot = self.shared.snapshot.load_full();
+        let counted: Vec<_> = self.reports().into_iter().flat_map(|report| report.shaping).collect();
+        let mut reader = Reader::open().ok();
+        let mut kernel = |ifindex| {
+            reader
+                .as_mut()
+                .and_then(|reader| reader.all(ifindex).ok())
+                .unwrap_or_default()
+        };
+        describe::qdiscs(&snapshot, &counted, &mut kernel)
     }
 
     fn rules(&self) -> Vec<report::Rule> {

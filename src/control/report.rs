@@ -5,8 +5,10 @@
 //! `received = forwarded + punted + dropped + held` (in frames), see [`Totals::difference`].
 
 mod bridge;
+mod qdisc;
 
 pub use bridge::{Bridge, BridgeLink, BridgePort, FdbEntry, Vlan};
+pub use qdisc::{Qdisc, QdiscCounts};
 
 use crate::packet::{DropReason, PuntReason};
 use crate::port::QueueCounters;

@@ -6,6 +6,7 @@
 //! table.
 
 pub mod bridge;
+pub mod bucket;
 pub mod conntrack;
 pub mod destination;
 pub mod fdb;

@@ -7,11 +7,16 @@
 //! ```
 
 pub mod ecn;
+mod fifo;
+mod htb;
 pub mod place;
+mod prio;
+mod queue;
+mod tbf;
 
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Qdisc};
-use std::collections::VecDeque;
+use queue::Queue;
 use std::sync::Arc;
 
 /// What is shaped: a frame, or what a test takes for one.
@@ -50,66 +55,76 @@ pub struct Stats {
 /// A root qdisc at work.
 #[derive(Debug)]
 pub struct Shaper<P> {
-    root: Arc<Qdisc>,
-    waiting: VecDeque<P>,
+    queue: Queue<P>,
 }
 
 impl<P: Packet> Shaper<P> {
     /// Empty, with full buckets.
-    pub fn new(root: Arc<Qdisc>, _now_ns: u64) -> Self {
+    pub fn new(root: Arc<Qdisc>, now_ns: u64) -> Self {
         Self {
-            root,
-            waiting: VecDeque::new(),
+            queue: Queue::new(&root, now_ns),
         }
     }
 
     /// Goes on by another configuration, as the kernel does when `tc` changes it: what keeps its handle and kind keeps its frames
-    /// and tokens; frames of what is gone go to `lost`.
-    pub fn change(&mut self, root: Arc<Qdisc>, _now_ns: u64, _lost: &mut Vec<P>) {
-        self.root = root;
+    /// and tokens; frames of what is gone go to `lost`. (tbf_change fills the buckets when it is about them.)
+    pub fn change(&mut self, root: Arc<Qdisc>, now_ns: u64, lost: &mut Vec<P>) {
+        self.queue.change(&root, now_ns, lost);
     }
 
     /// The configuration it works by.
     pub fn root(&self) -> &Arc<Qdisc> {
-        &self.root
+        self.queue.config()
     }
 
     /// Takes a frame; those that it has no room for, of whatever class, go to `lost`.
-    pub fn enqueue(&mut self, packet: P, _now_ns: u64, _lost: &mut Vec<P>) {
-        self.waiting.push_back(packet);
+    #[inline]
+    pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
+        self.queue.enqueue(packet, now_ns, lost);
     }
 
     /// The next frame that may leave at `now_ns`. What it drops meanwhile (codel) goes to `lost`.
-    pub fn dequeue(&mut self, _now_ns: u64, _lost: &mut Vec<P>) -> Option<P> {
-        self.waiting.pop_front()
+    #[inline]
+    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
+        if now_ns < self.due_ns()? {
+            return None;
+        }
+        self.queue.dequeue(now_ns, lost)
     }
 
-    /// When [`Shaper::dequeue`] may have something again; `None` when nothing waits.
+    /// When [`Shaper::dequeue`] may have something again; `None` when nothing waits. A time in the past (0) says that nobody has
+    /// looked since something changed; when dequeue gave nothing, it is later than its `now_ns`.
+    #[inline]
     pub fn due_ns(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(0)
+        self.queue.due_ns()
     }
 
     /// How many frames wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.is_empty()
     }
 
     /// The kernel sent `bytes` by the class or qdisc `of` (the box's own traffic, and punted frames), which are paid for here too, so that
-    /// both together keep to the rate.
-    pub fn charge(&mut self, _of: Handle, _bytes: u64, _now_ns: u64) {}
+    /// both together keep to the rate: from the buckets of `of` and of all above it. So each byte is to be told once, by the
+    /// lowest class or qdisc that it passed. What is not here pays nothing.
+    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) {
+        self.queue.charge(of, bytes, now_ns);
+    }
 
     /// Gives all frames back.
     pub fn purge(&mut self, lost: &mut Vec<P>) {
-        lost.extend(self.waiting.drain(..));
+        self.queue.purge(lost);
     }
 
     /// What each qdisc and class counted.
     pub fn stats(&self) -> Vec<(Handle, Stats)> {
-        Vec::new()
+        let mut stats = Vec::new();
+        self.queue.stats(&mut stats);
+        stats
     }
 }

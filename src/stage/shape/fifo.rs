@@ -1,0 +1,71 @@
+//! pfifo, bfifo and pfifo_head_drop (net/sched/sch_fifo.c): first in, first out, up to a limit in packets or bytes.
+
+use super::Packet;
+use crate::table::qdisc::{self, Limit};
+use std::collections::VecDeque;
+
+/// A fifo at work.
+#[derive(Debug)]
+pub(super) struct Fifo<P> {
+    frames: VecDeque<P>,
+    bytes: u64,
+    config: qdisc::Fifo,
+}
+
+impl<P: Packet> Fifo<P> {
+    pub fn new(config: qdisc::Fifo) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            bytes: 0,
+            config,
+        }
+    }
+
+    #[inline]
+    pub fn enqueue(&mut self, packet: P, lost: &mut Vec<P>) {
+        let size = u64::from(packet.size());
+        let (has_room, can_ever) = match self.config.limit {
+            Limit::Packets(limit) => (self.frames.len() < limit as usize, limit > 0),
+            Limit::Bytes(limit) => (self.bytes + size <= limit.into(), true),
+        };
+        if !has_room {
+            if !(self.config.drops_head && can_ever) {
+                return lost.push(packet);
+            }
+            lost.extend(self.dequeue());
+        }
+        self.bytes += size;
+        self.frames.push_back(packet);
+    }
+
+    #[inline]
+    pub fn dequeue(&mut self) -> Option<P> {
+        let packet = self.frames.pop_front()?;
+        self.bytes -= u64::from(packet.size());
+        Some(packet)
+    }
+
+    /// The length of the frame that is next.
+    #[inline]
+    pub fn front(&self) -> Option<u32> {
+        self.frames.front().map(P::size)
+    }
+
+    /// Another limit holds for frames to come. False where it is another kind: pfifo, bfifo and pfifo_head_drop are three.
+    pub fn change(&mut self, config: qdisc::Fifo) -> bool {
+        let same_unit = matches!(
+            (config.limit, self.config.limit),
+            (Limit::Packets(_), Limit::Packets(_)) | (Limit::Bytes(_), Limit::Bytes(_))
+        );
+        let same_kind = same_unit && config.drops_head == self.config.drops_head;
+        if same_kind {
+            self.config = config;
+        }
+        same_kind
+    }
+
+    pub fn purge(&mut self, lost: &mut Vec<P>) {
+        self.bytes = 0;
+        lost.extend(self.frames.drain(..));
+    }
+}

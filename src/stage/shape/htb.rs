@@ -1,0 +1,299 @@
+//! htb (net/sched/sch_htb.c): a tree of classes. Each has a rate that it is sure of and a ceil that it never goes above; between both
+//! it borrows from the class above, as long as that one is below its own rate or may borrow in turn.
+//!
+//! ```text
+//!  level 7   1:1          row of level 7: who of it may send and has borrowers: 1:1
+//!             |--------   feed of 1:1: who of its children borrows: 1:10, 1:20, in turn by quantum
+//!  level 0   1:10  1:20   row of level 0: leaves that send by their own rate
+//! ```
+//!
+//! The lowest level sends first, there the lowest priority, there the classes of a row in turn (deficit round robin). Down from a class
+//! of a row, the feeds say which leaf it is. A class leaves row and feed when it must not send any more; when it may again stands
+//! in the events of its level. So a packet touches the classes from its leaf to the top, whatever the number of others.
+//!
+//! Classes are sorted by their number, which is the order in which they take turns. `classify` is htb_classify, and so on: the names
+//! of the kernel's functions stand at ours. Hysteresis is off, as the kernel's is; there are no limits on the time that events
+//! take, since there is at most one for each class.
+
+mod build;
+mod class;
+mod events;
+mod feed;
+mod modes;
+
+use super::queue::Queue;
+use super::{Packet, Stats};
+use crate::table::filter::{Facts, classify};
+use crate::table::qdisc::{self, Handle, Qdisc};
+use class::{Class, Mode};
+use events::Events;
+use feed::{Feed, NONE};
+use std::collections::VecDeque;
+
+/// How deep a tree may be (TC_HTB_MAXDEPTH).
+const DEPTH: usize = 8;
+/// How many priorities there are (TC_HTB_NUMPRIO).
+const PRIOS: usize = 8;
+/// How often a search for a leaf may step; it cannot come near, as each step down has a feed with something in it.
+const STEPS_MAX: usize = 65_535;
+/// When to look again if frames wait and no event says when. It cannot happen; it bounds the harm if it does.
+const LOOK_AGAIN_NS: u64 = 1_000_000_000;
+
+/// An htb at work.
+#[derive(Debug)]
+pub(super) struct Htb<P> {
+    config: qdisc::Htb,
+    handle: Handle,
+    classes: Vec<Class<P>>,
+    by_minor: Vec<u32>,
+    levels: [Level; DEPTH],
+    /// What goes past all classes.
+    direct: VecDeque<P>,
+    /// When there may be something to send.
+    due_ns: u64,
+    now_ns: u64,
+}
+
+/// What is of one level (struct htb_level).
+#[derive(Debug)]
+struct Level {
+    /// Who may send by itself and has something to, by priority.
+    rows: [Feed; PRIOS],
+    /// Which rows are not empty, as bits (`row_mask`).
+    filled: u8,
+    events: Events,
+}
+
+impl<P: Packet> Htb<P> {
+    /// htb_enqueue.
+    pub fn enqueue(&mut self, root: &Qdisc, packet: P, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) {
+        let Some(index) = self.classify(root, &packet.facts()) else {
+            if self.direct.len() >= self.config.direct_qlen as usize {
+                return lost.push(packet);
+            }
+            self.direct.push_back(packet);
+            stats.special += 1;
+            self.due_ns = 0;
+            return;
+        };
+        let before = lost.len();
+        let class = &mut self.classes[index as usize];
+        if let Some(queue) = &mut class.leaf {
+            queue.enqueue(packet, now_ns, lost);
+        }
+        class.stats.drops += (lost.len() - before) as u64;
+        let Some(due_ns) = class.leaf.as_ref().and_then(Queue::due_ns) else {
+            return;
+        };
+        let is_new = class.activity == 0;
+        // An active leaf that could send but for its own queue (which shapes too) may have something earlier now.
+        if class.mode != Mode::CantSend && (is_new || class.leaf.as_ref().is_some_and(|queue| !queue.is_fifo())) {
+            self.due_ns = self.due_ns.min(due_ns);
+        }
+        if is_new {
+            class.activity = 1 << class.prio;
+            self.activate_prios(index);
+        }
+    }
+
+    /// The leaf that a frame is for; `None` for the direct queue (htb_classify).
+    #[inline]
+    fn classify(&self, root: &Qdisc, facts: &Facts<'_>) -> Option<u32> {
+        if facts.priority == self.handle.0 {
+            return None;
+        }
+        let mut filters = root.filters.as_slice();
+        if let Some(index) = self.find(Handle(facts.priority)) {
+            let class = &self.classes[index as usize];
+            if class.level == 0 {
+                return Some(index);
+            }
+            filters = &self.config.classes[class.config].filters;
+        }
+        // Filters of inner classes lead further down; one that leads up again has the kernel go round for ever.
+        for _ in 0..DEPTH {
+            let Some(to) = classify(filters, facts) else {
+                break;
+            };
+            if to == self.handle {
+                return None;
+            }
+            let Some(index) = self.find(to) else {
+                break;
+            };
+            let class = &self.classes[index as usize];
+            if class.level == 0 {
+                return Some(index);
+            }
+            filters = &self.config.classes[class.config].filters;
+        }
+        self.find(Handle(self.handle.0 | self.config.default))
+            .filter(|&index| self.classes[index as usize].level == 0)
+    }
+
+    /// The class of a number (htb_find).
+    #[inline]
+    fn find(&self, id: Handle) -> Option<u32> {
+        if id.of_qdisc() != self.handle {
+            return None;
+        }
+        let index = self.by_minor.get(id.minor() as usize).copied()?;
+        (index != NONE).then_some(index)
+    }
+
+    /// The row of a level, or the feed of a class.
+    #[inline]
+    fn turns(&mut self, owner: u32, level: usize, prio: usize) -> Option<&mut Feed> {
+        if owner == NONE {
+            return Some(&mut self.levels[level].rows[prio]);
+        }
+        let class = &mut self.classes[owner as usize];
+        class.feeds.as_mut().map(|feeds| &mut feeds[prio])
+    }
+
+    /// The leaf whose turn it is, from a row down through the feeds. Behind the end of a feed, the turn goes on in the one above
+    /// (htb_lookup_leaf).
+    fn lookup_leaf(&mut self, level: usize, prio: usize) -> Option<u32> {
+        let mut owner = NONE;
+        for _ in 0..STEPS_MAX {
+            let turns = self.turns(owner, level, prio)?;
+            if let Some(member) = turns.current() {
+                let index = match owner {
+                    NONE => member,
+                    _ => self.classes[owner as usize].children[member as usize],
+                };
+                if self.classes[index as usize].level == 0 {
+                    return Some(index);
+                }
+                owner = index;
+                continue;
+            }
+            turns.rewind();
+            if owner == NONE {
+                turns.current()?;
+            } else {
+                let class = &self.classes[owner as usize];
+                owner = if class.mode == Mode::CanSend {
+                    NONE
+                } else {
+                    class.parent
+                };
+                self.turns(owner, level, prio)?.advance();
+            }
+        }
+        None
+    }
+
+    /// Takes the turn from a leaf that sent by a level.
+    fn next_turn(&mut self, index: u32, level: usize, prio: usize) {
+        let owner = if level == 0 {
+            NONE
+        } else {
+            self.classes[index as usize].parent
+        };
+        if let Some(turns) = self.turns(owner, level, prio) {
+            turns.advance();
+        }
+    }
+
+    /// The next frame of a row that is not empty (htb_dequeue_tree). `waits` gets when a leaf that gave nothing may have something.
+    fn dequeue_tree(
+        &mut self,
+        level: usize,
+        prio: usize,
+        lost: &mut Vec<P>,
+        stats: &mut Stats,
+        waits_ns: &mut u64,
+    ) -> Option<P> {
+        let mut start = None;
+        loop {
+            let index = self.lookup_leaf(level, prio)?;
+            if start == Some(index) {
+                return None;
+            }
+            let class = &mut self.classes[index as usize];
+            let packet = class.leaf.as_mut().and_then(|queue| queue.dequeue(self.now_ns, lost));
+            if let Some(packet) = packet {
+                let bytes = packet.size();
+                let deficit = &mut class.deficit[level];
+                *deficit = deficit.saturating_sub_unsigned(bytes);
+                if *deficit < 0 {
+                    *deficit = deficit.saturating_add(class.quantum);
+                    self.next_turn(index, level, prio);
+                }
+                if self.classes[index as usize].is_empty() {
+                    self.deactivate(index);
+                }
+                self.charge_class(index, level as u8, bytes.into(), 1, stats);
+                return Some(packet);
+            }
+            // Its queue dropped what it had, or it shapes by itself and is not due.
+            match class.leaf.as_ref().and_then(Queue::due_ns) {
+                None => {
+                    self.deactivate(index);
+                    if self.levels[level].filled & 1 << prio == 0 {
+                        return None;
+                    }
+                }
+                Some(due_ns) => {
+                    *waits_ns = due_ns.min(*waits_ns);
+                    start = start.or(Some(index));
+                    self.next_turn(index, level, prio);
+                }
+            }
+        }
+    }
+
+    /// htb_dequeue.
+    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) -> Option<P> {
+        if let Some(packet) = self.direct.pop_front() {
+            return Some(packet);
+        }
+        self.now_ns = now_ns.max(self.now_ns);
+        let mut next_ns = u64::MAX;
+        for level in 0..DEPTH {
+            next_ns = self.do_events(level, stats).min(next_ns);
+            let mut rows = self.levels[level].filled;
+            while rows != 0 {
+                let prio = rows.trailing_zeros() as usize;
+                rows &= rows - 1;
+                let packet = self.dequeue_tree(level, prio, lost, stats, &mut next_ns);
+                if packet.is_some() {
+                    return packet;
+                }
+            }
+        }
+        if next_ns == u64::MAX {
+            next_ns = self.now_ns.saturating_add(LOOK_AGAIN_NS);
+        }
+        self.due_ns = next_ns.max(self.now_ns.saturating_add(1));
+        None
+    }
+
+    pub fn due_ns(&self) -> Option<u64> {
+        Some(self.due_ns)
+    }
+
+    pub fn purge(&mut self, lost: &mut Vec<P>) {
+        lost.extend(self.direct.drain(..));
+        for index in 0..self.classes.len() {
+            if self.classes[index].is_empty() {
+                continue;
+            }
+            if let Some(queue) = &mut self.classes[index].leaf {
+                queue.purge(lost);
+            }
+            self.deactivate(index as u32);
+        }
+    }
+
+    /// Those of its classes, and of the qdiscs below.
+    pub fn stats(&self, into: &mut Vec<(Handle, Stats)>) {
+        for class in &self.classes {
+            into.push((class.id, class.stats()));
+        }
+        for queue in self.classes.iter().filter_map(|class| class.leaf.as_ref()) {
+            queue.stats(into);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Who may send: the modes of the classes, the rows and feeds that they stand in by these, the tokens that they follow from, and the
+//! events that change them with time. See [`super`] for the picture.
+
+use super::Htb;
+use super::class::{Class, Mode};
+use super::feed::{Feed, NONE};
+use crate::stage::shape::{Packet, Stats};
+use crate::table::bucket::Bucket;
+use crate::table::qdisc::Handle;
+
+impl<P: Packet> Htb<P> {
+    /// Puts a class that has something to send into the feeds above, or into its row (htb_activate_prios).
+    pub(super) fn activate_prios(&mut self, index: u32) {
+        let (mut index, mut prios) = (index, self.classes[index as usize].activity);
+        loop {
+            let class = &self.classes[index as usize];
+            let (mode, parent, rank) = (class.mode, class.parent, class.rank);
+            if mode == Mode::CanSend {
+                return self.add_to_row(index, prios);
+            }
+            if mode == Mode::CantSend || parent == NONE || prios == 0 {
+                return;
+            }
+            let above = &mut self.classes[parent as usize];
+            for (prio, feed) in feeds(above, prios) {
+                if !feed.is_empty() {
+                    prios &= !(1 << prio);
+                }
+                feed.insert(rank);
+            }
+            above.activity |= prios;
+            index = parent;
+        }
+    }
+
+    /// Takes a class out of the feeds above, or out of its row; `mode` is still the old one (htb_deactivate_prios).
+    fn deactivate_prios(&mut self, index: u32) {
+        let (mut index, mut prios) = (index, self.classes[index as usize].activity);
+        loop {
+            let class = &self.classes[index as usize];
+            let (mode, parent, rank) = (class.mode, class.parent, class.rank);
+            if mode == Mode::CanSend {
+                return self.remove_from_row(index, prios);
+            }
+            if mode == Mode::CantSend || parent == NONE || prios == 0 {
+                return;
+            }
+            let above = &mut self.classes[parent as usize];
+            let mut emptied = 0;
+            for (prio, feed) in feeds(above, prios) {
+                feed.remove_from_feed(rank);
+                if feed.is_empty() {
+                    emptied |= 1 << prio;
+                }
+            }
+            above.activity &= !emptied;
+            (index, prios) = (parent, emptied);
+        }
+    }
+
+    #[inline]
+    fn add_to_row(&mut self, index: u32, prios: u8) {
+        let level = &mut self.levels[usize::from(self.classes[index as usize].level)];
+        level.filled |= prios;
+        each(prios, |prio| level.rows[prio].insert(index));
+    }
+
+    #[inline]
+    fn remove_from_row(&mut self, index: u32, prios: u8) {
+        let level = &mut self.levels[usize::from(self.classes[index as usize].level)];
+        each(prios, |prio| {
+            level.rows[prio].remove_from_row(index);
+            if level.rows[prio].is_empty() {
+                level.filled &= !(1 << prio);
+            }
+        });
+    }
+
+    /// Gives a class the mode that its tokens say; the time until that changes (htb_change_class_mode).
+    pub(super) fn change_mode(&mut self, index: u32, stats: &mut Stats) -> u64 {
+        let class = &mut self.classes[index as usize];
+        let (mode, change_ns) = class.mode_by_tokens();
+        if mode == class.mode {
+            return change_ns;
+        }
+        if mode == Mode::CantSend {
+            class.stats.overlimits += 1;
+            stats.overlimits += 1;
+        }
+        if class.activity == 0 {
+            class.mode = mode;
+            return change_ns;
+        }
+        if class.mode != Mode::CantSend {
+            self.deactivate_prios(index);
+        }
+        self.classes[index as usize].mode = mode;
+        if mode != Mode::CantSend {
+            self.activate_prios(index);
+        }
+        change_ns
+    }
+
+    /// Pays for `bytes` that a leaf sent by the tokens of the class at `level`, from there up to the top; their ceils are all paid
+    /// (htb_charge_class). `packets` is 0 for what the kernel sent.
+    pub(super) fn charge_class(&mut self, leaf: u32, level: u8, bytes: u64, packets: u64, stats: &mut Stats) {
+        let (mut index, now_ns) = (leaf, self.now_ns);
+        while let Some(class) = self.classes.get_mut(index as usize) {
+            class.fill(now_ns);
+            if class.level < level {
+                class.stats.borrowed += packets;
+            } else {
+                if class.level == level {
+                    class.stats.lended += packets;
+                }
+                pay(&mut class.tokens, bytes, packets);
+            }
+            pay(&mut class.ctokens, bytes, packets);
+            if packets > 0 {
+                class.stats.packets += packets;
+                class.stats.bytes += bytes;
+            }
+            let (old, parent) = (class.mode, class.parent);
+            let change_ns = self.change_mode(index, stats);
+            let class = &self.classes[index as usize];
+            if class.mode != old {
+                let events = &mut self.levels[usize::from(class.level)].events;
+                if class.mode == Mode::CanSend {
+                    events.remove(index);
+                } else {
+                    events.insert(index, now_ns.saturating_add(change_ns));
+                }
+            }
+            index = parent;
+        }
+    }
+
+    /// Changes the modes whose time has come; when the next one does (htb_do_events).
+    pub(super) fn do_events(&mut self, level: usize, stats: &mut Stats) -> u64 {
+        while let Some((at_ns, index)) = self.levels[level].events.first() {
+            if at_ns > self.now_ns {
+                return at_ns;
+            }
+            self.levels[level].events.remove(index);
+            self.classes[index as usize].fill(self.now_ns);
+            let change_ns = self.change_mode(index, stats);
+            if self.classes[index as usize].mode != Mode::CanSend {
+                let at_ns = self.now_ns.saturating_add(change_ns.max(1));
+                self.levels[level].events.insert(index, at_ns);
+            }
+        }
+        u64::MAX
+    }
+
+    /// Takes a leaf out that has nothing to send any more (htb_deactivate).
+    pub(super) fn deactivate(&mut self, index: u32) {
+        self.deactivate_prios(index);
+        self.classes[index as usize].activity = 0;
+    }
+
+    /// Pays for what the kernel sent by a class, as if it had been sent here: by its own rate, or that of the first class above it
+    /// that may lend; when none may, it is its own debt.
+    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64, stats: &mut Stats) -> bool {
+        self.now_ns = now_ns.max(self.now_ns);
+        let index = self.find(of).or_else(|| {
+            let mut below = self.classes.iter_mut().zip(0..);
+            let charged =
+                |class: &mut Class<P>| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, bytes, now_ns));
+            below.find_map(|(class, index)| charged(class).then_some(index))
+        });
+        let Some(index) = index else {
+            return false;
+        };
+        let (mut lender, mut level) = (index, self.classes[index as usize].level);
+        while let Some(class) = self.classes.get_mut(lender as usize) {
+            class.fill(self.now_ns);
+            match class.mode_by_tokens().0 {
+                Mode::CantSend => break,
+                Mode::MayBorrow => lender = class.parent,
+                Mode::CanSend => {
+                    level = class.level;
+                    break;
+                }
+            }
+        }
+        self.charge_class(index, level, bytes, 0, stats);
+        true
+    }
+}
+
+/// Pays for one frame, or for many.
+#[inline]
+fn pay(bucket: &mut Bucket, bytes: u64, packets: u64) {
+    match packets {
+        0 => bucket.take_many(bytes),
+        _ => bucket.take(bytes as u32),
+    }
+}
+
+/// Calls `act` for each bit.
+#[inline]
+fn each(bits: u8, mut act: impl FnMut(usize)) {
+    let mut left = bits;
+    while left != 0 {
+        act(left.trailing_zeros() as usize);
+        left &= left - 1;
+    }
+}
+
+/// The feeds of the priorities in `prios`.
+#[inline]
+fn feeds<P>(class: &mut Class<P>, prios: u8) -> impl Iterator<Item = (usize, &mut Feed)> {
+    let all = class.feeds.iter_mut().flat_map(|feeds| feeds.iter_mut().enumerate());
+    all.filter(move |(prio, _)| prios & 1 << prio != 0)
+}

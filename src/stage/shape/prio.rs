@@ -1,0 +1,90 @@
+//! prio (net/sched/sch_prio.c): bands, of which the first that has a frame goes first. The priority of a frame names the band, or
+//! a filter does, or the priority is looked up in a map of 16.
+
+use super::queue::Queue;
+use super::{Packet, Stats};
+use crate::table::filter::classify;
+use crate::table::qdisc::{self, Handle, Qdisc};
+
+/// The priorities that the map knows.
+const PRIO_MAX: u32 = 15;
+
+/// A prio at work.
+#[derive(Debug)]
+pub(super) struct Prio<P> {
+    bands: Vec<Queue<P>>,
+    priomap: [u8; 16],
+}
+
+impl<P: Packet> Prio<P> {
+    pub fn new(config: &qdisc::Prio, now_ns: u64) -> Self {
+        Self {
+            bands: config.bands.iter().map(|band| Queue::new(band, now_ns)).collect(),
+            priomap: config.priomap,
+        }
+    }
+
+    pub fn enqueue(&mut self, config: &Qdisc, packet: P, now_ns: u64, lost: &mut Vec<P>) {
+        let band = self.classify(config, &packet);
+        match self.bands.get_mut(band) {
+            Some(band) => band.enqueue(packet, now_ns, lost),
+            None => lost.push(packet),
+        }
+    }
+
+    /// As prio_classify does.
+    fn classify(&self, config: &Qdisc, packet: &P) -> usize {
+        let facts = packet.facts();
+        let class = if Handle(facts.priority).of_qdisc() == config.handle {
+            Handle(facts.priority)
+        } else if let Some(class) = classify(&config.filters, &facts) {
+            class
+        } else {
+            let is_class = facts.priority > u16::MAX.into();
+            let priority = if is_class { 0 } else { facts.priority & PRIO_MAX };
+            return self.priomap[priority as usize].into();
+        };
+        match class.minor().checked_sub(1) {
+            Some(band) if (band as usize) < self.bands.len() => band as usize,
+            _ => self.priomap[0].into(),
+        }
+    }
+
+    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
+        self.bands.iter_mut().find_map(|band| band.dequeue(now_ns, lost))
+    }
+
+    pub fn due_ns(&self) -> Option<u64> {
+        self.bands.iter().filter_map(Queue::due_ns).min()
+    }
+
+    /// Bands keep what they have; those that are no more lose it.
+    pub fn change(&mut self, config: &qdisc::Prio, now_ns: u64, lost: &mut Vec<P>) {
+        for mut band in self.bands.drain(config.bands.len().min(self.bands.len())..) {
+            band.purge(lost);
+        }
+        for (n, config) in config.bands.iter().enumerate() {
+            match self.bands.get_mut(n) {
+                Some(band) => band.change(config, now_ns, lost),
+                None => self.bands.push(Queue::new(config, now_ns)),
+            }
+        }
+        self.priomap = config.priomap;
+    }
+
+    pub fn purge(&mut self, lost: &mut Vec<P>) {
+        self.bands.iter_mut().for_each(|band| band.purge(lost));
+    }
+
+    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
+        self.bands.iter_mut().any(|band| band.charge(of, bytes, now_ns))
+    }
+
+    /// Its classes are its bands.
+    pub fn stats(&self, handle: Handle, into: &mut Vec<(Handle, Stats)>) {
+        for (n, band) in self.bands.iter().enumerate() {
+            into.push((Handle(handle.0 | (n as u32 + 1)), *band.own_stats()));
+            band.stats(into);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A qdisc at work: what all kinds have in common (struct Qdisc of the kernel), around what each kind does in its own file.
+//!
+//! Frames that wait are counted here and not in the kinds, by one rule: what was put in, less what was taken out, less what was
+//! `lost` meanwhile by this qdisc or one below it. So the counts of a qdisc and of its parents agree whatever the kinds do, where the
+//! kernel carries the differences upwards (qdisc_tree_reduce_backlog).
+//!
+//! A parent that must know a frame before it takes it peeks: a fifo shows its head, the other kinds give it up, and it waits here
+//! (qdisc_peek_dequeued).
+
+use super::fifo::Fifo;
+use super::htb::Htb;
+use super::prio::Prio;
+use super::tbf::Tbf;
+use super::{Packet, Stats};
+use crate::table::qdisc::{self, Handle, Kind, Qdisc};
+use std::sync::Arc;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Queue<P> {
+    config: Arc<Qdisc>,
+    stats: Stats,
+    peeked: Option<P>,
+    how: How<P>,
+}
+
+/// How it queues.
+#[derive(Debug)]
+enum How<P> {
+    Fifo(Fifo<P>),
+    Prio(Box<Prio<P>>),
+    Tbf(Box<Tbf<P>>),
+    Htb(Box<Htb<P>>),
+}
+
+impl<P: Packet> Queue<P> {
+    /// Empty, with full buckets.
+    pub fn new(config: &Arc<Qdisc>, now_ns: u64) -> Self {
+        Self {
+            config: config.clone(),
+            stats: Stats::default(),
+            peeked: None,
+            how: How::new(config, now_ns),
+        }
+    }
+
+    /// Takes a frame; those that there is no room for go to `lost`.
+    #[inline]
+    pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
+        let before = lost.len();
+        self.stats.backlog_packets += 1;
+        self.stats.backlog_bytes += u64::from(packet.size());
+        match &mut self.how {
+            How::Fifo(fifo) => fifo.enqueue(packet, lost),
+            How::Prio(prio) => prio.enqueue(&self.config, packet, now_ns, lost),
+            How::Tbf(tbf) => tbf.enqueue(packet, now_ns, lost),
+            How::Htb(htb) => htb.enqueue(&self.config, packet, now_ns, lost, &mut self.stats),
+        }
+        self.count_lost(&lost[before..]);
+    }
+
+    /// The next frame that may leave.
+    #[inline]
+    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
+        let packet = match self.peeked.take() {
+            Some(packet) => Some(packet),
+            None => self.pull(now_ns, lost),
+        }?;
+        let bytes = u64::from(packet.size());
+        self.stats.backlog_packets -= 1;
+        self.stats.backlog_bytes -= bytes;
+        self.stats.packets += 1;
+        self.stats.bytes += bytes;
+        Some(packet)
+    }
+
+    /// How long the frame is that [`Queue::dequeue`] will give.
+    #[inline]
+    pub fn peek(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<u32> {
+        if let How::Fifo(fifo) = &self.how {
+            return fifo.front();
+        }
+        if self.peeked.is_none() {
+            self.peeked = self.pull(now_ns, lost);
+        }
+        self.peeked.as_ref().map(P::size)
+    }
+
+    fn pull(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
+        let before = lost.len();
+        let packet = match &mut self.how {
+            How::Fifo(fifo) => fifo.dequeue(),
+            How::Prio(prio) => prio.dequeue(now_ns, lost),
+            How::Tbf(tbf) => tbf.dequeue(now_ns, lost, &mut self.stats),
+            How::Htb(htb) => htb.dequeue(now_ns, lost, &mut self.stats),
+        };
+        self.count_lost(&lost[before..]);
+        packet
+    }
+
+    fn count_lost(&mut self, lost: &[P]) {
+        for packet in lost {
+            self.stats.drops += 1;
+            self.stats.backlog_packets -= 1;
+            self.stats.backlog_bytes -= u64::from(packet.size());
+        }
+    }
+
+    /// When [`Queue::dequeue`] may have something; `None` when nothing waits. Nothing was found at a time that is not before it.
+    #[inline]
+    pub fn due_ns(&self) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
+        if self.peeked.is_some() {
+            return Some(0);
+        }
+        match &self.how {
+            How::Fifo(_) => Some(0),
+            How::Prio(prio) => prio.due_ns(),
+            How::Tbf(tbf) => tbf.due_ns(),
+            How::Htb(htb) => htb.due_ns(),
+        }
+    }
+
+    /// Whether it gives what it has whenever it is asked.
+    #[inline]
+    pub fn is_fifo(&self) -> bool {
+        matches!(self.how, How::Fifo(_))
+    }
+
+    /// How many frames wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.stats.backlog_packets as usize
+    }
+
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.stats.backlog_packets == 0
+    }
+
+    /// What it works by.
+    pub fn config(&self) -> &Arc<Qdisc> {
+        &self.config
+    }
+
+    /// Goes on by another configuration: with its frames and tokens where handle and kind are the same, else from the start.
+    pub fn change(&mut self, config: &Arc<Qdisc>, now_ns: u64, lost: &mut Vec<P>) {
+        let before = lost.len();
+        let changed = self.config.handle == config.handle && self.how.change(config, now_ns, lost);
+        if changed {
+            self.config = config.clone();
+            self.count_lost(&lost[before..]);
+        } else {
+            self.purge(lost);
+            *self = Self::new(config, now_ns);
+        }
+    }
+
+    /// Gives all frames back, as qdisc_reset does: they do not count as drops.
+    pub fn purge(&mut self, lost: &mut Vec<P>) {
+        lost.extend(self.peeked.take());
+        match &mut self.how {
+            How::Fifo(fifo) => fifo.purge(lost),
+            How::Prio(prio) => prio.purge(lost),
+            How::Tbf(tbf) => tbf.purge(lost),
+            How::Htb(htb) => htb.purge(lost),
+        }
+        (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
+    }
+
+    /// Pays for what the kernel sent by `of`, if that is here or below; whether it is.
+    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
+        let here = of == self.config.handle && of != Handle::default();
+        match &mut self.how {
+            How::Fifo(_) => here,
+            How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
+            How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
+            // What went by htb itself went past its classes.
+            How::Htb(htb) => here || htb.charge(of, bytes, now_ns, &mut self.stats),
+        }
+    }
+
+    /// What this qdisc and all below it counted. One without a handle is part of the class that it belongs to.
+    pub fn stats(&self, into: &mut Vec<(Handle, Stats)>) {
+        if self.config.handle != Handle::default() {
+            into.push((self.config.handle, self.stats));
+        }
+        match &self.how {
+            How::Fifo(_) => {}
+            How::Prio(prio) => prio.stats(self.config.handle, into),
+            How::Tbf(tbf) => tbf.stats(into),
+            How::Htb(htb) => htb.stats(into),
+        }
+    }
+
+    /// What this qdisc alone counted.
+    pub fn own_stats(&self) -> &Stats {
+        &self.stats
+    }
+}
+
+impl<P: Packet> How<P> {
+    fn new(config: &Qdisc, now_ns: u64) -> Self {
+        match &config.kind {
+            Kind::Fifo(fifo) => Self::Fifo(Fifo::new(*fifo)),
+            Kind::Prio(prio) => Self::Prio(Box::new(Prio::new(prio, now_ns))),
+            Kind::Tbf(tbf) => Self::Tbf(Box::new(Tbf::new(tbf, now_ns))),
+            Kind::Htb(htb) => Self::Htb(Box::new(Htb::new(config, htb, now_ns))),
+            Kind::FqCodel(_) | Kind::Sfq(_) => Self::Fifo(Fifo::new(qdisc::Fifo {
+                limit: qdisc::Limit::Packets(1000),
+                drops_head: false,
+            })),
+        }
+    }
+
+    /// Whether it could go on by `config`, which it does then.
+    fn change(&mut self, config: &Qdisc, now_ns: u64, lost: &mut Vec<P>) -> bool {
+        match (self, &config.kind) {
+            (Self::Fifo(fifo), Kind::Fifo(config)) => fifo.change(*config),
+            (Self::Prio(prio), Kind::Prio(config)) => {
+                prio.change(config, now_ns, lost);
+                true
+            }
+            (Self::Tbf(tbf), Kind::Tbf(config)) => {
+                tbf.change(config, now_ns, lost);
+                true
+            }
+            (Self::Htb(htb), Kind::Htb(new)) => {
+                htb.change(config, new, now_ns, lost);
+                true
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! tbf (net/sched/sch_tbf.c): a queue behind a token bucket, or two: one for the rate over long times, with room for a burst, and one
+//! that bounds how fast the burst itself goes (peakrate).
+//!
+//! The first frame of the queue leaves when both buckets can pay for it; a shorter one behind it does not pass it. One that came
+//! before the buckets became too small for it is dropped (in the kernel it blocks the queue for good).
+
+use super::queue::Queue;
+use super::{Packet, Stats};
+use crate::table::bucket::Bucket;
+use crate::table::qdisc::{self, Handle};
+
+/// A tbf at work.
+#[derive(Debug)]
+pub(super) struct Tbf<P> {
+    rate: Bucket,
+    peak: Option<Bucket>,
+    config: qdisc::Tbf,
+    /// When the first frame of the queue can be paid for, if it is known.
+    due_ns: u64,
+    child: Queue<P>,
+}
+
+impl<P: Packet> Tbf<P> {
+    pub fn new(config: &qdisc::Tbf, now_ns: u64) -> Self {
+        let bucket = |rate, size_ns| Bucket::new(rate, size_ns, now_ns).holding(config.max_size);
+        Self {
+            rate: bucket(config.rate, config.buffer_ns),
+            peak: config.peak.map(|(rate, size_ns)| bucket(rate, size_ns)),
+            config: config.clone(),
+            due_ns: 0,
+            child: Queue::new(&config.child, now_ns),
+        }
+    }
+
+    #[inline]
+    pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
+        if packet.size() > self.config.max_size {
+            return lost.push(packet);
+        }
+        self.child.enqueue(packet, now_ns, lost);
+    }
+
+    #[inline]
+    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) -> Option<P> {
+        let mut bytes = self.child.peek(now_ns, lost)?;
+        while bytes > self.config.max_size {
+            let too_long = self.child.dequeue(now_ns, lost);
+            lost.extend(too_long);
+            bytes = self.child.peek(now_ns, lost)?;
+        }
+        self.rate.fill(now_ns);
+        let mut wait_ns = self.rate.wait_ns(bytes);
+        if let Some(peak) = &mut self.peak {
+            peak.fill(now_ns);
+            wait_ns = wait_ns.max(peak.wait_ns(bytes));
+        }
+        if wait_ns > 0 {
+            self.due_ns = now_ns.saturating_add(wait_ns);
+            stats.overlimits += 1;
+            return None;
+        }
+        self.due_ns = 0;
+        self.rate.take(bytes);
+        if let Some(peak) = &mut self.peak {
+            peak.take(bytes);
+        }
+        self.child.dequeue(now_ns, lost)
+    }
+
+    pub fn due_ns(&self) -> Option<u64> {
+        self.child.due_ns().map(|due_ns| due_ns.max(self.due_ns))
+    }
+
+    /// Another rate or size begins with full buckets, as tbf_change has it; frames stay.
+    pub fn change(&mut self, config: &qdisc::Tbf, now_ns: u64, lost: &mut Vec<P>) {
+        let same_buckets = (config.rate, config.buffer_ns, config.peak, config.max_size)
+            == (
+                self.config.rate,
+                self.config.buffer_ns,
+                self.config.peak,
+                self.config.max_size,
+            );
+        if !same_buckets {
+            let Self { rate, peak, .. } = Self::new(config, now_ns);
+            (self.rate, self.peak, self.due_ns) = (rate, peak, 0);
+        }
+        self.child.change(&config.child, now_ns, lost);
+        self.config = config.clone();
+    }
+
+    pub fn purge(&mut self, lost: &mut Vec<P>) {
+        self.child.purge(lost);
+    }
+
+    /// By `here`, the kernel's frames left by this qdisc itself.
+    pub fn charge(&mut self, here: bool, of: Handle, bytes: u64, now_ns: u64) -> bool {
+        let is_mine = here || self.child.charge(of, bytes, now_ns);
+        if is_mine {
+            for bucket in std::iter::once(&mut self.rate).chain(&mut self.peak) {
+                bucket.fill(now_ns);
+                bucket.take_many(bytes);
+            }
+        }
+        is_mine
+    }
+
+    pub fn stats(&self, into: &mut Vec<(Handle, Stats)>) {
+        self.child.stats(into);
+    }
+}
