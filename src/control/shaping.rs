@@ -7,16 +7,18 @@
 //!  RTM_GETQDISC, RTM_GETTCLASS: bytes sent --difference--> Command::Charge --> Shaper::charge
 //! ```
 //!
-//! Those pay that have buckets: tbf, and of htb the classes with a queue, whose parents pay with them. What was sent before a
-//! qdisc was first seen here is not charged. Nothing is read while no port is shaped, and reading takes at most a fiftieth of the
+//! A [`Ledger`] for each link says who pays. Nothing is read while no port is shaped, and reading takes at most a fiftieth of the
 //! time: trees of very many classes are read less often.
 
-use crate::mirror::tc::{Reader, each_qdisc};
+mod ledger;
+
+use crate::mirror::tc::Reader;
 use crate::packet::PortIndex;
 use crate::table::Snapshot;
-use crate::table::qdisc::{Handle, Kind, Shaping};
+use crate::table::qdisc::{Handle, Shaping};
 use crate::worker::{Command, Shared};
-use std::collections::{HashMap, HashSet};
+use ledger::Ledger;
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -30,8 +32,8 @@ const PART: u32 = 50;
 pub struct Charging {
     reader: Option<Reader>,
     next: Option<Instant>,
-    /// Bytes sent as of the last look, by link and handle.
-    sent: HashMap<u32, HashMap<Handle, u64>>,
+    /// By link.
+    ledgers: HashMap<u32, Ledger>,
     failed: bool,
 }
 
@@ -48,14 +50,14 @@ impl Charging {
             .filter(|(_, iface)| iface.shaping != Shaping::Unshaped)
             .map(|(port, iface)| (port, iface.ifindex, &iface.shaping))
             .collect();
-        self.sent
+        self.ledgers
             .retain(|ifindex, _| shaped.iter().any(|port| port.1 == *ifindex));
         if !shaped.is_empty() {
             match self.look(&shaped) {
                 Ok(charges) => charges
                     .into_iter()
                     .for_each(|(port, of, bytes)| tell(shared, port, of, &bytes)),
-                Err(error) if !self.failed => {
+                Err(error) if !std::mem::replace(&mut self.failed, true) => {
                     eprintln!(
                         "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of their rate"
                     );
@@ -75,17 +77,13 @@ impl Charging {
             Some(reader) => reader,
             None => Reader::open()?,
         };
-        self.failed = true;
         let qdiscs = reader.qdiscs()?;
         let mut charges = Vec::new();
         for &(port, ifindex, shaping) in shaped {
             let classes = reader.classes_of(ifindex, &qdiscs)?;
-            let pay = pay(shaping);
             let all = qdiscs.of(ifindex, false).chain(&classes);
-            let sent = all.filter(|record| pay.contains(&record.handle));
-            let sent: HashMap<Handle, u64> = sent.map(|record| (record.handle, record.counts.bytes)).collect();
-            let before = self.sent.insert(ifindex, sent);
-            let since = difference(before.as_ref(), &self.sent[&ifindex]);
+            let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
+            let since = self.ledgers.entry(ifindex).or_default().settle(shaping, sent);
             if !since.is_empty() {
                 charges.push((port, shaping, since));
             }
@@ -103,48 +101,5 @@ fn tell<Q>(shared: &Shared<Q>, port: PortIndex, shaping: &Shaping, bytes: &[(Han
             // A mailbox that is full is that of a worker that stalls, and sends nothing meanwhile.
             shared.tell(worker, Command::Charge(port, bytes.to_vec()));
         }
-    }
-}
-
-/// Who has buckets of its own.
-fn pay(shaping: &Shaping) -> HashSet<Handle> {
-    let mut pay = HashSet::new();
-    each_qdisc(shaping, &mut |qdisc| match &qdisc.kind {
-        Kind::Tbf(_) => drop(pay.insert(qdisc.handle)),
-        Kind::Htb(htb) => pay.extend(
-            htb.classes
-                .iter()
-                .filter(|class| class.leaf.is_some())
-                .map(|class| class.id),
-        ),
-        _ => {}
-    });
-    pay
-}
-
-/// What was sent between two looks. One that was not there before, or counts from 0 again, is a new one.
-fn difference(before: Option<&HashMap<Handle, u64>>, now: &HashMap<Handle, u64>) -> Vec<(Handle, u64)> {
-    let since = |(handle, bytes): (&Handle, &u64)| {
-        let since = bytes.saturating_sub(*before?.get(handle)?);
-        (since > 0).then_some((*handle, since))
-    };
-    now.iter().filter_map(since).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_sent_since_is_charged_and_what_is_new_is_not() {
-        let of = |rows: &[(u32, u64)]| {
-            rows.iter()
-                .map(|&(handle, bytes)| (Handle(handle), bytes))
-                .collect::<HashMap<_, _>>()
-        };
-        let before = of(&[(1, 100), (2, 200), (3, 300)]);
-        let now = of(&[(1, 150), (2, 200), (3, 20), (4, 400)]);
-        assert_eq!(difference(Some(&before), &now), [(Handle(1), 50)]);
-        assert_eq!(difference(None, &now), []);
     }
 }

@@ -19,6 +19,7 @@ mod tree;
 
 pub use message::{Counts, Record};
 
+use super::filters::read_filters;
 use super::nlattr::{Message, Request, get_u32};
 use super::nlsock::NlSock;
 use crate::table::filter::Filter;
@@ -181,10 +182,7 @@ impl Reader {
     /// # Errors
     /// Why they are not carried.
     pub fn filters(&mut self, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
-        match self.has_filter(ifindex, parent) {
-            true => Err("has filters".into()),
-            false => Ok(Vec::new()),
-        }
+        read_filters(&mut self.sock, ifindex, parent)
     }
 
     /// Whether filters hang on a parent; also where that cannot be told.
