@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// bypath carries traffic control; until it does, everything is the kernel's and no share is checked.
-const CARRIED: bool = false;
+const CARRIED: bool = true;
 /// Where a flow's number is found.
 const PORT_OF_FLOW_0: u16 = 5000;
 /// From this flow on packets are written by the box itself, which draws identifications for them.
