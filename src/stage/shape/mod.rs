@@ -6,11 +6,15 @@
 //!                                   \--full--> lost, counted as tc counts it
 //! ```
 
+mod codel;
 mod fifo;
+mod flow_hash;
+mod fq_codel;
 mod frames;
 mod htb;
 mod prio;
 mod queue;
+mod sfq;
 mod tbf;
 
 use crate::table::filter::Facts;
