@@ -1,7 +1,8 @@
 //! The walk in memory: nanoseconds per packet for parse, route, rewrite, and allocations per packet (none, or it says so and
 //! fails). `walk` is the boxes alone; `tracked` is the same for packets of established connections, in random order and in
 //! bursts as a worker takes them, `nat` of such whose source is translated; `bridged` are frames between stations of a bridge, in
-//! random order, beside the same ones on a wire; `turn` is a whole worker between two in-memory ports, with their copies.
+//! random order, beside the same ones on a wire; `turn` is a whole worker between two in-memory ports, with their
+//! copies, and the same with a qdisc at the second one that never binds.
 
 #[path = "../tests/box/bridge.rs"]
 mod bridge;
@@ -11,11 +12,15 @@ mod lab;
 #[allow(dead_code)]
 #[path = "../tests/box/rules.rs"]
 mod rules;
+#[allow(dead_code)]
+#[path = "../tests/shaping/tree.rs"]
+mod tree;
 
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
 use bypath::stage::prerouting::Tracking;
 use bypath::stage::routing::Flows;
+use bypath::table::Snapshot;
 use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Config, Status};
 use bypath::table::fdb::Fdb;
@@ -28,6 +33,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -338,9 +344,16 @@ fn connection(n: usize, kind: Kind, answer: bool) -> Vec<u8> {
     bytes
 }
 
+/// A whole worker; `shaped` has d1 a tbf that never binds, for comparison.
 fn bench_turn(c: &mut Criterion<CpuTime>) {
-    let limits = Limits::new(1, 1024);
-    let (shared, _punt, _oracle) = Shared::new(limits, lab::snapshot(1_000, lab::FAR)).expect("eventfd");
+    turn(c, "ipv4/1000", lab::snapshot(1_000, lab::FAR));
+    let mut snapshot = lab::snapshot(1_000, lab::FAR);
+    Arc::make_mut(&mut snapshot.ifaces)[1].shaping = tree::tbf(tree::NEVER_BINDS);
+    turn(c, "ipv4/1000/shaped", snapshot);
+}
+
+fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
+    let (shared, _punt, _oracle) = Shared::new(Limits::new(1, 1024), snapshot).expect("eventfd");
     let slab = MemPool::new(1024, 2048, 256).take_all();
     let mut worker = Worker::new(0, Arc::new(shared), slab, &[]);
     let (d0, near) = mem_port(MemConfig { fill: 256, tx: 256 });
@@ -349,21 +362,26 @@ fn bench_turn(c: &mut Criterion<CpuTime>) {
     worker.open(PortIndex(1), 0, d1);
     far.discard_sent();
     let (_, packets) = frames(Family::V4, 1_000);
-    let clock = || 1;
+    // A burst in 10 us.
+    let now_ns = Cell::new(1);
+    let clock = || now_ns.replace(now_ns.get() + 10_000);
     worker.turn(&clock);
     let mut group = c.benchmark_group("turn");
     group.throughput(Throughput::Elements(BURST as u64)).sample_size(20);
     let mut allocated = 0;
-    group.bench_function("ipv4/1000", |b| {
+    group.bench_function(name, |b| {
         b.iter(|| {
             packets[..BURST].iter().for_each(|packet| assert!(near.push(packet)));
             let before = ALLOCATIONS.load(Ordering::Relaxed);
-            assert_eq!(worker.turn(&clock), BURST);
+            assert!(worker.turn(&clock) >= BURST);
             allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
         });
     });
     group.finish();
-    println!("turn: {allocated} allocations, {} packets sent", far.sent_count());
+    println!(
+        "turn/{name}: {allocated} allocations, {} packets sent",
+        far.sent_count()
+    );
 }
 
 criterion_group! {

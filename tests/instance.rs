@@ -1,5 +1,5 @@
 //! The binary through its life, with real hosts at its ports: start and end, crash, stall, ports that come and go, several
-//! workers, wire, real traffic, changes of configuration under traffic, traces.
+//! workers, wire, real traffic, changes of configuration under traffic, ports that tc shapes, traces.
 //!
 //! Each test has network namespaces of its own (`instance/net.rs`) and bounds all that it waits for. What is measured
 //! (gaps, latencies of a change) is printed; run with `--nocapture` to read it. `BYPATH_SCALE=1` adds a million routes.
@@ -25,6 +25,8 @@ mod net;
 mod ports;
 #[path = "instance/refused.rs"]
 mod refused;
+#[path = "instance/shaped.rs"]
+mod shaped;
 #[path = "instance/show.rs"]
 mod show;
 #[path = "instance/stream.rs"]

@@ -15,6 +15,8 @@ mod rules;
 mod scale;
 #[path = "mirror/sysctls.rs"]
 mod sysctls;
+#[path = "mirror/tc.rs"]
+mod tc;
 #[path = "mirror/tracking.rs"]
 mod tracking;
 #[path = "mirror/vlans.rs"]

@@ -25,6 +25,7 @@ use bypath::table::nat::BySource;
 use bypath::table::rules::expr::{Expr, Verdict as Says};
 use bypath::table::rules::live::Rules;
 use bypath::table::rules::program::StateId;
+use bypath::wire::{checksum, ipv4};
 use bypath::worker::ahead::{Ahead, look};
 use bypath::worker::pipeline::{Here, Observer, Stage, walk};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
@@ -122,6 +123,7 @@ impl Tracker {
                 config: &self.snapshot.conntrack,
                 now: self.now,
             }),
+            labels: true,
             ..Here::new(PortIndex(port), &self.snapshot)
         };
         self.flows.aside.leaving = None;
@@ -388,6 +390,16 @@ fn both(one: &Tracker, other: &Tracker) -> u64 {
     counted.iter().map(|(packets, _)| packets).sum()
 }
 
+/// A priority that only rules give.
+const RULE_PRIORITY: u32 = 1;
+
+fn set_tos(packet: &mut [u8], tos: u8) {
+    let mut ip = ipv4::Packet::new_checked(&mut packet[14..]).expect("IPv4");
+    let check = checksum::update16(ip.checksum(), ip.tos().into(), tos.into());
+    ip.set_tos(tos);
+    ip.set_checksum(check);
+}
+
 /// Random packets of few connections, configurations that change: the decision that a connection caches is what all boxes
 /// would decide.
 #[test]
@@ -395,6 +407,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let [mut cached, mut full] = [(); 2].map(|()| Tracker::with_room(stateful(), 8192));
     let (mut forwarded, mut dropped, mut punted, mut counted, mut answered) = (0, 0, 0, 0, 0);
+    let (mut marked, mut by_rule, mut by_tos) = (0, 0, 0);
     let mut ports = 5000;
     // A port that is drawn is the same for both.
     full.flows.aside.random = cached.flows.aside.random.clone();
@@ -412,6 +425,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
             counted += both(&cached, &full);
             for tracker in [&mut cached, &mut full] {
                 tracker.snapshot.generation += 1;
+                tracker.snapshot.update_priority = number % 3 > 0;
                 let iface = &mut Arc::make_mut(&mut tracker.snapshot.ifaces)[1];
                 (iface.mtu, iface.up) = ([mtu; 2], up);
                 tracker.snapshot.rules = ruleset(kind, number);
@@ -431,7 +445,10 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         };
         let port = rng.random_range(0..2);
         let family = if rng.random() { Family::V4 } else { Family::V6 };
-        let bytes = packet(family, port, &transport);
+        let mut bytes = packet(family, port, &transport);
+        if family == Family::V4 {
+            set_tos(&mut bytes, rng.random());
+        }
         for tracker in [&mut cached, &mut full] {
             tracker.now = 1000 + step / 10;
         }
@@ -439,6 +456,13 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         let by_boxes = full.walk_watched(port, &bytes);
         assert_eq!(by_decision, by_boxes, "step {step}");
         assert_eq!(cached.frame.bytes(), full.frame.bytes(), "step {step}");
+        if let Verdict::Forward(_) = by_decision {
+            let [to_qdisc, other] = [&cached, &full].map(|tracker| (tracker.frame.mark(), tracker.frame.priority()));
+            assert_eq!(to_qdisc, other, "step {step}");
+            marked += u32::from(to_qdisc.0 != 0);
+            by_rule += u32::from(to_qdisc.1 == RULE_PRIORITY);
+            by_tos += u32::from(to_qdisc.1 > RULE_PRIORITY);
+        }
         assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");
         forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
         answered += u32::from(by_decision == BACK && family == Family::V4 && transport.seen_as.is_some());
@@ -448,6 +472,10 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
     assert!(
         forwarded > 50_000 && dropped > 5_000 && punted > 500 && counted > 10_000 && answered > 500,
         "{forwarded} forwarded, {answered} answers to what was translated, {dropped} dropped, {punted} punted, {counted} counted"
+    );
+    assert!(
+        marked > 1_000 && by_rule > 500 && by_tos > 10_000,
+        "{marked} marked, {by_rule} with a priority by a rule, {by_tos} by TOS"
     );
     let key = |record: &Record| {
         (

@@ -68,6 +68,41 @@ lab_up() {
 	END
 	[[ ! $conntrack ]] || track
 	[[ ! $service ]] || serve
+	[[ ! $tbf ]] || tbf_up "$tbf"
+	[[ ! $htb ]] || htb_up
+}
+
+# Bits per second of a rate as tc writes it.
+bits() {
+	awk -v rate="$1" 'BEGIN {
+		split("k 1e3 m 1e6 g 1e9", units); unit = rate; sub(/^[0-9.]+/, "", unit); sub(/bit$/, "", unit)
+		for (i = 1; i in units; i += 2) if (units[i] == unit) factor = units[i + 1]
+		printf "%.0f", rate * (unit == "" ? 1 : factor)
+	}'
+}
+
+# The token bucket of d1: so many tokens as come in 5 ms, 20,000 bytes at least, and a queue of 50 ms.
+tbf_up() { # rate
+	local bytes=$(($(bits "$1") / 8))
+	((bytes > 0)) || die "no rate: $1"
+	local burst=$((bytes / 200))
+	tc qdisc replace dev d1 root handle 1: tbf rate "$1" burst $((burst > 20000 ? burst : 20000)) limit $((bytes / 20 + 40000))
+}
+
+# The tree of d1: classes 1:100 and up, each for one destination, found by a table of hashes.
+htb_up() {
+	local n rate=$(bits "$htb")
+	{
+		echo "qdisc add dev d1 root handle 1: htb"
+		echo "class add dev d1 parent 1: classid 1:1 htb rate $htb"
+		echo "filter add dev d1 parent 1: prio 1 protocol ip handle 2: u32 divisor 256"
+		for ((n = 0; n < classes; n++)); do
+			printf 'class add dev d1 parent 1:1 classid 1:%x htb rate %d ceil %s quantum 1514\n' $((256 + n)) $((rate / classes)) "$htb"
+			printf 'filter add dev d1 parent 1: prio 1 protocol ip u32 ht 2:%x: match ip dst 10.64.%d.%d/32 flowid 1:%x\n' \
+				$((n & 255)) $((n >> 8)) $((n & 255)) $((256 + n))
+		done
+		echo "filter add dev d1 parent 1: prio 1 protocol ip u32 ht 800:: match ip dst 10.64.0.0/10 hashkey mask 0x000000ff at 16 link 2:"
+	} | tc -batch -
 }
 
 # The bridge of --bridge and --service. Its frames pass the chains of IP only where tracking was asked for.
@@ -124,7 +159,7 @@ delivered() {
 # Prints flood's JSON line. Arguments: seconds, further options.
 flood() {
 	local dst=$target
-	((dsts == 1)) || dst=10.64.0.0
+	[[ $dsts == 1 && ! $htb ]] || dst=10.64.0.0
 	client "$BIN/examples/flood" c0 --dst-mac "$gateway" --src 10.1.0.2 --dst $dst --dsts "$dsts" --dport $SINK_PORT \
 		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }

@@ -138,11 +138,14 @@ impl Options {
   bypath show latency --json
   bypath show conntrack -p tcp --state ESTABLISHED
   bypath show rules
+  bypath show qdisc eth0
   bypath show routes | grep left")]
 pub struct ShowArgs {
     /// What to show
     #[arg(value_enum)]
     pub what: What,
+    /// Of qdisc: only this port
+    pub port: Option<String>,
     /// For scripts: JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -214,6 +217,8 @@ pub enum What {
     Bridge,
     /// What bridges know, in the words of `bridge fdb show`
     Fdb,
+    /// Qdiscs and classes by which ports are shaped, in the words of `tc -s qdisc` and `tc -s class`
+    Qdisc,
     /// Rules that are run here, with what they counted
     Rules,
     /// Connections, in the lines of `conntrack -L`
@@ -235,6 +240,7 @@ impl What {
             What::Neighbors => Show::Neighbors,
             What::Bridge => Show::Bridge,
             What::Fdb => Show::Fdb,
+            What::Qdisc => Show::Qdisc,
             What::Rules => Show::Rules,
             What::Latency => Show::Latency,
         })

@@ -10,6 +10,7 @@ use super::report::{
     Worker,
 };
 use super::{describe, exchange};
+use crate::mirror::tc::Reader;
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
 use crate::table::conntrack::table::{Connection, Guard};
 use crate::table::conntrack::{Marks, is_past, ticks};
@@ -116,7 +117,7 @@ impl<Q: Send + 'static> Running<Q> {
             forwarded: sum(|r| r.forwarded),
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
-            held: in_punt + in_handoff + sum(|r| r.pending),
+            held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
         }
     }
 
@@ -219,7 +220,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                     forwarded: report.forwarded,
                     punted: report::punted(&report.punted),
                     dropped: report::dropped(&report.dropped),
-                    held: report.pending,
+                    held: report.pending + report.shaped,
                 },
                 rounds: report.turns,
                 sleeps: report.sleeps,
@@ -308,6 +309,19 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>) {
         let now = ticks(crate::port::wait::monotonic_ns());
         describe::fdb(&self.shared.snapshot.load_full(), now, each);
+    }
+
+    fn qdiscs(&self) -> Vec<report::Qdisc> {
+        let snapshot = self.shared.snapshot.load_full();
+        let counted: Vec<_> = self.reports().into_iter().flat_map(|report| report.shaping).collect();
+        let mut reader = Reader::open().ok();
+        let mut kernel = |ifindex| {
+            reader
+                .as_mut()
+                .and_then(|reader| reader.all(ifindex).ok())
+                .unwrap_or_default()
+        };
+        describe::qdiscs(&snapshot, &counted, &mut kernel)
     }
 
     fn rules(&self) -> Vec<report::Rule> {

@@ -4,8 +4,10 @@
 //! A link that is gone meanwhile is named by its index.
 
 mod bridge;
+mod qdisc;
 
 pub use bridge::{bridges, fdb};
+pub use qdisc::qdiscs;
 
 use super::report;
 use crate::packet::{Addr, Family};

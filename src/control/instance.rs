@@ -21,6 +21,7 @@ use super::ports::{Carry, Ports};
 use super::punt::PuntDevice;
 use super::punting::PuntCounts;
 use super::roster::Roster;
+use super::shaping::Charging;
 use super::steer::{HEARTBEAT_LIMIT, LocalKind, Steer};
 use super::threads::{DeviceSink, spawn, spawn_helpers, spawn_workers};
 use super::{Error, caps, obstacles, signals};
@@ -62,6 +63,7 @@ pub struct Instance {
     guard: Guard,
     findings: guard::Findings,
     bridges: Bridges,
+    charging: Charging,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -154,6 +156,7 @@ impl Instance {
             guard,
             findings: guard::Findings::default(),
             bridges,
+            charging: Charging::default(),
             ports,
             steer,
             shared,
@@ -217,6 +220,7 @@ impl Instance {
             self.watch_workers();
             stale |= self.follow()?;
             behind = self.bridges.turn(&self.mirror);
+            self.charging.turn(&self.shared.snapshot.load(), &self.shared);
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
                 stale |= self.mirror.poll_sysctls();

@@ -4,9 +4,12 @@
 //! at a time, at most 8 KiB and two seconds for each: a scraper comes every few seconds, and nobody else
 //! should. There is no authentication, as is usual for exporters: bind it to an address that only the scraper reaches.
 
+mod bridge;
+mod qdisc;
+
 use super::Error;
 use super::api::{Backend, end_accept};
-use super::report::{BridgeLink, ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
+use super::report::{ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -132,7 +135,8 @@ fn render(backend: &dyn Backend) -> String {
     drops(&mut text, backend);
     latency(&mut text, &backend.latency());
     conntrack(&mut text, &backend.conntrack());
-    bridges(&mut text, &backend.bridges());
+    bridge::bridges(&mut text, &backend.bridges());
+    qdisc::qdiscs(&mut text, &backend.qdiscs());
     text
 }
 
@@ -338,26 +342,12 @@ fn conntrack(text: &mut String, conntrack: &Conntrack) {
     metric(text, "conntrack_events_total", "counter", help, events);
 }
 
-fn bridges(text: &mut String, links: &[BridgeLink]) {
-    let bridges = || {
-        links
-            .iter()
-            .filter_map(|link| Some((&link.ifname, link.bridge.as_ref()?)))
-    };
-    let label = |name: &str| format!("{{bridge=\"{name}\"}}");
-    let entries = bridges().map(|(name, bridge)| (label(name), bridge.fdb_entries));
-    metric(text, "fdb_entries", "gauge", "Addresses that a bridge knows.", entries);
-    let refused = bridges().map(|(name, bridge)| (label(name), bridge.fdb_refused));
-    let help = "Addresses that a bridge knows and for which there was no room here.";
-    metric(text, "fdb_refused_total", "counter", help, refused);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::api::TraceFilter;
     use crate::control::connections::{ConnectionFilter, ConnectionRow};
-    use crate::control::report::{self, DropRow, Neighbor, Route, TracePacket};
+    use crate::control::report::{self, BridgeLink, DropRow, Neighbor, Route, TracePacket};
     use crossbeam::channel::Receiver;
     use std::ops::ControlFlow;
 
@@ -434,6 +424,9 @@ mod tests {
             }]
         }
         fn fdb(&self, _: &mut dyn FnMut(report::FdbEntry) -> ControlFlow<()>) {}
+        fn qdiscs(&self) -> Vec<report::Qdisc> {
+            vec![]
+        }
         fn rules(&self) -> Vec<report::Rule> {
             vec![]
         }

@@ -49,6 +49,8 @@ pub mod roster;
 #[cfg(feature = "xdp")]
 mod rules;
 #[cfg(feature = "xdp")]
+mod shaping;
+#[cfg(feature = "xdp")]
 mod signals;
 #[cfg(feature = "xdp")]
 pub mod steer;

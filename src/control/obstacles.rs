@@ -30,6 +30,7 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
         links,
         tracked: findings.tracked,
         rules: findings.rules.clone(),
+        shaping: findings.shaping.clone(),
     });
 }
 

@@ -73,7 +73,9 @@ impl Plan {
         let each = |pairs: usize| pairs.div_ceil(workers);
         let mut limits = Limits::new(workers, 0);
         limits.connections = if config.wire { 1 } else { connections_max() };
-        let in_flight = limits.handoffs + limits.punts + each(queues) * room.of_bridges.frames();
+        limits.shaped = if config.wire { 0 } else { SHAPED };
+        let in_flight =
+            limits.handoffs + limits.punts + limits.shaped as usize + each(queues) * room.of_bridges.frames();
         limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
         let zero_copy = config.mode() != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
@@ -127,6 +129,10 @@ impl Plan {
 /// receive queue unless there are more than four, so a receive ring that ran dry once would stay dry (`igb_xsk_wakeup`). Told that
 /// nobody wakes them they look by themselves for frames to receive into.
 const NEEDS_NO_WAKEUP: [&str; 1] = ["igb"];
+
+/// Frames of one slab that may wait in qdiscs: at 100 Mbit/s those of half a second, of full size. 8 MiB, which are not taken from
+/// those that rings need.
+const SHAPED: u32 = 4096;
 
 /// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).
 const KERNEL_BYTES_PER_FRAME: usize = 150;

@@ -5,8 +5,10 @@
 //! `received = forwarded + punted + dropped + held` (in frames), see [`Totals::difference`].
 
 mod bridge;
+mod qdisc;
 
 pub use bridge::{Bridge, BridgeLink, BridgePort, FdbEntry, Vlan};
+pub use qdisc::{Qdisc, QdiscCounts};
 
 use crate::packet::{DropReason, PuntReason};
 use crate::port::QueueCounters;
@@ -45,7 +47,7 @@ pub struct Totals {
     pub punted: ByReason,
     /// ... lost here, by reason.
     pub dropped: ByReason,
-    /// ... still here: in a burst, a hand-off queue or the punt queue.
+    /// ... still here: in a burst, a qdisc's queue, a hand-off queue or the punt queue.
     pub held: u64,
 }
 

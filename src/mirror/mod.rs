@@ -5,7 +5,7 @@
 //!  rtnetlink events -> link, address, neighbor, nexthop, rule, fibs, bridge, vlans \
 //!  dumps (reread)  ->                                                               +-> Mirror -> Snapshot -> workers
 //!  /proc/sys/net   -> sysctl, conntrack                                             |
-//!  guard, through control: what is left, tracked, filtered                         /
+//!  guard, through control: what is left, tracked, filtered, shaped                 /
 //!  rtnetlink events of forwarding databases -> fdbs -> Fdb, shared with workers
 //! ```
 //!
@@ -25,6 +25,7 @@ mod dumps;
 mod exceptions;
 mod fdbs;
 mod fibs;
+pub mod filters;
 pub mod guard;
 mod link;
 mod neighbor;
@@ -45,6 +46,7 @@ mod rule;
 mod state;
 mod store;
 mod sysctl;
+pub mod tc;
 mod vlans;
 
 pub use link::LinkInfo;
@@ -54,6 +56,7 @@ use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::fdb::Fdb;
 use crate::table::iface::Left;
+use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
 use netlink::{Channel, EVENTS_BYTES, Hears};
 use state::State;
@@ -140,7 +143,7 @@ pub struct LinkFindings {
 }
 
 /// What stands in the path, and what of it is carried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     /// What leaves traffic of a link, by ifindex.
     pub links: HashMap<u32, LinkFindings>,
@@ -148,6 +151,8 @@ pub struct Findings {
     pub tracked: [bool; 2],
     /// The rules at forward that are run.
     pub rules: Arc<Rules>,
+    /// How what leaves by a link is shaped, by ifindex; one without an entry is not.
+    pub shaping: HashMap<u32, Shaping>,
 }
 
 /// The kernel's configuration of one network namespace.

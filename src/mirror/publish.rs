@@ -11,7 +11,6 @@ use crate::packet::{Addr, Family};
 use crate::table::conntrack;
 use crate::table::fib::{Fib, Route};
 use crate::table::iface::{Iface, IfaceFamily, Left, RpFilter};
-use crate::table::qdisc::Shaping;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -51,6 +50,7 @@ impl State {
         self.snapshot.multipath_epoch += u64::from(stale.choice);
         let globals = self.sysctls.globals;
         self.snapshot.multipath_policy = [globals.hash_policy as u8, globals.hash_policy6 as u8];
+        self.snapshot.update_priority = globals.update_priority != 0;
         if stale.ifaces {
             self.publish_ifaces();
             self.snapshot.rules = Arc::clone(&self.findings.rules);
@@ -119,7 +119,12 @@ impl State {
                 up: link.info.is_up(),
                 port,
                 bridge_port: self.bridge_port(link).map(Arc::new),
-                shaping: Shaping::Unshaped,
+                shaping: self
+                    .findings
+                    .shaping
+                    .get(&link.info.ifindex)
+                    .cloned()
+                    .unwrap_or_default(),
                 bridge: self.bridge(link, &members).map(Arc::new),
                 family: [self.family4(link, &members), self.family6(link, &members)],
                 sources: Family::ALL.map(|family| self.world.addresses.sources(link.info.ifindex, family)),

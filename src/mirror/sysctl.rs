@@ -72,6 +72,8 @@ globals! {
     ignore_linkdown = "ipv4/conf/all/ignore_routes_with_linkdown",
     /// PMTU exceptions hold for forwarded packets.
     use_pmtu = "ipv4/ip_forward_use_pmtu",
+    /// Forwarded packets get the priority of their TOS.
+    update_priority = "ipv4/ip_forward_update_priority",
     /// What is hashed to choose a nexthop.
     hash_policy = "ipv4/fib_multipath_hash_policy",
     /// What is hashed by policy 3.

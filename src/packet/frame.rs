@@ -27,6 +27,8 @@ pub struct Frame {
     id: FrameId,
     head: u16,
     len: u16,
+    mark: u32,
+    priority: u32,
 }
 
 impl Frame {
@@ -36,7 +38,14 @@ impl Frame {
     /// If `head` lies beyond the buffer: pools are laid out by the programmer, not by the operator.
     pub fn new(buf: &'static mut [u8], id: FrameId, head: u16) -> Self {
         assert!(usize::from(head) <= buf.len(), "headroom larger than the buffer");
-        Self { buf, id, head, len: 0 }
+        Self {
+            buf,
+            id,
+            head,
+            len: 0,
+            mark: 0,
+            priority: 0,
+        }
     }
 
     /// The frame's number in its pool.
@@ -123,6 +132,25 @@ impl Frame {
         true
     }
 
+    /// What skb's field of that name would be, for the qdisc of the way out. Set where a walk ends, and only while some port is
+    /// shaped.
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Likewise.
+    #[inline]
+    pub fn priority(&self) -> u32 {
+        self.priority
+    }
+
+    /// Sets both.
+    #[inline]
+    pub fn set_meta(&mut self, mark: u32, priority: u32) {
+        (self.mark, self.priority) = (mark, priority);
+    }
+
     /// Fills the frame with a copy of `packet`; what does not fit behind the headroom is cut.
     pub fn fill(&mut self, packet: &[u8]) {
         self.set_range(usize::from(self.head), packet.len());
@@ -153,6 +181,11 @@ mod tests {
         assert!(!frame.push_tag([0x88, 0xa8, 0, 6]), "two bytes of headroom are left");
         assert!(frame.pop_tag());
         assert_eq!((frame.head(), frame.bytes()), (6, &packet[..]));
+    }
+
+    #[test]
+    fn two_frames_fit_a_cache_line() {
+        assert_eq!(size_of::<Frame>(), 32);
     }
 
     #[test]

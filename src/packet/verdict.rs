@@ -148,5 +148,11 @@ reasons! {
         BridgeVlan = "bridge_vlan",
         /// Longer than the MTU of the bridge's port of egress and what a frame has around it.
         BridgeMtu = "bridge_mtu",
+        /// The qdisc of the port of egress dropped it: over its limit, or as it does.
+        QdiscDrop = "qdisc_drop",
+        /// As many frames wait in qdiscs as may, so that there are some left to receive into.
+        QdiscMemory = "qdisc_memory",
+        /// The qdisc or class that it waited in is gone, or its port down.
+        QdiscGone = "qdisc_gone",
     }
 }

@@ -196,9 +196,14 @@ impl Queue for MemQueue {
         n
     }
 
+    fn room(&self) -> usize {
+        let rings = lock(&self.rings);
+        self.config.tx.saturating_sub(rings.tx.len() + rings.completion.len())
+    }
+
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
+        let room = self.room();
         let rings = &mut *lock(&self.rings);
-        let room = self.config.tx.saturating_sub(rings.tx.len() + rings.completion.len());
         let n = room.min(frames.len());
         for frame in frames.drain(..n) {
             rings.counters.tx += 1;

@@ -54,6 +54,9 @@ pub trait Queue {
     /// room stays, in order.
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize;
 
+    /// For how many frames the transmit ring has room. Those that were sent take room until they are taken back.
+    fn room(&self) -> usize;
+
     /// Has the kernel send what is in the transmit ring, until the ring is empty or the kernel takes no more.
     fn kick(&mut self);
 

@@ -270,10 +270,12 @@ impl Queue for PcapQueue {
         max
     }
 
+    fn room(&self) -> usize {
+        RING.saturating_sub(self.tx.len() + self.completion.len())
+    }
+
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
-        let n = frames
-            .len()
-            .min(RING.saturating_sub(self.tx.len() + self.completion.len()));
+        let n = frames.len().min(self.room());
         for frame in frames.drain(..n) {
             self.counters.tx += 1;
             self.counters.tx_bytes += frame.len() as u64;

@@ -1,9 +1,10 @@
-//! Waiting and time, as workers need them: poll(2) over their queues, an eventfd that wakes a sleeping worker, and the
+//! Waiting and time, as workers need them: ppoll(2) over their queues, an eventfd that wakes a sleeping worker, and the
 //! monotonic clock that steer's stamps are taken by (bpf_ktime_get_ns is CLOCK_MONOTONIC too).
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Nanoseconds of CLOCK_MONOTONIC.
@@ -46,6 +47,11 @@ impl AsRawFd for Waker {
 
 /// Sleeps until one of `fds` is readable or `timeout_ms` have passed. A signal ends it early, which costs nothing but a turn.
 pub fn wait(fds: impl IntoIterator<Item = RawFd>, timeout_ms: u32) {
+    wait_ns(fds, u64::from(timeout_ms) * 1_000_000);
+}
+
+/// The same, in nanoseconds. How late it ends is a matter of the thread's timer slack, see [`wake_on_time`].
+pub fn wait_ns(fds: impl IntoIterator<Item = RawFd>, timeout_ns: u64) {
     let mut polled: Vec<libc::pollfd> = fds
         .into_iter()
         .map(|fd| libc::pollfd {
@@ -54,10 +60,26 @@ pub fn wait(fds: impl IntoIterator<Item = RawFd>, timeout_ms: u32) {
             revents: 0,
         })
         .collect();
-    let timeout = timeout_ms.min(i32::MAX as u32) as i32;
-    // SAFETY: `polled` is a live array of that many pollfd; poll writes nothing but their revents. A closed fd is reported
-    // in revents, not an error of memory.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+    let timeout = libc::timespec {
+        tv_sec: (timeout_ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (timeout_ns % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: `polled` is a live array of that many pollfd; ppoll writes nothing but their revents, and only reads the timeout,
+    // which outlives the call. No mask of signals is given. A closed fd is reported in revents, not an error of memory.
+    unsafe {
+        libc::ppoll(
+            polled.as_mut_ptr(),
+            polled.len() as libc::nfds_t,
+            &raw const timeout,
+            std::ptr::null(),
+        )
+    };
+}
+
+/// Has the calling thread's sleeps end when their time is up, not up to 50 us later (PR_SET_TIMERSLACK): for who waits for tokens.
+pub fn wake_on_time() {
+    // A kernel that refuses wakes it late, and it catches up.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
 #[cfg(test)]
@@ -76,5 +98,14 @@ mod tests {
         );
         waker.drain();
         wait([waker.as_raw_fd()], 1);
+    }
+
+    #[test]
+    fn a_sleep_takes_as_long_as_it_is_told() {
+        let waker = Waker::new().expect("eventfd");
+        wake_on_time();
+        let before = monotonic_ns();
+        wait_ns([waker.as_raw_fd()], 300_000);
+        assert!(monotonic_ns() - before >= 300_000, "it ended early");
     }
 }

@@ -321,6 +321,11 @@ impl Queue for XskQueue {
         got
     }
 
+    fn room(&self) -> usize {
+        // The completion ring is as long, and what the kernel finds full there it does not send.
+        self.tx_size.saturating_sub(self.held.tx) as usize
+    }
+
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
         let room = self.rings.tx.nb_free(frames.len().min(self.tx_size as usize) as u32) as usize;
         let n = room.min(frames.len());

@@ -28,6 +28,7 @@
 //!  | generation     | state | worker  | way      |       0: none, for generations count from 1
 //! ```
 
+use super::forward::Meta;
 use super::nat;
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{Flags, Frame, Parsed};
@@ -88,6 +89,8 @@ pub struct Way {
     /// The mark that its connection must have, where rules look at that or set it. A walk that leaves the mark as it found it
     /// does so again, whatever it sets in between.
     pub ct_mark: Option<u32>,
+    /// What the qdisc of the way out is told, where some port is shaped.
+    pub meta: Meta,
 }
 
 impl Way {
@@ -251,13 +254,13 @@ pub fn is_edge(packet: &Parsed, bytes: &[u8]) -> bool {
 }
 
 /// Keeps what was decided for a packet that came by the counters in `changes`, for the next ones of its connection, direction,
-/// state and mark, where that matters.
+/// state and mark, where that matters; `meta` is what the qdisc of the way out is told of them.
 #[inline]
 pub fn keep(
     tracked: &Tracked<'_>,
     (iif, out): (IfaceIndex, &Out),
     changes: &Changes,
-    ct_mark: Option<u32>,
+    (ct_mark, meta): (Option<u32>, Meta),
     generation: u64,
     ways: &mut Ways,
 ) {
@@ -273,6 +276,7 @@ pub fn keep(
         out: *out,
         trail,
         ct_mark,
+        meta,
     };
     if let Some(decision) = ways.decision(way, tracked.state, generation) {
         connection.set_decision(*direction, decision);
@@ -289,6 +293,7 @@ mod tests {
             out: Out::default(),
             trail: Trail::default(),
             ct_mark: None,
+            meta: Meta::NONE,
         }
     }
 

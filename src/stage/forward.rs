@@ -4,9 +4,9 @@
 
 use super::prerouting::Aside;
 use super::routing::Way;
-use crate::packet::{Family, Parsed, PuntReason, Step, Verdict};
+use crate::packet::{Family, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
-use crate::table::destination::Out;
+use crate::table::destination::{Bridged, Out};
 use crate::table::iface::{Iface, IfaceIndex};
 use std::ops::ControlFlow::Continue;
 
@@ -45,12 +45,43 @@ pub fn check(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out) -> 
     Continue(())
 }
 
-/// Gives an IPv4 packet the priority that its TOS says (rt_tos2priority); one of IPv6 keeps what rules have said. It is for
-/// rules alone: qdiscs that look at it are not carried.
+/// What skb's fields would tell a qdisc of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Its mark, which rules set.
+    pub mark: u32,
+    /// Its priority; `None` where no rule has set it: of what is routed by IPv4, its TOS decides.
+    pub priority: Option<u32>,
+}
+
+impl Meta {
+    /// Of a packet of which no rule says anything.
+    pub const NONE: Self = Self {
+        mark: 0,
+        priority: None,
+    };
+}
+
+/// Gives an IPv4 packet the priority that its TOS says, where ip_forward_update_priority has it so; one of IPv6 keeps what rules
+/// have said.
 #[inline]
-pub fn prioritize(packet: &Parsed, aside: &mut Aside) {
-    const BY_TOS: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
-    if packet.family == Family::V4 {
-        aside.priority = BY_TOS[usize::from(packet.tos >> 1 & 0x0f)];
+pub fn prioritize(packet: &Parsed, aside: &mut Aside, snapshot: &Snapshot) {
+    if let Some(priority) = by_tos(packet, snapshot) {
+        (aside.priority, aside.priority_by_tos) = (priority, true);
     }
+}
+
+/// Has `frame` say to a qdisc what is known of it.
+#[inline]
+pub fn label(frame: &mut Frame, packet: &Parsed, bridged: Bridged, meta: &Meta, snapshot: &Snapshot) {
+    let routed = || by_tos(packet, snapshot).filter(|_| bridged == Bridged::No).unwrap_or(0);
+    frame.set_meta(meta.mark, meta.priority.unwrap_or_else(routed));
+}
+
+/// The priority of a packet that is routed, by its TOS (rt_tos2priority); none where that is not asked for.
+#[inline]
+fn by_tos(packet: &Parsed, snapshot: &Snapshot) -> Option<u32> {
+    const BY_TOS: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    let is_asked_for = packet.family == Family::V4 && snapshot.update_priority;
+    is_asked_for.then(|| BY_TOS[usize::from(packet.tos >> 1 & 0x0f)])
 }

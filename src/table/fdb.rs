@@ -3,8 +3,8 @@
 //! control can keep those alive in the kernel (which does not see the frames that renew them).
 //!
 //! ```text
-//!  slots: | key: address, VLAN | entry: port, flags | seen |  16 bytes, four in a cache line; open addressing, linear
-//!           0: never used        0: no entry
+//!  slots: | key: address, VLAN | entry: port, flags | seen |  16 bytes, four in a cache line, where the search for a key
+//!           0: never used        0: no entry                  begins with the first; open addressing, linear
 //! ```
 //!
 //! One writer. A slot that has a key keeps it until its entry is gone and another key takes it; the order of stores is entry
@@ -12,7 +12,7 @@
 //! one's own. A reader that meets a change in the middle finds nothing, which is a punt.
 //!
 //! An entry that comes does not end what workers decided, for nothing was decided without it; one that moves or goes does,
-//! so whoever changes those must raise the snapshot's generation. Bounded: half as many entries as slots, and none farther
+//! so whoever changes those must raise the snapshot's generation. Bounded: two entries for three slots, and none farther
 //! than `PROBES_MAX` from its place; what has no room is not entered, and its frames are the kernel's. Places are seeded,
 //! so that nobody can choose addresses that crowd one.
 
@@ -98,6 +98,13 @@ const PROBES_MAX: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// A cache line of slots.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([Slot; SLOTS_PER_LINE]);
+
+const SLOTS_PER_LINE: usize = 4;
+
 #[derive(Debug, Default)]
 struct Slot {
     key: AtomicU64,
@@ -108,7 +115,7 @@ struct Slot {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Fdb {
-    slots: Box<[Slot]>,
+    lines: Box<[Line]>,
     seed: u64,
     len: AtomicU32,
     refused: AtomicU64,
@@ -121,11 +128,11 @@ impl Default for Fdb {
 }
 
 impl Fdb {
-    /// No entry, and room for `entries`, at least 256.
+    /// No entry, and room for `entries`, at least 341.
     pub fn new(entries: usize) -> Self {
-        let slots = (2 * entries).next_power_of_two().max(512);
+        let slots = (entries + entries / 2).next_power_of_two().max(512);
         Self {
-            slots: (0..slots).map(|_| Slot::default()).collect(),
+            lines: (0..slots / SLOTS_PER_LINE).map(|_| Line::default()).collect(),
             seed: RandomState::new().hash_one(slots),
             len: AtomicU32::new(0),
             refused: AtomicU64::new(0),
@@ -144,7 +151,7 @@ impl Fdb {
 
     /// How many there may be.
     pub fn capacity(&self) -> usize {
-        self.slots.len() / 2
+        self.lines.len() * SLOTS_PER_LINE * 2 / 3
     }
 
     /// How many entries were given up for want of room, ever.
@@ -161,15 +168,19 @@ impl Fdb {
     #[inline]
     pub fn lookup(&self, mac: &Mac, vid: Vid) -> Option<Hit<'_>> {
         let key = key(mac, vid);
-        for slot in self.probe(key) {
-            match slot.key.load(Ordering::Acquire) {
-                0 => return None,
-                found if found == key => {
-                    let entry = Entry::of(slot.entry.load(Ordering::Acquire));
-                    let is_still = slot.key.load(Ordering::Relaxed) == key;
-                    return entry.filter(|_| is_still).map(|entry| Hit { entry, slot });
-                }
-                _ => {}
+        let first = self.place(key) / SLOTS_PER_LINE;
+        for at in first..first + PROBES_MAX / SLOTS_PER_LINE {
+            let line = self.lines.get(at & (self.lines.len() - 1))?;
+            // In which slot of the line it is, no branch could foresee.
+            let keys = line.0.each_ref().map(|slot| slot.key.load(Ordering::Acquire));
+            let found = (0..SLOTS_PER_LINE).fold(0u32, |found, at| found | u32::from(keys[at] == key) << at);
+            if let Some(slot) = line.0.get(found.trailing_zeros() as usize) {
+                let entry = Entry::of(slot.entry.load(Ordering::Acquire));
+                let is_still = slot.key.load(Ordering::Relaxed) == key;
+                return entry.filter(|_| is_still).map(|entry| Hit { entry, slot });
+            }
+            if keys.contains(&0) {
+                return None;
             }
         }
         None
@@ -178,8 +189,8 @@ impl Fdb {
     /// Asks for the cache line where `mac` in `vid` most likely is.
     #[inline(always)]
     pub fn prefetch(&self, mac: &Mac, vid: Vid) {
-        if let Some(slot) = self.slots.get(self.place(key(mac, vid))) {
-            prefetch(slot);
+        if let Some(line) = self.lines.get(self.place(key(mac, vid)) / SLOTS_PER_LINE) {
+            prefetch(line);
         }
     }
 
@@ -239,7 +250,7 @@ impl Fdb {
 
     /// All entries, in no order: address, VLAN, what is known, and the tick in which a worker saw its owner last (0: never).
     pub fn iter(&self) -> impl Iterator<Item = (Mac, Vid, Entry, Ticks)> + '_ {
-        self.slots.iter().filter_map(|slot| {
+        self.lines.iter().flat_map(|line| &line.0).filter_map(|slot| {
             let entry = Entry::of(slot.entry.load(Ordering::Acquire))?;
             let [a, b, c, d, e, f, high, low] = slot.key.load(Ordering::Relaxed).to_be_bytes();
             let vid = Vid::from_be_bytes([high, low]) & !IN_USE as Vid;
@@ -279,14 +290,16 @@ impl Fdb {
     /// The first slot follows the last one.
     #[inline]
     fn slot(&self, at: usize) -> Option<&Slot> {
-        self.slots.get(at & (self.slots.len() - 1))
+        let line = self.lines.get(at / SLOTS_PER_LINE & (self.lines.len() - 1))?;
+        line.0.get(at % SLOTS_PER_LINE)
     }
 
     /// Addresses of one vendor differ in a few low bytes: all of them reach the place.
     #[inline]
     fn place(&self, key: u64) -> usize {
         let product = u128::from(key ^ self.seed) * 0xd1b5_4a32_d192_ed03;
-        ((product >> 64) as u64 ^ product as u64) as usize & (self.slots.len() - 1)
+        let line = ((product >> 64) as u64 ^ product as u64) as usize & (self.lines.len() - 1);
+        line * SLOTS_PER_LINE
     }
 }
 
@@ -366,8 +379,9 @@ mod tests {
         }
         assert!(fdb.is_empty() && fdb.iter().next().is_none());
         let keys = fdb
-            .slots
+            .lines
             .iter()
+            .flat_map(|line| &line.0)
             .filter(|slot| slot.key.load(Ordering::Relaxed) != 0)
             .count();
         assert!(keys < 16, "{keys} slots are still taken for used");

@@ -91,7 +91,7 @@ pub struct Prio {
 pub struct Tbf {
     /// How fast tokens come.
     pub rate: Rate,
-    /// How many may lie there, in nanoseconds of `rate`.
+    /// How many may lie there, in nanoseconds of `rate`; no less than a frame of `max_size` lasts.
     pub buffer_ns: u64,
     /// The second bucket: its rate, and its size in nanoseconds of that.
     pub peak: Option<(Rate, u64)>,
@@ -198,6 +198,27 @@ pub struct Rate {
 
 /// The parent of a root qdisc.
 pub const ROOT: Handle = Handle(u32::MAX);
+
+impl Kind {
+    /// Its name, as tc has it. `prio` is said of pfifo_fast, too.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Kind::Fifo(Fifo { drops_head: true, .. }) => "pfifo_head_drop",
+            Kind::Fifo(Fifo {
+                limit: Limit::Packets(_),
+                ..
+            }) => "pfifo",
+            Kind::Fifo(Fifo {
+                limit: Limit::Bytes(_), ..
+            }) => "bfifo",
+            Kind::Prio(_) => "prio",
+            Kind::Tbf(_) => "tbf",
+            Kind::Htb(_) => "htb",
+            Kind::FqCodel(_) => "fq_codel",
+            Kind::Sfq(_) => "sfq",
+        }
+    }
+}
 
 impl Handle {
     /// `major:0`.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub full_source_check: bool,
     /// Some `ip rule` of a [`Family`] asks for a mark: packets that have one are the kernel's to route.
     pub rules_by_mark: [bool; 2],
+    /// `ip_forward_update_priority`: a forwarded packet of IPv4 gets the priority of its TOS.
+    pub update_priority: bool,
     /// `fib_multipath_hash_policy` by [`Family`]: what of a packet the kernel hashes to choose among nexthops.
     pub multipath_policy: [u8; 2],
     /// Raised when anything but a route changes what the kernel would choose (a link, the hash policy, a rule): answers
@@ -61,6 +63,7 @@ impl Default for Snapshot {
             exceptions_v6: Arc::default(),
             full_source_check: false,
             rules_by_mark: [false; 2],
+            update_priority: true,
             multipath_policy: [0; 2],
             multipath_epoch: 0,
             conntrack: Arc::default(),

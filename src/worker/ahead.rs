@@ -144,7 +144,8 @@ impl Ahead {
             )
         {
             way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
-            return verdict(transmit(frame, packet, &way.out, &mut Unobserved));
+            let out = (&way.out, &way.meta);
+            return verdict(transmit(frame, packet, out, here, &mut Unobserved));
         }
         verdict(tracked(
             frame,

@@ -88,6 +88,9 @@ pub(super) fn plain<O: Observer>(
     seen.see(Stage::Bridging, || {
         format!("fdb {} dev {}", Mac(&head.dst), exit.iface.name)
     });
+    if here.labels {
+        frame.set_meta(flows.aside.mark, flows.aside.priority);
+    }
     Continue(Some(exit.port))
 }
 

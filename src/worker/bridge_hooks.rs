@@ -121,7 +121,7 @@ fn hooked<O: Observer>(
         let comes_by = |way: &Way| is_of(way, (&dst, &src), member);
         if let Some(way) = flow::cached(packet, frame, probe, comes_by, here.snapshot, tracking, &flows.ways) {
             way.trail.count(&here.snapshot.rules.state, packet.l3_len().into());
-            return transmit(frame, packet, &way.out, seen);
+            return transmit(frame, packet, (&way.out, &way.meta), here, seen);
         }
     }
     tracked(frame, packet, probe, here, flows, seen)

@@ -14,6 +14,10 @@ use std::ops::ControlFlow::{Break, Continue};
 /// bridge_check and bridging: a verdict, or the frame goes up.
 #[inline(always)]
 pub(super) fn bridged<O: Observer>(frame: &mut Frame, member: &Member<'_>, here: &Here<'_>, seen: &mut O) -> Step<()> {
+    if here.labels {
+        // No rule has a say; what goes up is told of anew.
+        frame.set_meta(0, 0);
+    }
     match O::ON {
         false => bridging::bridge(frame, member, here.snapshot, ticks(here.now_ns)),
         true => watched(frame, member, here, seen),

@@ -24,12 +24,14 @@ pub struct Here<'a> {
     pub by_connection: [bool; 2],
     /// The connections, if any family is tracked.
     pub tracking: Option<Tracking<'a>>,
+    /// Some port is shaped: frames tell its qdisc what is known of them.
+    pub labels: bool,
     /// The burst's time, in monotonic nanoseconds.
     pub now_ns: u64,
 }
 
 impl<'a> Here<'a> {
-    /// `port` as it is in `snapshot`; nothing is tracked, and no time has passed.
+    /// `port` as it is in `snapshot`; nothing is tracked, frames are not labelled, and no time has passed.
     pub fn new(port: PortIndex, snapshot: &'a Snapshot) -> Self {
         let (link, member) = bridge_check::arrival(snapshot, port);
         Self {
@@ -40,6 +42,7 @@ impl<'a> Here<'a> {
             by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
             by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
             tracking: None,
+            labels: false,
             now_ns: 0,
         }
     }

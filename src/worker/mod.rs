@@ -1,12 +1,13 @@
 //! The workers: pinned threads that own (port, queue) pairs and carry packets along the walk.
 //!
-//! [`pipeline`] is the walk, [`ahead`] that of a burst whose connections are tracked; [`Worker`] turns the rings around it; [`Shared`] is all that workers and control have in
-//! common. Layer 4.
+//! [`pipeline`] is the walk, [`ahead`] that of a burst whose connections are tracked; [`Worker`] turns the rings around it, with
+//! what waits for tokens between the two (shaping); [`Shared`] is all that workers and control have in common. Layer 4.
 
 pub mod ahead;
 mod bridge_chains;
 mod bridge_hooks;
 mod bridged;
+mod commands;
 mod here;
 mod hooks;
 mod latency;
@@ -14,6 +15,7 @@ mod observer;
 pub mod pipeline;
 mod report;
 mod run;
+mod shaping;
 mod shared;
 pub mod trace;
 mod tracked;

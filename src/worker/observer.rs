@@ -28,11 +28,13 @@ pub enum Stage {
     Postrouting,
     /// stage/tx.rs
     Tx,
+    /// stage/shape
+    Shape,
 }
 
 impl Stage {
     /// Every box, in order.
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 11] = [
         Stage::Rx,
         Stage::BridgeCheck,
         Stage::Bridging,
@@ -43,6 +45,7 @@ impl Stage {
         Stage::Neighbor,
         Stage::Postrouting,
         Stage::Tx,
+        Stage::Shape,
     ];
 
     /// Its one word.
@@ -58,6 +61,7 @@ impl Stage {
             Stage::Neighbor => "neighbor",
             Stage::Postrouting => "postrouting",
             Stage::Tx => "tx",
+            Stage::Shape => "shape",
         }
     }
 }
@@ -70,6 +74,7 @@ impl Stage {
             Filter => Stage::Forward,
             BridgeSamePort | BridgeBlocked | BridgeIsolated | BridgeVlan | BridgeMtu => Stage::Bridging,
             ConntrackFull | ConntrackBusy | Nat => Stage::Postrouting,
+            QdiscDrop | QdiscMemory | QdiscGone => Stage::Shape,
             TxRingFull | HandoffFull | PuntQueueFull | PuntFailed | PortGone | Oversize => Stage::Rx,
         }
     }

@@ -12,6 +12,7 @@ pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use super::way_out::{known, way_out};
 use crate::packet::{DropReason, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::flow::Way;
+use crate::stage::forward::Meta;
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
@@ -47,7 +48,9 @@ NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           v
   postrouting  chains, source NAT; a new connection that survived enters the table
           v
-  tx           rewrite, egress port's ring -> NIC
+  tx           rewrite
+          v
+  shape        has the way out a qdisc that limits? classes, queues, tokens; then the egress port's ring -> NIC
 
   any box --punt (reason)--> its connection exported --> bypath0 -> kernel, as if just arrived";
 
@@ -150,12 +153,12 @@ pub(super) fn untracked<O: Observer>(
     match known(packet, here, &flows.destinations) {
         Some(out) if !O::ON => {
             may_leave(packet, (iif, iface), out, here)?;
-            transmit(frame, packet, out, seen)
+            transmit(frame, packet, (out, &Meta::NONE), here, seen)
         }
         _ => {
             let (out, _) = way_out(packet, frame.bytes(), iif, here, flows, seen)?;
             may_leave(packet, (iif, iface), &out, here)?;
-            transmit(frame, packet, &out, seen)
+            transmit(frame, packet, (&out, &Meta::NONE), here, seen)
         }
     }
 }
@@ -180,7 +183,8 @@ fn by_rules<'a, O: Observer>(
     match step {
         Continue((out, _)) => {
             flows.aside.saved.forget();
-            transmit(frame, &packet, &out, seen)
+            let meta = flows.aside.meta();
+            transmit(frame, &packet, (&out, &meta), here, seen)
         }
         Break(verdict) => {
             flows.aside.saved.restore(frame);
@@ -317,7 +321,7 @@ fn decided<'a, O: Observer>(
             // What the trail has, too.
             flows.changes.take_back(&rules.state);
             way.trail.count(&rules.state, packet.l3_len().into());
-            return Continue(Some(transmit(frame, &packet, &way.out, seen)?));
+            return Continue(Some(transmit(frame, &packet, (&way.out, &way.meta), here, seen)?));
         }
         seen.see(Stage::Flow, || format!("decided in generation {generation}"));
     }
@@ -325,6 +329,7 @@ fn decided<'a, O: Observer>(
         routing::admit(&packet, iface)?;
         let (out, constant) = way_out(&packet, frame.bytes(), iif, here, flows, seen)?;
         may_leave(&packet, (iif, iface), &out, here)?;
+        forward::prioritize(&packet, &mut flows.aside, here.snapshot);
         (out, constant)
     } else {
         through_hooks(frame, &mut packet, Some((tracked, tracking)), here, flows, seen)?
@@ -346,9 +351,15 @@ fn decided<'a, O: Observer>(
             (Bridged::Same | Bridged::Redirected, Some(member)) => member.link.0,
             _ => iif,
         };
-        flow::keep(tracked, (iif, &out), &flows.changes, mark, generation, &mut flows.ways);
+        let meta = match here.labels {
+            true => flows.aside.meta_of_others(),
+            false => Meta::NONE,
+        };
+        let Flows { changes, ways, .. } = flows;
+        flow::keep(tracked, (iif, &out), changes, (mark, meta), generation, ways);
     }
-    Continue(Some(transmit(frame, &packet, &out, seen)?))
+    let meta = flows.aside.meta();
+    Continue(Some(transmit(frame, &packet, (&out, &meta), here, seen)?))
 }
 
 /// prerouting's chains and destination NAT, routing, forward, neighbor, postrouting's chains and source NAT. Out of line: it
@@ -401,7 +412,7 @@ fn through_hooks<'a, O: Observer>(
     let Some(oif) = here.snapshot.iface(out.iface) else {
         return Verdict::punt(PuntReason::EgressNotPort);
     };
-    forward::prioritize(packet, &mut flows.aside);
+    forward::prioritize(packet, &mut flows.aside, here.snapshot);
     let mut at = AtHooks {
         frame,
         packet,
@@ -431,8 +442,17 @@ fn may_leave(packet: &Parsed, (iif, iface): (IfaceIndex, &Iface), out: &Out, her
 
 /// tx.
 #[inline(always)]
-pub(super) fn transmit<O: Observer>(frame: &mut Frame, packet: &Parsed, out: &Out, seen: &mut O) -> Step<PortIndex> {
+pub(super) fn transmit<O: Observer>(
+    frame: &mut Frame,
+    packet: &Parsed,
+    (out, meta): (&Out, &Meta),
+    here: &Here<'_>,
+    seen: &mut O,
+) -> Step<PortIndex> {
     tx::rewrite(frame, packet, out);
+    if here.labels {
+        forward::label(frame, packet, out.bridged, meta, here.snapshot);
+    }
     seen.see(Stage::Tx, || {
         let (from, to) = (Mac(&out.from), Mac(&out.to));
         let ttl = packet.ttl - u8::from(out.bridged == Bridged::No);

@@ -5,6 +5,8 @@
 use super::Latency;
 use crate::packet::{DropReason, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::{Held, QueueCounters};
+use crate::stage::shape::Stats;
+use crate::table::qdisc::Handle;
 
 /// What happened to the packets that arrived on one port, and what left by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +63,10 @@ pub struct Report {
     pub free: u64,
     /// Frames waiting for room in a transmit ring.
     pub pending: u64,
+    /// Frames waiting in shapers.
+    pub shaped: u64,
+    /// What the qdiscs and classes of its shapers counted: port, queue, counts.
+    pub shaping: Vec<(PortIndex, u32, Vec<(Handle, Stats)>)>,
     /// By ingress port.
     pub ports: Vec<PortCount>,
     /// Its queues.
@@ -85,6 +91,8 @@ impl Report {
             taken_over: 0,
             free: 0,
             pending: 0,
+            shaped: 0,
+            shaping: Vec::new(),
             ports: vec![PortCount::default(); PORTS_MAX],
             queues: Vec::new(),
             latency: Vec::new(),

@@ -3,11 +3,14 @@
 //! `adaptive` spins while there is traffic and for a moment after, then sleeps in poll(2) until a frame, a hand-off or a
 //! command comes, never longer than 200 ms: steer takes a worker for dead when its heartbeat is 750 ms old. `busy` never
 //! sleeps either but lets the kernel's busy polling drive the device; `spin` just turns.
+//!
+//! Where frames wait for tokens, the sleep ends shortly before these are due, and the rest is spun: a wake-up is late by some
+//! microseconds, and by how much nobody knows before.
 
 use super::Worker;
 use crate::packet::BURST;
 use crate::port::Queue;
-use crate::port::wait::{monotonic_ns, wait};
+use crate::port::wait::{monotonic_ns, wait_ns, wake_on_time};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -26,8 +29,11 @@ pub enum Poll {
 /// Turns without a frame before an adaptive worker sleeps: about 20 to 50 us.
 const IDLE_TURNS: u32 = 256;
 
-/// The longest sleep, in milliseconds.
-const SLEEP_MS: u32 = 200;
+/// The longest sleep.
+const SLEEP_NS: u64 = 200_000_000;
+
+/// A sleep for tokens ends so long before they are due; a shorter one is not worth it.
+const EARLY_NS: u64 = 60_000;
 
 /// A worker that gave no sign of life for so long gets no frames: the kernel forwards until it goes on.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
@@ -47,6 +53,7 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
     let mut idle = 0u32;
     let mut bursts = HEARTBEAT_BURSTS;
     let mut beaten_ns = monotonic_ns();
+    wake_on_time();
     loop {
         if bursts >= HEARTBEAT_BURSTS || idle > 0 {
             bursts = 0;
@@ -79,6 +86,14 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
 /// Sleeps until there is something to do. Whoever pushes to our queues looks at `asleep` behind a fence (see
 /// `Shared::rouse`), so between our look at the queues and the sleep nothing is missed.
 fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
+    let now_ns = monotonic_ns();
+    let due_ns = worker
+        .due_ns(now_ns)
+        .map_or(u64::MAX, |due_ns| due_ns.saturating_sub(now_ns));
+    let sleep_ns = due_ns.saturating_sub(EARLY_NS).min(SLEEP_NS);
+    if sleep_ns == 0 {
+        return;
+    }
     let index = worker.index();
     let shared = worker.shared().clone();
     shared.asleep[index].store(true, Ordering::Relaxed);
@@ -86,7 +101,7 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let nothing =
         shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
     if nothing {
-        wait(worker.fds().chain([shared.wakers[index].as_raw_fd()]), SLEEP_MS);
+        wait_ns(worker.fds().chain([shared.wakers[index].as_raw_fd()]), sleep_ns);
         worker.slept();
     }
     shared.asleep[index].store(false, Ordering::Relaxed);

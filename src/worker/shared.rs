@@ -18,6 +18,7 @@ use crate::table::Snapshot;
 use crate::table::conntrack::table::Table;
 use crate::table::nat::BySource;
 use crate::table::oracle::Asked;
+use crate::table::qdisc::Handle;
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
@@ -67,6 +68,8 @@ pub enum Command<Q> {
     Report(Sender<Report>),
     /// Watch packets from now on, or stop.
     Trace(Option<Tracer>),
+    /// The kernel sent so many bytes by the classes or qdiscs of this port: they are paid for here, too.
+    Charge(PortIndex, Vec<(Handle, u64)>),
     /// End: give everything back and leave the loop.
     Stop(Sender<(Report, Vec<Q>)>),
 }
@@ -78,6 +81,8 @@ pub struct Limits {
     pub workers: usize,
     /// Frames of one worker's slab.
     pub slab_frames: u32,
+    /// Frames of one slab that may wait in shapers, of all workers together; more are dropped, `qdisc_memory`.
+    pub shaped: u32,
     /// Frames on the way to one worker; more are dropped, `handoff_full`.
     pub handoffs: usize,
     /// Frames on the way to the kernel; more are dropped, `punt_queue_full`.
@@ -87,11 +92,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For `workers` workers with slabs of `slab_frames`.
+    /// For `workers` workers with slabs of `slab_frames`, a quarter of which may wait in shapers.
     pub fn new(workers: usize, slab_frames: u32) -> Self {
         Self {
             workers,
             slab_frames,
+            shaped: slab_frames / 4,
             handoffs: 2048,
             punts: 1024,
             connections: 1 << 16,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  free --refill--> rings --receive--> burst --walk--> egress[port].pending --transmit--> rings --complete--> free | home
-//!                                          \--> punts, inbox of another worker
+//!                                          \         \--> shaper, until the tokens are there
+//!                                           \--> punts, inbox of another worker
 //! ```
 //!
 //! Every packet of a burst gets its verdict before the burst ends; what waits for room in a transmit ring (`pending`) is
@@ -11,13 +12,15 @@
 
 use super::ahead::{Ahead, look_for_stations};
 use super::pipeline::{Here, Unobserved, walk, wire};
-use super::shared::{Command, Handoff, Punted, Shared};
+use super::shaping::{Shaping, Waiting};
+use super::shared::{Handoff, Punted, Shared};
 use super::trace::Tracer;
-use super::{Latency, PortCount, QueueReport, Report};
+use super::{Latency, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
 use crate::stage::routing::Flows;
 use crate::stage::rx;
+use crate::stage::shape::Shaper;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Handle;
 use crate::table::conntrack::{Ticks, ticks};
@@ -28,41 +31,45 @@ use std::sync::Arc;
 const ANSWERS_MAX: usize = 1 << 16;
 
 /// A (port, queue) pair of this worker.
-struct Owned<Q> {
-    port: PortIndex,
-    number: u32,
-    queue: Q,
+pub(super) struct Owned<Q> {
+    pub(super) port: PortIndex,
+    pub(super) number: u32,
+    pub(super) queue: Q,
     /// Rewritten frames for this port's ring.
-    pending: Vec<Frame>,
+    pub(super) pending: Vec<Frame>,
     /// The arrivals of the sampled ones among them, in monotonic nanoseconds.
-    arrivals: Vec<u64>,
+    pub(super) arrivals: Vec<u64>,
     /// It is among those to flush.
-    listed: bool,
+    pub(super) listed: bool,
+    /// Where frames wait before that, if the port is shaped.
+    pub(super) shaper: Option<Box<Shaper<Waiting>>>,
 }
 
 /// A worker: the queues it owns, its frames, its counts. `Q` is the kind of queue, so that the same worker runs on AF_XDP
 /// and in plain memory.
 pub struct Worker<Q> {
-    index: usize,
+    pub(super) index: usize,
     pub(super) shared: Arc<Shared<Q>>,
     pub(super) snapshot: Arc<Snapshot>,
-    queues: Vec<Owned<Q>>,
-    /// The place in `queues` that transmits for a port.
-    egress: Vec<Option<u16>>,
+    pub(super) queues: Vec<Owned<Q>>,
+    /// The place in `queues` that transmits for a port; none where another worker has its shaper.
+    pub(super) egress: Vec<Option<u16>>,
     /// Places that have got frames since the last flush: with many ports most have none.
-    unsent: Vec<u16>,
+    pub(super) unsent: Vec<u16>,
     /// The other port of a wire, by port; all `None` when routing.
-    peers: Vec<Option<PortIndex>>,
-    free: Vec<Frame>,
-    burst: Vec<Frame>,
-    done: Vec<Frame>,
+    pub(super) peers: Vec<Option<PortIndex>>,
+    pub(super) free: Vec<Frame>,
+    pub(super) burst: Vec<Frame>,
+    pub(super) done: Vec<Frame>,
     pub(super) flows: Flows,
     /// Packets of a tracked burst, looked at before any of them walks.
     pub(super) ahead: Vec<Ahead>,
     /// Our access to the connections; away while a burst uses it.
     pub(super) connections: Option<Handle>,
     pub(super) swept: Ticks,
-    latency: Vec<Option<Box<Latency>>>,
+    /// What all shapers here have in common.
+    pub(super) shaping: Shaping,
+    pub(super) latency: Vec<Option<Box<Latency>>>,
     pub(super) tracer: Option<Tracer>,
     pub(super) report: Report,
 }
@@ -89,6 +96,7 @@ impl<Q: Queue> Worker<Q> {
             ahead: vec![Ahead::NOTHING; BURST],
             connections: Some(shared.conntrack.register()),
             swept: 0,
+            shaping: Shaping::new(shared.limits.workers),
             latency: (0..PORTS_MAX).map(|_| None).collect(),
             tracer: None,
             report: Report::new(index),
@@ -102,6 +110,10 @@ impl<Q: Queue> Worker<Q> {
         let shared = Arc::clone(&self.shared);
         if shared.snapshot.load().generation != self.snapshot.generation {
             self.snapshot = shared.snapshot.load_full();
+            self.shaping.is_stale = true;
+        }
+        if self.shaping.is_stale {
+            self.reshape(clock());
         }
         while let Some(asked) = shared.answers[self.index].pop() {
             if let Some(answer) = asked.answer {
@@ -113,11 +125,12 @@ impl<Q: Queue> Worker<Q> {
         while let Some(frame) = shared.home[self.index].pop() {
             self.free.push(frame);
         }
-        let mut moved = self.take_over();
+        let mut moved = self.take_over(clock);
         for place in 0..self.queues.len() {
             moved += self.serve(place, clock);
         }
         self.flush(clock);
+        moved += std::mem::take(&mut self.shaping.released);
         self.sweep(clock);
         if moved > 0 {
             self.report.busy_turns += 1;
@@ -126,8 +139,11 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Takes the frames that other workers rewrote for ports of this one.
-    fn take_over(&mut self) -> usize {
+    fn take_over(&mut self, clock: &impl Fn() -> u64) -> usize {
         let shared = Arc::clone(&self.shared);
+        if !self.shaping.places.is_empty() && !shared.inbox[self.index].is_empty() {
+            self.shaping.now_ns = clock();
+        }
         let mut moved = 0;
         while moved < BURST
             && let Some(Handoff {
@@ -169,8 +185,10 @@ impl<Q: Queue> Worker<Q> {
             let now_ns = clock();
             let here = Here {
                 now_ns,
+                labels: self.shaping.labels,
                 ..Here::new(port, &snapshot)
             };
+            self.shaping.now_ns = now_ns;
             if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
                 look_for_stations(&burst, &here);
                 for frame in burst.drain(..) {
@@ -224,6 +242,9 @@ impl<Q: Queue> Worker<Q> {
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
                 let verdict = walk(frame, here, &mut self.flows, &mut tracer);
+                if let Verdict::Forward(egress) = verdict {
+                    self.see_shaping(egress, frame, &mut tracer);
+                }
                 self.tracer = tracer.end(port, verdict).then_some(tracer);
                 verdict
             }
@@ -256,8 +277,17 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
+    /// A frame for a ring of this worker, or for the shaper before it.
     #[inline]
     fn queue_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
+        match self.queues[usize::from(place)].shaper {
+            None => self.line_up(place, frame, arrival_ns),
+            Some(_) => self.shape(place, frame, arrival_ns),
+        }
+    }
+
+    #[inline]
+    pub(super) fn line_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let owned = &mut self.queues[usize::from(place)];
         if !owned.listed {
             owned.listed = true;
@@ -313,6 +343,9 @@ impl<Q: Queue> Worker<Q> {
     /// Sends what is pending on all queues and samples latencies.
     #[inline]
     fn flush(&mut self, clock: &impl Fn() -> u64) {
+        if !self.shaping.places.is_empty() {
+            self.release(clock);
+        }
         let mut sampled = false;
         for at in 0..self.unsent.len() {
             let place = usize::from(self.unsent[at]);
@@ -355,119 +388,5 @@ impl<Q: Queue> Worker<Q> {
                 }
             }
         }
-    }
-}
-
-/// What control wants, between bursts: not hot, so it may allocate.
-impl<Q: Queue> Worker<Q> {
-    /// Takes at most one command from the mailbox; `false` ends the loop.
-    pub fn obey(&mut self) -> bool {
-        let Some(command) = self.shared.mailbox[self.index].pop() else {
-            return true;
-        };
-        match command {
-            Command::Open(port, number, queue) => self.open(port, number, queue),
-            Command::Close(port, reply) => {
-                self.close(port).into_iter().for_each(|queue| drop(reply.send(queue)));
-            }
-            Command::Forget(port) => {
-                *self.report.port(port) = PortCount::default();
-                self.latency[usize::from(port.0)] = None;
-            }
-            Command::Answer(reply) => drop(reply.send(())),
-            Command::Report(reply) => drop(reply.send(self.report())),
-            Command::Trace(tracer) => self.tracer = tracer,
-            Command::Stop(reply) => {
-                let report = self.report();
-                let queues = self.queues.drain(..).map(|owned| owned.queue).collect();
-                let _ = reply.send((report, queues));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The frames that are still in the worker's own hands, after its end: for the frame audit.
-    pub fn into_frames(self) -> impl Iterator<Item = Frame> {
-        self.free.into_iter().chain(self.done).chain(self.burst)
-    }
-
-    /// The worker's number.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// What workers and control have in common.
-    pub fn shared(&self) -> &Arc<Shared<Q>> {
-        &self.shared
-    }
-
-    /// What poll(2) may wait on.
-    pub fn fds(&self) -> impl Iterator<Item = std::os::fd::RawFd> + '_ {
-        self.queues.iter().filter_map(|owned| owned.queue.fd())
-    }
-
-    /// Counts one sleep.
-    pub fn slept(&mut self) {
-        self.report.sleeps += 1;
-    }
-
-    /// Owns `queue` from now on. The first queue of a port transmits for it.
-    pub fn open(&mut self, port: PortIndex, number: u32, queue: Q) {
-        let place = self.queues.len() as u16;
-        self.egress[usize::from(port.0)].get_or_insert(place);
-        self.latency[usize::from(port.0)].get_or_insert_default();
-        let (pending, arrivals) = (Vec::with_capacity(2 * BURST), Vec::with_capacity(2 * BURST));
-        self.queues.push(Owned {
-            port,
-            number,
-            queue,
-            pending,
-            arrivals,
-            listed: false,
-        });
-        self.unsent.reserve(self.queues.len());
-    }
-
-    fn close(&mut self, port: PortIndex) -> Vec<Q> {
-        // Places change.
-        self.unsent.clear();
-        self.queues.iter_mut().for_each(|owned| owned.listed = false);
-        let mut closed = Vec::new();
-        while let Some(place) = self.queues.iter().position(|owned| owned.port == port) {
-            let owned = self.queues.remove(place);
-            for frame in owned.pending {
-                self.report.dropped[DropReason::PortGone as usize] += 1;
-                self.report.port(port).dropped += 1;
-                self.shared.send_home(frame);
-            }
-            closed.push(owned.queue);
-        }
-        self.egress.fill(None);
-        for (place, owned) in self.queues.iter().enumerate() {
-            self.egress[usize::from(owned.port.0)].get_or_insert(place as u16);
-        }
-        closed
-    }
-
-    /// All counts, with the state of the rings.
-    pub fn report(&self) -> Report {
-        let mut report = self.report.clone();
-        report.free = (self.free.len() + self.done.len() + self.shared.home[self.index].len()) as u64;
-        report.pending = self.queues.iter().map(|owned| owned.pending.len() as u64).sum();
-        let of = |o: &Owned<Q>| QueueReport {
-            port: o.port,
-            queue: o.number,
-            held: o.queue.held(),
-            counters: o.queue.counters(),
-        };
-        report.queues = self.queues.iter().map(of).collect();
-        let sampled = |(port, latency): (usize, &Option<Box<Latency>>)| {
-            latency
-                .as_ref()
-                .map(|latency| (PortIndex(port as u16), (**latency).clone()))
-        };
-        report.latency = self.latency.iter().enumerate().filter_map(sampled).collect();
-        report
     }
 }

@@ -54,8 +54,13 @@ impl Bench {
 
     /// Turns both workers until nothing moves, and takes the punted frames as the punt thread would.
     pub fn turn(&mut self) {
+        self.turn_at(1);
+    }
+
+    /// The same, at a time in nanoseconds.
+    pub fn turn_at(&mut self, now_ns: u64) {
         loop {
-            let moved: usize = self.workers.iter_mut().map(|worker| worker.turn(&|| 1)).sum();
+            let moved: usize = self.workers.iter_mut().map(|worker| worker.turn(&|| now_ns)).sum();
             while let Some(punted) = self.shared.punts.pop() {
                 self.punted[punted.reason as usize] += 1;
                 self.shared.send_home(punted.frame);

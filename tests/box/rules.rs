@@ -86,6 +86,32 @@ fn ct_mark_set(mark: u32) -> Vec<Expr> {
     ]
 }
 
+/// `meta mark set` or `meta priority set` this.
+pub fn meta_set(key: MetaKey, value: u32) -> Vec<Expr> {
+    let data = value.to_ne_bytes().into();
+    vec![
+        Expr::Immediate { dest: register(), data },
+        Expr::MetaSet {
+            key,
+            source: register(),
+        },
+    ]
+}
+
+/// `meta mark set ct mark`.
+pub fn meta_mark_of_connection() -> Vec<Expr> {
+    let (key, dest) = (CtKey::Mark, register());
+    let load = Expr::Ct { key, reply: None, dest };
+    let key = MetaKey::Mark;
+    vec![
+        load,
+        Expr::MetaSet {
+            key,
+            source: register(),
+        },
+    ]
+}
+
 /// The conditions, a counter if it is to count, and a verdict.
 pub fn rule(conditions: Vec<Expr>, counts: bool, verdict: Verdict) -> Vec<Expr> {
     let counter = counts.then_some(Expr::State(StateId(0)));
@@ -140,6 +166,15 @@ pub fn dropping(generation: u32, rules: Vec<Vec<Expr>>) -> Arc<Rules> {
     ruleset(generation, vec![chain("forward", Some(true), rules)], 1)
 }
 
+/// A ruleset of one chain of family inet, which lets through what comes to its end: at forward, or before routing.
+pub fn letting_through(generation: u32, hook: u32, rules: Vec<Vec<Expr>>) -> Arc<Rules> {
+    let mut chain = chain("marks", Some(false), rules);
+    if let Some(base) = &mut chain.base {
+        (base.hook, base.priority) = (hook, -150);
+    }
+    ruleset(generation, vec![chain], 0)
+}
+
 /// A random ruleset that looks only at what is constant in a flow and state, with a counter in nearly every rule: three chains
 /// that jump to each other, always onward. All counters are different, but one that many rules share.
 pub fn counting(rng: &mut ChaCha8Rng, generation: u32) -> Arc<Rules> {
@@ -188,6 +223,12 @@ fn random_rule(rng: &mut ChaCha8Rng, chain: u32, chains: u32, counters: &mut u32
     }
     if rng.random_ratio(1, 6) {
         exprs.extend(ct_mark_set(rng.random_range(0..3)));
+    }
+    match rng.random_range(0..10) {
+        0 => exprs.extend(meta_set(MetaKey::Mark, rng.random_range(0..3))),
+        1 => exprs.extend(meta_set(MetaKey::Priority, rng.random_range(0..3))),
+        2 => exprs.extend(meta_mark_of_connection()),
+        _ => {}
     }
     exprs.extend(
         match rng.random_range(0..8) {

@@ -21,8 +21,8 @@ pub const FRAME_MAX: usize = 16 * 1024;
 
 const RECEIVE_BUFFER_BYTES: c_int = 64 << 20;
 const PACKET_IGNORE_OUTGOING: c_int = 23;
-/// cmsghdr (16) + tpacket_auxdata (20), aligned.
-const CONTROL_BYTES: usize = 64;
+/// cmsghdr (16) + tpacket_auxdata (20), aligned; cmsghdr (16) + timespec (16).
+const CONTROL_BYTES: usize = 128;
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 {
@@ -248,8 +248,19 @@ impl PacketSocket {
             .map(|sent| sent as usize)
     }
 
+    /// From now on frames bear the time of their arrival.
+    pub fn stamp(&self) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+    }
+
     /// Appends everything that has arrived to `into`.
     pub fn receive(&mut self, into: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        self.receive_each(|frame, _| into.push(frame))
+    }
+
+    /// Gives everything that has arrived to `see`, with the time of its arrival in nanoseconds of CLOCK_REALTIME (0 without `stamp`):
+    /// when the driver handed it over, however late it is read.
+    pub fn receive_each(&mut self, mut see: impl FnMut(Vec<u8>, u64)) -> io::Result<()> {
         loop {
             let mut control = [[0u64; CONTROL_BYTES / 8]; BATCH];
             let mut parts: Vec<libc::iovec> = self
@@ -293,7 +304,7 @@ impl PacketSocket {
                     let [t0, t1] = tag.to_be_bytes();
                     frame.splice(12..12, [p0, p1, t0, t1]);
                 }
-                into.push(frame);
+                see(frame, arrived_ns(&message.msg_hdr).unwrap_or(0));
             }
             if got < BATCH {
                 return Ok(());
@@ -332,20 +343,26 @@ fn message(part: &mut libc::iovec, control: Option<&mut [u64; CONTROL_BYTES / 8]
     message
 }
 
+/// What the kernel tells beside a frame, of this level and type.
+fn told<T>(header: &libc::msghdr, level: c_int, kind: c_int) -> Option<T> {
+    // SAFETY: recvmmsg has filled the header's control room and set its length; the macros stay within it.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !at.is_null() {
+        // SAFETY: not null, so it points at a whole cmsghdr within the control room, which is aligned to 8.
+        let head = unsafe { &*at };
+        if (head.cmsg_level, head.cmsg_type) == (level, kind) {
+            // SAFETY: the kernel writes a whole T for this type, which the callers name, and CONTROL_BYTES has room for it.
+            return Some(unsafe { libc::CMSG_DATA(at).cast::<T>().read_unaligned() });
+        }
+        // SAFETY: as for the first.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+    None
+}
+
 /// The VLAN tag that the kernel took off: its protocol and its 16 bits.
 fn vlan(header: &libc::msghdr) -> Option<(u16, u16)> {
-    // SAFETY: recvmmsg has filled the header's control room and set its length; the macros stay within it.
-    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
-    if first.is_null() {
-        return None;
-    }
-    // SAFETY: not null, so it points at a whole cmsghdr within the control room, which is aligned to 8.
-    let head = unsafe { &*first };
-    if head.cmsg_level != libc::SOL_PACKET || head.cmsg_type != libc::PACKET_AUXDATA {
-        return None;
-    }
-    // SAFETY: the kernel writes a whole tpacket_auxdata for this type, and CONTROL_BYTES has room for it.
-    let data = unsafe { libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let data: libc::tpacket_auxdata = told(header, libc::SOL_PACKET, libc::PACKET_AUXDATA)?;
     let valid = data.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
     let protocol = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
         data.tp_vlan_tpid
@@ -353,4 +370,10 @@ fn vlan(header: &libc::msghdr) -> Option<(u16, u16)> {
         0x8100
     };
     valid.then_some((protocol, data.tp_vlan_tci))
+}
+
+/// When the frame arrived.
+fn arrived_ns(header: &libc::msghdr) -> Option<u64> {
+    let time: libc::timespec = told(header, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)?;
+    Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }

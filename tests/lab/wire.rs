@@ -60,6 +60,18 @@ impl Wire {
             .unwrap_or_else(|error| panic!("capture at {}: {error}", self.name));
     }
 
+    /// From now on `drain_each` knows when frames arrived.
+    pub fn stamp(&self) {
+        self.socket.stamp().expect("time stamps");
+    }
+
+    /// Gives what has arrived to `see`, with the time of its arrival in nanoseconds (CLOCK_REALTIME); `captured` gets none of it.
+    pub fn drain_each(&mut self, see: impl FnMut(Vec<u8>, u64)) {
+        self.socket
+            .receive_each(see)
+            .unwrap_or_else(|error| panic!("capture at {}: {error}", self.name));
+    }
+
     /// Frames that the capture lost since the last call.
     pub fn lost(&self) -> u32 {
         self.socket.lost().expect("packet statistics")

@@ -44,7 +44,8 @@ pub fn bridge(arguments: &str) {
     command("bridge", arguments);
 }
 
-fn command(program: &str, arguments: &str) {
+/// Runs a program with arguments; it must succeed.
+pub fn command(program: &str, arguments: &str) {
     let output = Command::new(program)
         .args(arguments.split_whitespace())
         .output()

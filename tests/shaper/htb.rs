@@ -3,7 +3,7 @@
 use crate::htb_model::Model;
 use crate::lab::*;
 use bypath::stage::shape::{Shaper, Stats};
-use bypath::table::filter::{Filter, Match};
+use bypath::table::filter::Filter;
 use bypath::table::qdisc::{Class, Handle, Htb, Kind, Limit, Qdisc, Tbf};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -272,10 +272,7 @@ fn lower_priorities_wait_and_none_starves_at_its_own_rate() {
 #[test]
 fn a_frame_goes_where_priority_filters_and_default_say() {
     let to = |minor| Handle(ROOT | minor);
-    let filter = |mark, class| Filter {
-        class,
-        what: Match::Mark(mark, u32::MAX),
-    };
+    let filter = Filter::mark;
     let mut classes = vec![
         class(1, 0, 1000, 1000),
         class(0x10, 1, 1000, 1000),

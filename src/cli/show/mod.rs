@@ -4,13 +4,16 @@
 //! tables are collected first, to line up.
 
 mod bridge;
+mod qdisc;
 mod text;
 
 use super::args::{Select, ShowArgs, What};
 use super::conntrack;
 use super::output::{Failure, Outcome};
 use crate::control::api::{Client, Rows};
-use crate::control::report::{BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, Worker};
+use crate::control::report::{
+    BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, Worker,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{BufWriter, Write};
@@ -23,6 +26,11 @@ pub fn show(args: &ShowArgs) -> Outcome {
             "the conditions -4 -6 -p -s -d --sport --dport --state --mark --count are for `show conntrack`: leave them out".into(),
         ));
     }
+    if args.what != What::Qdisc && args.port.is_some() {
+        return Err(Failure::Error(
+            "a port is named only for `show qdisc`: leave it out".into(),
+        ));
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     match args.what {
         What::Totals => totals(args, &mut out),
@@ -32,6 +40,7 @@ pub fn show(args: &ShowArgs) -> Outcome {
         What::Latency => collected::<Latency>(args, &mut out, text::latency),
         What::Rules => collected::<Rule>(args, &mut out, text::rules),
         What::Bridge => collected::<BridgeLink>(args, &mut out, bridge::links),
+        What::Qdisc => qdiscs(args, &mut out),
         What::Fdb => streamed::<FdbEntry>(args, &mut out, bridge::entry),
         What::Conntrack => conntrack::show(args, &mut out),
         What::Routes => streamed::<Route>(args, &mut out, text::route),
@@ -62,17 +71,37 @@ fn totals(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
+fn qdiscs(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let rows: Vec<Qdisc> = ask(args)?.collect::<Result<_, _>>()?;
+    let is_asked = |row: &Qdisc| args.port.as_ref().is_none_or(|port| *port == row.dev);
+    print(
+        args,
+        out,
+        &rows.into_iter().filter(is_asked).collect::<Vec<_>>(),
+        qdisc::qdiscs,
+    )
+}
+
 fn collected<T: DeserializeOwned + Serialize>(
     args: &ShowArgs,
     out: &mut impl Write,
     text: impl Fn(&[T]) -> String,
 ) -> Result<(), Failure> {
     let rows: Vec<T> = ask(args)?.collect::<Result<_, _>>()?;
+    print(args, out, &rows, text)
+}
+
+fn print<T: Serialize>(
+    args: &ShowArgs,
+    out: &mut impl Write,
+    rows: &[T],
+    text: impl Fn(&[T]) -> String,
+) -> Result<(), Failure> {
     if args.json {
-        serde_json::to_writer(&mut *out, &rows)?;
+        serde_json::to_writer(&mut *out, rows)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", text(&rows))?;
+        write!(out, "{}", text(rows))?;
     }
     Ok(())
 }

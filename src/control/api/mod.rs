@@ -101,6 +101,8 @@ pub enum Show {
     Fdb,
     /// Rows of `Rule`.
     Rules,
+    /// Rows of `Qdisc`.
+    Qdisc,
     /// Rows of `Latency`.
     Latency,
 }

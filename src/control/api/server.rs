@@ -10,7 +10,7 @@ use super::{
 use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, TracePacket, Worker,
+    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TracePacket, Worker,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
@@ -47,6 +47,8 @@ pub trait Backend: Send + Sync + 'static {
     fn bridges(&self) -> Vec<BridgeLink>;
     /// Calls `each` with every address that a bridge knows until it breaks.
     fn fdb(&self, each: &mut dyn FnMut(FdbEntry) -> ControlFlow<()>);
+    /// The qdiscs and classes by which ports are shaped.
+    fn qdiscs(&self) -> Vec<Qdisc>;
     /// The rules that are run.
     fn rules(&self) -> Vec<Rule>;
     /// The connection table's counts.
@@ -227,6 +229,7 @@ fn show(answer: &mut Answer<'_>, what: Show, backend: &dyn Backend) -> io::Resul
         Show::Latency => answer.rows(&backend.latency()),
         Show::Rules => answer.rows(&backend.rules()),
         Show::Bridge => answer.rows(&backend.bridges()),
+        Show::Qdisc => answer.rows(&backend.qdiscs()),
         Show::Fdb => answer.each(|each| backend.fdb(each)),
         Show::Routes => answer.each(|each| backend.routes(each)),
         Show::Neighbors => answer.each(|each| backend.neighbors(each)),

@@ -6,8 +6,8 @@
 use super::*;
 use crate::control::connections::{ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Rule, Totals, TraceLine, TracePacket,
-    Worker,
+    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
+    TracePacket, Worker,
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -104,6 +104,12 @@ impl Backend for Fake {
             ..FdbEntry::default()
         });
     }
+    fn qdiscs(&self) -> Vec<Qdisc> {
+        vec![Qdisc {
+            options: [("rate".into(), 125_000.into())].into(),
+            ..Qdisc::default()
+        }]
+    }
     fn rules(&self) -> Vec<Rule> {
         vec![Rule {
             handle: 7,
@@ -168,6 +174,7 @@ fn every_table_comes_back_as_it_was_given() {
     assert_eq!(show::<Latency>(&name, Show::Latency), fake.latency());
     assert_eq!(show::<Neighbor>(&name, Show::Neighbors).len(), 1);
     assert_eq!(show::<BridgeLink>(&name, Show::Bridge).len(), 1);
+    assert_eq!(show::<Qdisc>(&name, Show::Qdisc)[0].options["rate"], 125_000);
     assert_eq!(show::<FdbEntry>(&name, Show::Fdb).len(), 1);
     assert_eq!(show::<Rule>(&name, Show::Rules)[0].packets, Some(2));
     let routes = show::<Route>(&name, Show::Routes);

@@ -9,6 +9,7 @@
 
 use super::link::LinkFacts;
 use crate::packet::Family;
+use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +22,8 @@ const NOTES_MAX: usize = 256;
 const TRACKED: &str = "carried: connections are tracked as the kernel would";
 /// What follows from a chain that is carried.
 const CARRIED: &str = "carried: its rules are run in the fast path";
+/// What follows from a qdisc that is carried.
+const SHAPED: &str = "carried: what leaves by this port is shaped in the fast path";
 
 /// What holds for one family on one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub struct Note {
 }
 
 /// All that was found. Two readings of the same configuration are equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     /// What is left, by ifindex and [`Family`]. A port without an entry carries everything.
     pub by_iface: HashMap<u32, [FamilyFinding; 2]>,
@@ -92,6 +95,8 @@ pub struct Findings {
     pub tracked: [bool; 2],
     /// The rules to be run.
     pub rules: Arc<Rules>,
+    /// How what leaves by a port is shaped, by ifindex, where workers do it.
+    pub shaping: HashMap<u32, Shaping>,
 }
 
 impl Findings {
@@ -122,6 +127,7 @@ pub(super) enum Way {
 pub(super) struct Collector {
     /// Ports, and bridges that have some.
     passed: Vec<(u32, Arc<str>)>,
+    ports: Vec<u32>,
     bridge_ports: Vec<u32>,
     findings: Findings,
     unlisted: usize,
@@ -147,6 +153,11 @@ impl Collector {
             .collect();
         Self {
             passed,
+            ports: links
+                .iter()
+                .filter(|link| link.is_port)
+                .map(|link| link.ifindex)
+                .collect(),
             bridge_ports,
             findings: Findings::default(),
             unlisted: 0,
@@ -182,6 +193,21 @@ impl Collector {
             self.findings.bridging.entry(ifindex).or_default().leave(way, &text);
         }
         self.note(scope, text, remedy, true);
+    }
+
+    /// Has what leaves by a port shaped.
+    pub(super) fn shape(&mut self, ifindex: u32, text: String, shaping: Shaping) {
+        let Some((_, name)) = self.passed.iter().find(|p| p.0 == ifindex) else {
+            return;
+        };
+        let scope = Scope::Port(name.clone());
+        self.findings.shaping.insert(ifindex, shaping);
+        self.note(scope, text.into(), SHAPED, false);
+    }
+
+    /// Whether a link is a port of this process itself: frames of ours leave by it.
+    pub(super) fn is_port(&self, ifindex: u32) -> bool {
+        self.ports.contains(&ifindex)
     }
 
     /// Whether a port is one of a bridge.

@@ -19,7 +19,8 @@
 //!
 //! [`Guard::read`] reads everything each time, but for the rules of nf_tables, whose generation tells whether they changed.
 //! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx,
-//! legacy iptables, IPVS, links, which the caller watches itself) is found by reading ten times a second.
+//! legacy iptables, IPVS, links, which the caller watches itself) is found by reading ten times a second. Qdiscs are read when
+//! there is an event about them, and once a second.
 //! Everything is asked in the network namespace of the thread that calls.
 
 mod base;
@@ -64,6 +65,8 @@ pub struct Guard {
     tc: tc::Tc,
     hooks: hook::Hooks,
     listeners: Vec<Listener>,
+    /// The one of `listeners` that hears of qdiscs.
+    of_tc: usize,
 }
 
 impl Guard {
@@ -81,12 +84,15 @@ impl Guard {
         for (what, protocol, group) in groups {
             listeners.extend(present(what, Listener::open(protocol, group))?);
         }
+        // The kernel always has rtnetlink.
+        let of_tc = listeners.len().saturating_sub(1);
         Ok(Self {
             nft: nft::Nft::new(present("nf_tables", nft::open())?),
             xfrm: xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?),
             tc: tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?),
             hooks: hook::Hooks::new(present("netfilter hooks", nft::open())?),
             listeners,
+            of_tc,
         })
     }
 
@@ -99,17 +105,15 @@ impl Guard {
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.
     pub fn read(&mut self, links: &[LinkFacts]) -> Findings {
-        let events = self
-            .listeners
-            .iter_mut()
-            .map(Listener::drain)
-            .fold(false, |any, one| any | one);
+        let news: Vec<bool> = self.listeners.iter_mut().map(Listener::drain).collect();
+        let events = news.contains(&true);
+        let of_tc = news.get(self.of_tc) != Some(&false);
         let mut found = Collector::new(links);
         link::read(&mut found, links);
         files::read(&mut found);
         self.nft.read(&mut found, events);
         self.xfrm.read(&mut found);
-        self.tc.read(&mut found);
+        self.tc.read(&mut found, of_tc);
         tc::read_tcx(&mut found);
         // Last: of a family that is left already, hooks say nothing new.
         self.hooks.read(&mut found);

@@ -11,6 +11,7 @@
 use super::leaving::Leaving;
 use super::{Of, Tracked};
 use crate::packet::Family;
+use crate::stage::forward::Meta;
 use crate::stage::nat::Saved;
 use crate::table::conntrack::{Marks, Record, Status, Tuple};
 use crate::table::nat::Random;
@@ -28,8 +29,10 @@ pub struct Aside {
     pub saved: Saved,
     /// The packet's mark, which rules set.
     pub mark: u32,
-    /// Its priority, likewise: for qdiscs that are not carried, and for rules.
+    /// Its priority, likewise.
     pub priority: u32,
+    /// ... which is what its TOS says: no rule has set it since.
+    pub priority_by_tos: bool,
     /// A rule has said that it is not tracked, and it had no connection.
     pub untracked: bool,
     /// The mark of its connection, of one that is in the table.
@@ -75,6 +78,7 @@ impl Default for Aside {
             saved: Saved::new(),
             mark: 0,
             priority: 0,
+            priority_by_tos: false,
             untracked: false,
             ct_mark: CtMark::default(),
             random: Random::default(),
@@ -88,7 +92,32 @@ impl Aside {
     pub fn meet_rules(&mut self) {
         self.mark = 0;
         self.priority = 0;
+        self.priority_by_tos = false;
         self.untracked = false;
+    }
+
+    /// A rule sets its priority.
+    pub fn set_priority(&mut self, priority: u32) {
+        self.priority = priority;
+        self.priority_by_tos = false;
+    }
+
+    /// What a qdisc is told of the packet.
+    #[inline]
+    pub fn meta(&self) -> Meta {
+        Meta {
+            mark: self.mark,
+            priority: Some(self.priority),
+        }
+    }
+
+    /// The same for others of its connection, which may have another TOS.
+    #[inline]
+    pub fn meta_of_others(&self) -> Meta {
+        Meta {
+            mark: self.mark,
+            priority: (!self.priority_by_tos).then_some(self.priority),
+        }
     }
 
     /// It goes on with its connection, if it has one.

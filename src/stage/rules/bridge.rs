@@ -297,7 +297,7 @@ impl Packet for AtBridge<'_> {
     fn set_meta(&mut self, key: MetaKey, value: [u8; 4]) -> Answer {
         match key {
             MetaKey::Mark => self.aside.mark = u32::from_ne_bytes(value),
-            MetaKey::Priority => self.aside.priority = u32::from_ne_bytes(value),
+            MetaKey::Priority => self.aside.set_priority(u32::from_ne_bytes(value)),
             _ => return Answer::Unknown,
         }
         Answer::Done

@@ -7,11 +7,13 @@
 //! ```
 
 mod codel;
+pub mod ecn;
 mod fifo;
 mod flow_hash;
 mod fq_codel;
 mod frames;
 mod htb;
+pub mod place;
 mod prio;
 mod queue;
 mod sfq;

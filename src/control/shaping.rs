@@ -1,0 +1,106 @@
+//! The kernel's part of what leaves by a shaped port: punted frames and the box's own traffic pass the kernel's qdisc
+//! there, frames of ours do not (the copy mode of AF_XDP sends by dev_direct_xmit). Two shapers of one rate side by
+//! side would let twice the rate out, so what the kernel's qdiscs and classes sent is told to the worker that owns the
+//! port, which takes it out of its buckets: together they keep the rate, over any time that is long against [`EVERY`].
+//!
+//! ```text
+//!  RTM_GETQDISC, RTM_GETTCLASS: bytes sent --difference--> Command::Charge --> Shaper::charge
+//! ```
+//!
+//! A [`Ledger`] for each link says who pays. Nothing is read while no port is shaped, and reading takes at most a
+//! fiftieth of the time: trees of very many classes are read less often.
+
+mod ledger;
+
+use crate::mirror::tc::Reader;
+use crate::packet::PortIndex;
+use crate::table::Snapshot;
+use crate::table::qdisc::{Handle, Shaping};
+use crate::worker::{Command, Shared};
+use ledger::Ledger;
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How often the kernel is asked, at most.
+pub const EVERY: Duration = Duration::from_millis(50);
+/// Reading may take this part of the time.
+const PART: u32 = 50;
+
+/// Tells workers what the kernel sent.
+#[derive(Debug, Default)]
+pub struct Charging {
+    reader: Option<Reader>,
+    next: Option<Instant>,
+    /// By link.
+    ledgers: HashMap<u32, Ledger>,
+    failed: bool,
+}
+
+impl Charging {
+    /// Looks if it is time, and tells the owners of shaped ports what the kernel sent since.
+    pub fn turn<Q>(&mut self, snapshot: &Snapshot, shared: &Shared<Q>) {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        let shaped: Vec<_> = (0..snapshot.ports.len())
+            .map(|port| PortIndex(port as u16))
+            .filter_map(|port| Some((port, snapshot.port(port)?.1)))
+            .filter(|(_, iface)| iface.shaping != Shaping::Unshaped)
+            .map(|(port, iface)| (port, iface.ifindex, &iface.shaping))
+            .collect();
+        self.ledgers
+            .retain(|ifindex, _| shaped.iter().any(|port| port.1 == *ifindex));
+        if !shaped.is_empty() {
+            match self.look(&shaped) {
+                Ok(charges) => charges
+                    .into_iter()
+                    .for_each(|(port, of, bytes)| tell(shared, port, of, &bytes)),
+                Err(error) if !std::mem::replace(&mut self.failed, true) => {
+                    eprintln!(
+                        "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of \
+                         their rate"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        self.next = Some(now + EVERY.max(now.elapsed() * PART));
+    }
+
+    /// What the kernel sent by each port since the last look.
+    fn look<'a>(
+        &mut self,
+        shaped: &[(PortIndex, u32, &'a Shaping)],
+    ) -> io::Result<Vec<(PortIndex, &'a Shaping, Vec<(Handle, u64)>)>> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => Reader::open()?,
+        };
+        let qdiscs = reader.qdiscs()?;
+        let mut charges = Vec::new();
+        for &(port, ifindex, shaping) in shaped {
+            let classes = reader.classes_of(ifindex, &qdiscs)?;
+            let all = qdiscs.of(ifindex, false).chain(&classes);
+            let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
+            let since = self.ledgers.entry(ifindex).or_default().settle(shaping, sent);
+            if !since.is_empty() {
+                charges.push((port, shaping, since));
+            }
+        }
+        (self.reader, self.failed) = (Some(reader), false);
+        Ok(charges)
+    }
+}
+
+/// The owner of a root has all of it; below mq each queue's worker takes what is its own.
+fn tell<Q>(shared: &Shared<Q>, port: PortIndex, shaping: &Shaping, bytes: &[(Handle, u64)]) {
+    let owner = shared.owner(port);
+    for worker in 0..shared.limits.workers {
+        if owner == Some(worker) || matches!(shaping, Shaping::Queues(_)) {
+            // A mailbox that is full is that of a worker that stalls, and sends nothing meanwhile.
+            shared.tell(worker, Command::Charge(port, bytes.to_vec()));
+        }
+    }
+}

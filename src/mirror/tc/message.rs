@@ -1,0 +1,99 @@
+//! RTM_NEWQDISC and RTM_NEWTCLASS as records, without a look into what is of one kind (see `options`), and what a
+//! qdisc or a class has sent (TCA_STATS2, net/core/gen_stats.c).
+//!
+//! ```text
+//!  tcmsg   | family 4 | ifindex 4 | handle 4 | parent 4 | info 4 |, then attributes
+//! ```
+
+use super::super::nlattr::{Attrs, Message, get_str, get_u32};
+use crate::table::qdisc::Handle;
+
+/// Bytes of a `struct tcmsg`.
+pub const TCMSG_LEN: usize = 20;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_STATS2: u16 = 7;
+const TCA_STAB: u16 = 8;
+const TCA_HW_OFFLOAD: u16 = 12;
+const TCA_STATS_BASIC: u16 = 1;
+const TCA_STATS_QUEUE: u16 = 3;
+const TCA_STATS_APP: u16 = 4;
+const TCA_STATS_PKT64: u16 = 8;
+
+/// A qdisc or a class, as the kernel tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The link.
+    pub ifindex: u32,
+    /// A qdisc's handle, 0 for one that the kernel made by itself; a class's number.
+    pub handle: Handle,
+    /// Where it hangs.
+    pub parent: Handle,
+    /// `tbf`, `htb`; of a class that of its qdisc.
+    pub kind: String,
+    /// What its kind says of it.
+    pub options: Vec<u8>,
+    /// It has a size table.
+    pub stab: bool,
+    /// The device does it.
+    pub offloaded: bool,
+    /// What it counted.
+    pub counts: Counts,
+}
+
+/// What a qdisc or class of the kernel counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets dropped.
+    pub drops: u32,
+    /// Times that a packet had to wait for tokens.
+    pub overlimits: u32,
+    /// Bytes that wait.
+    pub backlog_bytes: u32,
+    /// Packets that wait.
+    pub backlog_packets: u32,
+    /// htb's classes: lends, borrows, giants.
+    pub htb: [u32; 3],
+}
+
+/// The record of a message whose kind is RTM_NEWQDISC or RTM_NEWTCLASS.
+pub fn record(message: &Message<'_>) -> Option<Record> {
+    let word = |at: usize| get_u32(message.payload.get(at..)?);
+    let attrs = message.attrs(TCMSG_LEN);
+    let find = |kind| attrs.find(kind);
+    let kind = get_str(find(TCA_KIND)?);
+    Some(Record {
+        ifindex: word(4)?,
+        handle: Handle(word(8)?),
+        parent: Handle(word(12)?),
+        options: find(TCA_OPTIONS).unwrap_or_default().to_vec(),
+        stab: find(TCA_STAB).is_some(),
+        offloaded: find(TCA_HW_OFFLOAD).is_some_and(|it| it != [0]),
+        counts: find(TCA_STATS2).map(|stats| counts(stats, &kind)).unwrap_or_default(),
+        kind,
+    })
+}
+
+fn counts(stats: &[u8], kind: &str) -> Counts {
+    let find = |kind| Attrs(stats).find(kind).unwrap_or_default();
+    let word = |bytes: &[u8], at: usize| bytes.get(4 * at..).and_then(get_u32).unwrap_or_default();
+    let long = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
+    let (basic, queue, app) = (find(TCA_STATS_BASIC), find(TCA_STATS_QUEUE), find(TCA_STATS_APP));
+    Counts {
+        bytes: long(basic).unwrap_or_default(),
+        packets: long(find(TCA_STATS_PKT64)).unwrap_or_else(|| word(basic, 2).into()),
+        backlog_packets: word(queue, 0),
+        backlog_bytes: word(queue, 1),
+        drops: word(queue, 2),
+        overlimits: word(queue, 4),
+        htb: if kind == "htb" {
+            [0, 1, 2].map(|at| word(app, at))
+        } else {
+            [0; 3]
+        },
+    }
+}

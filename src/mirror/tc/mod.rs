@@ -1,0 +1,265 @@
+//! Traffic control of the kernel: qdiscs and classes of links by rtnetlink, as trees of `table::qdisc`.
+//!
+//! ```text
+//!  RTM_GETQDISC, RTM_GETTCLASS --message--> records --tree, options, rate--> Shaping, or why it is not carried
+//!                                                  \--> what each has sent, for what both sides pay for together
+//! ```
+//!
+//! A qdisc that only queues counts as unshaped, since a frame of ours leaves by its own ring and meets no queue:
+//! noqueue, pfifo_fast, fq_codel, fq, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are
+//! read too: they tell how long the queues are that nobody named. Dumps of qdiscs and of classes are not of one
+//! moment: a pair that does not fit is read again. Bounded by what the kernel holds; nothing is kept.
+//! net/sched/sch_api.c.
+
+mod message;
+mod options;
+mod rate;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use message::{Counts, Record};
+
+use super::filters::read_filters;
+use super::nlattr::{Message, Request, get_u32};
+use super::nlsock::NlSock;
+use crate::table::filter::Filter;
+use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
+use message::{TCMSG_LEN, record};
+use std::io;
+use std::sync::Arc;
+use tree::{Link, Not};
+
+/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the
+/// kernel.
+pub const CARRIED: &[&str] = &["tbf", "htb", "prio", "pfifo", "bfifo", "pfifo_head_drop"];
+
+const NEWQDISC: u16 = 36;
+const GETQDISC: u16 = 38;
+const NEWTCLASS: u16 = 40;
+const GETTCLASS: u16 = 42;
+const NEWTFILTER: u16 = 44;
+const GETTFILTER: u16 = 46;
+const TCA_DUMP_INVISIBLE: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
+/// Bytes of a `struct ifinfomsg`.
+const IFINFOMSG_LEN: usize = 16;
+/// How often a pair of dumps that does not fit is read again.
+const TRIES: usize = 5;
+
+/// What stands at the way out of a link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Egress {
+    /// Its root qdisc as tc names it: `tbf 1:`; empty where there is none.
+    pub root: String,
+    /// How it shapes, or why that is not carried; an empty reason: for what it is.
+    pub shaping: Result<Shaping, String>,
+}
+
+/// All qdiscs of the namespace at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Qdiscs(Vec<Record>);
+
+impl Qdiscs {
+    /// Those of a link on its way out, or on its way in (`ingress`, `clsact`).
+    pub fn of(&self, ifindex: u32, ingress: bool) -> impl Iterator<Item = &Record> {
+        let is = move |qdisc: &&Record| qdisc.ifindex == ifindex && is_ingress(qdisc) == ingress;
+        self.0.iter().filter(is)
+    }
+}
+
+/// They have a hook of their own, and no queue.
+fn is_ingress(qdisc: &Record) -> bool {
+    matches!(qdisc.kind.as_str(), "ingress" | "clsact")
+}
+
+/// Only htb's classes say something.
+fn has_classes(qdisc: &Record) -> bool {
+    qdisc.kind == "htb"
+}
+
+/// Asks the kernel.
+#[derive(Debug)]
+pub struct Reader {
+    sock: NlSock,
+}
+
+impl Reader {
+    /// In the network namespace of this thread.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn open() -> io::Result<Self> {
+        let sock = NlSock::open(libc::NETLINK_ROUTE, false)?;
+        Ok(Self { sock })
+    }
+
+    /// Every qdisc of the namespace: the kernel knows no smaller dump.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn qdiscs(&mut self) -> io::Result<Qdiscs> {
+        let request = || Request::new(GETQDISC, libc::NLM_F_DUMP as u16, &[0; TCMSG_LEN]).attr(TCA_DUMP_INVISIBLE, &[]);
+        self.records(request, NEWQDISC).map(Qdiscs)
+    }
+
+    /// The classes of a link.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn classes(&mut self, ifindex: u32) -> io::Result<Vec<Record>> {
+        let request = || Request::new(GETTCLASS, libc::NLM_F_DUMP as u16, &tcmsg(ifindex, Handle(0)));
+        self.records(request, NEWTCLASS)
+    }
+
+    /// The qdiscs of a link on its way out, and their classes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn all(&mut self, ifindex: u32) -> io::Result<Vec<Record>> {
+        let qdiscs = self.qdiscs()?;
+        let classes = self.classes_of(ifindex, &qdiscs)?;
+        Ok(qdiscs.of(ifindex, false).cloned().chain(classes).collect())
+    }
+
+    /// The classes of a link, where its qdiscs have some that say something.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn classes_of(&mut self, ifindex: u32, qdiscs: &Qdiscs) -> io::Result<Vec<Record>> {
+        match qdiscs.of(ifindex, false).any(has_classes) {
+            true => self.classes(ifindex),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// What stands at the way out of a link, by qdiscs just read, which are read again where its classes do not fit
+    /// them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn egress(&mut self, ifindex: u32, qdiscs: &Qdiscs) -> io::Result<Egress> {
+        let mut own: Vec<Record> = qdiscs.of(ifindex, false).cloned().collect();
+        for _ in 0..TRIES {
+            let root = tree::root(&own).map_or(String::new(), |root| format!("{} {}", root.kind, root.handle));
+            let shaping = match self.shaping(ifindex, &own)? {
+                Ok(shaping) => Ok(shaping),
+                Err(Not::Carried(why)) => Err(why),
+                Err(Not::Torn) => {
+                    own = self.qdiscs()?.of(ifindex, false).cloned().collect();
+                    continue;
+                }
+            };
+            return Ok(Egress { root, shaping });
+        }
+        Ok(Egress {
+            root: "qdiscs".into(),
+            shaping: Err("they change faster than they can be read".into()),
+        })
+    }
+
+    fn shaping(&mut self, ifindex: u32, qdiscs: &[Record]) -> io::Result<Result<Shaping, Not>> {
+        let classes = if qdiscs.iter().any(has_classes) {
+            self.classes(ifindex)?
+        } else {
+            Vec::new()
+        };
+        let has_length = |qdisc: &Record| matches!(qdisc.kind.as_str(), "htb" | "pfifo_fast");
+        let is_plain =
+            tree::root(qdiscs).is_none_or(|root| matches!(root.kind.as_str(), "noqueue" | "pfifo_fast" | "mq"));
+        let queue_len = match qdiscs.iter().any(has_length) && !is_plain {
+            true => self.queue_len(ifindex)?,
+            false => 0,
+        };
+        let reader = std::cell::RefCell::new(self);
+        Ok(tree::shaping(&Link {
+            qdiscs,
+            classes: &classes,
+            queue_len,
+            filters: &|parent| reader.borrow_mut().filters(ifindex, parent),
+        }))
+    }
+
+    /// The filters at a qdisc or class.
+    ///
+    /// # Errors
+    /// Why they are not carried.
+    pub fn filters(&mut self, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
+        read_filters(&mut self.sock, ifindex, parent)
+    }
+
+    /// Whether filters hang on a parent; also where that cannot be told.
+    pub fn has_filter(&mut self, ifindex: u32, parent: Handle) -> bool {
+        let mut any = false;
+        let request = Request::new(GETTFILTER, libc::NLM_F_DUMP as u16, &tcmsg(ifindex, parent));
+        self.sock.dump(request, |m| any |= m.kind == NEWTFILTER).is_err() || any
+    }
+
+    /// The length of the queue that the link has by itself, in packets.
+    fn queue_len(&mut self, ifindex: u32) -> io::Result<u32> {
+        let mut header = [0; IFINFOMSG_LEN];
+        header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut length = None;
+        let request = Request::new(libc::RTM_GETLINK, 0, &header);
+        self.sock.get(request, |m: &Message<'_>| {
+            length = m.attrs(IFINFOMSG_LEN).find(IFLA_TXQLEN).and_then(get_u32);
+        })?;
+        length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn records(&mut self, request: impl Fn() -> Request, kind: u16) -> io::Result<Vec<Record>> {
+        let mut tries = 0;
+        loop {
+            let mut records = Vec::new();
+            let result = self.sock.dump(request(), |m| {
+                records.extend((m.kind == kind).then(|| record(m)).flatten());
+            });
+            tries += 1;
+            match result {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted && tries < TRIES => {}
+                other => return other.map(|()| records),
+            }
+        }
+    }
+}
+
+fn tcmsg(ifindex: u32, parent: Handle) -> [u8; TCMSG_LEN] {
+    let mut header = [0; TCMSG_LEN];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    header[12..16].copy_from_slice(&parent.0.to_ne_bytes());
+    header
+}
+
+/// The first qdisc of a tree that workers do not shape by.
+pub fn not_carried(shaping: &Shaping) -> Option<Arc<Qdisc>> {
+    let mut found = None;
+    each_qdisc(shaping, &mut |qdisc| {
+        if !CARRIED.contains(&qdisc.kind.word()) {
+            found.get_or_insert_with(|| Arc::clone(qdisc));
+        }
+    });
+    found
+}
+
+/// Shows every qdisc of a tree, a parent before what is below it.
+pub fn each_qdisc(shaping: &Shaping, each: &mut dyn FnMut(&Arc<Qdisc>)) {
+    match shaping {
+        Shaping::Unshaped => {}
+        Shaping::Root(root) => below(root, each),
+        Shaping::Queues(queues) => queues.iter().flatten().for_each(|root| below(root, each)),
+    }
+}
+
+fn below(qdisc: &Arc<Qdisc>, each: &mut dyn FnMut(&Arc<Qdisc>)) {
+    each(qdisc);
+    match &qdisc.kind {
+        Kind::Tbf(tbf) => below(&tbf.child, each),
+        Kind::Prio(prio) => prio.bands.iter().for_each(|band| below(band, each)),
+        Kind::Htb(htb) => htb
+            .classes
+            .iter()
+            .filter_map(|class| class.leaf.as_ref())
+            .for_each(|leaf| below(leaf, each)),
+        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => {}
+    }
+}

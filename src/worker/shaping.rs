@@ -1,0 +1,362 @@
+//! A worker's part in shaping: the shapers of the ports that it owns, between the walk and the transmit rings.
+//!
+//! ```text
+//!  walk, inbox --> shape: enqueue --> Shaper --release: dequeue, while tokens and room in the ring are there--> pending
+//! ```
+//!
+//! A root qdisc is one worker's, that which owns the port: others have no way out there (`egress`), so their frames come by its
+//! inbox. Below mq each queue's qdisc is that of the queue's worker. No lock, and no atomic.
+//!
+//! Bounds: of each slab only [`Limits::shaped`] frames wait in shapers, so that rings never lack any. Each worker that owns a
+//! shaper may hold an equal part of them, which it counts for itself. Beyond that a frame is lost, `qdisc_memory`, as one is
+//! that its qdisc has no room for, `qdisc_drop`. A full transmit ring keeps frames here.
+//!
+//! A worker follows the configuration between bursts ([`Worker::reshape`]): what changes goes on with its frames and tokens, what
+//! goes loses its frames, `qdisc_gone`. So do those of a port that is down, as the kernel's do (dev_deactivate).
+//!
+//! [`Limits::shaped`]: super::Limits::shaped
+
+use super::observer::{Observer, Stage};
+use super::turn::{Owned, Worker};
+use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
+use crate::port::Queue;
+use crate::stage::shape::place::place;
+use crate::stage::shape::{Packet, Shaper, Stats, ecn};
+use crate::table::filter::Facts;
+use crate::table::qdisc::{self, Handle, Qdisc};
+use crate::wire::ether::EtherType;
+use std::sync::Arc;
+
+/// For how long a worker leaves a full transmit ring alone that nothing tells it of, in nanoseconds.
+const FULL_RING_NS: u64 = 200_000;
+
+/// A frame in a shaper.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    frame: Frame,
+    /// In monotonic nanoseconds, 0 if it is not sampled: its latency has the time that it waits.
+    arrival_ns: u64,
+}
+
+impl Packet for Waiting {
+    /// Without the outer tag, which the kernel has beside the frame.
+    #[inline]
+    fn size(&self) -> u32 {
+        const TAG_LEN: u32 = 4;
+        let is_tagged = match self.frame.bytes() {
+            [_, _, _, _, _, _, _, _, _, _, _, _, a, b, ..] => EtherType(u16::from_be_bytes([*a, *b])).is_tag(),
+            _ => false,
+        };
+        self.frame.len() as u32 - if is_tagged { TAG_LEN } else { 0 }
+    }
+
+    #[inline]
+    fn facts(&self) -> Facts<'_> {
+        facts(&self.frame)
+    }
+
+    fn mark_congestion(&mut self) -> bool {
+        ecn::set_congestion(self.frame.bytes_mut())
+    }
+}
+
+/// What filters look at.
+#[inline]
+fn facts(frame: &Frame) -> Facts<'_> {
+    Facts {
+        bytes: frame.bytes(),
+        mark: frame.mark(),
+        priority: frame.priority(),
+    }
+}
+
+/// What all shapers of a worker have in common.
+#[derive(Debug)]
+pub(super) struct Shaping {
+    /// Queues or configuration have changed since the last look at them.
+    pub(super) is_stale: bool,
+    /// Some port is shaped, of whatever worker.
+    pub(super) labels: bool,
+    /// The places in `queues` that have a shaper.
+    pub(super) places: Vec<u16>,
+    /// The time of the burst, in monotonic nanoseconds.
+    pub(super) now_ns: u64,
+    /// Frames that left since this was last asked.
+    pub(super) released: usize,
+    /// What the kernel sent by whom, to be paid for.
+    pub(super) charges: Vec<(PortIndex, Vec<(Handle, u64)>)>,
+    /// Frames that wait, by the slab that they are from.
+    held: Vec<u32>,
+    /// The most of one slab.
+    share: u32,
+    lost: Vec<Waiting>,
+}
+
+impl Shaping {
+    /// Nothing is shaped. There are `workers` slabs.
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            is_stale: true,
+            labels: false,
+            places: Vec::new(),
+            now_ns: 0,
+            released: 0,
+            charges: Vec::new(),
+            held: vec![0; workers],
+            share: 0,
+            lost: Vec::with_capacity(BURST),
+        }
+    }
+
+    /// Places change: which have a shaper is found anew before the next burst.
+    pub(super) fn forget_places(&mut self) {
+        self.places.clear();
+        self.is_stale = true;
+    }
+}
+
+/// Frames between the walk and the ring.
+impl<Q: Queue> Worker<Q> {
+    /// Gives a frame to the shaper of `place`.
+    #[inline(never)]
+    pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
+        let home = self.slab_of(&frame);
+        let owned = &mut self.queues[usize::from(place)];
+        let shaping = &mut self.shaping;
+        let port = owned.port;
+        match (&mut owned.shaper, shaping.held.get_mut(home)) {
+            (Some(shaper), Some(held)) if *held < shaping.share => {
+                *held += 1;
+                shaper.enqueue(Waiting { frame, arrival_ns }, shaping.now_ns, &mut shaping.lost);
+                if !shaping.lost.is_empty() {
+                    self.lose_all(port, DropReason::QdiscDrop);
+                }
+            }
+            _ => self.lose(frame, port, DropReason::QdiscMemory),
+        }
+    }
+
+    /// Takes out of the shapers what may leave by now, as far as the rings have room.
+    pub(super) fn release(&mut self, clock: &impl Fn() -> u64) {
+        let mut now_ns = None;
+        for at in 0..self.shaping.places.len() {
+            let place = self.shaping.places[at];
+            let owned = &mut self.queues[usize::from(place)];
+            let Some(due_ns) = owned.shaper.as_ref().and_then(|shaper| shaper.due_ns()) else {
+                continue;
+            };
+            let now_ns = *now_ns.get_or_insert_with(clock);
+            if due_ns > now_ns {
+                continue;
+            }
+            if owned.queue.room() < BURST {
+                // Nobody else sees to a ring that the kernel did not take all of.
+                owned.queue.kick();
+                owned.queue.complete(&mut self.done);
+            }
+            let room = owned.queue.room().saturating_sub(owned.pending.len());
+            self.release_from(place, room, now_ns);
+        }
+    }
+
+    fn release_from(&mut self, place: u16, room: usize, now_ns: u64) {
+        // It is away meanwhile, so that its frames may be put elsewhere.
+        let Some(mut shaper) = self.queues[usize::from(place)].shaper.take() else {
+            return;
+        };
+        for _ in 0..room {
+            let Some(Waiting { frame, arrival_ns }) = shaper.dequeue(now_ns, &mut self.shaping.lost) else {
+                break;
+            };
+            self.leaves(&frame);
+            self.shaping.released += 1;
+            self.line_up(place, frame, arrival_ns);
+        }
+        let owned = &mut self.queues[usize::from(place)];
+        owned.shaper = Some(shaper);
+        if !self.shaping.lost.is_empty() {
+            let port = owned.port;
+            self.lose_all(port, DropReason::QdiscDrop);
+        }
+    }
+
+    /// When a shaper may have a frame again that the ring has room for, in monotonic nanoseconds; `None` when nothing waits.
+    pub fn due_ns(&self, now_ns: u64) -> Option<u64> {
+        let due = |&place: &u16| {
+            let owned = self.queues.get(usize::from(place))?;
+            let due_ns = owned.shaper.as_ref()?.due_ns()?;
+            Some(match owned.queue.room() {
+                0 => due_ns.max(now_ns + FULL_RING_NS),
+                _ => due_ns,
+            })
+        };
+        self.shaping.places.iter().filter_map(due).min()
+    }
+
+    /// A frame waits no more.
+    #[inline]
+    fn leaves(&mut self, frame: &Frame) {
+        let home = self.slab_of(frame);
+        if let Some(held) = self.shaping.held.get_mut(home) {
+            *held = held.saturating_sub(1);
+        }
+    }
+
+    #[inline]
+    fn slab_of(&self, frame: &Frame) -> usize {
+        match self.shared.is_home(frame.id(), self.index) {
+            true => self.index,
+            false => self.shared.home_of(frame.id()),
+        }
+    }
+
+    #[cold]
+    fn lose_all(&mut self, port: PortIndex, reason: DropReason) {
+        while let Some(Waiting { frame, .. }) = self.shaping.lost.pop() {
+            self.leaves(&frame);
+            self.lose(frame, port, reason);
+        }
+    }
+}
+
+/// Configuration: not hot.
+impl<Q: Queue> Worker<Q> {
+    /// Makes the shapers what the snapshot says, and pays for what the kernel sent.
+    #[cold]
+    pub(super) fn reshape(&mut self, now_ns: u64) {
+        self.shaping.is_stale = false;
+        self.find_ways_out();
+        let snapshot = Arc::clone(&self.snapshot);
+        for place in 0..self.queues.len() {
+            let owned = &mut self.queues[place];
+            let port = owned.port;
+            let iface = snapshot.port(port).map(|(_, iface)| iface);
+            let transmits = self.egress[usize::from(port.0)] == Some(place as u16);
+            let is_wire = self.peers.iter().any(Option::is_some);
+            let root = iface
+                .filter(|_| transmits && !is_wire)
+                .and_then(|iface| match &iface.shaping {
+                    qdisc::Shaping::Unshaped => None,
+                    qdisc::Shaping::Root(root) => Some(root),
+                    qdisc::Shaping::Queues(roots) => roots.get(owned.number as usize)?.as_ref(),
+                });
+            owned.reshape(root, now_ns, &mut self.shaping.lost);
+            if let Some(shaper) = owned.shaper.as_mut().filter(|_| !iface.is_some_and(|iface| iface.up)) {
+                shaper.purge(&mut self.shaping.lost);
+            }
+            self.lose_all(port, DropReason::QdiscGone);
+        }
+        let shaped = |place: &u16| self.queues[usize::from(*place)].shaper.is_some();
+        self.shaping.places = (0..self.queues.len() as u16).filter(shaped).collect();
+        self.share_out();
+        self.pay(now_ns);
+    }
+
+    /// The place that transmits for each port: its first queue here. A root qdisc's frames go to the port's owner.
+    pub(super) fn find_ways_out(&mut self) {
+        self.egress.fill(None);
+        let is_wire = self.peers.iter().any(Option::is_some);
+        for (place, owned) in self.queues.iter().enumerate() {
+            let iface = self.snapshot.port(owned.port).map(|(_, iface)| iface);
+            let has_root = iface.is_some_and(|iface| matches!(iface.shaping, qdisc::Shaping::Root(_)));
+            if is_wire || !has_root || self.shared.owner(owned.port) == Some(self.index) {
+                self.egress[usize::from(owned.port.0)].get_or_insert(place as u16);
+            }
+        }
+    }
+
+    /// How much of each slab may wait here.
+    fn share_out(&mut self) {
+        let workers = self.shared.limits.workers;
+        let mut owns = vec![false; workers];
+        self.shaping.labels = false;
+        for port in (0..PORTS_MAX as u16).map(PortIndex) {
+            let Some((_, iface)) = self.snapshot.port(port) else {
+                continue;
+            };
+            match &iface.shaping {
+                qdisc::Shaping::Unshaped => continue,
+                qdisc::Shaping::Root(_) => {
+                    let owner = self.shared.owner(port).and_then(|owner| owns.get_mut(owner));
+                    owner.into_iter().for_each(|owns| *owns = true);
+                }
+                qdisc::Shaping::Queues(_) => owns.fill(true),
+            }
+            self.shaping.labels = true;
+        }
+        let owners = owns.iter().filter(|&&owns| owns).count().max(1);
+        self.shaping.share = self.shared.limits.shaped / owners as u32;
+    }
+
+    /// Pays for what the kernel sent.
+    fn pay(&mut self, now_ns: u64) {
+        for (port, sent) in std::mem::take(&mut self.shaping.charges) {
+            let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
+            for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
+                sent.iter().for_each(|&(of, bytes)| shaper.charge(of, bytes, now_ns));
+            }
+        }
+    }
+
+    /// Empties the shapers of some queues.
+    pub(super) fn lose_shaped(&mut self, which: impl Fn(&Owned<Q>) -> bool, reason: DropReason) {
+        for place in 0..self.queues.len() {
+            let owned = &mut self.queues[place];
+            if which(owned)
+                && let Some(shaper) = &mut owned.shaper
+            {
+                shaper.purge(&mut self.shaping.lost);
+                let port = owned.port;
+                self.lose_all(port, reason);
+            }
+        }
+    }
+
+    /// How many frames wait.
+    pub(super) fn shaped(&self) -> u64 {
+        let shapers = self.queues.iter().filter_map(|owned| owned.shaper.as_ref());
+        shapers.map(|shaper| shaper.len() as u64).sum()
+    }
+
+    /// Tells who watches by what class a frame will leave.
+    #[cold]
+    pub(super) fn see_shaping(&self, egress: PortIndex, frame: &Frame, seen: &mut impl Observer) {
+        let Some((_, iface)) = self.snapshot.port(egress) else {
+            return;
+        };
+        let root = match &iface.shaping {
+            qdisc::Shaping::Unshaped => None,
+            qdisc::Shaping::Root(root) => Some(root),
+            qdisc::Shaping::Queues(roots) => {
+                let mut own = self.queues.iter().filter(|owned| owned.port == egress);
+                let number = own.next().map_or(0, |owned| owned.number);
+                roots.get(number as usize).and_then(Option::as_ref)
+            }
+        };
+        if let Some(root) = root {
+            seen.see(Stage::Shape, || place(root, &facts(frame)));
+        }
+    }
+
+    /// What shapers counted, by port and queue.
+    pub(super) fn shaping_report(&self) -> Vec<(PortIndex, u32, Vec<(Handle, Stats)>)> {
+        let report = |owned: &Owned<Q>| Some((owned.port, owned.number, owned.shaper.as_ref()?.stats()));
+        self.queues.iter().filter_map(report).collect()
+    }
+}
+
+impl<Q> Owned<Q> {
+    /// Has `root` for its qdisc from now on.
+    fn reshape(&mut self, root: Option<&Arc<Qdisc>>, now_ns: u64, lost: &mut Vec<Waiting>) {
+        match (root, &mut self.shaper) {
+            (Some(root), Some(shaper)) if Arc::ptr_eq(root, shaper.root()) => {}
+            (Some(root), Some(shaper)) => shaper.change(Arc::clone(root), now_ns, lost),
+            (Some(root), none) => *none = Some(Box::new(Shaper::new(Arc::clone(root), now_ns))),
+            (None, _) => {
+                if let Some(mut shaper) = self.shaper.take() {
+                    shaper.purge(lost);
+                }
+            }
+        }
+    }
+}

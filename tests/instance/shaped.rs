@@ -1,0 +1,198 @@
+//! Ports that tc shapes: what the kernel sends by them and what bypath does keep one rate together, `show qdisc` tells
+//! of both, and changes of tc are in force at once.
+
+use crate::net::Net;
+use bypath::mirror::tc::CARRIED;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Ethernet, IPv4 and UDP headers, which the rate counts.
+const HEADERS: u64 = 42;
+const PAYLOAD: usize = 1000;
+/// The time of one measurement.
+const WINDOW: Duration = Duration::from_secs(3);
+
+/// Whether workers shape by this kind; says so where they do not yet.
+fn carried(kind: &str) -> bool {
+    let is_carried = CARRIED.contains(&kind);
+    if !is_carried {
+        println!("SKIPPED shaping by {kind}: mirror::tc::CARRIED does not have it");
+    }
+    is_carried
+}
+
+/// Sends datagrams without pause, from a host or the router, until it is told to stop.
+struct Sender(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Sender {
+    fn start(net: &Net, from: Option<usize>, to: &'static str, every: Duration) -> Self {
+        let namespace = from.map_or(&net.router, |host| &net.hosts[host]);
+        let socket = namespace.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("bind");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // A full queue of the kernel's is an error here, and what is wanted.
+                let _ = socket.send_to(&[0; PAYLOAD], to);
+                std::thread::sleep(every);
+            }
+        });
+        Sender(stop, Some(thread))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        drop(self.1.take().map(JoinHandle::join));
+    }
+}
+
+/// Counts what arrives at a port of host 1, in bytes of frames.
+fn counted(net: &Net, port: u16) -> Arc<AtomicU64> {
+    let socket = net.hosts[1].enter(|| UdpSocket::bind(("0.0.0.0", port))).expect("bind");
+    let bytes = Arc::new(AtomicU64::new(0));
+    let weak = Arc::downgrade(&bytes);
+    let (ready, is_ready) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        let _ = socket.set_read_timeout(Some(Duration::from_millis(200)));
+        let _ = ready.send(());
+        while let Some(bytes) = weak.upgrade() {
+            if let Ok(len) = socket.recv(&mut buffer) {
+                bytes.fetch_add(len as u64 + HEADERS, Ordering::Relaxed);
+            }
+        }
+    });
+    is_ready.recv().expect("the thread runs");
+    bytes
+}
+
+fn tc(net: &Net, line: &str) {
+    net.router.run(&format!("tc {line}"));
+}
+
+#[test]
+fn the_kernels_traffic_and_ours_keep_one_rate_together() {
+    if !carried("tbf") || !carried("htb") {
+        return;
+    }
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    net.ping_until(0, "10.0.1.2");
+    let (forwarded, own) = (counted(&net, 7000), counted(&net, 7001));
+    // 8 Mbit/s for twice 16 Mbit/s.
+    let every = Duration::from_micros(500);
+    for shaper in [
+        vec!["qdisc add dev d1 root handle 1: tbf rate 8mbit burst 10000 limit 30000"],
+        vec![
+            "qdisc add dev d1 root handle 1: htb default 10",
+            "class add dev d1 parent 1: classid 1:1 htb rate 8mbit burst 10000 cburst 10000",
+            "class add dev d1 parent 1:1 classid 1:10 htb rate 8mbit burst 10000 cburst 10000",
+        ],
+    ] {
+        shaper.iter().for_each(|line| tc(&net, line));
+        for (ours, kernels) in [(true, false), (true, true), (false, true)] {
+            let _ours = ours.then(|| Sender::start(&net, Some(0), "10.0.1.2:7000", every));
+            let _kernels = kernels.then(|| Sender::start(&net, None, "10.0.1.2:7001", every));
+            std::thread::sleep(Duration::from_secs(1));
+            let before = [&forwarded, &own].map(|count| count.load(Ordering::Relaxed));
+            let began = Instant::now();
+            std::thread::sleep(WINDOW);
+            let after = [&forwarded, &own].map(|count| count.load(Ordering::Relaxed));
+            let took = began.elapsed().as_secs_f64();
+            let [by_us, by_kernel] = [0, 1].map(|at| (after[at] - before[at]) as f64 / took / 1e6);
+            println!(
+                "{}: bypath {by_us:.3} MB/s, kernel {by_kernel:.3} MB/s of 1.000",
+                shaper[0]
+            );
+            let sum = by_us + by_kernel;
+            assert!((0.94..1.06).contains(&sum), "{sum} MB/s, {}", shaper[0]);
+            // The kernel does not know of ours, so its own goes first.
+            assert!(kernels || by_us > 0.94, "nothing of ours got through");
+        }
+        let rows = net.show("qdisc");
+        let rows = rows.as_array().expect("a list");
+        let pays = rows.last().expect("a qdisc");
+        let count = |name: &str| pays[name].as_u64().expect("a count");
+        assert!(count("bytes") > 1_000_000 && count("drops") > 0, "{rows:#?}");
+        assert!(
+            pays["kernel"]["bytes"].as_u64().is_some_and(|bytes| bytes > 1_000_000),
+            "{rows:#?}"
+        );
+        tc(&net, "qdisc del dev d1 root");
+        net.assert_audit(&bypath);
+    }
+    bypath.stop();
+}
+
+#[test]
+fn changes_of_tc_are_in_force_at_once_and_shown() {
+    if !carried("tbf") || !carried("htb") || !carried("pfifo") {
+        return;
+    }
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    net.ping_until(0, "10.0.1.2");
+    let words = |wanted: &[&str]| {
+        let until = Instant::now() + Duration::from_secs(2);
+        loop {
+            let (code, text) = net.command("show qdisc");
+            assert_eq!(code, Some(0), "{text}");
+            if wanted.iter().all(|words| text.contains(words)) {
+                return;
+            }
+            assert!(Instant::now() < until, "{wanted:?} is not said: {text}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    words(&["no port is shaped"]);
+    tc(
+        &net,
+        "qdisc add dev d1 root handle 1: tbf rate 100mbit burst 10000 latency 10ms",
+    );
+    words(&["qdisc tbf 1: dev d1 root rate 100Mbit burst 10000b lat 10ms"]);
+    tc(
+        &net,
+        "qdisc change dev d1 root handle 1: tbf rate 50mbit burst 10000 limit 10000",
+    );
+    words(&["rate 50Mbit"]);
+    tc(&net, "qdisc replace dev d1 root handle 2: htb default 10");
+    tc(
+        &net,
+        "class add dev d1 parent 2: classid 2:10 htb rate 10mbit ceil 20mbit",
+    );
+    tc(&net, "qdisc add dev d1 parent 2:10 handle 10: pfifo limit 50");
+    words(&[
+        "qdisc htb 2: dev d1 root r2q 10 default 0x10 direct_qlen 1000",
+        "class htb 2:10 dev d1 root leaf 10: prio 0 quantum 125000 rate 10Mbit ceil 20Mbit burst 1600b cburst 1600b",
+        "qdisc pfifo 10: dev d1 parent 2:10 limit 50p",
+        "lended: 0",
+        "kernel: Sent",
+    ]);
+    assert_eq!(net.ping(0, "10.0.1.2", 5), 5);
+    let sent = net.show("qdisc d1")[1]["packets"].as_u64();
+    assert_eq!(sent, Some(5), "{}", net.show("qdisc"));
+    assert_eq!(net.show("qdisc d0"), serde_json::json!([]));
+    tc(
+        &net,
+        "class change dev d1 parent 2: classid 2:10 htb rate 5mbit ceil 20mbit",
+    );
+    words(&["rate 5Mbit"]);
+    tc(
+        &net,
+        "qdisc replace dev d1 root handle 3: stab overhead 20 linklayer atm tbf rate 100mbit burst 10000 latency 10ms",
+    );
+    words(&["no port is shaped"]);
+    let before = bypath.totals_at_rest();
+    assert_eq!(net.ping(0, "10.0.1.2", 5), 5);
+    // What comes back leaves by d0, which is not shaped.
+    assert_eq!(bypath.totals_at_rest().forwarded - before.forwarded, 5);
+    tc(&net, "qdisc del dev d1 root");
+    words(&["no port is shaped"]);
+    net.assert_audit(&bypath);
+    bypath.stop();
+}

@@ -1,0 +1,222 @@
+//! What is judged of two shaped labs: which frames left, in which order and when, and how much in how long.
+//!
+//! Amounts and orders that the configuration determines are compared exactly. Times are noisy on a busy machine, where both
+//! kernel and bypath are late by whatever runs meanwhile, but never early: that what left until any time is at most burst +
+//! rate x time is asserted without a tolerance (a frame's token may not come before its time), that it is not less within
+//! the time that a late timer may cost.
+
+use crate::net::{Arrival, Shaped, Side};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A timer may be so late on a machine with other work.
+pub const LATE: Duration = Duration::from_millis(25);
+
+/// Bytes per second of a rate as tc writes it.
+pub const fn mbit(rate: f64) -> f64 {
+    rate * 1e6 / 8.0
+}
+
+impl Shaped {
+    /// The same frames came, and in the same order at each port.
+    #[track_caller]
+    pub fn same_order(&self) {
+        let order = |side: &Side| {
+            let mut ports = BTreeMap::<usize, Vec<(u16, u32)>>::new();
+            for arrival in side.in_order() {
+                ports.entry(arrival.port).or_default().push((arrival.flow, arrival.seq));
+            }
+            ports
+        };
+        let (kernel, tested) = (order(&self.kernel), order(&self.tested));
+        assert!(
+            kernel == tested,
+            "{}: (flow, number) in the kernel's order: {kernel:?}\nof the tested: {tested:?}",
+            self.name
+        );
+    }
+
+    /// The same frames came, in the same order within each flow.
+    #[track_caller]
+    pub fn same_frames(&self) {
+        let flows = |side: &Side| {
+            let mut flows = BTreeMap::<u16, Vec<u32>>::new();
+            for arrival in side.in_order() {
+                flows.entry(arrival.flow).or_default().push(arrival.seq);
+            }
+            flows
+        };
+        let (kernel, tested) = (flows(&self.kernel), flows(&self.tested));
+        assert!(
+            kernel == tested,
+            "{}: numbers by flow, the kernel's: {kernel:?}\nof the tested: {tested:?}",
+            self.name
+        );
+    }
+
+    /// How many frames of a flow came, which must be as many in both.
+    #[track_caller]
+    pub fn came(&self, flow: u16) -> usize {
+        let [kernel, tested] = self.sides().map(|side| side.of(flow).len());
+        assert_eq!(kernel, tested, "{}: frames of flow {flow} that came", self.name);
+        kernel
+    }
+
+    /// Frames that came in both did so at the same time after the beginning, but for late timers.
+    #[track_caller]
+    pub fn same_times(&self) {
+        let times = |side: &Side| -> BTreeMap<(u16, u32), u64> {
+            let began = side.began_ns();
+            let time = |arrival: &Arrival| ((arrival.flow, arrival.seq), arrival.at_ns.saturating_sub(began));
+            side.came.iter().map(time).collect()
+        };
+        let (kernel, tested) = (times(&self.kernel), times(&self.tested));
+        let mut apart: Vec<u64> = tested
+            .iter()
+            .filter_map(|(number, time)| kernel.get(number).map(|other| other.abs_diff(*time)))
+            .collect();
+        apart.sort_unstable();
+        let at =
+            |part: f64| Duration::from_nanos(apart.get((apart.len() as f64 * part) as usize).copied().unwrap_or(0));
+        println!(
+            "twin {}: apart in time: median {:?}, of 95 % at most {:?}",
+            self.name,
+            at(0.5),
+            at(0.95)
+        );
+        assert!(
+            at(0.5) < LATE / 2 && at(0.95) < LATE * 3,
+            "{}: the times differ",
+            self.name
+        );
+    }
+
+    /// The frames that `which` says leave at `rate` (bytes per second) behind a bucket of `burst` bytes, in both labs: never
+    /// more, and not less than 0.2 % or a frame under a demand that lasts so long.
+    #[track_caller]
+    pub fn keeps_rate(&self, what: &str, rate: f64, burst: f64, which: impl Fn(&Arrival) -> bool, demand: Duration) {
+        for (side, who) in [(&self.kernel, "kernel"), (&self.tested, "tested")] {
+            let came: Vec<Arrival> = side.in_order().into_iter().filter(&which).collect();
+            let kept = keeps(&came, side.began_ns(), rate, burst, demand);
+            println!("twin {}: {what}, {who}: {kept}", self.name);
+            assert!(kept.is_within, "{}: {what}, {who}: {kept}", self.name);
+        }
+    }
+
+    /// Bytes of each flow that came in a time since the beginning: of the kernel's, of the tested.
+    pub fn amounts(&self, flows: &[u16], from: Duration, until: Duration) -> [Vec<f64>; 2] {
+        self.sides().map(|side| {
+            let within = side.began_ns() + from.as_nanos() as u64..side.began_ns() + until.as_nanos() as u64;
+            let of = |flow: &u16| {
+                let came = side
+                    .came
+                    .iter()
+                    .filter(|a| a.flow == *flow && within.contains(&a.at_ns));
+                came.map(|arrival| arrival.bytes as f64).sum()
+            };
+            flows.iter().map(of).collect()
+        })
+    }
+
+    /// In that time each flow had this rate (bytes per second), in both labs: within 2 %, or as many bytes as `grain`.
+    #[track_caller]
+    pub fn shares(&self, wanted: &[(u16, f64)], from: Duration, until: Duration, grain: f64) {
+        let flows: Vec<u16> = wanted.iter().map(|(flow, _)| *flow).collect();
+        let seconds = (until - from).as_secs_f64();
+        let amounts = self.amounts(&flows, from, until);
+        for (amounts, who) in amounts.iter().zip(["kernel", "tested"]) {
+            for ((flow, rate), amount) in wanted.iter().zip(amounts) {
+                let (wanted, apart) = (rate * seconds, (amount - rate * seconds).abs());
+                println!(
+                    "twin {}: {who}, flow {flow}, {from:?} to {until:?}: {:.3} Mbit/s, wanted {:.3}",
+                    self.name,
+                    amount / seconds * 8e-6,
+                    rate * 8e-6
+                );
+                assert!(
+                    apart <= (wanted * 0.02).max(grain),
+                    "{}: {who}, flow {flow}, {from:?} to {until:?}: {amount} bytes, not {wanted}",
+                    self.name
+                );
+            }
+        }
+    }
+
+    /// How long frames of a flow were on their way, sorted, in milliseconds: of the kernel's, of the tested.
+    pub fn delays(&self, flow: u16) -> [Vec<f64>; 2] {
+        self.sides().map(|side| {
+            let sent: BTreeMap<u32, u64> = side
+                .sent
+                .iter()
+                .filter(|sent| sent.flow == flow)
+                .map(|sent| (sent.seq, sent.at_ns))
+                .collect();
+            let came = side.came.iter().filter(|arrival| arrival.flow == flow);
+            let mut delays: Vec<f64> = came
+                .map(|arrival| arrival.at_ns.saturating_sub(sent[&arrival.seq]) as f64 / 1e6)
+                .collect();
+            delays.sort_by(f64::total_cmp);
+            delays
+        })
+    }
+}
+
+/// The part `part` of sorted values.
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let at = (sorted.len() as f64 * part) as usize;
+    sorted
+        .get(at.min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
+}
+
+/// How arrivals stand to a rate.
+pub struct Kept {
+    is_within: bool,
+    /// The most that was there before its time, in bytes.
+    early: f64,
+    /// How much had not come at the end of the demand that might have, in parts of what might, and in bytes.
+    behind: f64,
+    behind_bytes: f64,
+    frames: usize,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} frames, early by {:.0} bytes, behind by {:.3} % ({:.0} bytes)",
+            self.frames,
+            self.early,
+            self.behind * 100.0,
+            self.behind_bytes
+        )
+    }
+}
+
+/// tc rounds what it says of a bucket to microseconds, and the kernel times to 64 ns.
+const ROUNDING: f64 = 1e-4;
+
+fn keeps(came: &[Arrival], began_ns: u64, rate: f64, burst: f64, demand: Duration) -> Kept {
+    let longest = came.iter().map(|arrival| arrival.bytes).max().unwrap_or(0) as f64;
+    let lasted = demand.as_secs_f64();
+    let (mut sum, mut early, mut behind_bytes) = (0.0, f64::MIN, f64::MAX);
+    for arrival in came {
+        let seconds = (arrival.at_ns as f64 - began_ns as f64) / 1e9;
+        sum += arrival.bytes as f64;
+        let might = burst + rate * seconds;
+        early = f64::max(early, sum - might * (1.0 + ROUNDING));
+        // Late timers cost nothing for good while the bucket has room; so the best of the end counts.
+        if (lasted * 0.8..=lasted).contains(&seconds) {
+            behind_bytes = f64::min(behind_bytes, might - sum);
+        }
+    }
+    let might = burst + rate * lasted;
+    Kept {
+        is_within: early <= 1.0 && behind_bytes <= f64::max(longest, might * 0.002) + might * ROUNDING,
+        early,
+        behind: behind_bytes / might,
+        behind_bytes,
+        frames: came.len(),
+    }
+}

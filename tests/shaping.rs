@@ -1,0 +1,211 @@
+//! Shaping in workers, on in-memory ports: what reaches the qdisc of a port, that no frame is lost without a count, and that
+//! every one is somewhere at the end. How qdiscs shape is tested beside them (src/stage/shape).
+
+#[path = "box/bench.rs"]
+mod bench;
+#[path = "box/bridge.rs"]
+mod bridge;
+#[path = "box/mod.rs"]
+mod lab;
+#[path = "shaping/labels.rs"]
+mod labels;
+#[path = "shaping/owners.rs"]
+mod owners;
+#[path = "shaping/random.rs"]
+mod random;
+#[allow(dead_code)]
+#[path = "box/rules.rs"]
+mod rules;
+#[path = "shaping/tree.rs"]
+mod tree;
+
+use bench::{Bench, SLAB};
+use bypath::packet::{BURST, DropReason, Family, PortIndex};
+use bypath::port::Fault;
+use bypath::table::Snapshot;
+use bypath::table::qdisc::{Handle, Shaping};
+use bypath::worker::Command;
+use std::sync::Arc;
+
+/// The port by which everything leaves.
+const OUT: PortIndex = PortIndex(1);
+
+/// The box, with d1 shaped so.
+fn shaped(shaping: Shaping) -> Snapshot {
+    let mut snapshot = lab::snapshot(1, lab::FAR);
+    set(&mut snapshot, OUT, shaping);
+    snapshot
+}
+
+fn set(snapshot: &mut Snapshot, port: PortIndex, shaping: Shaping) {
+    let (index, _) = snapshot.port(port).expect("a port");
+    Arc::make_mut(&mut snapshot.ifaces)[usize::from(index.0)].shaping = shaping;
+}
+
+fn packet() -> Vec<u8> {
+    lab::udp(Family::V4, lab::gateway(Family::V4), 18)
+}
+
+/// Frames of a reason, and those that wait.
+fn lost(bench: &Bench, reason: DropReason) -> u64 {
+    let reports = bench.reports();
+    reports.iter().map(|report| report.dropped[reason as usize]).sum()
+}
+
+fn waiting(bench: &Bench) -> u64 {
+    bench.reports().iter().map(|report| report.shaped).sum()
+}
+
+/// Fills the ring of d1, which is down, and what is before it: so many packets.
+fn pile_up(bench: &mut Bench, packets: usize) {
+    bench.ports[1].set_fault(Fault::Down);
+    for _ in 0..packets.div_ceil(BURST) {
+        for _ in 0..BURST.min(packets) {
+            assert!(bench.ports[0].push(&packet()), "the fill ring ran dry");
+        }
+        bench.turn();
+    }
+}
+
+fn assert_balanced(bench: &Bench) {
+    let (received, forwarded, punted, dropped) = bench.totals();
+    assert_eq!(received, forwarded + punted + dropped + waiting(bench));
+}
+
+/// A change of the configuration, as mirror makes it.
+fn publish(bench: &Bench, change: impl FnOnce(&mut Snapshot)) {
+    let mut snapshot = Snapshot::clone(&bench.shared.snapshot.load());
+    change(&mut snapshot);
+    snapshot.generation += 1;
+    bench.shared.snapshot.store(Arc::new(snapshot));
+}
+
+#[test]
+fn frames_of_a_port_whose_qdisc_never_binds_leave_as_they_are() {
+    let mut bench = Bench::new(shaped(tree::tbf(tree::NEVER_BINDS)), &[]);
+    let mut plain = Bench::new(lab::snapshot(1, lab::FAR), &[]);
+    for _ in 0..50 {
+        for bench in [&mut bench, &mut plain] {
+            (0..BURST).for_each(|_| assert!(bench.ports[0].push(&packet())));
+            bench.turn();
+        }
+    }
+    assert_eq!(bench.ports[1].sent(), plain.ports[1].sent());
+    assert_eq!(bench.totals(), (3200, 3200, 0, 0));
+    let reports = bench.reports();
+    let queues = |worker: usize| reports[worker].shaping.iter().map(|(port, queue, _)| (*port, *queue));
+    assert_eq!(
+        (queues(0).count(), queues(1).next()),
+        (0, Some((OUT, 0))),
+        "of its owner"
+    );
+    bench.assert_audit();
+}
+
+#[test]
+fn a_full_ring_keeps_frames_in_the_shaper() {
+    let mut bench = Bench::new(shaped(tree::tbf(tree::NEVER_BINDS)), &[]);
+    pile_up(&mut bench, 600);
+    assert!(waiting(&bench) >= 600 - 512, "the ring has 512 places");
+    assert_eq!(lost(&bench, DropReason::TxRingFull), 0);
+    assert_balanced(&bench);
+    bench.ports[1].set_fault(Fault::None);
+    bench.turn();
+    assert_eq!(waiting(&bench), 0);
+    bench.assert_balanced();
+    bench.assert_audit();
+}
+
+#[test]
+fn frames_that_wait_leave_enough_to_receive_into() {
+    let mut bench = Bench::new(shaped(tree::fifo(u32::MAX)), &[]);
+    // Would the fill ring run dry, it fails there.
+    pile_up(&mut bench, 4 * SLAB as usize);
+    assert_eq!(waiting(&bench), u64::from(bench.shared.limits.shaped));
+    assert!(lost(&bench, DropReason::QdiscMemory) > u64::from(SLAB));
+    assert_balanced(&bench);
+    bench.assert_audit();
+}
+
+#[test]
+fn frames_of_a_qdisc_that_goes_are_lost_by_name() {
+    let mut bench = Bench::new(shaped(tree::fifo(1000)), &[]);
+    pile_up(&mut bench, 700);
+    let waited = waiting(&bench);
+    assert!(waited > 0);
+    publish(&bench, |snapshot| set(snapshot, OUT, Shaping::Unshaped));
+    bench.turn();
+    assert_eq!((waiting(&bench), lost(&bench, DropReason::QdiscGone)), (0, waited));
+    bench.assert_balanced();
+    bench.assert_audit();
+}
+
+#[test]
+fn frames_of_a_port_that_goes_down_are_lost_by_name() {
+    let mut bench = Bench::new(shaped(tree::fifo(1000)), &[]);
+    pile_up(&mut bench, 700);
+    let waited = waiting(&bench);
+    publish(&bench, |snapshot| Arc::make_mut(&mut snapshot.ifaces)[1].up = false);
+    bench.turn();
+    assert_eq!((waiting(&bench), lost(&bench, DropReason::QdiscGone)), (0, waited));
+    bench.assert_audit();
+}
+
+#[test]
+fn frames_of_a_port_that_is_closed_are_lost_by_name() {
+    let mut bench = Bench::new(shaped(tree::fifo(1000)), &[]);
+    pile_up(&mut bench, 700);
+    let waited = waiting(&bench);
+    let (reply, given_back) = crossbeam::channel::bounded(4);
+    bench.shared.set_owner(OUT, None);
+    assert!(bench.shared.tell(1, Command::Close(OUT, reply)));
+    assert!(bench.workers[1].obey());
+    let mut frames = Vec::new();
+    given_back.try_iter().for_each(|queue| queue.close(&mut frames));
+    frames.into_iter().for_each(|frame| bench.shared.send_home(frame));
+    assert_eq!((waiting(&bench), lost(&bench, DropReason::PortGone)), (0, waited));
+    bench.assert_audit();
+}
+
+#[test]
+fn frames_that_wait_at_the_end_are_lost_by_name() {
+    let mut bench = Bench::new(shaped(tree::fifo(1000)), &[]);
+    pile_up(&mut bench, 700);
+    let waited = waiting(&bench);
+    let (reply, last) = crossbeam::channel::bounded(1);
+    assert!(bench.shared.tell(1, Command::Stop(reply)));
+    assert!(!bench.workers[1].obey());
+    let (report, queues) = last.recv().expect("the worker's last word");
+    assert_eq!(
+        (report.shaped, report.dropped[DropReason::QdiscGone as usize]),
+        (0, waited)
+    );
+    let mut frames = Vec::new();
+    queues.into_iter().for_each(|queue| queue.close(&mut frames));
+    frames.into_iter().for_each(|frame| bench.shared.send_home(frame));
+    bench.assert_audit();
+}
+
+#[test]
+fn a_wire_is_not_shaped() {
+    let mut bench = Bench::new(shaped(tree::fifo(0)), &[(PortIndex(0), OUT)]);
+    assert!(bench.ports[0].push(&packet()));
+    bench.turn();
+    assert_eq!(bench.ports[1].sent(), [packet()]);
+    assert!(bench.reports().iter().all(|report| report.shaping.is_empty()));
+    bench.assert_audit();
+}
+
+#[test]
+fn what_the_kernel_sent_is_paid_for_by_the_owner() {
+    let mut bench = Bench::new(shaped(tree::tbf(1_000_000)), &[]);
+    let charges = vec![(Handle::qdisc(1), 100_000)];
+    for worker in 0..2 {
+        assert!(bench.shared.tell(worker, Command::Charge(OUT, charges.clone())));
+        assert!(bench.workers[worker].obey());
+    }
+    assert!(bench.ports[0].push(&packet()));
+    bench.turn();
+    assert_balanced(&bench);
+    bench.assert_audit();
+}

@@ -1,0 +1,76 @@
+//! Qdiscs, as `tc` would make them.
+
+use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Qdisc, ROOT, Rate, Shaping, Tbf};
+use std::sync::Arc;
+
+/// A rate, in bytes per second, that no test comes near.
+pub const NEVER_BINDS: u64 = 1 << 40;
+
+/// Bytes per second, of frames as they are.
+pub fn rate(bytes_per_second: u64) -> Rate {
+    Rate {
+        bytes_per_second,
+        ..Rate::default()
+    }
+}
+
+fn qdisc(handle: Handle, parent: Handle, kind: Kind) -> Arc<Qdisc> {
+    Arc::new(Qdisc {
+        handle,
+        parent,
+        kind,
+        filters: Vec::new(),
+    })
+}
+
+fn pfifo(handle: Handle, parent: Handle, packets: u32) -> Arc<Qdisc> {
+    let fifo = Fifo {
+        limit: Limit::Packets(packets),
+        drops_head: false,
+    };
+    qdisc(handle, parent, Kind::Fifo(fifo))
+}
+
+/// `root pfifo limit PACKETS`.
+pub fn fifo(packets: u32) -> Shaping {
+    Shaping::Root(pfifo(Handle::qdisc(1), ROOT, packets))
+}
+
+/// `root tbf`: so many bytes per second, 10 ms of it at once, 100,000 bytes behind it.
+pub fn tbf(bytes_per_second: u64) -> Shaping {
+    let kind = Kind::Tbf(Tbf {
+        rate: rate(bytes_per_second),
+        buffer_ns: 10_000_000,
+        peak: None,
+        max_size: u32::MAX,
+        limit: 100_000,
+        child: pfifo(Handle(0), Handle(0x1_0001), 1000),
+    });
+    Shaping::Root(qdisc(Handle::qdisc(1), ROOT, kind))
+}
+
+/// `root htb default DEFAULT` with so many classes `1:1`, `1:2`, ... of equal rates.
+pub fn htb(classes: u16, default: u32, bytes_per_second: u64) -> Shaping {
+    let class = |minor: u16| {
+        let id = Handle(0x1_0000 | u32::from(minor));
+        Class {
+            id,
+            parent: Handle::qdisc(1),
+            rate: rate(bytes_per_second),
+            ceil: rate(bytes_per_second),
+            buffer_ns: 10_000_000,
+            cbuffer_ns: 10_000_000,
+            prio: 0,
+            quantum: 1500,
+            leaf: Some(pfifo(Handle(0), id, 100)),
+            filters: Vec::new(),
+        }
+    };
+    let kind = Kind::Htb(Htb {
+        default,
+        rate2quantum: 10,
+        direct_qlen: 1000,
+        classes: (1..=classes).map(class).collect(),
+    });
+    Shaping::Root(qdisc(Handle::qdisc(1), ROOT, kind))
+}
