@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use bypath::stage::shape::{Shaper, Stats};
-use bypath::table::filter::{Filter, Match};
+use bypath::table::filter::Filter;
 use bypath::table::qdisc::{Fifo, FqCodel, Handle, Kind, Limit, Prio, Qdisc, Sfq, Tbf};
 use std::sync::Arc;
 
@@ -151,10 +151,7 @@ fn when_it_is_full_half_of_the_longest_flow_goes() {
 
 #[test]
 fn a_filter_that_names_no_flow_drops() {
-    let by_mark = Filter {
-        class: Handle(ROOT | 5),
-        what: Match::Mark(1, u32::MAX),
-    };
+    let by_mark = Filter::mark(1, Handle(ROOT | 5));
     for kind in [Kind::FqCodel(fq_codel()), Kind::Sfq(sfq())] {
         let root = Qdisc {
             filters: vec![by_mark.clone()],
