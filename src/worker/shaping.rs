@@ -117,7 +117,8 @@ impl Shaping {
 
 /// Frames between the walk and the ring.
 impl<Q: Queue> Worker<Q> {
-    /// Gives a frame to the shaper of `place`.
+    /// Gives a frame to the shaper of `place`. What has its tokens leaves before the next frame comes, as behind each enqueue of the
+    /// kernel's (__qdisc_run): else a burst would meet the queue's limit with frames that need not wait.
     #[inline(never)]
     pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let home = self.slab_of(&frame);
@@ -131,6 +132,9 @@ impl<Q: Queue> Worker<Q> {
                 if !shaping.lost.is_empty() {
                     self.lose_all(port, DropReason::QdiscDrop);
                 }
+                let owned = &self.queues[usize::from(place)];
+                let room = owned.queue.room().saturating_sub(owned.pending.len());
+                self.release_from(place, room, self.shaping.now_ns);
             }
             _ => self.lose(frame, port, DropReason::QdiscMemory),
         }
