@@ -4,11 +4,11 @@
 use super::Htb;
 use super::class::{Class, Mode};
 use super::feed::{Feed, NONE};
-use crate::stage::shape::{Packet, Stats};
+use crate::stage::shape::Stats;
 use crate::table::bucket::Bucket;
 use crate::table::qdisc::Handle;
 
-impl<P: Packet> Htb<P> {
+impl Htb {
     /// Puts a class that has something to send into the feeds above, or into its row (htb_activate_prios).
     pub(super) fn activate_prios(&mut self, index: u32) {
         let (mut index, mut prios) = (index, self.classes[index as usize].activity);
@@ -164,8 +164,7 @@ impl<P: Packet> Htb<P> {
         self.now_ns = now_ns.max(self.now_ns);
         let index = self.find(of).or_else(|| {
             let mut below = self.classes.iter_mut().zip(0..);
-            let charged =
-                |class: &mut Class<P>| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, bytes, now_ns));
+            let charged = |class: &mut Class| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, bytes, now_ns));
             below.find_map(|(class, index)| charged(class).then_some(index))
         });
         let Some(index) = index else {
@@ -209,7 +208,7 @@ fn each(bits: u8, mut act: impl FnMut(usize)) {
 
 /// The feeds of the priorities in `prios`.
 #[inline]
-fn feeds<P>(class: &mut Class<P>, prios: u8) -> impl Iterator<Item = (usize, &mut Feed)> {
+fn feeds(class: &mut Class, prios: u8) -> impl Iterator<Item = (usize, &mut Feed)> {
     let all = class.feeds.iter_mut().flat_map(|feeds| feeds.iter_mut().enumerate());
     all.filter(move |(prio, _)| prios & 1 << prio != 0)
 }
