@@ -154,8 +154,9 @@ impl Lab {
         run("tc", "-force -batch -", &lines.collect::<String>());
     }
 
+    /// As tc shows them, as far as the kernel lists them.
     pub fn listing(&self) -> String {
-        must("tc", "filter show dev oa parent 1:", "")
+        String::from_utf8_lossy(&run("tc", "filter show dev oa parent 1:", "").stdout).into_owned()
     }
 
     /// `class htb 1:1 ...`, and below it ` Sent 98 bytes 1 pkt ...`; what the qdisc sent and no class did went by its direct queue.

@@ -35,7 +35,13 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
 
 /// What random filters may run into, and is not carried.
 pub fn may_be_refused(why: &str) -> bool {
-    why.contains("before the Ethernet header") || why.contains("which is asked first")
+    [
+        "before the Ethernet header",
+        "which is asked first",
+        "lists nothing behind",
+    ]
+    .iter()
+    .any(|words| why.contains(words))
 }
 
 fn class(random: &mut Random) -> String {
@@ -47,7 +53,7 @@ fn class(random: &mut Random) -> String {
 }
 
 fn fw(random: &mut Random, head: &str, lines: &mut Vec<String>) {
-    if random.one_in(5) {
+    if random.one_in(20) {
         return lines.push(format!("{head} fw"));
     }
     let mask = random.of(&["", "", "/0xff", "/0xffff"]);

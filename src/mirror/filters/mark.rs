@@ -1,5 +1,5 @@
 //! fw: a mark for each filter, which is its handle; all of a preference share a mask. A preference without any takes the mark for
-//! the class. net/sched/cls_fw.c.
+//! the class, which is not carried: what is behind it is not listed. net/sched/cls_fw.c.
 
 use super::super::nlattr::get_u32;
 use super::{Listed, Why, action, class, options};
@@ -12,9 +12,9 @@ const INDEV: u16 = 3;
 const ACT: u16 = 4;
 const MASK: u16 = 5;
 
-pub(super) fn read(below: &[Listed], parent: Handle) -> Result<Option<Match>, Why> {
+pub(super) fn read(below: &[Listed]) -> Result<Option<Match>, Why> {
     if below.is_empty() {
-        return Ok(Some(Match::MarkIsClass(parent.of_qdisc())));
+        return Err((None, "it takes the mark for the class".into()));
     }
     // A filter that says no class does not tell its mask.
     let mut shared = None;

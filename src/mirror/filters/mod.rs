@@ -56,8 +56,8 @@ type Why = (Option<u32>, String);
 /// # Errors
 /// In words, as tc shows the filter: the first that is not carried, or that they cannot be read.
 pub fn read_filters(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
-    let listed = list(sock, ifindex, parent).map_err(|error| format!("filters of {parent} cannot be read: {error}"))?;
-    filters(&listed, parent)
+    let listed = list(sock, ifindex, parent)?;
+    filters(&listed)
 }
 
 /// The same, by a socket of its own in the network namespace of this thread.
@@ -70,7 +70,7 @@ pub fn read(ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
     read_filters(&mut sock, ifindex, parent)
 }
 
-fn list(sock: &mut NlSock, ifindex: u32, parent: Handle) -> io::Result<Vec<Listed>> {
+fn list(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<Vec<Listed>, String> {
     let mut header = [0; TCMSG_LEN];
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header[12..16].copy_from_slice(&parent.0.to_ne_bytes());
@@ -86,10 +86,24 @@ fn list(sock: &mut NlSock, ifindex: u32, parent: Handle) -> io::Result<Vec<Liste
         tries += 1;
         match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted && tries < TRIES_MAX => {}
-            Ok(()) if odd => return Err(io::ErrorKind::InvalidData.into()),
-            other => return other.map(|()| all),
+            Err(error) => {
+                return Err(match all.last().filter(|last| is_bare(last)) {
+                    Some(last) => format!(
+                        "{}: the kernel lists nothing behind one without options",
+                        name(last, None)
+                    ),
+                    None => format!("filters of {parent} cannot be read: {error}"),
+                });
+            }
+            Ok(()) if odd => return Err(format!("filters of {parent} are not listed as filters")),
+            Ok(()) => return Ok(all),
         }
     }
+}
+
+/// A fw that takes the mark for the class: the kernel's dump ends there with an error (fw_walk stops it).
+fn is_bare(last: &Listed) -> bool {
+    last.kind == "fw" && last.handle == 0
 }
 
 fn listed(m: &Message) -> Option<Listed> {
@@ -109,7 +123,7 @@ fn listed(m: &Message) -> Option<Listed> {
     })
 }
 
-fn filters(listed: &[Listed], parent: Handle) -> Result<Vec<Filter>, String> {
+fn filters(listed: &[Listed]) -> Result<Vec<Filter>, String> {
     let of = |a: &Listed, b: &Listed| (a.chain, a.preference) == (b.chain, b.preference);
     let tables = u32::Tables::of(listed);
     let mut filters = Vec::new();
@@ -120,7 +134,7 @@ fn filters(listed: &[Listed], parent: Handle) -> Result<Vec<Filter>, String> {
             _ if head.chain != 0 => Err((None, "only chain 0 is carried".into())),
             _ if group.iter().any(|one| one.kind != head.kind) => Err((None, "it changed while it was read".into())),
             "matchall" => matchall::read(below),
-            "fw" => mark::read(below, parent),
+            "fw" => mark::read(below),
             "flower" => flower::read(below),
             "u32" => tables.read(head.preference).map(|what| what.map(Match::U32)),
             _ => Err((None, "filters of this kind are not carried".into())),

@@ -39,8 +39,6 @@ pub enum Match {
     All(Handle),
     /// At the mark (net/sched/cls_fw.c).
     Mark(Marks),
-    /// At the mark, which is the class (cls_fw.c without options): one of this qdisc, or with no major number.
-    MarkIsClass(Handle),
     /// At words of the frame (net/sched/cls_u32.c).
     U32(U32),
     /// At fields of the frame (net/sched/cls_flower.c).
@@ -91,11 +89,6 @@ impl Filter {
         match &self.what {
             Match::All(class) => Some(*class),
             Match::Mark(marks) => marks.find(view.mark),
-            Match::MarkIsClass(qdisc) => {
-                let class = Handle(view.mark);
-                let ours = class.of_qdisc() == Handle(0) || class.of_qdisc() == qdisc.of_qdisc();
-                (view.mark != 0 && ours).then_some(class)
-            }
             Match::U32(tables) => tables.find(view),
             Match::Flower(rules) => rules.find(view),
         }
