@@ -1,14 +1,14 @@
-//! The kernel's part of what leaves by a shaped port: punted frames and the box's own traffic pass the kernel's qdisc there,
-//! frames of ours do not (the copy mode of AF_XDP sends by dev_direct_xmit). Two shapers of one rate side by side would let twice
-//! the rate out, so what the kernel's qdiscs and classes sent is told to the worker that owns the port, which takes it out of
-//! its buckets: together they keep the rate, over any time that is long against [`EVERY`].
+//! The kernel's part of what leaves by a shaped port: punted frames and the box's own traffic pass the kernel's qdisc
+//! there, frames of ours do not (the copy mode of AF_XDP sends by dev_direct_xmit). Two shapers of one rate side by
+//! side would let twice the rate out, so what the kernel's qdiscs and classes sent is told to the worker that owns the
+//! port, which takes it out of its buckets: together they keep the rate, over any time that is long against [`EVERY`].
 //!
 //! ```text
 //!  RTM_GETQDISC, RTM_GETTCLASS: bytes sent --difference--> Command::Charge --> Shaper::charge
 //! ```
 //!
-//! A [`Ledger`] for each link says who pays. Nothing is read while no port is shaped, and reading takes at most a fiftieth of the
-//! time: trees of very many classes are read less often.
+//! A [`Ledger`] for each link says who pays. Nothing is read while no port is shaped, and reading takes at most a
+//! fiftieth of the time: trees of very many classes are read less often.
 
 mod ledger;
 
@@ -59,7 +59,8 @@ impl Charging {
                     .for_each(|(port, of, bytes)| tell(shared, port, of, &bytes)),
                 Err(error) if !std::mem::replace(&mut self.failed, true) => {
                     eprintln!(
-                        "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of their rate"
+                        "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of \
+                         their rate"
                     );
                 }
                 Err(_) => {}

@@ -1,5 +1,5 @@
-//! Ports that tc shapes: what the kernel sends by them and what bypath does keep one rate together, `show qdisc` tells of both, and
-//! changes of tc are in force at once.
+//! Ports that tc shapes: what the kernel sends by them and what bypath does keep one rate together, `show qdisc` tells
+//! of both, and changes of tc are in force at once.
 
 use crate::net::Net;
 use bypath::mirror::tc::CARRIED;

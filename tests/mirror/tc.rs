@@ -1,5 +1,5 @@
-//! Trees of qdiscs: what `tc` says on a link, and what mirror reads of it; as it is, and after each change. Kinds that this
-//! kernel lacks are left out, and said so.
+//! Trees of qdiscs: what `tc` says on a link, and what mirror reads of it; as it is, and after each change. Kinds that
+//! this kernel lacks are left out, and said so.
 
 use super::lab::*;
 use bypath::mirror::tc::{Egress, Reader};

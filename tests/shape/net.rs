@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// bypath carries traffic control; until it does, everything is the kernel's and no share is checked.
-const CARRIED: bool = false;
+const CARRIED: bool = true;
 /// Where a flow's number is found.
 const PORT_OF_FLOW_0: u16 = 5000;
 /// From this flow on packets are written by the box itself, which draws identifications for them.
@@ -261,7 +261,6 @@ pub struct Shaped {
     pub name: String,
     pub kernel: Side,
     pub tested: Side,
-    pub mode: Mode,
     bypath: Option<Bypath>,
     numbers: std::collections::HashMap<u16, u32>,
     _alone: MutexGuard<'static, ()>,
@@ -305,7 +304,6 @@ impl Shaped {
             name: name.into(),
             kernel,
             tested,
-            mode,
             bypath,
             numbers: Default::default(),
             _alone: alone,

@@ -1,5 +1,5 @@
-//! `show qdisc` as text, in the lines of `tc -s qdisc show` and `tc -s class show`: what bypath shapes by and what it counted, and
-//! below, of the same handle, what the kernel itself sent.
+//! `show qdisc` as text, in the lines of `tc -s qdisc show` and `tc -s class show`: what bypath shapes by and what it
+//! counted, and below, of the same handle, what the kernel itself sent.
 //!
 //! Rates, sizes and times are written as tc writes them (lib/utils_math.c of iproute2): powers of 1000 for rates where
 //! they come out even, of 1024 for sizes where they nearly do.
@@ -232,7 +232,8 @@ mod tests {
         let wanted = "qdisc tbf 1: dev d0 root rate 1Mbit burst 5000b lat 10ms\n \
                       Sent 0 bytes 0 pkt (dropped 0, overlimits 0 requeues 0)\n \
                       backlog 0b 0p\n\
-                      class htb 1:10 dev d0 parent 1:1 leaf 20: prio 1 quantum 12500 rate 10Mbit ceil 100Mbit burst 1600b cburst 1600b\n \
+                      class htb 1:10 dev d0 parent 1:1 leaf 20: prio 1 quantum 12500 rate 10Mbit \
+                      ceil 100Mbit burst 1600b cburst 1600b\n \
                       Sent 0 bytes 3 pkt (dropped 0, overlimits 0 requeues 0)\n \
                       backlog 0b 0p\n \
                       lended: 0 borrowed: 0 giants: 0\n \

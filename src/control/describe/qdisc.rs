@@ -1,5 +1,6 @@
-//! Trees of qdiscs as rows of `show qdisc`: what they were told is in the snapshot, what they counted in the workers' reports, and
-//! what the kernel's own counted in its dumps. Fifos that the kernel made by itself have no handle, and no row, as with tc.
+//! Trees of qdiscs as rows of `show qdisc`: what they were told is in the snapshot, what they counted in the workers'
+//! reports, and what the kernel's own counted in its dumps. Fifos that the kernel made by itself have no handle, and
+//! no row, as with tc.
 
 use crate::control::report::{Qdisc as Row, QdiscCounts};
 use crate::mirror::tc::{Counts, Record};

@@ -1,7 +1,8 @@
-//! Rows of `show qdisc`: the qdiscs and classes by which bypath shapes, in the words of `tc -j -s qdisc` and `tc -j -s class`.
+//! Rows of `show qdisc`: the qdiscs and classes by which bypath shapes, in the words of `tc -j -s qdisc` and `tc -j -s
+//! class`.
 //!
-//! What the kernel's own of that handle counted is beside it: it has what the kernel itself sends by the port. Rates are in bytes
-//! per second, sizes in bytes, times in nanoseconds.
+//! What the kernel's own of that handle counted is beside it: it has what the kernel itself sends by the port. Rates
+//! are in bytes per second, sizes in bytes, times in nanoseconds.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

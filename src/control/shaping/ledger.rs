@@ -1,6 +1,6 @@
-//! Who pays for what the kernel sent by a link: those that have buckets, tbf, and of htb the classes with a queue. A shaper has all
-//! above pay with the one that is charged, so a byte is charged once, to the lowest that it passed: what went by a class of an
-//! htb below a tbf is charged to the class, what went by its direct queue to the tbf.
+//! Who pays for what the kernel sent by a link: those that have buckets, tbf, and of htb the classes with a queue. A
+//! shaper has all above pay with the one that is charged, so a byte is charged once, to the lowest that it passed:
+//! what went by a class of an htb below a tbf is charged to the class, what went by its direct queue to the tbf.
 //!
 //! What was sent before a qdisc was first seen here is not charged. As large as the tree.
 

@@ -1,11 +1,12 @@
 //! Traffic control on a port, or a bridge: its root qdisc and what hangs below, ingress and clsact, and tcx programs.
 //!
-//! What a tree of qdiscs means is told by `mirror::tc`: one that only queues is nothing here; one that workers shape by is found as
-//! that; every other leaves what would go out, and so does any on a bridge, which has no way out of its own here. Filters on
-//! ingress and clsact leave what they may touch. BPF_PROG_QUERY for tcx.
+//! What a tree of qdiscs means is told by `mirror::tc`: one that only queues is nothing here; one that workers shape
+//! by is found as that; every other leaves what would go out, and so does any on a bridge, which has no way out of its
+//! own here. Filters on ingress and clsact leave what they may touch. BPF_PROG_QUERY for tcx.
 //!
-//! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a second: a
-//! qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found holds in between.
+//! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
+//! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
+//! holds in between.
 
 use super::super::tc::{Qdiscs, Reader, not_carried};
 use super::findings::{Collector, Way};
@@ -19,8 +20,8 @@ use std::time::{Duration, Instant};
 const PARENT_CLSACT_EGRESS: Handle = Handle(0xffff_fff3);
 /// After how long qdiscs are read without an event.
 const READ_AFTER: Duration = Duration::from_secs(1);
-const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one that only \
-                            queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
+const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one \
+                            that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
 const REMEDY_FILTER: &str =
     "filters and programs of tc are not carried; remove the qdisc (`tc qdisc del dev DEV clsact`)";
 const REMEDY_TCX: &str = "BPF programs in the path are not carried; detach them (`bpftool net`)";

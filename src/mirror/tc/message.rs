@@ -1,5 +1,5 @@
-//! RTM_NEWQDISC and RTM_NEWTCLASS as records, without a look into what is of one kind (see `options`), and what a qdisc or a
-//! class has sent (TCA_STATS2, net/core/gen_stats.c).
+//! RTM_NEWQDISC and RTM_NEWTCLASS as records, without a look into what is of one kind (see `options`), and what a
+//! qdisc or a class has sent (TCA_STATS2, net/core/gen_stats.c).
 //!
 //! ```text
 //!  tcmsg   | family 4 | ifindex 4 | handle 4 | parent 4 | info 4 |, then attributes

@@ -5,10 +5,11 @@
 //!                                                  \--> what each has sent, for what both sides pay for together
 //! ```
 //!
-//! A qdisc that only queues counts as unshaped, since a frame of ours leaves by its own ring and meets no queue: noqueue,
-//! pfifo_fast, fq_codel, fq, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are read too: they
-//! tell how long the queues are that nobody named. Dumps of qdiscs and of classes are not of one moment: a pair that does not
-//! fit is read again. Bounded by what the kernel holds; nothing is kept. net/sched/sch_api.c.
+//! A qdisc that only queues counts as unshaped, since a frame of ours leaves by its own ring and meets no queue:
+//! noqueue, pfifo_fast, fq_codel, fq, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are
+//! read too: they tell how long the queues are that nobody named. Dumps of qdiscs and of classes are not of one
+//! moment: a pair that does not fit is read again. Bounded by what the kernel holds; nothing is kept.
+//! net/sched/sch_api.c.
 
 mod message;
 mod options;
@@ -29,7 +30,8 @@ use std::io;
 use std::sync::Arc;
 use tree::{Link, Not};
 
-/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the kernel.
+/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the
+/// kernel.
 pub const CARRIED: &[&str] = &["tbf", "htb", "prio", "pfifo", "bfifo", "pfifo_head_drop"];
 
 const NEWQDISC: u16 = 36;
@@ -131,7 +133,8 @@ impl Reader {
         }
     }
 
-    /// What stands at the way out of a link, by qdiscs just read, which are read again where its classes do not fit them.
+    /// What stands at the way out of a link, by qdiscs just read, which are read again where its classes do not fit
+    /// them.
     ///
     /// # Errors
     /// The kernel's.

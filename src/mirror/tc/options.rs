@@ -1,6 +1,6 @@
-//! What the options of a qdisc or class say, kind by kind (include/uapi/linux/pkt_sched.h, and the dump of each net/sched file),
-//! as the types of `table::qdisc`, but for what hangs below, which `tree` adds. `None` is a message that says less than that
-//! kind must; what is there and not carried is a reason in words.
+//! What the options of a qdisc or class say, kind by kind (include/uapi/linux/pkt_sched.h, and the dump of each
+//! net/sched file), as the types of `table::qdisc`, but for what hangs below, which `tree` adds. `None` is a message
+//! that says less than that kind must; what is there and not carried is a reason in words.
 
 use super::super::nlattr::{Attrs, get_u32};
 use super::rate::{SPEC_LEN, burst, ns, rate};

@@ -1,9 +1,10 @@
-//! Rates and bursts from the kernel's form (struct tc_ratespec, include/uapi/linux/pkt_sched.h) into bytes and nanoseconds.
+//! Rates and bursts from the kernel's form (struct tc_ratespec, include/uapi/linux/pkt_sched.h) into bytes and
+//! nanoseconds.
 //!
-//! The kernel computes with a multiplier and a shift (psched_ratecfg_precompute, net/sched/sch_generic.c), and tells of times
-//! in ticks of 64 ns (PSCHED_SHIFT). htb keeps its bursts in ticks, so they are told exactly. tbf is given its burst in bytes and
-//! tells ticks: up to 15.6 MB/s a byte lasts longer than a tick, and the bytes can be computed back; above, several bursts
-//! give the same ticks, at most 64 ns of the rate apart ([`burst`]).
+//! The kernel computes with a multiplier and a shift (psched_ratecfg_precompute, net/sched/sch_generic.c), and tells
+//! of times in ticks of 64 ns (PSCHED_SHIFT). htb keeps its bursts in ticks, so they are told exactly. tbf is given
+//! its burst in bytes and tells ticks: up to 15.6 MB/s a byte lasts longer than a tick, and the bytes can be computed
+//! back; above, several bursts give the same ticks, at most 64 ns of the rate apart ([`burst`]).
 
 use super::super::nlattr::{get_u16, get_u32};
 use crate::table::qdisc::Rate;
@@ -34,9 +35,9 @@ pub fn rate(spec: &[u8], wide: Option<u64>) -> Option<Rate> {
     })
 }
 
-/// A burst that `ticks` of `rate` stand for: in bytes, and how long they last, rounded up so that a frame of the burst's size
-/// passes. Where several would do it is the longest, for a frame must not be too long here that is none in the kernel; and of
-/// those that are longer than any frame a round one, as people give them.
+/// A burst that `ticks` of `rate` stand for: in bytes, and how long they last, rounded up so that a frame of the
+/// burst's size passes. Where several would do it is the longest, for a frame must not be too long here that is none
+/// in the kernel; and of those that are longer than any frame a round one, as people give them.
 pub fn burst(rate: &Rate, ticks: u32) -> (u32, u64) {
     let (least_ns, most_ns) = (ns(ticks), ns(ticks) + 63);
     let least = first(|len| kernel_ns(rate, len) >= least_ns);

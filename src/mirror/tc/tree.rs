@@ -1,8 +1,8 @@
 //! The qdiscs and classes of one link as a tree, or why they are not carried. Pure: records in, configuration out.
 //!
-//! Every qdisc must find its place: one that hangs nowhere means that the dumps of qdiscs and classes are of different moments.
-//! A leaf of htb without a record has the fifo that the kernel puts there by itself where one was deleted, and does not tell of
-//! (htb_graft); with other kinds it is a queue that drops everything, and not carried.
+//! Every qdisc must find its place: one that hangs nowhere means that the dumps of qdiscs and classes are of different
+//! moments. A leaf of htb without a record has the fifo that the kernel puts there by itself where one was deleted,
+//! and does not tell of (htb_graft); with other kinds it is a queue that drops everything, and not carried.
 
 use super::message::Record;
 use super::options::{self, Why};

@@ -1,18 +1,18 @@
 //! pfifo, bfifo and pfifo_head_drop (net/sched/sch_fifo.c): first in, first out, up to a limit in packets or bytes.
 
-use super::Packet;
+use super::frames::Waiting;
 use crate::table::qdisc::{self, Limit};
 use std::collections::VecDeque;
 
 /// A fifo at work.
 #[derive(Debug)]
-pub(super) struct Fifo<P> {
-    frames: VecDeque<P>,
+pub(super) struct Fifo {
+    frames: VecDeque<Waiting>,
     bytes: u64,
     config: qdisc::Fifo,
 }
 
-impl<P: Packet> Fifo<P> {
+impl Fifo {
     pub fn new(config: qdisc::Fifo) -> Self {
         Self {
             frames: VecDeque::new(),
@@ -22,33 +22,33 @@ impl<P: Packet> Fifo<P> {
     }
 
     #[inline]
-    pub fn enqueue(&mut self, packet: P, lost: &mut Vec<P>) {
-        let size = u64::from(packet.size());
+    pub fn enqueue(&mut self, frame: Waiting, lost: &mut Vec<Waiting>) {
+        let size = u64::from(frame.size);
         let (has_room, can_ever) = match self.config.limit {
             Limit::Packets(limit) => (self.frames.len() < limit as usize, limit > 0),
             Limit::Bytes(limit) => (self.bytes + size <= limit.into(), true),
         };
         if !has_room {
             if !(self.config.drops_head && can_ever) {
-                return lost.push(packet);
+                return lost.push(frame);
             }
             lost.extend(self.dequeue());
         }
         self.bytes += size;
-        self.frames.push_back(packet);
+        self.frames.push_back(frame);
     }
 
     #[inline]
-    pub fn dequeue(&mut self) -> Option<P> {
-        let packet = self.frames.pop_front()?;
-        self.bytes -= u64::from(packet.size());
-        Some(packet)
+    pub fn dequeue(&mut self) -> Option<Waiting> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= u64::from(frame.size);
+        Some(frame)
     }
 
     /// The length of the frame that is next.
     #[inline]
     pub fn front(&self) -> Option<u32> {
-        self.frames.front().map(P::size)
+        self.frames.front().map(|frame| frame.size)
     }
 
     /// Another limit holds for frames to come. False where it is another kind: pfifo, bfifo and pfifo_head_drop are three.
@@ -64,7 +64,7 @@ impl<P: Packet> Fifo<P> {
         same_kind
     }
 
-    pub fn purge(&mut self, lost: &mut Vec<P>) {
+    pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         self.bytes = 0;
         lost.extend(self.frames.drain(..));
     }

@@ -21,8 +21,9 @@ mod events;
 mod feed;
 mod modes;
 
+use super::Stats;
+use super::frames::{Marks, Waiting};
 use super::queue::Queue;
-use super::{Packet, Stats};
 use crate::table::filter::{Facts, classify};
 use crate::table::qdisc::{self, Handle, Qdisc};
 use class::{Class, Mode};
@@ -41,14 +42,14 @@ const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 
 /// An htb at work.
 #[derive(Debug)]
-pub(super) struct Htb<P> {
+pub(super) struct Htb {
     config: qdisc::Htb,
     handle: Handle,
-    classes: Vec<Class<P>>,
+    classes: Vec<Class>,
     by_minor: Vec<u32>,
     levels: [Level; DEPTH],
     /// What goes past all classes.
-    direct: VecDeque<P>,
+    direct: VecDeque<Waiting>,
     /// When there may be something to send.
     due_ns: u64,
     now_ns: u64,
@@ -64,14 +65,22 @@ struct Level {
     events: Events,
 }
 
-impl<P: Packet> Htb<P> {
+impl Htb {
     /// htb_enqueue.
-    pub fn enqueue(&mut self, root: &Qdisc, packet: P, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) {
-        let Some(index) = self.classify(root, &packet.facts()) else {
+    pub fn enqueue(
+        &mut self,
+        root: &Qdisc,
+        frame: Waiting,
+        facts: &Facts<'_>,
+        now_ns: u64,
+        lost: &mut Vec<Waiting>,
+        stats: &mut Stats,
+    ) {
+        let Some(index) = self.classify(root, facts) else {
             if self.direct.len() >= self.config.direct_qlen as usize {
-                return lost.push(packet);
+                return lost.push(frame);
             }
-            self.direct.push_back(packet);
+            self.direct.push_back(frame);
             stats.special += 1;
             self.due_ns = 0;
             return;
@@ -79,7 +88,7 @@ impl<P: Packet> Htb<P> {
         let before = lost.len();
         let class = &mut self.classes[index as usize];
         if let Some(queue) = &mut class.leaf {
-            queue.enqueue(packet, now_ns, lost);
+            queue.enqueue(frame, facts, now_ns, lost);
         }
         class.stats.drops += (lost.len() - before) as u64;
         let Some(due_ns) = class.leaf.as_ref().and_then(Queue::due_ns) else {
@@ -201,10 +210,11 @@ impl<P: Packet> Htb<P> {
         &mut self,
         level: usize,
         prio: usize,
-        lost: &mut Vec<P>,
+        marks: &mut dyn Marks,
+        lost: &mut Vec<Waiting>,
         stats: &mut Stats,
         waits_ns: &mut u64,
-    ) -> Option<P> {
+    ) -> Option<Waiting> {
         let mut start = None;
         loop {
             let index = self.lookup_leaf(level, prio)?;
@@ -212,9 +222,12 @@ impl<P: Packet> Htb<P> {
                 return None;
             }
             let class = &mut self.classes[index as usize];
-            let packet = class.leaf.as_mut().and_then(|queue| queue.dequeue(self.now_ns, lost));
-            if let Some(packet) = packet {
-                let bytes = packet.size();
+            let sent = class
+                .leaf
+                .as_mut()
+                .and_then(|queue| queue.dequeue(self.now_ns, marks, lost));
+            if let Some(frame) = sent {
+                let bytes = frame.size;
                 let deficit = &mut class.deficit[level];
                 *deficit = deficit.saturating_sub_unsigned(bytes);
                 if *deficit < 0 {
@@ -225,7 +238,7 @@ impl<P: Packet> Htb<P> {
                     self.deactivate(index);
                 }
                 self.charge_class(index, level as u8, bytes.into(), 1, stats);
-                return Some(packet);
+                return sent;
             }
             // Its queue dropped what it had, or it shapes by itself and is not due.
             match class.leaf.as_ref().and_then(Queue::due_ns) {
@@ -245,9 +258,15 @@ impl<P: Packet> Htb<P> {
     }
 
     /// htb_dequeue.
-    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) -> Option<P> {
-        if let Some(packet) = self.direct.pop_front() {
-            return Some(packet);
+    pub fn dequeue(
+        &mut self,
+        now_ns: u64,
+        marks: &mut dyn Marks,
+        lost: &mut Vec<Waiting>,
+        stats: &mut Stats,
+    ) -> Option<Waiting> {
+        if let Some(frame) = self.direct.pop_front() {
+            return Some(frame);
         }
         self.now_ns = now_ns.max(self.now_ns);
         let mut next_ns = u64::MAX;
@@ -257,9 +276,9 @@ impl<P: Packet> Htb<P> {
             while rows != 0 {
                 let prio = rows.trailing_zeros() as usize;
                 rows &= rows - 1;
-                let packet = self.dequeue_tree(level, prio, lost, stats, &mut next_ns);
-                if packet.is_some() {
-                    return packet;
+                let frame = self.dequeue_tree(level, prio, marks, lost, stats, &mut next_ns);
+                if frame.is_some() {
+                    return frame;
                 }
             }
         }
@@ -274,7 +293,7 @@ impl<P: Packet> Htb<P> {
         Some(self.due_ns)
     }
 
-    pub fn purge(&mut self, lost: &mut Vec<P>) {
+    pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         lost.extend(self.direct.drain(..));
         for index in 0..self.classes.len() {
             if self.classes[index].is_empty() {

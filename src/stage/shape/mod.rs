@@ -6,16 +6,22 @@
 //!                                   \--full--> lost, counted as tc counts it
 //! ```
 
+mod codel;
 pub mod ecn;
 mod fifo;
+mod flow_hash;
+mod fq_codel;
+mod frames;
 mod htb;
 pub mod place;
 mod prio;
 mod queue;
+mod sfq;
 mod tbf;
 
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Qdisc};
+use frames::{Frames, Waiting};
 use queue::Queue;
 use std::sync::Arc;
 
@@ -55,7 +61,10 @@ pub struct Stats {
 /// A root qdisc at work.
 #[derive(Debug)]
 pub struct Shaper<P> {
-    queue: Queue<P>,
+    queue: Queue,
+    frames: Frames<P>,
+    /// What was lost in the call that runs.
+    lost: Vec<Waiting>,
 }
 
 impl<P: Packet> Shaper<P> {
@@ -63,13 +72,16 @@ impl<P: Packet> Shaper<P> {
     pub fn new(root: Arc<Qdisc>, now_ns: u64) -> Self {
         Self {
             queue: Queue::new(&root, now_ns),
+            frames: Frames::new(),
+            lost: Vec::new(),
         }
     }
 
     /// Goes on by another configuration, as the kernel does when `tc` changes it: what keeps its handle and kind keeps its frames
     /// and tokens; frames of what is gone go to `lost`. (tbf_change fills the buckets when it is about them.)
     pub fn change(&mut self, root: Arc<Qdisc>, now_ns: u64, lost: &mut Vec<P>) {
-        self.queue.change(&root, now_ns, lost);
+        self.queue.change(&root, now_ns, &mut self.lost);
+        self.give_lost(lost);
     }
 
     /// The configuration it works by.
@@ -80,7 +92,13 @@ impl<P: Packet> Shaper<P> {
     /// Takes a frame; those that it has no room for, of whatever class, go to `lost`.
     #[inline]
     pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
-        self.queue.enqueue(packet, now_ns, lost);
+        let frame = self.frames.insert(packet);
+        if let Some(packet) = self.frames.get(frame) {
+            self.queue.enqueue(frame, &packet.facts(), now_ns, &mut self.lost);
+        }
+        if !self.lost.is_empty() {
+            self.give_lost(lost);
+        }
     }
 
     /// The next frame that may leave at `now_ns`. What it drops meanwhile (codel) goes to `lost`.
@@ -89,7 +107,16 @@ impl<P: Packet> Shaper<P> {
         if now_ns < self.due_ns()? {
             return None;
         }
-        self.queue.dequeue(now_ns, lost)
+        let frame = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
+        if !self.lost.is_empty() {
+            self.give_lost(lost);
+        }
+        self.frames.take(frame?)
+    }
+
+    #[cold]
+    fn give_lost(&mut self, lost: &mut Vec<P>) {
+        lost.extend(self.lost.drain(..).filter_map(|frame| self.frames.take(frame)));
     }
 
     /// When [`Shaper::dequeue`] may have something again; `None` when nothing waits. A time in the past (0) says that nobody has
@@ -118,7 +145,8 @@ impl<P: Packet> Shaper<P> {
 
     /// Gives all frames back.
     pub fn purge(&mut self, lost: &mut Vec<P>) {
-        self.queue.purge(lost);
+        self.queue.purge(&mut self.lost);
+        self.give_lost(lost);
     }
 
     /// What each qdisc and class counted.

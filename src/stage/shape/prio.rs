@@ -1,9 +1,10 @@
 //! prio (net/sched/sch_prio.c): bands, of which the first that has a frame goes first. The priority of a frame names the band, or
 //! a filter does, or the priority is looked up in a map of 16.
 
+use super::Stats;
+use super::frames::{Marks, Waiting};
 use super::queue::Queue;
-use super::{Packet, Stats};
-use crate::table::filter::classify;
+use crate::table::filter::{Facts, classify};
 use crate::table::qdisc::{self, Handle, Qdisc};
 
 /// The priorities that the map knows.
@@ -11,12 +12,12 @@ const PRIO_MAX: u32 = 15;
 
 /// A prio at work.
 #[derive(Debug)]
-pub(super) struct Prio<P> {
-    bands: Vec<Queue<P>>,
+pub(super) struct Prio {
+    bands: Vec<Queue>,
     priomap: [u8; 16],
 }
 
-impl<P: Packet> Prio<P> {
+impl Prio {
     pub fn new(config: &qdisc::Prio, now_ns: u64) -> Self {
         Self {
             bands: config.bands.iter().map(|band| Queue::new(band, now_ns)).collect(),
@@ -24,20 +25,19 @@ impl<P: Packet> Prio<P> {
         }
     }
 
-    pub fn enqueue(&mut self, config: &Qdisc, packet: P, now_ns: u64, lost: &mut Vec<P>) {
-        let band = self.classify(config, &packet);
+    pub fn enqueue(&mut self, config: &Qdisc, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+        let band = self.classify(config, facts);
         match self.bands.get_mut(band) {
-            Some(band) => band.enqueue(packet, now_ns, lost),
-            None => lost.push(packet),
+            Some(band) => band.enqueue(frame, facts, now_ns, lost),
+            None => lost.push(frame),
         }
     }
 
     /// As prio_classify does.
-    fn classify(&self, config: &Qdisc, packet: &P) -> usize {
-        let facts = packet.facts();
+    fn classify(&self, config: &Qdisc, facts: &Facts<'_>) -> usize {
         let class = if Handle(facts.priority).of_qdisc() == config.handle {
             Handle(facts.priority)
-        } else if let Some(class) = classify(&config.filters, &facts) {
+        } else if let Some(class) = classify(&config.filters, facts) {
             class
         } else {
             let is_class = facts.priority > u16::MAX.into();
@@ -50,8 +50,8 @@ impl<P: Packet> Prio<P> {
         }
     }
 
-    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
-        self.bands.iter_mut().find_map(|band| band.dequeue(now_ns, lost))
+    pub fn dequeue(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<Waiting> {
+        self.bands.iter_mut().find_map(|band| band.dequeue(now_ns, marks, lost))
     }
 
     pub fn due_ns(&self) -> Option<u64> {
@@ -59,7 +59,7 @@ impl<P: Packet> Prio<P> {
     }
 
     /// Bands keep what they have; those that are no more lose it.
-    pub fn change(&mut self, config: &qdisc::Prio, now_ns: u64, lost: &mut Vec<P>) {
+    pub fn change(&mut self, config: &qdisc::Prio, now_ns: u64, lost: &mut Vec<Waiting>) {
         for mut band in self.bands.drain(config.bands.len().min(self.bands.len())..) {
             band.purge(lost);
         }
@@ -72,7 +72,7 @@ impl<P: Packet> Prio<P> {
         self.priomap = config.priomap;
     }
 
-    pub fn purge(&mut self, lost: &mut Vec<P>) {
+    pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         self.bands.iter_mut().for_each(|band| band.purge(lost));
     }
 

@@ -7,33 +7,39 @@
 //! A parent that must know a frame before it takes it peeks: a fifo shows its head, the other kinds give it up, and it waits here
 //! (qdisc_peek_dequeued).
 
+use super::Stats;
 use super::fifo::Fifo;
+use super::fq_codel::FqCodel;
+use super::frames::{Marks, Waiting};
 use super::htb::Htb;
 use super::prio::Prio;
+use super::sfq::Sfq;
 use super::tbf::Tbf;
-use super::{Packet, Stats};
-use crate::table::qdisc::{self, Handle, Kind, Qdisc};
+use crate::table::filter::Facts;
+use crate::table::qdisc::{Handle, Kind, Qdisc};
 use std::sync::Arc;
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Queue<P> {
+pub(super) struct Queue {
     config: Arc<Qdisc>,
     stats: Stats,
-    peeked: Option<P>,
-    how: How<P>,
+    peeked: Option<Waiting>,
+    how: How,
 }
 
 /// How it queues.
 #[derive(Debug)]
-enum How<P> {
-    Fifo(Fifo<P>),
-    Prio(Box<Prio<P>>),
-    Tbf(Box<Tbf<P>>),
-    Htb(Box<Htb<P>>),
+enum How {
+    Fifo(Fifo),
+    Prio(Box<Prio>),
+    Tbf(Box<Tbf>),
+    Htb(Box<Htb>),
+    FqCodel(Box<FqCodel>),
+    Sfq(Box<Sfq>),
 }
 
-impl<P: Packet> Queue<P> {
+impl Queue {
     /// Empty, with full buckets.
     pub fn new(config: &Arc<Qdisc>, now_ns: u64) -> Self {
         Self {
@@ -46,63 +52,72 @@ impl<P: Packet> Queue<P> {
 
     /// Takes a frame; those that there is no room for go to `lost`.
     #[inline]
-    pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
+    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
         let before = lost.len();
         self.stats.backlog_packets += 1;
-        self.stats.backlog_bytes += u64::from(packet.size());
+        self.stats.backlog_bytes += u64::from(frame.size);
         match &mut self.how {
-            How::Fifo(fifo) => fifo.enqueue(packet, lost),
-            How::Prio(prio) => prio.enqueue(&self.config, packet, now_ns, lost),
-            How::Tbf(tbf) => tbf.enqueue(packet, now_ns, lost),
-            How::Htb(htb) => htb.enqueue(&self.config, packet, now_ns, lost, &mut self.stats),
+            How::Fifo(fifo) => fifo.enqueue(frame, lost),
+            How::Prio(prio) => prio.enqueue(&self.config, frame, facts, now_ns, lost),
+            How::Tbf(tbf) => tbf.enqueue(frame, facts, now_ns, lost),
+            How::Htb(htb) => htb.enqueue(&self.config, frame, facts, now_ns, lost, &mut self.stats),
+            How::FqCodel(fq_codel) => fq_codel.enqueue(&self.config, frame, facts, now_ns, lost),
+            How::Sfq(sfq) => sfq.enqueue(&self.config, frame, facts, now_ns, lost),
         }
-        self.count_lost(&lost[before..]);
+        if lost.len() > before {
+            self.count_lost(&lost[before..]);
+        }
     }
 
     /// The next frame that may leave.
     #[inline]
-    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
-        let packet = match self.peeked.take() {
-            Some(packet) => Some(packet),
-            None => self.pull(now_ns, lost),
-        }?;
-        let bytes = u64::from(packet.size());
+    pub fn dequeue(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<Waiting> {
+        let frame = match self.peeked.take() {
+            Some(frame) => frame,
+            None => self.pull(now_ns, marks, lost)?,
+        };
         self.stats.backlog_packets -= 1;
-        self.stats.backlog_bytes -= bytes;
+        self.stats.backlog_bytes -= u64::from(frame.size);
         self.stats.packets += 1;
-        self.stats.bytes += bytes;
-        Some(packet)
+        self.stats.bytes += u64::from(frame.size);
+        Some(frame)
     }
 
     /// How long the frame is that [`Queue::dequeue`] will give.
     #[inline]
-    pub fn peek(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<u32> {
+    pub fn peek(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<u32> {
         if let How::Fifo(fifo) = &self.how {
             return fifo.front();
         }
         if self.peeked.is_none() {
-            self.peeked = self.pull(now_ns, lost);
+            self.peeked = self.pull(now_ns, marks, lost);
         }
-        self.peeked.as_ref().map(P::size)
+        self.peeked.map(|frame| frame.size)
     }
 
-    fn pull(&mut self, now_ns: u64, lost: &mut Vec<P>) -> Option<P> {
+    #[inline]
+    fn pull(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<Waiting> {
         let before = lost.len();
-        let packet = match &mut self.how {
+        let frame = match &mut self.how {
             How::Fifo(fifo) => fifo.dequeue(),
-            How::Prio(prio) => prio.dequeue(now_ns, lost),
-            How::Tbf(tbf) => tbf.dequeue(now_ns, lost, &mut self.stats),
-            How::Htb(htb) => htb.dequeue(now_ns, lost, &mut self.stats),
+            How::Prio(prio) => prio.dequeue(now_ns, marks, lost),
+            How::Tbf(tbf) => tbf.dequeue(now_ns, marks, lost, &mut self.stats),
+            How::Htb(htb) => htb.dequeue(now_ns, marks, lost, &mut self.stats),
+            How::FqCodel(fq_codel) => fq_codel.dequeue(now_ns, marks, lost, &mut self.stats),
+            How::Sfq(sfq) => sfq.dequeue(),
         };
-        self.count_lost(&lost[before..]);
-        packet
+        if lost.len() > before {
+            self.count_lost(&lost[before..]);
+        }
+        frame
     }
 
-    fn count_lost(&mut self, lost: &[P]) {
-        for packet in lost {
+    #[cold]
+    fn count_lost(&mut self, lost: &[Waiting]) {
+        for frame in lost {
             self.stats.drops += 1;
             self.stats.backlog_packets -= 1;
-            self.stats.backlog_bytes -= u64::from(packet.size());
+            self.stats.backlog_bytes -= u64::from(frame.size);
         }
     }
 
@@ -116,7 +131,7 @@ impl<P: Packet> Queue<P> {
             return Some(0);
         }
         match &self.how {
-            How::Fifo(_) => Some(0),
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => Some(0),
             How::Prio(prio) => prio.due_ns(),
             How::Tbf(tbf) => tbf.due_ns(),
             How::Htb(htb) => htb.due_ns(),
@@ -147,7 +162,7 @@ impl<P: Packet> Queue<P> {
     }
 
     /// Goes on by another configuration: with its frames and tokens where handle and kind are the same, else from the start.
-    pub fn change(&mut self, config: &Arc<Qdisc>, now_ns: u64, lost: &mut Vec<P>) {
+    pub fn change(&mut self, config: &Arc<Qdisc>, now_ns: u64, lost: &mut Vec<Waiting>) {
         let before = lost.len();
         let changed = self.config.handle == config.handle && self.how.change(config, now_ns, lost);
         if changed {
@@ -160,13 +175,15 @@ impl<P: Packet> Queue<P> {
     }
 
     /// Gives all frames back, as qdisc_reset does: they do not count as drops.
-    pub fn purge(&mut self, lost: &mut Vec<P>) {
+    pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         lost.extend(self.peeked.take());
         match &mut self.how {
             How::Fifo(fifo) => fifo.purge(lost),
             How::Prio(prio) => prio.purge(lost),
             How::Tbf(tbf) => tbf.purge(lost),
             How::Htb(htb) => htb.purge(lost),
+            How::FqCodel(fq_codel) => fq_codel.purge(lost),
+            How::Sfq(sfq) => sfq.purge(lost),
         }
         (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
     }
@@ -175,7 +192,7 @@ impl<P: Packet> Queue<P> {
     pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
         let here = of == self.config.handle && of != Handle::default();
         match &mut self.how {
-            How::Fifo(_) => here,
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => here,
             How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
             How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
             // What went by htb itself went past its classes.
@@ -189,7 +206,7 @@ impl<P: Packet> Queue<P> {
             into.push((self.config.handle, self.stats));
         }
         match &self.how {
-            How::Fifo(_) => {}
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => {}
             How::Prio(prio) => prio.stats(self.config.handle, into),
             How::Tbf(tbf) => tbf.stats(into),
             How::Htb(htb) => htb.stats(into),
@@ -202,22 +219,20 @@ impl<P: Packet> Queue<P> {
     }
 }
 
-impl<P: Packet> How<P> {
+impl How {
     fn new(config: &Qdisc, now_ns: u64) -> Self {
         match &config.kind {
             Kind::Fifo(fifo) => Self::Fifo(Fifo::new(*fifo)),
             Kind::Prio(prio) => Self::Prio(Box::new(Prio::new(prio, now_ns))),
             Kind::Tbf(tbf) => Self::Tbf(Box::new(Tbf::new(tbf, now_ns))),
             Kind::Htb(htb) => Self::Htb(Box::new(Htb::new(config, htb, now_ns))),
-            Kind::FqCodel(_) | Kind::Sfq(_) => Self::Fifo(Fifo::new(qdisc::Fifo {
-                limit: qdisc::Limit::Packets(1000),
-                drops_head: false,
-            })),
+            Kind::FqCodel(fq_codel) => Self::FqCodel(Box::new(FqCodel::new(fq_codel, now_ns))),
+            Kind::Sfq(sfq) => Self::Sfq(Box::new(Sfq::new(sfq, now_ns))),
         }
     }
 
     /// Whether it could go on by `config`, which it does then.
-    fn change(&mut self, config: &Qdisc, now_ns: u64, lost: &mut Vec<P>) -> bool {
+    fn change(&mut self, config: &Qdisc, now_ns: u64, lost: &mut Vec<Waiting>) -> bool {
         match (self, &config.kind) {
             (Self::Fifo(fifo), Kind::Fifo(config)) => fifo.change(*config),
             (Self::Prio(prio), Kind::Prio(config)) => {
@@ -232,6 +247,8 @@ impl<P: Packet> How<P> {
                 htb.change(config, new, now_ns, lost);
                 true
             }
+            (Self::FqCodel(fq_codel), Kind::FqCodel(config)) => fq_codel.change(config, lost),
+            (Self::Sfq(sfq), Kind::Sfq(config)) => sfq.change(config, lost),
             _ => false,
         }
     }

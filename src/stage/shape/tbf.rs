@@ -4,23 +4,25 @@
 //! The first frame of the queue leaves when both buckets can pay for it; a shorter one behind it does not pass it. One that came
 //! before the buckets became too small for it is dropped (in the kernel it blocks the queue for good).
 
+use super::Stats;
+use super::frames::{Marks, Waiting};
 use super::queue::Queue;
-use super::{Packet, Stats};
 use crate::table::bucket::Bucket;
+use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle};
 
 /// A tbf at work.
 #[derive(Debug)]
-pub(super) struct Tbf<P> {
+pub(super) struct Tbf {
     rate: Bucket,
     peak: Option<Bucket>,
     config: qdisc::Tbf,
     /// When the first frame of the queue can be paid for, if it is known.
     due_ns: u64,
-    child: Queue<P>,
+    child: Queue,
 }
 
-impl<P: Packet> Tbf<P> {
+impl Tbf {
     pub fn new(config: &qdisc::Tbf, now_ns: u64) -> Self {
         let bucket = |rate, size_ns| Bucket::new(rate, size_ns, now_ns).holding(config.max_size);
         Self {
@@ -33,20 +35,26 @@ impl<P: Packet> Tbf<P> {
     }
 
     #[inline]
-    pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
-        if packet.size() > self.config.max_size {
-            return lost.push(packet);
+    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+        if frame.size > self.config.max_size {
+            return lost.push(frame);
         }
-        self.child.enqueue(packet, now_ns, lost);
+        self.child.enqueue(frame, facts, now_ns, lost);
     }
 
     #[inline]
-    pub fn dequeue(&mut self, now_ns: u64, lost: &mut Vec<P>, stats: &mut Stats) -> Option<P> {
-        let mut bytes = self.child.peek(now_ns, lost)?;
+    pub fn dequeue(
+        &mut self,
+        now_ns: u64,
+        marks: &mut dyn Marks,
+        lost: &mut Vec<Waiting>,
+        stats: &mut Stats,
+    ) -> Option<Waiting> {
+        let mut bytes = self.child.peek(now_ns, marks, lost)?;
         while bytes > self.config.max_size {
-            let too_long = self.child.dequeue(now_ns, lost);
+            let too_long = self.child.dequeue(now_ns, marks, lost);
             lost.extend(too_long);
-            bytes = self.child.peek(now_ns, lost)?;
+            bytes = self.child.peek(now_ns, marks, lost)?;
         }
         self.rate.fill(now_ns);
         let mut wait_ns = self.rate.wait_ns(bytes);
@@ -64,7 +72,7 @@ impl<P: Packet> Tbf<P> {
         if let Some(peak) = &mut self.peak {
             peak.take(bytes);
         }
-        self.child.dequeue(now_ns, lost)
+        self.child.dequeue(now_ns, marks, lost)
     }
 
     pub fn due_ns(&self) -> Option<u64> {
@@ -72,7 +80,7 @@ impl<P: Packet> Tbf<P> {
     }
 
     /// Another rate or size begins with full buckets, as tbf_change has it; frames stay.
-    pub fn change(&mut self, config: &qdisc::Tbf, now_ns: u64, lost: &mut Vec<P>) {
+    pub fn change(&mut self, config: &qdisc::Tbf, now_ns: u64, lost: &mut Vec<Waiting>) {
         let same_buckets = (config.rate, config.buffer_ns, config.peak, config.max_size)
             == (
                 self.config.rate,
@@ -88,7 +96,7 @@ impl<P: Packet> Tbf<P> {
         self.config = config.clone();
     }
 
-    pub fn purge(&mut self, lost: &mut Vec<P>) {
+    pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         self.child.purge(lost);
     }
 

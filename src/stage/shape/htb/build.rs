@@ -7,18 +7,19 @@
 use super::class::Class;
 use super::events::Events;
 use super::feed::{Feed, NONE};
-use super::{DEPTH, Htb, Level, Mode, PRIOS};
-use crate::stage::shape::{Packet, Stats};
+use super::{DEPTH, Htb, Level, PRIOS};
+use crate::stage::shape::Stats;
+use crate::stage::shape::frames::Waiting;
 use crate::table::qdisc::{self, Handle, Qdisc};
 use std::collections::VecDeque;
 
-impl<P: Packet> Htb<P> {
+impl Htb {
     /// Without frames, with full buckets.
     pub fn new(root: &Qdisc, config: &qdisc::Htb, now_ns: u64) -> Self {
         let mut order: Vec<usize> = (0..config.classes.len()).collect();
         order.sort_by_key(|&at| config.classes[at].id);
         order.dedup_by_key(|&mut at| config.classes[at].id);
-        let mut classes: Vec<Class<P>> = order
+        let mut classes: Vec<Class> = order
             .iter()
             .map(|&at| Class::new(&config.classes[at], at, now_ns))
             .collect();
@@ -50,7 +51,7 @@ impl<P: Packet> Htb<P> {
     }
 
     /// Goes on by another configuration of the same qdisc.
-    pub fn change(&mut self, root: &Qdisc, config: &qdisc::Htb, now_ns: u64, lost: &mut Vec<P>) {
+    pub fn change(&mut self, root: &Qdisc, config: &qdisc::Htb, now_ns: u64, lost: &mut Vec<Waiting>) {
         let now_ns = now_ns.max(self.now_ns);
         let mut old = std::mem::replace(self, Self::new(root, config, now_ns));
         self.direct = std::mem::take(&mut old.direct);
@@ -81,11 +82,9 @@ impl<P: Packet> Htb<P> {
     fn resume(&mut self, now_ns: u64) {
         for (class, index) in self.classes.iter_mut().zip(0..) {
             class.fill(now_ns);
-            let (mode, change_ns) = class.mode_by_tokens();
-            class.mode = mode;
-            if mode != Mode::CanSend {
-                let events = &mut self.levels[usize::from(class.level)].events;
-                events.insert(index, now_ns.saturating_add(change_ns));
+            class.mode = class.mode_by_tokens();
+            if let Some(at_ns) = class.change_ns(now_ns) {
+                self.levels[usize::from(class.level)].events.insert(index, at_ns);
             }
         }
         for index in 0..self.classes.len() {
@@ -127,8 +126,8 @@ impl<P: Packet> Htb<P> {
 }
 
 /// Tells classes who is above and below, and their levels. A parent that does not stand before its child is none.
-fn join<P>(classes: &mut [Class<P>], config: &qdisc::Htb) {
-    let find = |classes: &[Class<P>], id: Handle| classes.binary_search_by_key(&id, |class| class.id).ok();
+fn join(classes: &mut [Class], config: &qdisc::Htb) {
+    let find = |classes: &[Class], id: Handle| classes.binary_search_by_key(&id, |class| class.id).ok();
     for index in 0..classes.len() {
         let at = classes[index].config;
         let parent = find(classes, config.classes[at].parent).filter(|&parent| classes[parent].config < at);
@@ -151,12 +150,12 @@ fn join<P>(classes: &mut [Class<P>], config: &qdisc::Htb) {
 }
 
 /// The number of the class above.
-fn parent_of<P>(htb: &Htb<P>, class: &Class<P>) -> Option<Handle> {
+fn parent_of(htb: &Htb, class: &Class) -> Option<Handle> {
     htb.classes.get(class.parent as usize).map(|class| class.id)
 }
 
 /// What stays of a class.
-fn carry<P: Packet>(old: &mut Class<P>, new: &mut Class<P>, config: &qdisc::Class, now_ns: u64, lost: &mut Vec<P>) {
+fn carry(old: &mut Class, new: &mut Class, config: &qdisc::Class, now_ns: u64, lost: &mut Vec<Waiting>) {
     new.stats = Stats { ..old.stats };
     let became_leaf = old.leaf.is_none() && new.leaf.is_some();
     if !became_leaf {

@@ -2,8 +2,8 @@
 
 use super::feed::{Feed, NONE};
 use super::{DEPTH, PRIOS};
+use crate::stage::shape::Stats;
 use crate::stage::shape::queue::Queue;
-use crate::stage::shape::{Packet, Stats};
 use crate::table::bucket::Bucket;
 use crate::table::qdisc::{self, Fifo, Handle, Kind, Limit, Qdisc};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) enum Mode {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Class<P> {
+pub(super) struct Class {
     /// The tokens of its own rate.
     pub tokens: Bucket,
     /// Those of its ceil.
@@ -43,7 +43,7 @@ pub(super) struct Class<P> {
     /// What it sent less in its turns, by the level that it sent from.
     pub deficit: [i32; DEPTH],
     /// A leaf's queue.
-    pub leaf: Option<Queue<P>>,
+    pub leaf: Option<Queue>,
     /// Who below has something to send and may borrow, by priority.
     pub feeds: Option<Box<[Feed; PRIOS]>>,
     /// Those below, in the order of numbers.
@@ -56,7 +56,7 @@ pub(super) struct Class<P> {
     pub config: usize,
 }
 
-impl<P: Packet> Class<P> {
+impl Class {
     /// With full buckets, a leaf for now, on its own.
     pub fn new(config: &qdisc::Class, at: usize, now_ns: u64) -> Self {
         let ns = |ns: i64| u64::try_from(ns).unwrap_or(0);
@@ -108,16 +108,27 @@ impl<P: Packet> Class<P> {
         self.leaf.as_ref().is_none_or(Queue::is_empty)
     }
 
-    /// What it may do by its tokens, and after how many nanoseconds that changes by itself (htb_class_mode).
+    /// What it may do by its tokens (htb_class_mode).
     #[inline]
-    pub fn mode_by_tokens(&self) -> (Mode, u64) {
+    pub fn mode_by_tokens(&self) -> Mode {
         if self.ctokens.is_owing() {
-            (Mode::CantSend, self.ctokens.debt_ns())
+            Mode::CantSend
         } else if self.tokens.is_owing() {
-            (Mode::MayBorrow, self.tokens.debt_ns())
+            Mode::MayBorrow
         } else {
-            (Mode::CanSend, 0)
+            Mode::CanSend
         }
+    }
+
+    /// When that changes by itself; `None` for one that may send.
+    #[inline]
+    pub fn change_ns(&self, now_ns: u64) -> Option<u64> {
+        let debt_ns = match self.mode_by_tokens() {
+            Mode::CantSend => self.ctokens.debt_ns(),
+            Mode::MayBorrow => self.tokens.debt_ns(),
+            Mode::CanSend => return None,
+        };
+        Some(now_ns.saturating_add(debt_ns))
     }
 
     /// The tokens that came until now.
