@@ -82,6 +82,8 @@ pub(super) struct Shaping {
     pub(super) places: Vec<u16>,
     /// The time of the burst, in monotonic nanoseconds.
     pub(super) now_ns: u64,
+    /// No full ring is tried before that, in monotonic nanoseconds.
+    retry_ns: u64,
     /// Frames that left since this was last asked.
     pub(super) released: usize,
     /// What the kernel sent by whom, to be paid for.
@@ -101,6 +103,7 @@ impl Shaping {
             labels: false,
             places: Vec::new(),
             now_ns: 0,
+            retry_ns: 0,
             released: 0,
             charges: Vec::new(),
             held: vec![0; workers],
@@ -156,10 +159,13 @@ impl<Q: Queue> Worker<Q> {
             if due_ns > now_ns {
                 continue;
             }
-            if owned.queue.room() < BURST {
+            if owned.queue.room() < BURST && now_ns >= self.shaping.retry_ns {
                 // Nobody else sees to a ring that the kernel did not take all of.
                 owned.queue.kick();
                 owned.queue.complete(&mut self.done);
+                if owned.queue.room() == 0 {
+                    self.shaping.retry_ns = now_ns + FULL_RING_NS;
+                }
             }
             let room = owned.queue.room().saturating_sub(owned.pending.len());
             self.release_from(place, room, now_ns);
