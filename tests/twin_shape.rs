@@ -12,10 +12,14 @@ mod lab;
 mod changes;
 #[path = "shape/choice.rs"]
 mod choice;
+#[path = "shape/counters.rs"]
+mod counters;
 #[path = "shape/htb.rs"]
 mod htb;
 #[path = "shape/judge.rs"]
 mod judge;
+#[path = "shape/kinds.rs"]
+mod kinds;
 #[path = "shape/leaves.rs"]
 mod leaves;
 #[path = "shape/net.rs"]

@@ -210,15 +210,19 @@ fn tc_programs() {
     }
 }
 
+/// Those that are not carried; tests/twin_shape.rs has those that are.
 #[test]
 fn shaping_qdiscs() {
-    for (name, qdisc) in [
-        ("tbf", "tbf rate 1gbit burst 1m latency 500ms"),
-        ("htb", "htb default 1"),
-        ("prio", "prio"),
-        ("netem", "netem loss 0%"),
+    for (name, kind, qdisc) in [
+        (
+            "stab",
+            "tbf",
+            "stab overhead 24 tsize 512 mtu 2048 tbf rate 1gbit burst 1m latency 500ms",
+        ),
+        ("netem", "netem", "netem loss 0%"),
+        ("cake", "cake", "cake bandwidth 1gbit"),
     ] {
-        if !lab::router::kernel_has_qdisc(name) {
+        if !lab::router::kernel_has_qdisc(kind) {
             continue;
         }
         let line = format!("tc qdisc add dev d1 root {qdisc}");

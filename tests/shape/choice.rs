@@ -34,7 +34,7 @@ fn came(shaped: &mut Shaped, flows: &[Flow]) -> Vec<usize> {
 fn the_default_class() {
     let mut shaped = tree("choice_default", &[]);
     assert_eq!(came(&mut shaped, &[Flow::new(0, 500)]), [AT_ONCE + 5]);
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_rule_names_the_class() {
         came(&mut shaped, &[Flow::new(0, 500), Flow::new(1, 500)]),
         [AT_ONCE + 2, AT_ONCE + 5]
     );
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// What names the qdisc itself goes by the direct queue, which nothing holds back; what names a class of another, or none that
@@ -60,7 +60,7 @@ fn a_rule_names_no_class() {
     assert_eq!(came(&mut shaped, &[Flow::new(0, 500)]), [12]);
     assert_eq!(came(&mut shaped, &[Flow::new(1, 500)]), [AT_ONCE + 5]);
     assert_eq!(came(&mut shaped, &[Flow::new(2, 500)]).len(), 1);
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A rule before tracking, one behind it, and what a connection's own decision keeps.
@@ -110,7 +110,7 @@ fn u32_by_headers() {
     for (flow, waits) in flows {
         assert_eq!(came(&mut shaped, &[flow]), [AT_ONCE + waits], "{flow:?}");
     }
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A filter of another protocol, and one of all.
@@ -132,7 +132,7 @@ fn u32_by_protocol() {
         shaped.rest(QUIET);
         shaped.same_frames();
     }
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A filter to a class that does not exist: the default class, whatever filters come behind.
@@ -148,7 +148,7 @@ fn a_filter_to_no_class() {
     assert_eq!(came(&mut shaped, &[Flow::new(0, 500)]), [AT_ONCE + 5]);
     came(&mut shaped, &[Flow::new(1, 500)]);
     came(&mut shaped, &[Flow::new(2, 500)]);
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// No default, and one that does not exist: nothing holds back what no filter places.
@@ -164,7 +164,7 @@ fn a_default_that_does_not_exist() {
             came(&mut shaped, &[Flow::new(0, 500), Flow::new(1, 500)]),
             [AT_ONCE + 2, 12]
         );
-        shaped.finish(1.0);
+        shaped.finish_exact();
     }
 }
 
@@ -184,5 +184,5 @@ fn filters_of_an_inner_class() {
     let mut shaped = Shaped::start("choice_inner", 2, &lines);
     assert_eq!(came(&mut shaped, &[Flow::new(1, 500)]), [AT_ONCE + 2]);
     assert_eq!(came(&mut shaped, &[Flow::new(2, 500)]), [AT_ONCE + 5]);
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }

@@ -156,5 +156,5 @@ fn a_burst_frame_by_frame() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }

@@ -21,7 +21,7 @@ fn pfifo() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Bounded in bytes.
@@ -32,7 +32,7 @@ fn bfifo() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// The oldest goes where the newest finds no room.
@@ -43,7 +43,7 @@ fn pfifo_head_drop() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A queue that holds none: whatever has no token is dropped.
@@ -54,7 +54,7 @@ fn pfifo_of_one() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// What a packet's TOS asks for decides its band, where it is forwarded by IPv4 (ip_forward_update_priority).
@@ -71,7 +71,7 @@ fn bands_by_tos() {
     shaped.burst(&flows);
     shaped.rest(QUIET);
     shaped.same_order();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// ... and not where that is switched off.
@@ -87,7 +87,7 @@ fn no_bands_by_tos() {
     ]);
     shaped.rest(QUIET);
     shaped.same_order();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// What a rule sets decides over the TOS.
@@ -105,7 +105,7 @@ fn bands_by_rule() {
     ]);
     shaped.rest(QUIET);
     shaped.same_order();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A leaf of htb with its own bound.
@@ -121,7 +121,7 @@ fn below_htb() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A token bucket as the leaf of a class.
@@ -137,5 +137,5 @@ fn tbf_below_htb() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }

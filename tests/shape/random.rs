@@ -151,7 +151,7 @@ fn run(seed: u64) {
     shaped.rest(Duration::from_millis(1200));
     shaped.same_frames();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_burst_passes_waits_and_is_dropped() {
     assert_eq!(shaped.came(0), 14);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Frames of several lengths: one that is too long for what is left of the queue is dropped, a shorter one behind it is not.
@@ -32,7 +32,7 @@ fn a_short_frame_finds_room_behind_a_long_one() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Tokens that came while nothing did are there afterwards, and no more of them than the bucket holds.
@@ -46,7 +46,7 @@ fn a_burst_after_silence() {
         shaped.rest(Duration::from_millis(300));
     }
     shaped.same_order();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Longer than what the bucket can ever hold: dropped, and it costs the others nothing.
@@ -63,7 +63,7 @@ fn a_frame_longer_than_the_bucket() {
     assert_eq!([0, 1, 2, 3].map(|flow| shaped.came(flow)), [0, 3, 0, 1]);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// The second bucket: what the first would let pass at once goes at the rate of the second.
@@ -79,7 +79,7 @@ fn peakrate() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// With a peak rate, `mtu` is the longest frame that passes.
@@ -96,7 +96,7 @@ fn peakrate_and_mtu() {
     assert_eq!([0, 1, 2, 3].map(|flow| shaped.came(flow)), [0, 4, 0, 2]);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Each frame counts 100 bytes more, and 700 at least.
@@ -109,7 +109,7 @@ fn overhead_and_mpu() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Frames travel in cells of 53 bytes with 48 of theirs.
@@ -127,7 +127,7 @@ fn linklayer_atm() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// The queue's bound by the time that a frame may wait.
@@ -138,7 +138,7 @@ fn latency() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// Both families pay from one bucket.
@@ -154,7 +154,7 @@ fn both_families() {
     shaped.rest(QUIET);
     shaped.same_order();
     shaped.same_times();
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// What comes by several ports leaves by one bucket; what leaves by the others is not touched.
@@ -173,7 +173,7 @@ fn one_port_of_three() {
     assert_eq!(shaped.came(2), 100);
     let [kernel, tested] = shaped.sides().map(|side| side.of(0).len() + side.of(1).len());
     assert_eq!((kernel, tested), (14, 14));
-    shaped.finish(1.0);
+    shaped.finish_exact();
 }
 
 /// A table of sizes is not carried: what leaves by that port is the kernel's, and `check` says so.
