@@ -18,11 +18,12 @@
 //! [`Limits::shaped`]: super::Limits::shaped
 
 use super::observer::{Observer, Stage};
+use super::report::Shaped;
 use super::turn::{Owned, Worker};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
 use crate::stage::shape::place::place;
-use crate::stage::shape::{Packet, Shaper, Stats, ecn};
+use crate::stage::shape::{Packet, Shaper, ecn};
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle, Qdisc};
 use crate::wire::ether::EtherType;
@@ -352,7 +353,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// What shapers counted, by port and queue.
-    pub(super) fn shaping_report(&self) -> Vec<(PortIndex, u32, Vec<(Handle, Stats)>)> {
+    pub(super) fn shaping_report(&self) -> Vec<Shaped> {
         let report = |owned: &Owned<Q>| Some((owned.port, owned.number, owned.shaper.as_ref()?.stats()));
         self.queues.iter().filter_map(report).collect()
     }
