@@ -214,7 +214,11 @@ fn tc_programs() {
 #[test]
 fn shaping_qdiscs() {
     for (name, kind, qdisc) in [
-        ("stab", "tbf", "stab overhead 24 tsize 512 mtu 2048 tbf rate 1gbit burst 1m latency 500ms"),
+        (
+            "stab",
+            "tbf",
+            "stab overhead 24 tsize 512 mtu 2048 tbf rate 1gbit burst 1m latency 500ms",
+        ),
         ("netem", "netem", "netem loss 0%"),
         ("cake", "cake", "cake bandwidth 1gbit"),
     ] {

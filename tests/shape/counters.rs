@@ -30,7 +30,11 @@ impl Shaped {
         let ports = self.kernel.lab.wires.len();
         loop {
             let [wanted, mut found] = self.routers().map(|router| of_kernel(router, ports));
-            let rows = if self.bypath().is_some() { rows(self.routers()[1]) } else { Vec::new() };
+            let rows = if self.bypath().is_some() {
+                rows(self.routers()[1])
+            } else {
+                Vec::new()
+            };
             for row in &rows {
                 add(&mut found, row);
             }
@@ -44,7 +48,11 @@ impl Shaped {
                     .map(|(name, counts)| format!("{name}: {counts:?}, with bypath {:?}", found.get(name)))
                     .collect();
                 let rows: String = rows.iter().map(|row| format!("{row}\n")).collect();
-                panic!("{}: counters {NAMES:?} differ:\n{}\nbypath has:\n{rows}", self.name, differ.join("\n"));
+                panic!(
+                    "{}: counters {NAMES:?} differ:\n{}\nbypath has:\n{rows}",
+                    self.name,
+                    differ.join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -73,7 +81,11 @@ fn of_kernel(router: &Namespace, ports: usize) -> Counts {
     let mut found = Counts::new();
     for port in 0..ports {
         for what in ["qdisc", "class"] {
-            read(&router.run(&format!("tc -s {what} show dev d{port}")), &format!("d{port}"), &mut found);
+            read(
+                &router.run(&format!("tc -s {what} show dev d{port}")),
+                &format!("d{port}"),
+                &mut found,
+            );
         }
     }
     found
@@ -82,14 +94,21 @@ fn of_kernel(router: &Namespace, ports: usize) -> Counts {
 fn read(text: &str, port: &str, found: &mut Counts) {
     let mut name = None;
     for line in text.lines() {
-        let words: Vec<&str> = line.split([' ', '(', ')', ',']).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = line
+            .split([' ', '(', ')', ','])
+            .filter(|word| !word.is_empty())
+            .collect();
         let number = |at: usize| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0);
         match words.first() {
             // Those that the kernel makes by itself have no handle, or one from 8000: on. Classes of tbf and prio only repeat a qdisc.
             Some(&what @ ("qdisc" | "class")) => {
-                let major = words[2].split(':').next().and_then(|text| u32::from_str_radix(text, 16).ok());
+                let major = words[2]
+                    .split(':')
+                    .next()
+                    .and_then(|text| u32::from_str_radix(text, 16).ok());
                 let is_own = major.is_some_and(|major| (1..0x8000).contains(&major));
-                name = (is_own && (what == "qdisc" || words[1] == "htb")).then(|| format!("{port} {what} {}", words[2]));
+                name =
+                    (is_own && (what == "qdisc" || words[1] == "htb")).then(|| format!("{port} {what} {}", words[2]));
             }
             // Sent 90 bytes 1 pkt dropped 0 overlimits 0 requeues 0
             Some(&"Sent") => {

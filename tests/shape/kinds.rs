@@ -15,7 +15,10 @@ fn knows(what: &str, lines: &[&str]) -> bool {
     let fails = |line: &&&str| !place.output(line, "").status.success();
     let refused: Vec<_> = lines.filter(fails).collect();
     if !refused.is_empty() {
-        println!("SKIPPED traffic control with {what}: this kernel refuses `{}`", refused[0]);
+        println!(
+            "SKIPPED traffic control with {what}: this kernel refuses `{}`",
+            refused[0]
+        );
     }
     refused.is_empty()
 }
@@ -70,12 +73,20 @@ fn fw_by_the_mark_alone() {
     let rules = "ruleset table ip t { chain c { type filter hook forward priority 0; udp dport 5000 meta mark set 0x10010; \
                  udp dport 5001 meta mark set 0x10077; udp dport 5002 meta mark set 0x10; }; }";
     let lines = tree_with(&[rules, "tc filter add dev d1 parent 1: protocol ip prio 1 fw"]);
-    bursts("kinds_fw_alone", "fw", &lines, &[0, 1, 2, 3].map(|id| Flow::new(id, 500)));
+    bursts(
+        "kinds_fw_alone",
+        "fw",
+        &lines,
+        &[0, 1, 2, 3].map(|id| Flow::new(id, 500)),
+    );
 }
 
 #[test]
 fn flower() {
-    let destination = format!("tc filter add dev d1 parent 1: protocol ip prio 2 flower dst_ip {}/32 flowid 1:10", behind(1, 7));
+    let destination = format!(
+        "tc filter add dev d1 parent 1: protocol ip prio 2 flower dst_ip {}/32 flowid 1:10",
+        behind(1, 7)
+    );
     let lines = tree_with(&[
         "tc filter add dev d1 parent 1: protocol ip prio 1 flower ip_proto udp dst_port 5000 flowid 1:10",
         &destination,
@@ -101,7 +112,12 @@ fn matchall() {
         "tc filter add dev d1 parent 1: protocol ip prio 1 u32 match ip dport 5001 0xffff flowid 1:20",
         "tc filter add dev d1 parent 1: protocol ip prio 2 matchall flowid 1:10",
     ]);
-    bursts("kinds_matchall", "matchall", &lines, &[Flow::new(0, 500), Flow::new(1, 500)]);
+    bursts(
+        "kinds_matchall",
+        "matchall",
+        &lines,
+        &[Flow::new(0, 500), Flow::new(1, 500)],
+    );
 }
 
 const TBF: &str = "tc qdisc add dev d1 root handle 1: tbf rate 64kbit burst 1200 limit 30000";
@@ -120,7 +136,10 @@ fn prio() {
     let mut shaped = Shaped::start("kinds_prio", 2, &lines);
     shaped.burst(&[(Flow::new(9, 500), 3)]);
     let tos = [0x00, 0x10, 0x08, 0x02, 0x18, 0x00];
-    let flows: Vec<_> = (0..).zip(tos).map(|(id, tos)| (Flow::new(id, 300).tos(tos), 2)).collect();
+    let flows: Vec<_> = (0..)
+        .zip(tos)
+        .map(|(id, tos)| (Flow::new(id, 300).tos(tos), 2))
+        .collect();
     shaped.burst(&flows);
     shaped.rest(QUIET);
     shaped.same_order();
