@@ -197,15 +197,68 @@ fn a_wire_is_not_shaped() {
 }
 
 #[test]
+fn a_qdisc_drops_what_it_has_no_room_for() {
+    let mut bench = Bench::new(shaped(tree::fifo(10)), &[]);
+    pile_up(&mut bench, 640);
+    assert_eq!(waiting(&bench), 10);
+    assert_eq!(
+        lost(&bench, DropReason::QdiscDrop),
+        640 - 512 - 10,
+        "the ring has 512 places"
+    );
+    assert_balanced(&bench);
+    bench.assert_audit();
+}
+
+/// Time goes to where the owner says that something is due: then it is, and not before.
+#[test]
+fn frames_leave_when_their_tokens_are_due() {
+    const RATE: u64 = 1_000_000;
+    const BURST_BYTES: u64 = RATE / 100;
+    let begin_ns = 1_000_000_000;
+    let mut bench = Bench::new(shaped(tree::tbf(RATE)), &[]);
+    bench.turn_at(begin_ns);
+    // What the shaper was made with may have been less.
+    let mut now_ns = begin_ns + 1_000_000_000;
+    let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 958);
+    let size = packet.len() as u64;
+    assert_eq!(size, 1000);
+    (0..BURST).for_each(|_| assert!(bench.ports[0].push(&packet)));
+    bench.turn_at(now_ns);
+    let at_once = bench.ports[1].sent_count();
+    assert_eq!(at_once * size, BURST_BYTES);
+    for sent in at_once..BURST as u64 {
+        assert_eq!(bench.ports[1].sent_count(), sent);
+        let due_ns = bench.workers[1].due_ns(now_ns).expect("something waits");
+        assert_eq!(due_ns - now_ns, 1_000_000, "1000 bytes at 1 MB/s");
+        bench.turn_at(due_ns - 1);
+        assert_eq!(bench.ports[1].sent_count(), sent, "not before");
+        bench.turn_at(due_ns);
+        now_ns = due_ns;
+    }
+    assert_eq!(bench.workers[1].due_ns(now_ns), None);
+    bench.assert_balanced();
+    bench.assert_audit();
+}
+
+#[test]
 fn what_the_kernel_sent_is_paid_for_by_the_owner() {
     let mut bench = Bench::new(shaped(tree::tbf(1_000_000)), &[]);
-    let charges = vec![(Handle::qdisc(1), 100_000)];
+    let now_ns = 1_000_000_000;
+    bench.turn_at(now_ns);
     for worker in 0..2 {
-        assert!(bench.shared.tell(worker, Command::Charge(OUT, charges.clone())));
+        let charges = vec![(Handle::qdisc(1), 100_000)];
+        assert!(bench.shared.tell(worker, Command::Charge(OUT, charges)));
         assert!(bench.workers[worker].obey());
     }
     assert!(bench.ports[0].push(&packet()));
-    bench.turn();
-    assert_balanced(&bench);
+    // The bucket holds 10,000 bytes: 90,000 and the packet are paid for first.
+    bench.turn_at(now_ns);
+    assert_eq!(waiting(&bench), 1);
+    let due_ns = bench.workers[1].due_ns(now_ns).expect("it waits");
+    assert_eq!(due_ns, now_ns + 90_000_000 + packet().len() as u64 * 1000);
+    bench.turn_at(due_ns);
+    assert_eq!(waiting(&bench), 0);
+    bench.assert_balanced();
     bench.assert_audit();
 }

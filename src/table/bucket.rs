@@ -66,16 +66,18 @@ impl Bucket {
                 .saturating_mul(i128::from(new))
                 .div_euclid(i128::from(old))
         };
+        self.tokens = self.tokens.min(self.size);
         self.fill(now_ns);
     }
 
     /// The tokens that came until now.
     #[inline]
     pub fn fill(&mut self, now_ns: u64) {
-        let elapsed = now_ns.saturating_sub(self.at_ns);
-        let came = i128::from(elapsed) * i128::from(self.rate.bytes_per_second);
-        self.tokens = self.size.min(self.tokens + came);
-        self.at_ns = self.at_ns.max(now_ns);
+        if now_ns > self.at_ns {
+            let came = i128::from(now_ns - self.at_ns) * i128::from(self.rate.bytes_per_second);
+            self.tokens = self.size.min(self.tokens + came);
+            self.at_ns = now_ns;
+        }
     }
 
     /// How long until a frame of `bytes` can be paid for without debt, in nanoseconds from the last [`Bucket::fill`] on: 0 when it
@@ -116,8 +118,11 @@ impl Bucket {
 
     #[inline]
     fn pay(&mut self, cost: i128) {
-        let least = 1 - i128::from(DEBT_NS_MAX) * i128::from(self.rate.bytes_per_second);
-        self.tokens = least.max(self.tokens - cost);
+        self.tokens -= cost;
+        if self.tokens < 0 {
+            let least = 1 - i128::from(DEBT_NS_MAX) * i128::from(self.rate.bytes_per_second);
+            self.tokens = self.tokens.max(least);
+        }
     }
 
     #[inline]

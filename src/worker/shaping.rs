@@ -1,7 +1,8 @@
 //! A worker's part in shaping: the shapers of the ports that it owns, between the walk and the transmit rings.
 //!
 //! ```text
-//!  walk, inbox --> shape: enqueue --> Shaper --release: dequeue, while tokens and room in the ring are there--> pending
+//!  walk, inbox --> shape: enqueue --> Shaper --dequeue, while tokens and room in the ring are there--> pending
+//!                                       \--release: the same, after each burst, when time has passed
 //! ```
 //!
 //! A root qdisc is one worker's, that which owns the port: others have no way out there (`egress`), so their frames come by its
@@ -117,24 +118,26 @@ impl Shaping {
 
 /// Frames between the walk and the ring.
 impl<Q: Queue> Worker<Q> {
-    /// Gives a frame to the shaper of `place`. What has its tokens leaves before the next frame comes, as behind each enqueue of the
-    /// kernel's (__qdisc_run): else a burst would meet the queue's limit with frames that need not wait.
+    /// Gives a frame to the shaper of `place`. What may leave by then does so at once, as in the kernel: else a burst would find
+    /// no room in a short queue that has tokens.
     #[inline(never)]
     pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let home = self.slab_of(&frame);
         let owned = &mut self.queues[usize::from(place)];
         let shaping = &mut self.shaping;
-        let port = owned.port;
+        let (port, now_ns) = (owned.port, shaping.now_ns);
         match (&mut owned.shaper, shaping.held.get_mut(home)) {
             (Some(shaper), Some(held)) if *held < shaping.share => {
                 *held += 1;
-                shaper.enqueue(Waiting { frame, arrival_ns }, shaping.now_ns, &mut shaping.lost);
+                shaper.enqueue(Waiting { frame, arrival_ns }, now_ns, &mut shaping.lost);
+                let is_due = shaper.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
+                let room = owned.queue.room().saturating_sub(owned.pending.len());
                 if !shaping.lost.is_empty() {
                     self.lose_all(port, DropReason::QdiscDrop);
                 }
-                let owned = &self.queues[usize::from(place)];
-                let room = owned.queue.room().saturating_sub(owned.pending.len());
-                self.release_from(place, room, self.shaping.now_ns);
+                if is_due && room > 0 {
+                    self.release_from(place, room, now_ns);
+                }
             }
             _ => self.lose(frame, port, DropReason::QdiscMemory),
         }

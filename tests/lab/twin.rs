@@ -37,13 +37,14 @@ const QUIET: Duration = Duration::from_millis(60);
 /// Time for a change to be in force: the design says 100 ms.
 const CHANGE_IN_FORCE: Duration = Duration::from_millis(150);
 /// Why bypath loses packets that no rule drops.
-const OVERLOAD: [&str; 6] = [
+const OVERLOAD: [&str; 7] = [
     "tx_ring_full",
     "handoff_full",
     "punt_queue_full",
     "punt_failed",
     "port_gone",
     "oversize",
+    "qdisc_memory",
 ];
 /// Pause for each frame of a window that the kernel answered with nothing, so that windows of such frames do not pile up.
 const SILENT_PAUSE: Duration = Duration::from_micros(20);

@@ -48,8 +48,9 @@ impl Packet for Probe {
         }
     }
 
+    /// Its mark says whether its sender knows ECN.
     fn mark_congestion(&mut self) -> bool {
-        false
+        self.mark != 0
     }
 }
 

@@ -6,6 +6,7 @@ use bypath::packet::{Family, Frame, PortIndex, Verdict};
 use bypath::port::MemPool;
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
+use bypath::table::qdisc::Handle;
 use bypath::table::rules::expr::{Expr, Stateful};
 use bypath::table::rules::keys::MetaKey;
 use bypath::table::rules::live::{FORWARD, PREROUTING, Rules};
@@ -180,6 +181,17 @@ fn a_trace_says_by_which_class_a_packet_leaves() {
         let watched = watched.try_recv().expect("the packet");
         assert_eq!(watched.verdict, Verdict::Forward(OUT));
         assert_eq!(watched.boxes.last(), Some(&(Stage::Shape, class.to_string())));
+        // And so it did: of all classes, or qdiscs that have none, it was counted there.
+        let report = bench.workers[1].report();
+        let (_, _, counts) = &report.shaping[0];
+        let counted = |of: &Handle| counts.iter().any(|(handle, stats)| handle == of && stats.packets == 1);
+        let place = class.split(' ').next_back().expect("a handle");
+        assert!(
+            counts
+                .iter()
+                .any(|(handle, _)| handle.to_string() == place && counted(handle)),
+            "{counts:?}"
+        );
         bench.assert_audit();
     }
 }

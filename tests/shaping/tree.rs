@@ -42,7 +42,7 @@ pub fn tbf(bytes_per_second: u64) -> Shaping {
         rate: rate(bytes_per_second),
         buffer_ns: 10_000_000,
         peak: None,
-        max_size: u32::MAX,
+        max_size: (bytes_per_second / 100).clamp(2_000, 1 << 20) as u32,
         limit: 100_000,
         child: pfifo(Handle(0), Handle(0x1_0001), 1000),
     });

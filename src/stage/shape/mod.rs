@@ -6,13 +6,17 @@
 //!                                   \--full--> lost, counted as tc counts it
 //! ```
 
+mod codel;
 pub mod ecn;
 mod fifo;
+mod flow_hash;
+mod fq_codel;
 mod frames;
 mod htb;
 pub mod place;
 mod prio;
 mod queue;
+mod sfq;
 mod tbf;
 
 use crate::table::filter::Facts;

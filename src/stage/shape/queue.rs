@@ -9,12 +9,14 @@
 
 use super::Stats;
 use super::fifo::Fifo;
+use super::fq_codel::FqCodel;
 use super::frames::{Marks, Waiting};
 use super::htb::Htb;
 use super::prio::Prio;
+use super::sfq::Sfq;
 use super::tbf::Tbf;
 use crate::table::filter::Facts;
-use crate::table::qdisc::{self, Handle, Kind, Qdisc};
+use crate::table::qdisc::{Handle, Kind, Qdisc};
 use std::sync::Arc;
 
 /// See the module's head.
@@ -33,6 +35,8 @@ enum How {
     Prio(Box<Prio>),
     Tbf(Box<Tbf>),
     Htb(Box<Htb>),
+    FqCodel(Box<FqCodel>),
+    Sfq(Box<Sfq>),
 }
 
 impl Queue {
@@ -57,6 +61,8 @@ impl Queue {
             How::Prio(prio) => prio.enqueue(&self.config, frame, facts, now_ns, lost),
             How::Tbf(tbf) => tbf.enqueue(frame, facts, now_ns, lost),
             How::Htb(htb) => htb.enqueue(&self.config, frame, facts, now_ns, lost, &mut self.stats),
+            How::FqCodel(fq_codel) => fq_codel.enqueue(&self.config, frame, facts, now_ns, lost),
+            How::Sfq(sfq) => sfq.enqueue(&self.config, frame, facts, now_ns, lost),
         }
         if lost.len() > before {
             self.count_lost(&lost[before..]);
@@ -104,6 +110,8 @@ impl Queue {
             How::Prio(prio) => prio.dequeue(now_ns, marks, lost),
             How::Tbf(tbf) => tbf.dequeue(now_ns, marks, lost, &mut self.stats),
             How::Htb(htb) => htb.dequeue(now_ns, marks, lost, &mut self.stats),
+            How::FqCodel(fq_codel) => fq_codel.dequeue(now_ns, marks, lost, &mut self.stats),
+            How::Sfq(sfq) => sfq.dequeue(),
         };
         if lost.len() > before {
             self.count_lost(&lost[before..]);
@@ -130,7 +138,7 @@ impl Queue {
             return Some(0);
         }
         match &self.how {
-            How::Fifo(_) => Some(0),
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => Some(0),
             How::Prio(prio) => prio.due_ns(),
             How::Tbf(tbf) => tbf.due_ns(),
             How::Htb(htb) => htb.due_ns(),
@@ -181,6 +189,8 @@ impl Queue {
             How::Prio(prio) => prio.purge(lost),
             How::Tbf(tbf) => tbf.purge(lost),
             How::Htb(htb) => htb.purge(lost),
+            How::FqCodel(fq_codel) => fq_codel.purge(lost),
+            How::Sfq(sfq) => sfq.purge(lost),
         }
         (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
     }
@@ -189,7 +199,7 @@ impl Queue {
     pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
         let here = of == self.config.handle && of != Handle::default();
         match &mut self.how {
-            How::Fifo(_) => here,
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => here,
             How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
             How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
             // What went by htb itself went past its classes.
@@ -203,7 +213,7 @@ impl Queue {
             into.push((self.config.handle, self.stats));
         }
         match &self.how {
-            How::Fifo(_) => {}
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => {}
             How::Prio(prio) => prio.stats(self.config.handle, into),
             How::Tbf(tbf) => tbf.stats(into),
             How::Htb(htb) => htb.stats(into),
@@ -223,10 +233,8 @@ impl How {
             Kind::Prio(prio) => Self::Prio(Box::new(Prio::new(prio, now_ns))),
             Kind::Tbf(tbf) => Self::Tbf(Box::new(Tbf::new(tbf, now_ns))),
             Kind::Htb(htb) => Self::Htb(Box::new(Htb::new(config, htb, now_ns))),
-            Kind::FqCodel(_) | Kind::Sfq(_) => Self::Fifo(Fifo::new(qdisc::Fifo {
-                limit: qdisc::Limit::Packets(1000),
-                drops_head: false,
-            })),
+            Kind::FqCodel(fq_codel) => Self::FqCodel(Box::new(FqCodel::new(fq_codel, now_ns))),
+            Kind::Sfq(sfq) => Self::Sfq(Box::new(Sfq::new(sfq, now_ns))),
         }
     }
 
@@ -246,6 +254,8 @@ impl How {
                 htb.change(config, new, now_ns, lost);
                 true
             }
+            (Self::FqCodel(fq_codel), Kind::FqCodel(config)) => fq_codel.change(config, lost),
+            (Self::Sfq(sfq), Kind::Sfq(config)) => sfq.change(config, lost),
             _ => false,
         }
     }

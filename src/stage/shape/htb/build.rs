@@ -7,7 +7,7 @@
 use super::class::Class;
 use super::events::Events;
 use super::feed::{Feed, NONE};
-use super::{DEPTH, Htb, Level, Mode, PRIOS};
+use super::{DEPTH, Htb, Level, PRIOS};
 use crate::stage::shape::Stats;
 use crate::stage::shape::frames::Waiting;
 use crate::table::qdisc::{self, Handle, Qdisc};
@@ -82,11 +82,9 @@ impl Htb {
     fn resume(&mut self, now_ns: u64) {
         for (class, index) in self.classes.iter_mut().zip(0..) {
             class.fill(now_ns);
-            let (mode, change_ns) = class.mode_by_tokens();
-            class.mode = mode;
-            if mode != Mode::CanSend {
-                let events = &mut self.levels[usize::from(class.level)].events;
-                events.insert(index, now_ns.saturating_add(change_ns));
+            class.mode = class.mode_by_tokens();
+            if let Some(at_ns) = class.change_ns(now_ns) {
+                self.levels[usize::from(class.level)].events.insert(index, at_ns);
             }
         }
         for index in 0..self.classes.len() {

@@ -108,16 +108,27 @@ impl Class {
         self.leaf.as_ref().is_none_or(Queue::is_empty)
     }
 
-    /// What it may do by its tokens, and after how many nanoseconds that changes by itself (htb_class_mode).
+    /// What it may do by its tokens (htb_class_mode).
     #[inline]
-    pub fn mode_by_tokens(&self) -> (Mode, u64) {
+    pub fn mode_by_tokens(&self) -> Mode {
         if self.ctokens.is_owing() {
-            (Mode::CantSend, self.ctokens.debt_ns())
+            Mode::CantSend
         } else if self.tokens.is_owing() {
-            (Mode::MayBorrow, self.tokens.debt_ns())
+            Mode::MayBorrow
         } else {
-            (Mode::CanSend, 0)
+            Mode::CanSend
         }
+    }
+
+    /// When that changes by itself; `None` for one that may send.
+    #[inline]
+    pub fn change_ns(&self, now_ns: u64) -> Option<u64> {
+        let debt_ns = match self.mode_by_tokens() {
+            Mode::CantSend => self.ctokens.debt_ns(),
+            Mode::MayBorrow => self.tokens.debt_ns(),
+            Mode::CanSend => return None,
+        };
+        Some(now_ns.saturating_add(debt_ns))
     }
 
     /// The tokens that came until now.

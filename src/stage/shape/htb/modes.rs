@@ -3,7 +3,7 @@
 
 use super::Htb;
 use super::class::{Class, Mode};
-use super::feed::{Feed, NONE};
+use super::feed::NONE;
 use crate::stage::shape::Stats;
 use crate::table::bucket::Bucket;
 use crate::table::qdisc::Handle;
@@ -22,11 +22,14 @@ impl Htb {
                 return;
             }
             let above = &mut self.classes[parent as usize];
-            for (prio, feed) in feeds(above, prios) {
-                if !feed.is_empty() {
-                    prios &= !(1 << prio);
-                }
-                feed.insert(rank);
+            if let Some(feeds) = &mut above.feeds {
+                each(prios, |prio| {
+                    // One that is in use is in the feeds above already.
+                    if !feeds[prio].is_empty() {
+                        prios &= !(1 << prio);
+                    }
+                    feeds[prio].insert(rank);
+                });
             }
             above.activity |= prios;
             index = parent;
@@ -47,11 +50,13 @@ impl Htb {
             }
             let above = &mut self.classes[parent as usize];
             let mut emptied = 0;
-            for (prio, feed) in feeds(above, prios) {
-                feed.remove_from_feed(rank);
-                if feed.is_empty() {
-                    emptied |= 1 << prio;
-                }
+            if let Some(feeds) = &mut above.feeds {
+                each(prios, |prio| {
+                    feeds[prio].remove_from_feed(rank);
+                    if feeds[prio].is_empty() {
+                        emptied |= 1 << prio;
+                    }
+                });
             }
             above.activity &= !emptied;
             (index, prios) = (parent, emptied);
@@ -76,20 +81,27 @@ impl Htb {
         });
     }
 
-    /// Gives a class the mode that its tokens say; the time until that changes (htb_change_class_mode).
-    pub(super) fn change_mode(&mut self, index: u32, stats: &mut Stats) -> u64 {
-        let class = &mut self.classes[index as usize];
-        let (mode, change_ns) = class.mode_by_tokens();
-        if mode == class.mode {
-            return change_ns;
+    /// Gives a class the mode that its tokens say; whether that is another (htb_change_class_mode).
+    #[inline]
+    pub(super) fn change_mode(&mut self, index: u32, stats: &mut Stats) -> bool {
+        let class = &self.classes[index as usize];
+        let mode = class.mode_by_tokens();
+        let is_other = mode != class.mode;
+        if is_other {
+            self.set_mode(index, mode, stats);
         }
+        is_other
+    }
+
+    fn set_mode(&mut self, index: u32, mode: Mode, stats: &mut Stats) {
+        let class = &mut self.classes[index as usize];
         if mode == Mode::CantSend {
             class.stats.overlimits += 1;
             stats.overlimits += 1;
         }
         if class.activity == 0 {
             class.mode = mode;
-            return change_ns;
+            return;
         }
         if class.mode != Mode::CantSend {
             self.deactivate_prios(index);
@@ -98,7 +110,6 @@ impl Htb {
         if mode != Mode::CantSend {
             self.activate_prios(index);
         }
-        change_ns
     }
 
     /// Pays for `bytes` that a leaf sent by the tokens of the class at `level`, from there up to the top; their ceils are all paid
@@ -120,15 +131,13 @@ impl Htb {
                 class.stats.packets += packets;
                 class.stats.bytes += bytes;
             }
-            let (old, parent) = (class.mode, class.parent);
-            let change_ns = self.change_mode(index, stats);
-            let class = &self.classes[index as usize];
-            if class.mode != old {
+            let parent = class.parent;
+            if self.change_mode(index, stats) {
+                let class = &self.classes[index as usize];
                 let events = &mut self.levels[usize::from(class.level)].events;
-                if class.mode == Mode::CanSend {
-                    events.remove(index);
-                } else {
-                    events.insert(index, now_ns.saturating_add(change_ns));
+                match class.change_ns(now_ns) {
+                    Some(at_ns) => events.insert(index, at_ns),
+                    None => events.remove(index),
                 }
             }
             index = parent;
@@ -143,9 +152,8 @@ impl Htb {
             }
             self.levels[level].events.remove(index);
             self.classes[index as usize].fill(self.now_ns);
-            let change_ns = self.change_mode(index, stats);
-            if self.classes[index as usize].mode != Mode::CanSend {
-                let at_ns = self.now_ns.saturating_add(change_ns.max(1));
+            self.change_mode(index, stats);
+            if let Some(at_ns) = self.classes[index as usize].change_ns(self.now_ns) {
                 self.levels[level].events.insert(index, at_ns);
             }
         }
@@ -173,7 +181,7 @@ impl Htb {
         let (mut lender, mut level) = (index, self.classes[index as usize].level);
         while let Some(class) = self.classes.get_mut(lender as usize) {
             class.fill(self.now_ns);
-            match class.mode_by_tokens().0 {
+            match class.mode_by_tokens() {
                 Mode::CantSend => break,
                 Mode::MayBorrow => lender = class.parent,
                 Mode::CanSend => {
@@ -204,11 +212,4 @@ fn each(bits: u8, mut act: impl FnMut(usize)) {
         act(left.trailing_zeros() as usize);
         left &= left - 1;
     }
-}
-
-/// The feeds of the priorities in `prios`.
-#[inline]
-fn feeds(class: &mut Class, prios: u8) -> impl Iterator<Item = (usize, &mut Feed)> {
-    let all = class.feeds.iter_mut().flat_map(|feeds| feeds.iter_mut().enumerate());
-    all.filter(move |(prio, _)| prios & 1 << prio != 0)
 }
