@@ -10,5 +10,7 @@ mod htb;
 mod htb_model;
 #[path = "shaper/lab.rs"]
 mod lab;
+#[path = "shaper/random.rs"]
+mod random;
 #[path = "shaper/tbf.rs"]
 mod tbf;

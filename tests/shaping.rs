@@ -110,7 +110,7 @@ fn a_full_ring_keeps_frames_in_the_shaper() {
     assert_eq!(lost(&bench, DropReason::TxRingFull), 0);
     assert_balanced(&bench);
     bench.ports[1].set_fault(Fault::None);
-    bench.turn();
+    bench.turn_at(1_000_000);
     assert_eq!(waiting(&bench), 0);
     bench.assert_balanced();
     bench.assert_audit();

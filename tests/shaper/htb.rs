@@ -457,6 +457,18 @@ fn what_the_kernel_sent_by_a_class_is_paid_by_all_above() {
 }
 
 #[test]
+fn a_class_that_the_kernel_used_up_is_not_forgotten() {
+    let config = htb(0, vec![class(0x10, 0, 1_000, 1_000), class(0x11, 0, 125_000, 125_000)]);
+    let (mut shaper, mut lost) = (shaper(root(config)), Vec::new());
+    (0..2).for_each(|n| shaper.enqueue(Probe::to(n, 10_000, ROOT | 0x10), 0, &mut lost));
+    assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
+    assert_eq!(shaper.due_ns(), Some(9_999_000_000), "the other class has no event");
+    shaper.charge(Handle(ROOT | 0x11), 1000, 0);
+    shaper.enqueue(Probe::to(2, 100, ROOT | 0x11), 0, &mut lost);
+    assert_eq!(run(&mut shaper, &[], SECOND)[0].0, 7_000_000);
+}
+
+#[test]
 fn a_leaf_may_shape_by_itself() {
     let mut config = sharing(1_250_000, &[1_250_000]);
     let inner = Tbf {

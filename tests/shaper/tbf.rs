@@ -207,6 +207,7 @@ fn a_change_of_the_rate_keeps_frames_and_fills_the_bucket() {
     assert_eq!(shaper.due_ns(), Some(1_800_000));
     // The same once more changes nothing: no second burst.
     shaper.change(root(1_250_000, 800_000), 1_100_000, &mut lost);
+    assert!(drain(&mut shaper, 1_100_000, &mut lost).is_empty());
     assert_eq!((shaper.due_ns(), shaper.len()), (Some(1_800_000), 2));
 }
 

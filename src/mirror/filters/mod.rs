@@ -19,7 +19,7 @@ mod u32;
 
 use super::nlattr::{Attrs, Message, Request, get_str, get_u32};
 use super::nlsock::NlSock;
-use crate::table::filter::{Filter, Match};
+use crate::table::filter::{Filter, Match, join};
 use crate::table::qdisc::Handle;
 use std::io;
 
@@ -57,7 +57,7 @@ type Why = (Option<u32>, String);
 /// In words, as tc shows the filter: the first that is not carried, or that they cannot be read.
 pub fn read_filters(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
     let listed = list(sock, ifindex, parent)?;
-    filters(&listed)
+    filters(&listed).map(join)
 }
 
 /// The same, by a socket of its own in the network namespace of this thread.

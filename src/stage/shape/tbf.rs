@@ -90,14 +90,16 @@ impl Tbf {
             );
         if !same_buckets {
             let Self { rate, peak, .. } = Self::new(config, now_ns);
-            (self.rate, self.peak, self.due_ns) = (rate, peak, 0);
+            (self.rate, self.peak) = (rate, peak);
         }
         self.child.change(&config.child, now_ns, lost);
         self.config = config.clone();
+        self.due_ns = 0;
     }
 
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         self.child.purge(lost);
+        self.due_ns = 0;
     }
 
     /// By `here`, the kernel's frames left by this qdisc itself.

@@ -2,6 +2,8 @@ use super::flower::{Field, Flower, Rule};
 use super::u32::{Key, Link, Mark, Node, Odd, Shift, Table, U32, Variable};
 use super::*;
 
+mod properties;
+
 /// UDP from 10.0.0.1 port 1 to 10.0.0.2 port 53, with so many words of IPv4 options.
 fn frame(options: u8) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];

@@ -191,6 +191,8 @@ impl Htb {
             }
         }
         self.charge_class(index, level, bytes, 0, stats);
+        // There may be events now that nobody waits for.
+        self.due_ns = 0;
         true
     }
 }
