@@ -84,11 +84,7 @@ impl Shaped {
             at(0.5),
             at(0.95)
         );
-        assert!(
-            at(0.5) < LATE / 2 && at(0.95) < LATE * 3,
-            "{}: the times differ",
-            self.name
-        );
+        assert!(at(0.5) < LATE && at(0.95) < LATE * 3, "{}: the times differ", self.name);
     }
 
     /// The frames of `flows` leave at the pace of `bucket`, in both labs: never faster, and not slower by more than 0.2 % or a frame
