@@ -18,10 +18,9 @@ impl Turns {
     /// The next turn of `all` things; whether the one at a place is due in it.
     pub fn take(&mut self, all: usize) -> impl Fn(usize) -> bool + use<> {
         let count = all.div_ceil(TURNS).max(LEAST);
-        let first = if self.next < all { self.next } else { 0 };
+        let first = self.next.checked_rem(all).unwrap_or(0);
         self.next = first + count;
-        // A turn ends with the last one.
-        move |place| (first..first + count).contains(&place)
+        move |place| (place + all - first).checked_rem(all).is_some_and(|after| after < count)
     }
 }
 
