@@ -66,11 +66,24 @@ fn an_nft_base_chain() {
 }
 
 #[test]
-fn a_shaping_qdisc() {
+fn a_shaping_qdisc_that_is_not_carried() {
     names(
-        "tc qdisc add dev d1 root tbf rate 10mbit burst 10kb latency 50ms",
-        &["port d1", "tbf"],
+        "tc qdisc add dev d1 root stab overhead 20 linklayer atm tbf rate 10mbit burst 10kb latency 50ms",
+        &["port d1", "tbf", "size table"],
     );
+}
+
+#[test]
+fn a_shaping_qdisc_that_is_carried_is_named_and_nothing_stays() {
+    namespace(|| {
+        router();
+        let line = "qdisc add dev d1 root handle 1: tbf rate 10mbit burst 10kb latency 50ms";
+        let status = Command::new("tc").args(line.split(' ')).status().unwrap();
+        assert!(status.success(), "tc {line}");
+        let (code, text) = check(&["d0", "d1"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("qdisc tbf 1: on d1: carried"), "{text}");
+    });
 }
 
 #[test]

@@ -55,6 +55,12 @@ fn usage_errors_exit_2_and_point_to_the_help() {
 }
 
 #[test]
+fn a_port_is_only_for_qdiscs() {
+    let line = error(&["show", "totals", "d0"], 1);
+    assert!(line.contains("show qdisc"), "{line}");
+}
+
+#[test]
 fn wrong_ports_end_the_start_with_1() {
     for command in ["run", "wire", "check"] {
         let line = error(&[command, "nope0", "nope0"], 1);

@@ -13,7 +13,6 @@ mod labels;
 mod owners;
 #[path = "shaping/random.rs"]
 mod random;
-#[allow(dead_code)]
 #[path = "box/rules.rs"]
 mod rules;
 #[path = "shaping/tree.rs"]
@@ -110,7 +109,7 @@ fn a_full_ring_keeps_frames_in_the_shaper() {
     assert_eq!(lost(&bench, DropReason::TxRingFull), 0);
     assert_balanced(&bench);
     bench.ports[1].set_fault(Fault::None);
-    bench.turn();
+    bench.turn_at(1_000_000);
     assert_eq!(waiting(&bench), 0);
     bench.assert_balanced();
     bench.assert_audit();

@@ -25,7 +25,6 @@ use bypath::table::nat::BySource;
 use bypath::table::rules::expr::{Expr, Verdict as Says};
 use bypath::table::rules::live::Rules;
 use bypath::table::rules::program::StateId;
-use bypath::wire::{checksum, ipv4};
 use bypath::worker::ahead::{Ahead, look};
 use bypath::worker::pipeline::{Here, Observer, Stage, walk};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
@@ -37,6 +36,8 @@ const CLIENT: u128 = 77;
 const NAT: u32 = 5;
 /// What `rules::netmap` makes of its IPv4 address: 203.0.113.77.
 const TRANSLATED: u128 = 0xcb00_714d;
+/// A priority that only rules give.
+const RULE_PRIORITY: u32 = 1;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -390,24 +391,13 @@ fn both(one: &Tracker, other: &Tracker) -> u64 {
     counted.iter().map(|(packets, _)| packets).sum()
 }
 
-/// A priority that only rules give.
-const RULE_PRIORITY: u32 = 1;
-
-fn set_tos(packet: &mut [u8], tos: u8) {
-    let mut ip = ipv4::Packet::new_checked(&mut packet[14..]).expect("IPv4");
-    let check = checksum::update16(ip.checksum(), ip.tos().into(), tos.into());
-    ip.set_tos(tos);
-    ip.set_checksum(check);
-}
-
 /// Random packets of few connections, configurations that change: the decision that a connection caches is what all boxes
 /// would decide.
 #[test]
 fn the_cached_walk_of_a_connection_is_the_full_walk() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let [mut cached, mut full] = [(); 2].map(|()| Tracker::with_room(stateful(), 8192));
-    let (mut forwarded, mut dropped, mut punted, mut counted, mut answered) = (0, 0, 0, 0, 0);
-    let (mut marked, mut by_rule, mut by_tos) = (0, 0, 0);
+    let (mut forwarded, mut dropped, mut punted, mut counted, mut answered, mut labels) = (0, 0, 0, 0, 0, [0; 3]);
     let mut ports = 5000;
     // A port that is drawn is the same for both.
     full.flows.aside.random = cached.flows.aside.random.clone();
@@ -447,7 +437,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         let family = if rng.random() { Family::V4 } else { Family::V6 };
         let mut bytes = packet(family, port, &transport);
         if family == Family::V4 {
-            set_tos(&mut bytes, rng.random());
+            lab::set_tos(&mut bytes, rng.random());
         }
         for tracker in [&mut cached, &mut full] {
             tracker.now = 1000 + step / 10;
@@ -459,9 +449,11 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         if let Verdict::Forward(_) = by_decision {
             let [to_qdisc, other] = [&cached, &full].map(|tracker| (tracker.frame.mark(), tracker.frame.priority()));
             assert_eq!(to_qdisc, other, "step {step}");
-            marked += u32::from(to_qdisc.0 != 0);
-            by_rule += u32::from(to_qdisc.1 == RULE_PRIORITY);
-            by_tos += u32::from(to_qdisc.1 > RULE_PRIORITY);
+            let is = [to_qdisc.0 != 0, to_qdisc.1 == RULE_PRIORITY, to_qdisc.1 > RULE_PRIORITY];
+            labels
+                .iter_mut()
+                .zip(is)
+                .for_each(|(count, is)| *count += u32::from(is));
         }
         assert_eq!(cached.flows.aside.leaving, full.flows.aside.leaving, "step {step}");
         forwarded += u32::from(matches!(by_decision, Verdict::Forward(_)));
@@ -473,10 +465,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         forwarded > 50_000 && dropped > 5_000 && punted > 500 && counted > 10_000 && answered > 500,
         "{forwarded} forwarded, {answered} answers to what was translated, {dropped} dropped, {punted} punted, {counted} counted"
     );
-    assert!(
-        marked > 1_000 && by_rule > 500 && by_tos > 10_000,
-        "{marked} marked, {by_rule} with a priority by a rule, {by_tos} by TOS"
-    );
+    assert!(labels[0] > 1_000 && labels[1] > 500 && labels[2] > 10_000, "{labels:?}");
     let key = |record: &Record| {
         (
             record.original.family as u8,

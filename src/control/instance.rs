@@ -223,7 +223,7 @@ impl Instance {
             self.charging.turn(&self.shared.snapshot.load(), &self.shared);
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
-                stale |= self.mirror.poll_sysctls();
+                stale |= self.mirror.poll_some_sysctls();
                 stale |= self.look();
             }
             if stale && published.elapsed() >= PUBLISH_EVERY {

@@ -9,10 +9,13 @@ use super::config::{self, Mode, RunConfig};
 use super::dealing::{Rings, room_for, slab_frames, workers_for};
 use super::roster::Roster;
 use crate::mirror::LinkInfo;
+use crate::mirror::tc::{Reader, each_qdisc};
 use crate::packet::PORTS_MAX;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
+use crate::table::qdisc::{Kind, Limit};
 use crate::worker::Limits;
+use std::io;
 
 /// How many workers, where, and with how much memory.
 pub struct Plan {
@@ -73,7 +76,16 @@ impl Plan {
         let each = |pairs: usize| pairs.div_ceil(workers);
         let mut limits = Limits::new(workers, 0);
         limits.connections = if config.wire { 1 } else { connections_max() };
-        limits.shaped = if config.wire { 0 } else { SHAPED };
+        let ports = links
+            .iter()
+            .filter(|link| roster.ports.iter().any(|name| **name == *link.name));
+        let ports = ports
+            .chain(members.iter().map(|member| member.link))
+            .map(|link| link.ifindex);
+        limits.shaped = match config.wire {
+            true => 0,
+            false => may_wait(asked_by_qdiscs(ports).unwrap_or(0), named_pairs + queues),
+        };
         let in_flight =
             limits.handoffs + limits.punts + limits.shaped as usize + each(queues) * room.of_bridges.frames();
         limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
@@ -130,9 +142,48 @@ impl Plan {
 /// nobody wakes them they look by themselves for frames to receive into.
 const NEEDS_NO_WAKEUP: [&str; 1] = ["igb"];
 
-/// Frames of one slab that may wait in qdiscs: at 100 Mbit/s those of half a second, of full size. 8 MiB, which are not taken from
-/// those that rings need.
+/// Frames of one slab that may wait in qdiscs, at the least: at 100 Mbit/s those of half a second, of full size. 8 MiB, which are not
+/// taken from those that rings need.
 const SHAPED: u32 = 4096;
+
+/// How many frames of one slab may wait where qdiscs ask for `asked` and there are `queues` sockets, each of which costs memory for
+/// every frame: 64 MiB at most.
+fn may_wait(asked: u64, queues: usize) -> u32 {
+    let most = match queues {
+        0..=8 => 8 * SHAPED,
+        9..=32 => 4 * SHAPED,
+        _ => SHAPED,
+    };
+    asked.clamp(SHAPED.into(), most.into()) as u32
+}
+
+/// For how many frames the qdiscs of these links have room now, all of them together.
+fn asked_by_qdiscs(links: impl Iterator<Item = u32>) -> io::Result<u64> {
+    let mut reader = Reader::open()?;
+    let qdiscs = reader.qdiscs()?;
+    let mut asked = 0;
+    for link in links {
+        if let Ok(shaping) = reader.egress(link, &qdiscs)?.shaping {
+            each_qdisc(&shaping, &mut |qdisc| asked += room_in(&qdisc.kind));
+        }
+    }
+    Ok(asked)
+}
+
+/// Frames that a qdisc has room for by itself. Where it counts bytes, of frames that are not the smallest.
+fn room_in(kind: &Kind) -> u64 {
+    const FRAME_BYTES: u64 = 256;
+    match kind {
+        Kind::Fifo(fifo) => match fifo.limit {
+            Limit::Packets(packets) => packets.into(),
+            Limit::Bytes(bytes) => u64::from(bytes).div_ceil(FRAME_BYTES),
+        },
+        Kind::Htb(htb) => htb.direct_qlen.into(),
+        Kind::FqCodel(codel) => codel.limit.into(),
+        Kind::Sfq(sfq) => sfq.limit.into(),
+        Kind::Prio(_) | Kind::Tbf(_) => 0,
+    }
+}
 
 /// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).
 const KERNEL_BYTES_PER_FRAME: usize = 150;
@@ -147,4 +198,19 @@ fn connections_max() -> u32 {
     let kernels = sysctl.and_then(|text| text.trim().parse().ok());
     // 0 is the kernel's word for no limit.
     kernels.filter(|&max| max > 0).unwrap_or(DEFAULT).min(CONNECTIONS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_wait_is_what_qdiscs_ask_for_within_bounds() {
+        assert_eq!(may_wait(0, 2), SHAPED, "a qdisc may come later");
+        assert_eq!(may_wait(10_000, 2), 10_000);
+        assert_eq!(
+            [2, 32, 64].map(|queues| may_wait(u64::MAX, queues)),
+            [32_768, 16_384, 4096]
+        );
+    }
 }

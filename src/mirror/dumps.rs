@@ -28,7 +28,7 @@ impl State {
         if wanted.all {
             self.read_addresses()?;
             self.read_neighbors()?;
-            self.poll_sysctls();
+            self.poll_sysctls(|_| true);
         }
         if wanted.all || wanted.nexthops {
             self.read_nexthops()?;

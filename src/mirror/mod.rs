@@ -47,6 +47,7 @@ mod state;
 mod store;
 mod sysctl;
 pub mod tc;
+mod turns;
 mod vlans;
 
 pub use link::LinkInfo;
@@ -65,6 +66,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use turns::Turns;
 
 /// The most datagrams of events that one [`Mirror::process`] takes; about 5 ms.
 pub const EVENTS_MAX: usize = 2048;
@@ -161,6 +163,7 @@ pub struct Mirror {
     events: Channel,
     fdb_events: Channel,
     fdb_drained: bool,
+    turns: Turns,
     state: State,
 }
 
@@ -176,6 +179,7 @@ impl Mirror {
             events: Channel::for_events(GROUPS, Hears::AllElse, bytes)?,
             fdb_events: Channel::for_events(FDB_GROUPS, Hears::Fdb, bytes)?,
             fdb_drained: false,
+            turns: Turns::default(),
             state: State::new()?,
         };
         let end = Instant::now() + OPEN_MAX;
@@ -221,7 +225,13 @@ impl Mirror {
 
     /// Reads the sysctls that the kernel does not tell changes of; whether any changed. To be called every 50 to 100 ms.
     pub fn poll_sysctls(&mut self) -> bool {
-        self.state.poll_sysctls()
+        self.state.poll_sysctls(|_| true)
+    }
+
+    /// The same of the namespace and a part of the ports, which are many: all of them within four calls.
+    pub fn poll_some_sysctls(&mut self) -> bool {
+        let is_due = self.turns.take(self.state.sysctls.watched().len());
+        self.state.poll_sysctls(is_due)
     }
 
     /// Whether routes and forwarding databases are as the kernel has them, as far as was told: no read of all of them is

@@ -200,7 +200,7 @@ impl State {
             self.wanted.links |= !netconf.apply(link);
         }
         if netconf.is_all {
-            self.poll_sysctls();
+            self.poll_sysctls(|_| true);
         }
         if netconf.linkdown {
             self.stale.choice = true;
@@ -216,7 +216,8 @@ impl State {
         self.routes.iter_mut().for_each(|routes| routes.reread.restart());
     }
 
-    pub(super) fn poll_sysctls(&mut self) -> bool {
+    /// Reads sysctls, of links that are watched those at places that are due; whether any changed.
+    pub(super) fn poll_sysctls(&mut self, is_due: impl Fn(usize) -> bool) -> bool {
         let choice = self.sysctls.globals.choice();
         let linkdown = (
             self.sysctls.globals.ignore_linkdown,
@@ -234,7 +235,8 @@ impl State {
         let bridges = self.world.links.iter().filter(is_ours);
         self.sysctls
             .watch_bridges(&bridges.map(|link| link.info.master).collect());
-        for ifindex in self.sysctls.watched() {
+        let watched = self.sysctls.watched().into_iter().enumerate();
+        for (_, ifindex) in watched.filter(|(place, _)| is_due(*place)) {
             // IP does not come in by the port of a bridge; one that leaves it is told of, with its sysctls.
             if let Some(link) = self
                 .world

@@ -8,7 +8,7 @@
 use super::link::Link;
 use super::netlink::{Message, as_u32, family};
 use crate::packet::Family;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -165,7 +165,7 @@ pub struct Sysctls {
     /// The namespace's, as of the last reading.
     pub globals: Globals,
     files: Vec<Watched>,
-    ports: HashMap<u32, Port>,
+    ports: BTreeMap<u32, Port>,
 }
 
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl Sysctls {
         Self {
             globals: Globals::read(&files),
             files,
-            ports: HashMap::new(),
+            ports: BTreeMap::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
@@ -17,6 +18,8 @@ const TCX_EGRESS: u32 = 47;
 const LINK_TYPE_NETFILTER: u32 = 10;
 /// The most bpf_links that are looked at; more is an error, not an oversight.
 const LINKS_MAX: usize = 65_536;
+/// After how long all links are looked at again.
+const WHOLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A bpf_link of type netfilter, in whatever namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,36 +56,94 @@ pub fn tcx_programs(ifindex: u32, egress: bool) -> io::Result<u32> {
     }
 }
 
-/// All bpf_links of type netfilter, of every namespace.
-///
-/// # Errors
-/// Those of bpf(2): EPERM without CAP_SYS_ADMIN; OutOfMemory for more links than are looked at.
-pub fn netfilter_links() -> io::Result<Vec<NetfilterLink>> {
-    let mut found = Vec::new();
-    let mut id = 0;
-    for _ in 0..LINKS_MAX {
-        let mut attr = Attr([0; 16]);
-        attr.0[0] = id;
-        match bpf(LINK_GET_NEXT_ID, &mut attr) {
-            Ok(_) => id = attr.0[1],
-            // No further link; or a kernel before 5.8, which has none.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENOSYS)) => return Ok(found),
-            Err(e) => return Err(e),
-        }
-        found.extend(netfilter_link(id)?);
-    }
-    Err(io::ErrorKind::OutOfMemory.into())
+/// All bpf_links of type netfilter, of every namespace, as they come and go. Links have rising numbers, so that mostly one
+/// question tells that there is no new one; but numbers begin anew some day, so all are looked at once a second.
+#[derive(Debug, Default)]
+pub struct NetfilterLinks {
+    known: Vec<NetfilterLink>,
+    /// Those up to this number are known.
+    last: u32,
+    whole_at: Option<Instant>,
 }
 
-/// The link of this number, if it still is there and of type netfilter.
-fn netfilter_link(id: u32) -> io::Result<Option<NetfilterLink>> {
+impl NetfilterLinks {
+    /// Those that there are now.
+    ///
+    /// # Errors
+    /// Those of bpf(2): EPERM without CAP_SYS_ADMIN; OutOfMemory for more links than are looked at.
+    pub fn read(&mut self) -> io::Result<&[NetfilterLink]> {
+        let now = Instant::now();
+        let is_whole = self.whole_at.is_none_or(|at| now.duration_since(at) >= WHOLE_AFTER);
+        if is_whole {
+            (self.last, self.whole_at) = (0, None);
+            self.known.clear();
+        }
+        let mut known = Vec::new();
+        for link in &self.known {
+            known.extend(netfilter_link(link.id)?.unwrap_or(Some(*link)));
+        }
+        let (mut id, mut is_settled) = (self.last, true);
+        for _ in 0..LINKS_MAX {
+            let Some(next) = next_link(id)? else {
+                self.known = known;
+                self.whole_at = self.whole_at.or(Some(now));
+                return Ok(&self.known);
+            };
+            id = next;
+            let link = netfilter_link(id)?;
+            is_settled &= link.is_some();
+            known.extend(link.flatten());
+            if is_settled {
+                self.last = id;
+            }
+        }
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+}
+
+/// Whether bpf_links, of any type and namespace, have come.
+#[derive(Debug, Default)]
+pub struct NewLinks {
+    last: u32,
+}
+
+impl NewLinks {
+    /// Whether there are new ones since the last call; also where there are very many. `false` where links cannot be
+    /// listed, and for a while when their numbers begin anew: it is only a hint.
+    pub fn any(&mut self) -> bool {
+        let before = self.last;
+        for _ in 0..LINKS_MAX {
+            match next_link(self.last) {
+                Ok(Some(id)) => self.last = id,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.last != before
+    }
+}
+
+/// The number of the link after this one.
+fn next_link(id: u32) -> io::Result<Option<u32>> {
+    let mut attr = Attr([0; 16]);
+    attr.0[0] = id;
+    match bpf(LINK_GET_NEXT_ID, &mut attr) {
+        Ok(_) => Ok(Some(attr.0[1])),
+        // No further link; or a kernel before 5.8, which has none.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENOSYS)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The link of this number, if it still is there and of type netfilter; `None` if it is not settled yet.
+fn netfilter_link(id: u32) -> io::Result<Option<Option<NetfilterLink>>> {
     let mut attr = Attr([0; 16]);
     attr.0[0] = id;
     let fd = match bpf(LINK_GET_FD_BY_ID, &mut attr) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
-        // Gone; or (EAGAIN) not settled yet: whoever makes it, of whatever kind, is not through, and the next look will tell.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN)) => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Some(None)),
+        // Whoever makes it, of whatever kind, is not through, and the next look will tell.
+        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => return Ok(None),
         Err(e) => return Err(e),
     };
     let mut info = LinkInfo([0; 16]);
@@ -98,7 +159,11 @@ fn netfilter_link(id: u32) -> io::Result<Option<NetfilterLink>> {
     };
     bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
     let [kind, id, _, _, family, hook, ..] = info.0;
-    Ok((kind == LINK_TYPE_NETFILTER).then_some(NetfilterLink { id, family, hook }))
+    Ok(Some((kind == LINK_TYPE_NETFILTER).then_some(NetfilterLink {
+        id,
+        family,
+        hook,
+    })))
 }
 
 fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<i32> {

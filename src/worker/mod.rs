@@ -23,7 +23,7 @@ mod turn;
 mod way_out;
 
 pub use latency::Latency;
-pub use report::{PortCount, QueueReport, Report};
+pub use report::{PortCount, QueueReport, Report, Shaped};
 pub use run::{HEARTBEAT_LIMIT, Poll, run};
 pub use shared::{Command, Handoff, Limits, Punted, Shared};
 pub use turn::Worker;

@@ -36,6 +36,9 @@ pub struct QueueReport {
     pub counters: QueueCounters,
 }
 
+/// What the qdiscs and classes of one shaper counted: its port, the queue there, their counts.
+pub type Shaped = (PortIndex, u32, Vec<(Handle, Stats)>);
+
 /// All that a worker counted since its start.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -65,8 +68,8 @@ pub struct Report {
     pub pending: u64,
     /// Frames waiting in shapers.
     pub shaped: u64,
-    /// What the qdiscs and classes of its shapers counted: port, queue, counts.
-    pub shaping: Vec<(PortIndex, u32, Vec<(Handle, Stats)>)>,
+    /// What its shapers counted.
+    pub shaping: Vec<Shaped>,
     /// By ingress port.
     pub ports: Vec<PortCount>,
     /// Its queues.

@@ -18,11 +18,12 @@
 //! [`Limits::shaped`]: super::Limits::shaped
 
 use super::observer::{Observer, Stage};
+use super::report::Shaped;
 use super::turn::{Owned, Worker};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
 use crate::stage::shape::place::place;
-use crate::stage::shape::{Packet, Shaper, Stats, ecn};
+use crate::stage::shape::{Packet, Shaper, ecn};
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle, Qdisc};
 use crate::wire::ether::EtherType;
@@ -82,6 +83,8 @@ pub(super) struct Shaping {
     pub(super) places: Vec<u16>,
     /// The time of the burst, in monotonic nanoseconds.
     pub(super) now_ns: u64,
+    /// No full ring is tried before that, in monotonic nanoseconds.
+    retry_ns: u64,
     /// Frames that left since this was last asked.
     pub(super) released: usize,
     /// What the kernel sent by whom, to be paid for.
@@ -101,6 +104,7 @@ impl Shaping {
             labels: false,
             places: Vec::new(),
             now_ns: 0,
+            retry_ns: 0,
             released: 0,
             charges: Vec::new(),
             held: vec![0; workers],
@@ -156,10 +160,13 @@ impl<Q: Queue> Worker<Q> {
             if due_ns > now_ns {
                 continue;
             }
-            if owned.queue.room() < BURST {
+            if owned.queue.room() < BURST && now_ns >= self.shaping.retry_ns {
                 // Nobody else sees to a ring that the kernel did not take all of.
                 owned.queue.kick();
                 owned.queue.complete(&mut self.done);
+                if owned.queue.room() == 0 {
+                    self.shaping.retry_ns = now_ns + FULL_RING_NS;
+                }
             }
             let room = owned.queue.room().saturating_sub(owned.pending.len());
             self.release_from(place, room, now_ns);
@@ -346,7 +353,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// What shapers counted, by port and queue.
-    pub(super) fn shaping_report(&self) -> Vec<(PortIndex, u32, Vec<(Handle, Stats)>)> {
+    pub(super) fn shaping_report(&self) -> Vec<Shaped> {
         let report = |owned: &Owned<Q>| Some((owned.port, owned.number, owned.shaper.as_ref()?.stats()));
         self.queues.iter().filter_map(report).collect()
     }

@@ -9,6 +9,7 @@ use bypath::packet::{Family, PortIndex};
 use bypath::table::Snapshot;
 use bypath::table::fib::{Fib, Gateway, Nexthop, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
 use bypath::table::iface::{Iface, IfaceFamily, IfaceIndex};
+use bypath::wire::{checksum, ipv4};
 use std::sync::Arc;
 
 /// The Ethernet address of port `n` of the box.
@@ -138,4 +139,12 @@ pub fn udp(family: Family, dst: u128, payload: usize) -> Vec<u8> {
     let mut packet = Vec::with_capacity(builder.size(payload));
     builder.write(&mut packet, &body).expect("writing to a vector");
     packet
+}
+
+/// Gives a packet of IPv4 another TOS.
+pub fn set_tos(packet: &mut [u8], tos: u8) {
+    let mut ip = ipv4::Packet::new_checked(&mut packet[14..]).expect("IPv4");
+    let check = checksum::update16(ip.checksum(), ip.tos().into(), tos.into());
+    ip.set_tos(tos);
+    ip.set_checksum(check);
 }

@@ -1,4 +1,5 @@
 //! Rulesets in memory, as a box at forward runs them.
+#![allow(dead_code)]
 
 use bypath::table::conntrack::CtState;
 use bypath::table::rules::expr::{Base, BitOp, CmpOp, Expr, Nat, NatKind, Register, Stateful, Verdict};

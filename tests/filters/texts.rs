@@ -35,13 +35,13 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
 
 /// What random filters may run into, and is not carried.
 pub fn may_be_refused(why: &str) -> bool {
-    [
+    let words = [
         "before the Ethernet header",
         "which is asked first",
         "lists nothing behind",
-    ]
-    .iter()
-    .any(|words| why.contains(words))
+        "for a port and for a range",
+    ];
+    words.iter().any(|words| why.contains(words))
 }
 
 fn class(random: &mut Random) -> String {
@@ -150,6 +150,9 @@ fn u32_of_preference(random: &mut Random, head: &str, preference: usize, frames:
             lines.push(format!("{head} u32 ht {:x}:{bucket:x}: {keys} {link}", number(table)));
         }
     }
+    if random.one_in(3) {
+        many(random, head, lines);
+    }
     for _ in 0..1 + random.below(6) {
         let keys = keys(random, frames, false);
         let rest = match tables > 0 && random.one_in(2) {
@@ -160,6 +163,25 @@ fn u32_of_preference(random: &mut Random, head: &str, preference: usize, frames:
             false => class(random),
         };
         lines.push(format!("{head} u32 {keys} {rest}"));
+    }
+}
+
+/// So many that look at the same words that they are searched by an index.
+fn many(random: &mut Random, head: &str, lines: &mut Vec<String>) {
+    let shapes = [random.below(5), random.below(5)];
+    for _ in 0..8 + random.below(40) {
+        let (host, port) = (random.below(4), random.of(&PORTS));
+        let keys = match random.of(&shapes) {
+            0 => format!("match ip src 10.0.{}.{host}/32", random.below(2)),
+            1 => format!(
+                "match ip protocol {} 0xff match ip dport {port} 0xffff",
+                random.of(&PROTOCOLS)
+            ),
+            2 => format!("match ip6 dst 2001:db8::{}:{host}/128", random.below(2)),
+            3 => format!("match ether dst 02:00:00:00:01:0{}", random.below(3)),
+            _ => format!("match mark {} 0xff match ip dst 10.0.1.{host}/32", random.of(&MARKS)),
+        };
+        lines.push(format!("{head} u32 {keys} {}", class(random)));
     }
 }
 

@@ -30,8 +30,8 @@ fn ports_of_bridges_and_bridges() {
         ports();
         sh("ip link set d0 master br0; ip link set p1 master br1");
         check_there(&[
-            tc!("tc qdisc add dev d0 root tbf rate 1mbit burst 10k latency 10ms", "tc qdisc del dev d0 root",
-                &["d0"], BRIDGED, &["out"], "qdisc tbf"),
+            tc!("tc qdisc add dev d0 root stab overhead 20 linklayer atm tbf rate 1mbit burst 10k latency 10ms",
+                "tc qdisc del dev d0 root", &["d0"], BRIDGED, &["out"], "qdisc tbf"),
             tc!("tc qdisc add dev d0 clsact", "tc qdisc del dev d0 clsact", &["d0"], BRIDGED, &["in"], "qdisc clsact"),
             tc!("tc qdisc add dev br0 root tbf rate 1mbit burst 10k latency 10ms", "tc qdisc del dev br0 root",
                 &["br0"], V46, &["out"], "on br0"),

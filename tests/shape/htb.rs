@@ -1,7 +1,7 @@
 //! htb: how classes share, borrow, are capped, and what becomes of the shares when some go idle and come back.
 //!
 //! Amounts are over windows of seconds, with all queues full; what a class borrows comes in quanta, so a window may begin or
-//! end within some of them (`GRAIN`).
+//! end within some of them (`GRAIN`). Buckets hold some 25 ms or more, as long as a busy machine may keep a process waiting.
 
 use crate::judge::mbit;
 use crate::net::{Demand, Flow, Shaped};
@@ -18,11 +18,13 @@ fn seconds(seconds: f64) -> Duration {
 fn tree(name: &str, rate: &str, leaves: &[&str]) -> Shaped {
     let mut lines = vec![
         "tc qdisc add dev d1 root handle 1: htb default 10".to_string(),
-        format!("tc class add dev d1 parent 1: classid 1:1 htb rate {rate} burst 10000 cburst 10000"),
+        format!("tc class add dev d1 parent 1: classid 1:1 htb rate {rate} burst 40000 cburst 40000"),
     ];
     for (flow, leaf) in leaves.iter().enumerate() {
         let port = 5000 + flow;
-        lines.push(format!("tc class add dev d1 parent 1:1 classid 1:1{flow} htb {leaf}"));
+        lines.push(format!(
+            "tc class add dev d1 parent 1:1 classid 1:1{flow} htb burst 25000 cburst 25000 {leaf}"
+        ));
         lines.push(format!(
             "tc qdisc add dev d1 parent 1:1{flow} handle 1{flow}: pfifo limit 250"
         ));
@@ -74,8 +76,8 @@ fn prio_borrows_first() {
 #[test]
 fn ceil_caps() {
     let leaves = [
-        "rate 1mbit ceil 2mbit quantum 2000 burst 5000 cburst 5000",
-        "rate 1mbit ceil 3mbit quantum 2000 burst 5000 cburst 5000",
+        "rate 1mbit ceil 2mbit quantum 2000",
+        "rate 1mbit ceil 3mbit quantum 2000",
     ];
     let mut shaped = tree("htb_ceil", "8mbit", &leaves);
     shaped.offer(&[full(0), full(1)], seconds(3.5));
@@ -111,13 +113,13 @@ fn idle_and_back() {
 fn three_levels() {
     let lines = [
         "tc qdisc add dev d1 root handle 1: htb default 99",
-        "tc class add dev d1 parent 1: classid 1:1 htb rate 8mbit",
-        "tc class add dev d1 parent 1:1 classid 1:2 htb rate 6mbit ceil 8mbit",
-        "tc class add dev d1 parent 1:1 classid 1:3 htb rate 2mbit ceil 2mbit",
-        "tc class add dev d1 parent 1:2 classid 1:20 htb rate 1mbit ceil 8mbit quantum 2000",
-        "tc class add dev d1 parent 1:2 classid 1:21 htb rate 1mbit ceil 8mbit quantum 6000",
-        "tc class add dev d1 parent 1:3 classid 1:30 htb rate 1mbit ceil 8mbit quantum 2000",
-        "tc class add dev d1 parent 1:3 classid 1:31 htb rate 500kbit ceil 1mbit quantum 2000",
+        "tc class add dev d1 parent 1: classid 1:1 htb rate 8mbit burst 40000 cburst 40000",
+        "tc class add dev d1 parent 1:1 classid 1:2 htb rate 6mbit ceil 8mbit burst 40000 cburst 40000",
+        "tc class add dev d1 parent 1:1 classid 1:3 htb rate 2mbit ceil 2mbit burst 40000 cburst 40000",
+        "tc class add dev d1 parent 1:2 classid 1:20 htb rate 1mbit ceil 8mbit burst 25000 cburst 25000 quantum 2000",
+        "tc class add dev d1 parent 1:2 classid 1:21 htb rate 1mbit ceil 8mbit burst 25000 cburst 25000 quantum 6000",
+        "tc class add dev d1 parent 1:3 classid 1:30 htb rate 1mbit ceil 8mbit burst 25000 cburst 25000 quantum 2000",
+        "tc class add dev d1 parent 1:3 classid 1:31 htb rate 500kbit ceil 1mbit burst 25000 cburst 25000 quantum 2000",
         "tc filter add dev d1 parent 1: protocol ip prio 1 u32 match ip dport 5000 0xffff flowid 1:20",
         "tc filter add dev d1 parent 1: protocol ip prio 1 u32 match ip dport 5001 0xffff flowid 1:21",
         "tc filter add dev d1 parent 1: protocol ip prio 2 u32 match ip dport 5002 0xffff flowid 1:30",

@@ -117,10 +117,11 @@ impl Flow {
 /// A frame that was sent into a lab.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
-    /// Not later than this was it sent... but not before.
+    /// Just before the call that sent it.
     pub at_ns: u64,
     pub flow: u16,
     pub seq: u32,
+    pub bytes: u32,
 }
 
 /// A frame that came out.
@@ -167,6 +168,7 @@ impl Side {
             at_ns,
             flow: flow.id,
             seq,
+            bytes: flow.bytes as u32,
         };
         self.sent.extend(flows.iter().map(sent));
     }

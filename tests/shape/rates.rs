@@ -1,7 +1,7 @@
 //! Rates over seconds: by what left until when, from 64 kbit/s up. Higher rates than the lab's source gives are of `bench/e2e
 //! shape`.
 
-use crate::judge::{mbit, quantile};
+use crate::judge::{Bucket, mbit, quantile};
 use crate::net::{Demand, Flow, Shaped};
 use std::time::Duration;
 
@@ -36,7 +36,9 @@ fn tbf_over_seconds() {
     shaped.offer(&demands, lasts);
     shaped.rest(QUIET);
     for (port, (name, rate, burst, _)) in (1..).zip(RATES) {
-        shaped.keeps_rate(name, mbit(rate), burst, |arrival| arrival.port == port, lasts);
+        let rate = mbit(rate);
+        let limit = rate * 0.4 + burst;
+        shaped.keeps_rate(name, Bucket { rate, burst, limit }, &[port as u16], lasts);
     }
     shaped.finish(0.99);
 }
@@ -54,7 +56,12 @@ fn htb_over_seconds() {
     shaped.offer(&[Demand::new(Flow::new(0, 1000), 11_000_000)], lasts);
     shaped.rest(QUIET);
     // A class may send as long as it is not in debt, so it goes into debt by a frame.
-    shaped.keeps_rate("8mbit", mbit(8.0), 50_000.0 + 1000.0, |_| true, lasts);
+    let bucket = Bucket {
+        rate: mbit(8.0),
+        burst: 51_000.0,
+        limit: 300_000.0,
+    };
+    shaped.keeps_rate("8mbit", bucket, &[0], lasts);
     shaped.finish(0.99);
 }
 

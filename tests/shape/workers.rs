@@ -1,6 +1,6 @@
 //! Several workers: frames of one port come by many, and each queue of a port may have a qdisc of its own (mq).
 
-use crate::judge::mbit;
+use crate::judge::{Bucket, mbit};
 use crate::lab::plan;
 use crate::lab::router::Layout;
 use crate::net::{Demand, Flow, Shaped};
@@ -8,6 +8,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const QUIET: Duration = Duration::from_millis(500);
+
+fn bucket(rate: f64, burst: f64, limit: f64) -> Bucket {
+    Bucket {
+        rate: mbit(rate),
+        burst,
+        limit,
+    }
+}
 
 /// Only IPv4, so that nothing else takes tokens.
 fn config(ports: usize, more: &[&str]) -> Vec<String> {
@@ -22,13 +30,13 @@ fn config(ports: usize, more: &[&str]) -> Vec<String> {
 /// Three ports of different workers send to a fourth.
 #[test]
 fn three_ports_into_one() {
-    let lines = ["tc qdisc add dev d1 root handle 1: tbf rate 6mbit burst 20000 limit 300000"];
+    let lines = ["tc qdisc add dev d1 root handle 1: tbf rate 6mbit burst 60000 limit 300000"];
     let mut shaped = Shaped::with("workers_tbf", Layout::ports(4), config(4, &lines), "--workers 3");
     let demand = |id, from| Demand::new(Flow::new(id, 1000).ports(from, 1), 4_000_000);
     let lasts = Duration::from_secs(3);
     shaped.offer(&[demand(0, 0), demand(1, 2), demand(2, 3)], lasts);
     shaped.rest(QUIET);
-    shaped.keeps_rate("6mbit", mbit(6.0), 20_000.0, |_| true, lasts);
+    shaped.keeps_rate("6mbit", bucket(6.0, 60_000.0, 300_000.0), &[0, 1, 2], lasts);
     shaped.finish(0.99);
 }
 
@@ -36,9 +44,9 @@ fn three_ports_into_one() {
 #[test]
 fn all_ways_at_once() {
     let lines = [
-        "tc qdisc add dev d0 root handle 1: tbf rate 2mbit burst 10000 limit 100000",
+        "tc qdisc add dev d0 root handle 1: tbf rate 2mbit burst 25000 limit 100000",
         "tc qdisc add dev d1 root handle 1: htb default 10",
-        "tc class add dev d1 parent 1: classid 1:10 htb rate 3mbit burst 10000 cburst 10000",
+        "tc class add dev d1 parent 1: classid 1:10 htb rate 3mbit burst 37000 cburst 37000",
         "tc qdisc add dev d1 parent 1:10 handle 10: pfifo limit 150",
     ];
     let mut shaped = Shaped::with("workers_all", Layout::ports(3), config(3, &lines), "--workers 3");
@@ -54,8 +62,8 @@ fn all_ways_at_once() {
     ];
     shaped.offer(&demands, lasts);
     shaped.rest(QUIET);
-    shaped.keeps_rate("2mbit", mbit(2.0), 10_000.0, |arrival| arrival.port == 0, lasts);
-    shaped.keeps_rate("3mbit", mbit(3.0), 11_000.0, |arrival| arrival.port == 1, lasts);
+    shaped.keeps_rate("2mbit", bucket(2.0, 25_000.0, 100_000.0), &[2, 3], lasts);
+    shaped.keeps_rate("3mbit", bucket(3.0, 38_000.0, 150_000.0), &[0, 1], lasts);
     let [kernel, tested] = shaped
         .sides()
         .map(|side| side.came.iter().filter(|arrival| arrival.port == 2).count());

@@ -11,7 +11,6 @@ use bypath::table::rules::expr::{Expr, Stateful};
 use bypath::table::rules::keys::MetaKey;
 use bypath::table::rules::live::{FORWARD, PREROUTING, Rules};
 use bypath::table::rules::program::{BaseChain, Chain, ChainType, Rule, Ruleset, Table, TableId};
-use bypath::wire::{checksum, ipv4};
 use bypath::worker::pipeline::{Here, Unobserved, walk};
 use std::sync::Arc;
 
@@ -48,10 +47,7 @@ impl Walks {
 
 fn v4(tos: u8) -> Vec<u8> {
     let mut packet = packet();
-    let mut ip = ipv4::Packet::new_checked(&mut packet[14..]).expect("IPv4");
-    let check = checksum::update16(ip.checksum(), ip.tos().into(), tos.into());
-    ip.set_tos(tos);
-    ip.set_checksum(check);
+    lab::set_tos(&mut packet, tos);
     packet
 }
 

@@ -87,6 +87,7 @@ fn words(row: &Qdisc) -> Vec<String> {
         "minburst",
         "r2q",
         "default",
+        "direct_packets_stat",
         "direct_qlen",
         "bands",
         "priomap",

@@ -64,11 +64,14 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn qdisc(&mut self, qdisc: &Qdisc) {
         if qdisc.handle.0 != 0 {
-            let row = self.row(qdisc.handle, qdisc.parent, &qdisc.kind);
-            self.rows.push(Row {
-                options: options(&qdisc.kind),
-                ..row
-            });
+            let mut row = self.row(qdisc.handle, qdisc.parent, &qdisc.kind);
+            row.options = options(&qdisc.kind);
+            if let Kind::Htb(_) = qdisc.kind {
+                // Where a class counts giants, the qdisc itself counts what went by its direct queue.
+                let direct = std::mem::take(&mut row.counts.giants);
+                row.options.insert("direct_packets_stat".into(), direct.into());
+            }
+            self.rows.push(row);
         }
         match &qdisc.kind {
             Kind::Tbf(tbf) => self.qdisc(&tbf.child),

@@ -1,4 +1,6 @@
-//! Metrics of bridges: how full their forwarding databases are. Two samples for each bridge that has ports of ours.
+//! Metrics of bridges: how full their forwarding databases are.
+//!
+//! Two samples for each bridge that has ports of ours.
 
 use super::metric;
 use crate::control::report::BridgeLink;

@@ -1,5 +1,6 @@
-//! Metrics of the qdiscs and classes by which ports are shaped: those of `show qdisc`, by port and handle. As many
-//! samples as there are classes, which the operator has bounded by configuring them.
+//! Metrics of the qdiscs and classes by which ports are shaped: those of `show qdisc`, by port and handle.
+//!
+//! As many samples as there are classes, which the operator has bounded by configuring them.
 
 use super::metric;
 use crate::control::report::{Qdisc, QdiscCounts};

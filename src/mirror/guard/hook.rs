@@ -15,7 +15,7 @@ use super::files;
 use super::findings::{Collector, Way, name};
 use super::nft::{GENMSG_LEN, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
 use crate::packet::Family;
-use crate::port::bpf_query;
+use crate::port::bpf_query::NetfilterLinks;
 use std::io;
 
 /// NFNL_SUBSYS_HOOK, NFNL_MSG_HOOK_GET.
@@ -72,6 +72,7 @@ pub(super) struct Hooks {
     sock: Option<NlSock>,
     /// Whether the kernel has the list; `None` before the first question.
     listed: Option<bool>,
+    links: NetfilterLinks,
 }
 
 /// A function at a hook that is not harmless in itself.
@@ -93,7 +94,11 @@ struct Verdict {
 impl Hooks {
     /// `None` where the kernel has no netfilter.
     pub(super) fn new(sock: Option<NlSock>) -> Self {
-        Self { sock, listed: None }
+        Self {
+            sock,
+            listed: None,
+            links: NetfilterLinks::default(),
+        }
     }
 
     /// Whether the last reading saw the kernel's own list.
@@ -103,7 +108,7 @@ impl Hooks {
 
     pub(super) fn read(&mut self, found: &mut Collector) {
         if self.listed == Some(false) || self.sock.is_none() {
-            return read_links(found);
+            return read_links(found, &mut self.links);
         }
         for (family, nfproto) in [(Family::V4, NFPROTO_IPV4), (Family::V6, NFPROTO_IPV6)] {
             let mut all = Vec::new();
@@ -112,7 +117,7 @@ impl Hooks {
                     // nfnetlink's answer for a subsystem that is not there.
                     Err(e) if self.listed.is_none() && e.raw_os_error() == Some(libc::EINVAL) => {
                         self.listed = Some(false);
-                        return read_links(found);
+                        return read_links(found, &mut self.links);
                     }
                     Err(e) => found.leave_families(&[family], format!("hooks at {place} cannot be read: {e}"), REMEDY),
                     Ok(functions) => all.extend(functions.into_iter().map(|function| (function, place))),
@@ -249,9 +254,9 @@ fn function(m: &Message) -> Option<Function> {
 }
 
 /// BPF netfilter programs, where only the bpf_links tell.
-fn read_links(found: &mut Collector) {
+fn read_links(found: &mut Collector, links: &mut NetfilterLinks) {
     files::read_ebtables(found);
-    match bpf_query::netfilter_links() {
+    match links.read() {
         Ok(links) => {
             for link in links {
                 let Some((_, place)) = HOOKS.iter().find(|h| h.0 == link.hook) else {

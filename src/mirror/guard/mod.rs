@@ -19,8 +19,8 @@
 //!
 //! [`Guard::read`] reads everything each time, but for the rules of nf_tables, whose generation tells whether they changed.
 //! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx,
-//! legacy iptables, IPVS, links, which the caller watches itself) is found by reading ten times a second. Qdiscs are read when
-//! there is an event about them, and once a second.
+//! legacy iptables, IPVS, links, which the caller watches itself) is found by reading twenty times a second, tcx programs of many
+//! links in four turns. Qdiscs are read when there is an event about them, and once a second.
 //! Everything is asked in the network namespace of the thread that calls.
 
 mod base;
@@ -32,6 +32,7 @@ mod link;
 mod nft;
 mod sets;
 mod tc;
+mod tcx;
 mod xfrm;
 
 pub use findings::{FamilyFinding, Findings, Note, Scope};
@@ -63,6 +64,7 @@ pub struct Guard {
     nft: nft::Nft,
     xfrm: xfrm::Xfrm,
     tc: tc::Tc,
+    tcx: tcx::Tcx,
     hooks: hook::Hooks,
     listeners: Vec<Listener>,
     /// The one of `listeners` that hears of qdiscs.
@@ -90,6 +92,7 @@ impl Guard {
             nft: nft::Nft::new(present("nf_tables", nft::open())?),
             xfrm: xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?),
             tc: tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?),
+            tcx: tcx::Tcx::default(),
             hooks: hook::Hooks::new(present("netfilter hooks", nft::open())?),
             listeners,
             of_tc,
@@ -114,7 +117,7 @@ impl Guard {
         self.nft.read(&mut found, events);
         self.xfrm.read(&mut found);
         self.tc.read(&mut found, of_tc);
-        tc::read_tcx(&mut found);
+        self.tcx.read(&mut found);
         // Last: of a family that is left already, hooks say nothing new.
         self.hooks.read(&mut found);
         if !self.hooks.listed() {

@@ -1,8 +1,8 @@
-//! Traffic control on a port, or a bridge: its root qdisc and what hangs below, ingress and clsact, and tcx programs.
+//! Traffic control on a port, or a bridge: its root qdisc and what hangs below, ingress and clsact.
 //!
 //! What a tree of qdiscs means is told by `mirror::tc`: one that only queues is nothing here; one that workers shape
 //! by is found as that; every other leaves what would go out, and so does any on a bridge, which has no way out of its
-//! own here. Filters on ingress and clsact leave what they may touch. BPF_PROG_QUERY for tcx.
+//! own here. Filters on ingress and clsact leave what they may touch.
 //!
 //! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
 //! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
@@ -10,7 +10,6 @@
 
 use super::super::tc::{Qdiscs, Reader, not_carried};
 use super::findings::{Collector, Way};
-use crate::port::bpf_query;
 use crate::table::qdisc::{Handle, ROOT, Shaping};
 use std::io;
 use std::sync::Arc;
@@ -24,18 +23,20 @@ const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this por
                             that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
 const REMEDY_FILTER: &str =
     "filters and programs of tc are not carried; remove the qdisc (`tc qdisc del dev DEV clsact`)";
-const REMEDY_TCX: &str = "BPF programs in the path are not carried; detach them (`bpftool net`)";
 
 pub(super) fn open() -> io::Result<Reader> {
     Reader::open()
 }
+
+/// Links by number and name.
+type Links = Vec<(u32, Arc<str>)>;
 
 /// Reads qdiscs.
 #[derive(Debug)]
 pub(super) struct Tc {
     reader: Reader,
     /// The links that were read, and when.
-    read: Option<(Vec<(u32, Arc<str>)>, Instant)>,
+    read: Option<(Links, Instant)>,
     found: Vec<Found>,
 }
 
@@ -60,7 +61,7 @@ impl Tc {
     /// Says what stands at the links; `events`: something changed.
     pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
         let passed = found.passed();
-        let holds = |(links, at): &(Vec<_>, Instant)| *links == passed && at.elapsed() < READ_AFTER;
+        let holds = |(links, at): &(Links, Instant)| *links == passed && at.elapsed() < READ_AFTER;
         if events || !self.read.as_ref().is_some_and(holds) {
             self.look(found, &passed);
             self.read = Some((passed, Instant::now()));
@@ -126,20 +127,6 @@ impl Tc {
             if let Some(old) = same {
                 *shaping = old.clone();
             }
-        }
-    }
-}
-
-/// Programs that bpf(2) attached without any qdisc (since Linux 6.6).
-pub(super) fn read_tcx(found: &mut Collector) {
-    for (ifindex, name) in found.passed() {
-        for (egress, way, word) in [(false, Way::Ingress, "ingress"), (true, Way::Egress, "egress")] {
-            let text = match bpf_query::tcx_programs(ifindex, egress) {
-                Ok(0) => continue,
-                Ok(count) => format!("tcx {word} programs on {name}: {count}"),
-                Err(e) => format!("tcx {word} programs of {name} cannot be read: {e}"),
-            };
-            found.leave_port(ifindex, way, text, REMEDY_TCX);
         }
     }
 }

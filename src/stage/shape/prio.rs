@@ -53,6 +53,11 @@ impl Prio {
         }
     }
 
+    /// How long the frame is that goes next as it stands.
+    pub fn peek(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<u32> {
+        self.bands.iter_mut().find_map(|band| band.peek(now_ns, marks, lost))
+    }
+
     pub fn dequeue(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<Waiting> {
         self.bands.iter_mut().find_map(|band| band.dequeue(now_ns, marks, lost))
     }

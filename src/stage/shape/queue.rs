@@ -4,8 +4,8 @@
 //! `lost` meanwhile by this qdisc or one below it. So the counts of a qdisc and of its parents agree whatever the kinds do, where the
 //! kernel carries the differences upwards (qdisc_tree_reduce_backlog).
 //!
-//! A parent that must know a frame before it takes it peeks: a fifo shows its head, the other kinds give it up, and it waits here
-//! (qdisc_peek_dequeued).
+//! A parent that must know a frame before it takes it peeks: a fifo shows its head, prio that of its first band, so that a frame of a
+//! better band that comes meanwhile goes first; the other kinds give it up, and it waits here (qdisc_peek_dequeued).
 
 use super::Stats;
 use super::fifo::Fifo;
@@ -86,8 +86,15 @@ impl Queue {
     /// How long the frame is that [`Queue::dequeue`] will give.
     #[inline]
     pub fn peek(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<u32> {
-        if let How::Fifo(fifo) = &self.how {
-            return fifo.front();
+        let before = lost.len();
+        match &mut self.how {
+            How::Fifo(fifo) => return fifo.front(),
+            How::Prio(prio) => {
+                let bytes = prio.peek(now_ns, marks, lost);
+                self.count_lost(&lost[before..]);
+                return bytes;
+            }
+            _ => {}
         }
         if self.peeked.is_none() {
             self.peeked = self.pull(now_ns, marks, lost);

@@ -110,11 +110,11 @@ impl Fields {
         (self.0[at / 8] >> (48 - 8 * (at % 8))) as u16
     }
 
-    fn and(&self, mask: &Self) -> Self {
+    pub(super) fn and(&self, mask: &Self) -> Self {
         Self(std::array::from_fn(|at| self.0[at] & mask.0[at]))
     }
 
-    fn of(view: &View<'_>) -> Self {
+    pub(super) fn of(view: &View<'_>) -> Self {
         let mut fields = Self::default();
         if let Some(addresses) = view.read::<12>(0) {
             fields.set(&Field::ETH_DST, &addresses[..6]);
@@ -202,7 +202,7 @@ impl Fields {
 }
 
 impl Rule {
-    fn takes_ports(&self, fields: &Fields) -> bool {
+    pub(super) fn takes_ports(&self, fields: &Fields) -> bool {
         let sides = [Field::PORT_SRC, Field::PORT_DST];
         let mut all = self.ports.iter().zip(&sides);
         all.all(|(range, side)| range.is_none_or(|(least, most)| (least..=most).contains(&fields.half(side))))
@@ -249,6 +249,10 @@ impl Flower {
         Ok(Self {
             groups: groups.collect(),
         })
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.groups.iter().flat_map(|group| group.rules.iter())
     }
 
     /// The class of the rule that matches.

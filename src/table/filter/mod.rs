@@ -12,8 +12,12 @@
 //! Bounded by what the kernel lists; no search allocates, and none is longer than the kernel's.
 
 pub mod flower;
+mod index;
+mod join;
 pub mod u32;
 mod view;
+
+pub use join::join;
 
 use super::qdisc::Handle;
 use flower::Flower;
@@ -96,6 +100,14 @@ impl Filter {
 }
 
 impl Marks {
+    /// All of these, which follow each other; none where their masks differ.
+    fn joined(all: &[&Self]) -> Option<Self> {
+        let mask = all.first()?.mask;
+        let same = all.iter().all(|marks| marks.mask == mask);
+        let classes = all.iter().flat_map(|marks| marks.classes.iter().copied());
+        same.then(|| Self::new(mask, classes.collect()))
+    }
+
     /// Of these marks, with the mask that all share. The first of a mark counts.
     pub fn new(mask: u32, mut classes: Vec<(u32, Handle)>) -> Self {
         classes.sort_by_key(|&(mark, _)| mark);

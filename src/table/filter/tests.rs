@@ -1,6 +1,10 @@
+//! Each kind of filter by examples, in frames written out by hand. `properties` has random ones, `tests/filters.rs` the kernel.
+
 use super::flower::{Field, Flower, Rule};
 use super::u32::{Key, Link, Mark, Node, Odd, Shift, Table, U32, Variable};
 use super::*;
+
+mod properties;
 
 /// UDP from 10.0.0.1 port 1 to 10.0.0.2 port 53, with so many words of IPv4 options.
 fn frame(options: u8) -> Vec<u8> {

@@ -12,9 +12,12 @@
 //! merely not match; a link shifts the offsets of what follows, and where nothing is found there, the one that keys ask for
 //! with `nexthdr+` stays shifted; a link may be a class too, which counts when nothing is found behind it.
 //!
+//! Each filter that is added without a preference gets one of its own, so preferences that follow each other are searched together
+//! here ([`U32::joined`]), each still ending by itself; of many, those that may match are found by an [`Index`].
 //! Bounded: links are at most [`DEPTH_MAX`] deep, and [`U32::new`] takes no tables that lead back to themselves.
 
 use super::Handle;
+use super::index::Index;
 use super::view::{NETWORK, View};
 
 /// How deep links go (TC_U32_MAXDEPTH).
@@ -22,10 +25,15 @@ pub const DEPTH_MAX: usize = 8;
 /// The lowest offset from the network header that lies in the frame.
 const OFFSET_MIN: i32 = -NETWORK;
 
-/// The tables of one preference.
+/// The tables of one preference, or of several that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct U32 {
-    /// The root first.
+    /// What the searches begin with.
+    root: Box<[Node]>,
+    /// The preference of each of these, counted from 0.
+    parts: Box<[u32]>,
+    index: Index,
+    /// What links lead to; the first is the place of a root, and empty.
     tables: Box<[Table]>,
 }
 
@@ -125,7 +133,7 @@ impl U32 {
     ///
     /// # Errors
     /// Where no search would be right, or would end.
-    pub fn new(tables: Vec<Table>) -> Result<Self, ([usize; 3], Odd)> {
+    pub fn new(mut tables: Vec<Table>) -> Result<Self, ([usize; 3], Odd)> {
         let mut linked = vec![Vec::new(); tables.len()];
         for (of, table) in tables.iter().enumerate() {
             for (bucket, nodes) in table.buckets.iter().enumerate() {
@@ -147,7 +155,47 @@ impl U32 {
                 }
             }
         }
-        Ok(Self { tables: tables.into() })
+        let root = tables.first_mut().and_then(|root| root.buckets.first_mut());
+        let root = root.map_or_else(Vec::new, std::mem::take);
+        Ok(Self::of(vec![0; root.len()], root, tables))
+    }
+
+    fn of(parts: Vec<u32>, root: Vec<Node>, tables: Vec<Table>) -> Self {
+        Self {
+            index: Index::new(&root),
+            root: root.into(),
+            parts: parts.into(),
+            tables: tables.into(),
+        }
+    }
+
+    /// All of these, whose preferences follow each other.
+    pub fn joined(all: Vec<Self>) -> Self {
+        let (mut parts, mut root, mut tables) = (Vec::new(), Vec::new(), vec![Table::default()]);
+        let mut before = 0;
+        for one in all {
+            let moved = |node: &Node| Node {
+                link: node.link.map(|link| Link {
+                    table: link.table + tables.len() - 1,
+                    ..link
+                }),
+                ..node.clone()
+            };
+            let roots: Vec<Node> = one.root.iter().map(moved).collect();
+            let moved_table = |table: &Table| Table {
+                buckets: table
+                    .buckets
+                    .iter()
+                    .map(|nodes| nodes.iter().map(moved).collect())
+                    .collect(),
+            };
+            let below: Vec<Table> = one.tables.iter().skip(1).map(moved_table).collect();
+            parts.extend(one.parts.iter().map(|part| part + before));
+            before = parts.last().map_or(0, |last| last + 1);
+            root.extend(roots);
+            tables.extend(below);
+        }
+        Self::of(parts, root, tables)
     }
 
     /// The class of the first that matches.
@@ -157,10 +205,24 @@ impl U32 {
             tables: &self.tables,
             shift: 0,
         };
-        match walk.bucket(self.tables.first()?.buckets.first()?, NETWORK, 0) {
-            Step::Found(class) => Some(class),
-            Step::Next | Step::End => None,
+        let (mut of, mut ended) = (0, false);
+        for place in self.index.candidates(view) {
+            let (Some(node), Some(&part)) = (self.root.get(place), self.parts.get(place)) else {
+                continue;
+            };
+            if part != of {
+                (of, ended, walk.shift) = (part, false, 0);
+            }
+            if ended {
+                continue;
+            }
+            match walk.node(node, NETWORK, 0) {
+                Step::Found(class) => return Some(class),
+                Step::Next => {}
+                Step::End => ended = true,
+            }
         }
+        None
     }
 }
 
@@ -186,25 +248,31 @@ impl Walk<'_> {
     /// Searches a bucket, whose keys are counted from `from`.
     fn bucket(&mut self, nodes: &[Node], from: i32, depth: usize) -> Step {
         for node in nodes {
-            if self.view.mark & node.mark.mask != node.mark.value {
-                continue;
-            }
-            match self.matches(node, from) {
-                Some(true) => {}
-                Some(false) => continue,
-                None => return Step::End,
-            }
-            if let Some(link) = &node.link {
-                match self.follow(link, from, depth) {
-                    Step::Next => {}
-                    other => return other,
-                }
-            }
-            if let Some(class) = node.class {
-                return Step::Found(class);
+            match self.node(node, from, depth) {
+                Step::Next => {}
+                other => return other,
             }
         }
         Step::Next
+    }
+
+    #[inline]
+    fn node(&mut self, node: &Node, from: i32, depth: usize) -> Step {
+        if self.view.mark & node.mark.mask != node.mark.value {
+            return Step::Next;
+        }
+        match self.matches(node, from) {
+            Some(true) => {}
+            Some(false) => return Step::Next,
+            None => return Step::End,
+        }
+        if let Some(link) = &node.link {
+            match self.follow(link, from, depth) {
+                Step::Next => {}
+                other => return other,
+            }
+        }
+        node.class.map_or(Step::Next, Step::Found)
     }
 
     /// Whether all keys do; `None` where one lies beyond the frame.
@@ -266,7 +334,7 @@ impl Node {
             return Err(Odd::BeforeFrame);
         }
         let Some(link) = &self.link else { return Ok(()) };
-        let table = tables.get(link.table).ok_or(Odd::NoTable)?;
+        let table = tables.get(link.table).filter(|_| link.table != 0).ok_or(Odd::NoTable)?;
         let variable = link.shift.and_then(|shift| shift.variable);
         let before = |offset: i16| i32::from(offset) < OFFSET_MIN;
         let hash = table.buckets.len() > 1 && before(link.hash_offset);

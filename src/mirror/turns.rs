@@ -1,0 +1,49 @@
+//! Who is looked at in this turn, of many things that the kernel does not tell changes of: what has to be asked for one by one,
+//! many times a second, is shared out over several turns, so that it costs the same however many ports there are.
+//!
+//! [`LEAST`] are looked at each time; of more, a quarter. So nothing is older than four turns.
+
+/// So many are looked at in every turn.
+pub const LEAST: usize = 16;
+/// After so many turns everything has been looked at.
+const TURNS: usize = 4;
+
+/// Goes round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    next: usize,
+}
+
+impl Turns {
+    /// The next turn of `all` things; whether the one at a place is due in it.
+    pub fn take(&mut self, all: usize) -> impl Fn(usize) -> bool + use<> {
+        let count = all.div_ceil(TURNS).max(LEAST);
+        let first = if self.next < all { self.next } else { 0 };
+        self.next = first + count;
+        // A turn ends with the last one.
+        move |place| (first..first + count).contains(&place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_due_in_each_turn_and_many_within_four() {
+        let mut turns = Turns::default();
+        for all in [0, 1, 16, 17, 64, 250, 3] {
+            let mut seen = vec![0; all];
+            let mut most = 0;
+            for _ in 0..4 {
+                let is_due = turns.take(all);
+                let due: Vec<usize> = (0..all).filter(|&place| is_due(place)).collect();
+                most = most.max(due.len());
+                due.into_iter().for_each(|place| seen[place] += 1);
+            }
+            assert!(seen.iter().all(|&times| times > 0), "{all}: {seen:?}");
+            assert!(most <= all.div_ceil(4).max(LEAST), "{all}: {most}");
+            assert!(all > LEAST || seen.iter().all(|&times| times == 4), "{all}: {seen:?}");
+        }
+    }
+}
