@@ -71,7 +71,7 @@ impl Model {
             let limit = match class.leaf.as_ref().map(|leaf| &leaf.kind) {
                 Some(Kind::Fifo(fifo)) => match fifo.limit {
                     Limit::Packets(limit) => limit as usize,
-                    Limit::Bytes(_) => unimplemented!("leaves count packets"),
+                    Limit::Bytes(_) => panic!("leaves count packets"),
                 },
                 _ => 0,
             };

@@ -1,5 +1,8 @@
 //! prio (net/sched/sch_prio.c): bands, of which the first that has a frame goes first. The priority of a frame names the band, or
 //! a filter does, or the priority is looked up in a map of 16.
+//!
+//! A band may be any qdisc; one that shapes lets the next one go first while it has to wait. A frame for a band that is not there is
+//! dropped.
 
 use super::Stats;
 use super::frames::{Marks, Waiting};

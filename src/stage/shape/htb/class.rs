@@ -1,4 +1,7 @@
 //! A class of htb (struct htb_class of sch_htb.c): its two buckets, its mode, its queue if it is a leaf, its feeds if it is not.
+//!
+//! Classes stand in a row, sorted by number, and know each other by their place in it. A class pays from both buckets and may be in debt
+//! after: what it may do next follows from the signs of both.
 
 use super::feed::{Feed, NONE};
 use super::{DEPTH, PRIOS};

@@ -1,5 +1,7 @@
 //! Who may send: the modes of the classes, the rows and feeds that they stand in by these, the tokens that they follow from, and the
 //! events that change them with time. See [`super`] for the picture.
+//!
+//! Each change goes from a class upwards, at most to the top; a class whose feed was in use already needs nothing changed above it.
 
 use super::Htb;
 use super::class::{Class, Mode};
