@@ -9,7 +9,6 @@ mod bridge;
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
 mod lab;
-#[allow(dead_code)]
 #[path = "../tests/box/rules.rs"]
 mod rules;
 #[allow(dead_code)]

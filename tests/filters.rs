@@ -76,8 +76,8 @@ fn difference(lab: &mut Lab, filters: &[Filter], frames: &[Frame]) -> Option<Str
 fn random_filters(kinds: &[&str]) {
     let seed = number("BYPATH_SEED", 6);
     let rounds = number("BYPATH_ROUNDS", ROUNDS);
-    let (mut placed, mut carried) = (0, 0);
     for kind in kinds {
+        let (mut placed, mut carried) = (0, 0);
         let mut lab = Lab::new();
         if !lab.has(kind) {
             eprintln!("SKIPPED {kind}: this kernel has no such filter (scripts/vm has)");
@@ -105,7 +105,7 @@ fn random_filters(kinds: &[&str]) {
                 panic!("seed {seed} round {round}: {difference}\n{text}\n{listed}\n{filters:#?}");
             }
         }
-        eprintln!("{kind}: {carried} sets of filters, {placed} frames placed by them");
+        eprintln!("seed {seed}: {kind}: {carried} sets of filters, {placed} frames placed by them");
         assert!(carried > 0 && placed > 0);
     }
 }

@@ -13,7 +13,6 @@ mod labels;
 mod owners;
 #[path = "shaping/random.rs"]
 mod random;
-#[allow(dead_code)]
 #[path = "box/rules.rs"]
 mod rules;
 #[path = "shaping/tree.rs"]

@@ -465,7 +465,6 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         forwarded > 50_000 && dropped > 5_000 && punted > 500 && counted > 10_000 && answered > 500,
         "{forwarded} forwarded, {answered} answers to what was translated, {dropped} dropped, {punted} punted, {counted} counted"
     );
-    // Marked, with a priority by a rule, and by TOS.
     assert!(labels[0] > 1_000 && labels[1] > 500 && labels[2] > 10_000, "{labels:?}");
     let key = |record: &Record| {
         (

@@ -27,6 +27,9 @@ pub const EVERY: Duration = Duration::from_millis(50);
 /// Reading may take this part of the time.
 const PART: u32 = 50;
 
+/// What the kernel sent by a port, and how that is shaped.
+type Charge<'a> = (PortIndex, &'a Shaping, Vec<(Handle, u64)>);
+
 /// Tells workers what the kernel sent.
 #[derive(Debug, Default)]
 pub struct Charging {
@@ -70,10 +73,7 @@ impl Charging {
     }
 
     /// What the kernel sent by each port since the last look.
-    fn look<'a>(
-        &mut self,
-        shaped: &[(PortIndex, u32, &'a Shaping)],
-    ) -> io::Result<Vec<(PortIndex, &'a Shaping, Vec<(Handle, u64)>)>> {
+    fn look<'a>(&mut self, shaped: &[(PortIndex, u32, &'a Shaping)]) -> io::Result<Vec<Charge<'a>>> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => Reader::open()?,

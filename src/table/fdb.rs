@@ -290,7 +290,7 @@ impl Fdb {
     /// The first slot follows the last one.
     #[inline]
     fn slot(&self, at: usize) -> Option<&Slot> {
-        let line = self.lines.get(at / SLOTS_PER_LINE & (self.lines.len() - 1))?;
+        let line = self.lines.get((at / SLOTS_PER_LINE) & (self.lines.len() - 1))?;
         line.0.get(at % SLOTS_PER_LINE)
     }
 

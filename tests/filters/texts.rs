@@ -35,13 +35,13 @@ pub fn filters(random: &mut Random, kind: &str, frames: &[Frame]) -> String {
 
 /// What random filters may run into, and is not carried.
 pub fn may_be_refused(why: &str) -> bool {
-    [
+    let words = [
         "before the Ethernet header",
         "which is asked first",
         "lists nothing behind",
-    ]
-    .iter()
-    .any(|words| why.contains(words))
+        "for a port and for a range",
+    ];
+    words.iter().any(|words| why.contains(words))
 }
 
 fn class(random: &mut Random) -> String {

@@ -354,7 +354,7 @@ fn frames_of_no_class_go_first_and_have_their_limit() {
 fn changed(to: Htb) -> (Shaper<Probe>, Vec<Probe>) {
     let (mut shaper, mut lost) = (shaper(root(sharing(125_000, &[100_000, 25_000]))), Vec::new());
     for n in 0..8 {
-        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | n % 2), 0, &mut lost);
+        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | (n % 2)), 0, &mut lost);
     }
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 2);
     assert!(lost.is_empty());
@@ -423,7 +423,7 @@ fn a_tree_that_disappears_gives_all_frames_back() {
     assert_eq!((lost.len(), shaper.len(), shaper.due_ns()), (6, 0, None));
     let mut lost = Vec::new();
     for n in 0..8 {
-        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | n % 2), 0, &mut lost);
+        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | (n % 2)), 0, &mut lost);
     }
     shaper.purge(&mut lost);
     assert_eq!((lost.len(), shaper.len(), shaper.due_ns()), (8, 0, None));
@@ -433,7 +433,7 @@ fn a_tree_that_disappears_gives_all_frames_back() {
 fn what_the_kernel_sent_by_a_class_is_paid_by_all_above() {
     let mut shaper = shaper(root(sharing(125_000, &[62_500, 62_500])));
     let mut lost = Vec::new();
-    let busy = |n| Probe::to(n, 1000, ROOT | 0x10 | n % 2);
+    let busy = |n| Probe::to(n, 1000, ROOT | 0x10 | (n % 2));
     shaper.charge(Handle(ROOT | 0x10), 125_000, 0);
     shaper.enqueue(busy(1), 0, &mut lost);
     // The other class has tokens, and its ceil has; so it sends, as it would in the kernel.

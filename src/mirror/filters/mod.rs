@@ -70,10 +70,41 @@ pub fn read(ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
     read_filters(&mut sock, ifindex, parent)
 }
 
+/// All of them. A matchall for which a datagram of the dump has no room is left out by the kernel (mall_walk counts it as shown): a
+/// preference of that kind by itself is asked for again, alone.
 fn list(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<Vec<Listed>, String> {
+    let mut all = dump(sock, ifindex, parent, 0)?;
+    let mut at = 0;
+    while let Some(one) = all.get(at) {
+        let lost = is_matchall_alone(&all, at).then_some((one.chain, one.preference));
+        at += 1;
+        if let Some(of) = lost {
+            let again = dump(sock, ifindex, parent, of.1)?;
+            let found = again
+                .into_iter()
+                .filter(|other| (other.chain, other.preference) == of)
+                .skip(1);
+            all.splice(at..at, found);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a preference of matchall stands here, and no filter of it behind.
+fn is_matchall_alone(all: &[Listed], at: usize) -> bool {
+    let is_head = |one: &Listed| one.kind == "matchall" && one.handle == 0 && one.options.is_none();
+    let of = |one: &Listed| (one.chain, one.preference);
+    let next = all.get(at + 1);
+    all.get(at)
+        .is_some_and(|one| is_head(one) && next.is_none_or(|next| of(next) != of(one)))
+}
+
+/// Of one preference, or of all for 0.
+fn dump(sock: &mut NlSock, ifindex: u32, parent: Handle, preference: u16) -> Result<Vec<Listed>, String> {
     let mut header = [0; TCMSG_LEN];
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header[12..16].copy_from_slice(&parent.0.to_ne_bytes());
+    header[16..20].copy_from_slice(&(u32::from(preference) << 16).to_ne_bytes());
     let mut tries = 0;
     loop {
         let mut all = Vec::new();
@@ -130,9 +161,11 @@ fn filters(listed: &[Listed]) -> Result<Vec<Filter>, String> {
     for group in listed.chunk_by(of) {
         let Some(head) = group.first() else { continue };
         let below = below(group);
+        let alone = is_matchall_alone(group, 0);
         let what = match head.kind.as_str() {
             _ if head.chain != 0 => Err((None, "only chain 0 is carried".into())),
             _ if group.iter().any(|one| one.kind != head.kind) => Err((None, "it changed while it was read".into())),
+            "matchall" if alone => Err((None, "its filter is not listed".into())),
             "matchall" => matchall::read(below),
             "fw" => mark::read(below),
             "flower" => flower::read(below),

@@ -141,6 +141,12 @@ fn what_is_not_carried_has_a_name() {
         filters(&listed).unwrap_err(),
         "filter protocol ip pref 3 flower chain 0 handle 0x1: its attribute 200 is not known"
     );
+    let mut lost = recorded(MATCHALL);
+    lost.remove(1);
+    assert_eq!(
+        filters(&lost).unwrap_err(),
+        "filter protocol 802.1Q pref 9 matchall chain 0: its filter is not listed"
+    );
     let mut chained = recorded(FW);
     chained.iter_mut().for_each(|one| one.chain = 4);
     assert_eq!(

@@ -187,6 +187,7 @@ impl<'a> Tables<'a> {
         let roots: Vec<_> = self.tables.iter().filter(may_be).collect();
         match roots[..] {
             [(&root, table)] if !table.buckets[0].is_empty() => Ok(Some(root)),
+            [] => Err((None, "its root is not listed".into())),
             _ if roots.iter().all(|(_, table)| table.buckets.iter().all(Vec::is_empty)) => Ok(None),
             _ => Err((
                 roots.iter().map(|(_, table)| table.of.handle).max(),

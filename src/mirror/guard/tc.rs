@@ -28,12 +28,15 @@ pub(super) fn open() -> io::Result<Reader> {
     Reader::open()
 }
 
+/// Links by number and name.
+type Links = Vec<(u32, Arc<str>)>;
+
 /// Reads qdiscs.
 #[derive(Debug)]
 pub(super) struct Tc {
     reader: Reader,
     /// The links that were read, and when.
-    read: Option<(Vec<(u32, Arc<str>)>, Instant)>,
+    read: Option<(Links, Instant)>,
     found: Vec<Found>,
 }
 
@@ -58,7 +61,7 @@ impl Tc {
     /// Says what stands at the links; `events`: something changed.
     pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
         let passed = found.passed();
-        let holds = |(links, at): &(Vec<_>, Instant)| *links == passed && at.elapsed() < READ_AFTER;
+        let holds = |(links, at): &(Links, Instant)| *links == passed && at.elapsed() < READ_AFTER;
         if events || !self.read.as_ref().is_some_and(holds) {
             self.look(found, &passed);
             self.read = Some((passed, Instant::now()));

@@ -90,7 +90,7 @@ fn kernel_ns(rate: &Rate, len: u32) -> u64 {
         shift += 1;
         mult = factor / rate.bytes_per_second.max(1);
     }
-    let ns = u128::from(counted(rate, len)) * u128::from(mult as u32) >> shift;
+    let ns = (u128::from(counted(rate, len)) * u128::from(mult as u32)) >> shift;
     u64::try_from(ns).unwrap_or(u64::MAX)
 }
 

@@ -45,15 +45,18 @@ struct Slot {
     place: u32,
 }
 
-/// Where a filter looks: offset and mask of each word; none where that hangs on links.
-fn shape(node: &Node) -> Option<Vec<(i32, u32)>> {
+/// Where a filter looks: offset and mask of each word.
+type Shape = Vec<(i32, u32)>;
+
+/// None where that hangs on links.
+fn shape(node: &Node) -> Option<Shape> {
     let fixed = node.keys.iter().all(|key| key.offset_mask == 0) && !node.keys.is_empty();
     fixed.then(|| node.keys.iter().map(|key| (key.offset, key.mask)).collect())
 }
 
 impl Index {
     pub(super) fn new(nodes: &[Node]) -> Self {
-        let mut shapes: Vec<(Vec<(i32, u32)>, Vec<usize>)> = Vec::new();
+        let mut shapes: Vec<(Shape, Vec<usize>)> = Vec::new();
         let mut others = Vec::new();
         for (place, node) in nodes.iter().enumerate() {
             match shape(node) {

@@ -1,3 +1,5 @@
+//! Each kind of filter by examples, in frames written out by hand. `properties` has random ones, `tests/filters.rs` the kernel.
+
 use super::flower::{Field, Flower, Rule};
 use super::u32::{Key, Link, Mark, Node, Odd, Shift, Table, U32, Variable};
 use super::*;

@@ -1,4 +1,6 @@
-//! Random filters and frames: what searches many at once says what asking one after the other does.
+//! Random filters and frames of few values, so that many match: what searches many at once (the index of u32, preferences that are
+//! joined, rules of flower sorted by their fields) says what asking one after the other does. The models are a loop each, written
+//! without anything of what they judge but the fields that flower takes a frame apart into.
 
 use super::super::flower::{Field, Fields};
 use super::*;
