@@ -14,6 +14,8 @@ mod changes;
 mod choice;
 #[path = "shape/counters.rs"]
 mod counters;
+#[path = "shape/flow.rs"]
+mod flow;
 #[path = "shape/htb.rs"]
 mod htb;
 #[path = "shape/judge.rs"]
