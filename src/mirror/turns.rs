@@ -20,7 +20,11 @@ impl Turns {
         let count = all.div_ceil(TURNS).max(LEAST);
         let first = self.next.checked_rem(all).unwrap_or(0);
         self.next = first + count;
-        move |place| (place + all - first).checked_rem(all).is_some_and(|after| after < count)
+        move |place| {
+            (place + all - first)
+                .checked_rem(all)
+                .is_some_and(|after| after < count)
+        }
     }
 }
 
