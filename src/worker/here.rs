@@ -1,4 +1,6 @@
 //! Where a burst arrived: what its walk asks the configuration about the port, looked up once for all its packets.
+//! Nothing of it outlives the burst: the next one may walk by another snapshot. What is tracked, the time, and whether frames are
+//! labelled for qdiscs is the worker's to fill in.
 
 use crate::packet::{Family, PortIndex};
 use crate::stage::bridge_check::{self, Hooks, Member};
