@@ -1,5 +1,6 @@
 //! Waiting and time, as workers need them: ppoll(2) over their queues, an eventfd that wakes a sleeping worker, and the
-//! monotonic clock that steer's stamps are taken by (bpf_ktime_get_ns is CLOCK_MONOTONIC too).
+//! monotonic clock that steer's stamps are taken by (bpf_ktime_get_ns is CLOCK_MONOTONIC too). A sleep is told in nanoseconds, for
+//! frames that wait for tokens; it may end early, never for good.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{ClockId, clock_gettime};

@@ -1,4 +1,6 @@
 //! What control wants of a worker, between bursts: not hot, so it may allocate. Queues come and go, counts are told, the end.
+//! One command between two bursts, so that a mailbox that is full delays no frame by more than that. What a port that goes had
+//! pending is lost, and counted.
 
 use super::shared::{Command, Shared};
 use super::turn::{Owned, Worker};

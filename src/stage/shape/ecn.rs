@@ -1,5 +1,6 @@
 //! "Congestion experienced", RFC 3168, as INET_ECN_set_ce (include/net/inet_ecn.h): what a qdisc does to a packet whose sender
-//! wants to be told instead of losing it.
+//! wants to be told instead of losing it. Looked for behind VLAN tags; what is not IP, or does not know ECN, is left as it
+//! is, and the header checksum of IPv4 follows the change.
 
 use crate::wire::ether::{self, EtherType};
 use crate::wire::{ipv4, ipv6, vlan};
