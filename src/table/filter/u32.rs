@@ -13,7 +13,7 @@
 //! with `nexthdr+` stays shifted; a link may be a class too, which counts when nothing is found behind it.
 //!
 //! Each filter that is added without a preference gets one of its own, so preferences that follow each other are searched together
-//! here ([`U32::joined`]), each still ending by itself; of many, those that may match are found by an [`Index`].
+//! here ([`U32::joined`]), each still ending by itself; of many, those that may match are found by an `Index`.
 //! Bounded: links are at most [`DEPTH_MAX`] deep, and [`U32::new`] takes no tables that lead back to themselves.
 
 use super::Handle;
