@@ -220,7 +220,9 @@ impl Instance {
             self.watch_workers();
             stale |= self.follow()?;
             behind = self.bridges.turn(&self.mirror);
-            self.charging.turn(&self.shared.snapshot.load(), &self.shared);
+            for ifindex in self.charging.turn(&self.shared.snapshot.load(), &self.shared) {
+                self.leave_contended(ifindex);
+            }
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
                 stale |= self.mirror.poll_some_sysctls();
@@ -257,6 +259,16 @@ impl Instance {
                 .set_ports(self.ports.open().map(|(port, ifindex)| (ifindex, port)));
         }
         Ok(changed)
+    }
+
+    /// The kernel itself fills a rate of this link's, so ours shares its queue for a while.
+    fn leave_contended(&mut self, ifindex: u32) {
+        let link = self.mirror.links().find(|link| link.ifindex == ifindex);
+        let name = link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string());
+        eprintln!(
+            "bypath: the kernel itself sends nearly all of a rate of {name}: what leaves there is left to it for a while"
+        );
+        self.guard.leave_contended(ifindex);
     }
 
     fn guard_has_news(&self) -> bool {

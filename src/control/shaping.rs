@@ -7,9 +7,10 @@
 //!  RTM_GETQDISC, RTM_GETTCLASS: bytes sent --difference--> Command::Charge --> Shaper::charge
 //! ```
 //!
-//! A [`Ledger`] for each link says who pays. Nothing is read while no port is shaped, and reading takes at most a
+//! A [`Ledger`] for each link says who pays, a [`Contention`] where the kernel leaves too little for frames of ours. Nothing is read while no port is shaped, and reading takes at most a
 //! fiftieth of the time: trees of very many classes are read less often.
 
+mod contention;
 mod ledger;
 
 use crate::mirror::tc::Reader;
@@ -17,6 +18,7 @@ use crate::packet::PortIndex;
 use crate::table::Snapshot;
 use crate::table::qdisc::{Handle, Shaping};
 use crate::worker::{Command, Shared};
+use contention::Contention;
 use ledger::Ledger;
 use std::collections::HashMap;
 use std::io;
@@ -27,8 +29,8 @@ pub const EVERY: Duration = Duration::from_millis(50);
 /// Reading may take this part of the time.
 const PART: u32 = 50;
 
-/// What the kernel sent by a port, and how that is shaped.
-type Charge<'a> = (PortIndex, &'a Shaping, Vec<(Handle, u64)>);
+/// A shaped port, its link, and how that is shaped.
+type Shaped<'a> = (PortIndex, u32, &'a Shaping);
 
 /// Tells workers what the kernel sent.
 #[derive(Debug, Default)]
@@ -36,30 +38,30 @@ pub struct Charging {
     reader: Option<Reader>,
     next: Option<Instant>,
     /// By link.
-    ledgers: HashMap<u32, Ledger>,
+    links: HashMap<u32, (Ledger, Contention)>,
     failed: bool,
 }
 
 impl Charging {
-    /// Looks if it is time, and tells the owners of shaped ports what the kernel sent since.
-    pub fn turn<Q>(&mut self, snapshot: &Snapshot, shared: &Shared<Q>) {
+    /// Looks if it is time, and tells the owners of shaped ports what the kernel sent since; the links where that is so much
+    /// that what leaves by them is better left to it.
+    pub fn turn<Q>(&mut self, snapshot: &Snapshot, shared: &Shared<Q>) -> Vec<u32> {
         let now = Instant::now();
         if self.next.is_some_and(|next| now < next) {
-            return;
+            return Vec::new();
         }
-        let shaped: Vec<_> = (0..snapshot.ports.len())
+        let shaped: Vec<Shaped<'_>> = (0..snapshot.ports.len())
             .map(|port| PortIndex(port as u16))
             .filter_map(|port| Some((port, snapshot.port(port)?.1)))
             .filter(|(_, iface)| iface.shaping != Shaping::Unshaped)
             .map(|(port, iface)| (port, iface.ifindex, &iface.shaping))
             .collect();
-        self.ledgers
+        self.links
             .retain(|ifindex, _| shaped.iter().any(|port| port.1 == *ifindex));
+        let mut contended = Vec::new();
         if !shaped.is_empty() {
-            match self.look(&shaped) {
-                Ok(charges) => charges
-                    .into_iter()
-                    .for_each(|(port, of, bytes)| tell(shared, port, of, &bytes)),
+            match self.look(&shaped, shared) {
+                Ok(links) => contended = links,
                 Err(error) if !std::mem::replace(&mut self.failed, true) => {
                     eprintln!(
                         "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of \
@@ -70,27 +72,32 @@ impl Charging {
             }
         }
         self.next = Some(now + EVERY.max(now.elapsed() * PART));
+        contended
     }
 
-    /// What the kernel sent by each port since the last look.
-    fn look<'a>(&mut self, shaped: &[(PortIndex, u32, &'a Shaping)]) -> io::Result<Vec<Charge<'a>>> {
+    /// Has what the kernel sent by each port since the last look paid for; the links that are contended.
+    fn look<Q>(&mut self, shaped: &[Shaped<'_>], shared: &Shared<Q>) -> io::Result<Vec<u32>> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => Reader::open()?,
         };
         let qdiscs = reader.qdiscs()?;
-        let mut charges = Vec::new();
+        let mut contended = Vec::new();
         for &(port, ifindex, shaping) in shaped {
             let classes = reader.classes_of(ifindex, &qdiscs)?;
             let all = qdiscs.of(ifindex, false).chain(&classes);
             let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
-            let since = self.ledgers.entry(ifindex).or_default().settle(shaping, sent);
+            let (ledger, contention) = self.links.entry(ifindex).or_default();
+            let since = ledger.settle(shaping, sent);
+            if contention.is_contended(shaping, &since, Instant::now()) {
+                contended.push(ifindex);
+            }
             if !since.is_empty() {
-                charges.push((port, shaping, since));
+                tell(shared, port, shaping, &since);
             }
         }
         (self.reader, self.failed) = (Some(reader), false);
-        Ok(charges)
+        Ok(contended)
     }
 }
 

@@ -104,6 +104,12 @@ impl Guard {
         self.listeners.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
+    /// The kernel itself sends so much by a shaped link that what would go out there is left to it for some seconds, or longer
+    /// where that is so again and again.
+    pub fn leave_contended(&mut self, ifindex: u32) {
+        self.tc.leave_contended(ifindex);
+    }
+
     /// Reads everything and says what it found. `links` are all links of the namespace, the ports marked.
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.

@@ -6,7 +6,8 @@
 //!
 //! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
 //! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
-//! holds in between.
+//! holds in between. A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
+//! while, so that both wait in one queue.
 
 use super::super::tc::{Qdiscs, Reader, not_carried};
 use super::findings::{Collector, Way};
@@ -21,6 +22,11 @@ const PARENT_CLSACT_EGRESS: Handle = Handle(0xffff_fff3);
 const READ_AFTER: Duration = Duration::from_secs(1);
 const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one \
                             that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
+const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (the box's own traffic, or what is not \
+                                carried), so all of it shares the kernel's queue; it is tried again after some seconds";
+/// For how long a contended port is left; twice as long each time that it is contended again soon.
+const CONTENDED: Duration = Duration::from_secs(10);
+const CONTENDED_MAX: Duration = Duration::from_secs(160);
 const REMEDY_FILTER: &str =
     "filters and programs of tc are not carried; remove the qdisc (`tc qdisc del dev DEV clsact`)";
 
@@ -38,6 +44,15 @@ pub(super) struct Tc {
     /// The links that were read, and when.
     read: Option<(Links, Instant)>,
     found: Vec<Found>,
+    contended: Vec<Contended>,
+}
+
+/// A port that is left because the kernel itself sends much by it.
+#[derive(Debug)]
+struct Contended {
+    ifindex: u32,
+    since: Instant,
+    hold: Duration,
 }
 
 /// What stands at a link.
@@ -55,6 +70,20 @@ impl Tc {
             reader,
             read: None,
             found: Vec::new(),
+            contended: Vec::new(),
+        }
+    }
+
+    /// See [`Guard::leave_contended`](super::Guard::leave_contended).
+    pub(super) fn leave_contended(&mut self, ifindex: u32) {
+        let since = Instant::now();
+        match self.contended.iter_mut().find(|one| one.ifindex == ifindex) {
+            Some(one) => (one.since, one.hold) = (since, CONTENDED_MAX.min(one.hold * 2)),
+            None => self.contended.push(Contended {
+                ifindex,
+                since,
+                hold: CONTENDED,
+            }),
         }
     }
 
@@ -66,9 +95,18 @@ impl Tc {
             self.look(found, &passed);
             self.read = Some((passed, Instant::now()));
         }
+        // Who was not contended again for as long as it was left before is forgotten.
+        self.contended.retain(|one| one.since.elapsed() < one.hold * 2);
+        let is_contended = |ifindex| {
+            let holds = |one: &Contended| one.ifindex == ifindex && one.since.elapsed() < one.hold;
+            self.contended.iter().any(holds)
+        };
         for one in &self.found {
             match one.clone() {
                 Found::Leaves(ifindex, way, text, remedy) => found.leave_port(ifindex, way, text, remedy),
+                Found::Shapes(ifindex, text, _) if is_contended(ifindex) => {
+                    found.leave_port(ifindex, Way::Egress, text, REMEDY_CONTENDED);
+                }
                 Found::Shapes(ifindex, text, shaping) => found.shape(ifindex, text, shaping),
             }
         }
@@ -116,6 +154,7 @@ impl Tc {
 
     /// A tree that is as it was stays the same one, so that nobody compares it to the end each time.
     fn keep(&mut self, before: &[Found]) {
+        let mut same_links = Vec::new();
         for found in &mut self.found {
             let Found::Shapes(ifindex, _, shaping) = found else {
                 continue;
@@ -126,7 +165,10 @@ impl Tc {
             });
             if let Some(old) = same {
                 *shaping = old.clone();
+                same_links.push(*ifindex);
             }
         }
+        // By another tree it is tried at once.
+        self.contended.retain(|one| same_links.contains(&one.ifindex));
     }
 }

@@ -1,0 +1,148 @@
+//! Where the kernel's own traffic and ours would fight for one rate. The kernel does not know what bypath sends, so it lets its own
+//! (the box's, punted frames) have all of a rate, and what is left for ours after that is paid for may be nothing. Without bypath
+//! the two would wait in one queue. So a port where the kernel alone takes nearly all of what one of its payers is sure of is
+//! left to the kernel for a while: guard says for how long.
+//!
+//! A payer is watched over windows that are long enough for a dozen frames: a lone packet at a low rate is no contention.
+
+use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// The shortest window.
+const WINDOW: Duration = Duration::from_millis(250);
+/// What a rate must be good for in a window, in bytes.
+const WINDOW_BYTES: u64 = 16 * 1024;
+/// The kernel's part of a rate above which that is contended, in eighths.
+const EIGHTHS: u64 = 7;
+
+/// The payers of one link.
+#[derive(Debug, Default)]
+pub struct Contention {
+    /// Since when a payer is watched, and what the kernel sent by it.
+    windows: HashMap<Handle, (Instant, u64)>,
+}
+
+impl Contention {
+    /// Takes in what the kernel sent by payers of `shaping` since the last call; whether one of them is contended. What was sent
+    /// before the first call of a payer does not count.
+    pub fn is_contended(&mut self, shaping: &Shaping, sent: &[(Handle, u64)], now: Instant) -> bool {
+        let mut contended = false;
+        for (payer, bytes_per_second) in rates(shaping) {
+            let bytes = sent.iter().find(|(of, _)| *of == payer).map_or(0, |(_, bytes)| *bytes);
+            let (since, total) = self.windows.entry(payer).or_insert((now, 0));
+            let took = now.saturating_duration_since(*since);
+            if !took.is_zero() {
+                *total += bytes;
+            }
+            let may_have = u128::from(bytes_per_second) * took.as_nanos() / 1_000_000_000;
+            if took >= WINDOW && may_have >= u128::from(WINDOW_BYTES) {
+                contended |= u128::from(*total) * 8 > may_have * u128::from(EIGHTHS);
+                (*since, *total) = (now, 0);
+            }
+        }
+        contended
+    }
+}
+
+/// Who pays, and the rate of each in bytes per second.
+fn rates(shaping: &Shaping) -> Vec<(Handle, u64)> {
+    let mut rates = Vec::new();
+    match shaping {
+        Shaping::Unshaped => {}
+        Shaping::Root(root) => below(root, &mut rates),
+        Shaping::Queues(queues) => queues.iter().flatten().for_each(|root| below(root, &mut rates)),
+    }
+    rates
+}
+
+fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, u64)>) {
+    match &qdisc.kind {
+        Kind::Tbf(tbf) => {
+            rates.push((qdisc.handle, tbf.rate.bytes_per_second));
+            below(&tbf.child, rates);
+        }
+        Kind::Prio(prio) => prio.bands.iter().for_each(|band| below(band, rates)),
+        Kind::Htb(htb) => {
+            for (class, leaf) in htb
+                .classes
+                .iter()
+                .filter_map(|class| Some((class, class.leaf.as_ref()?)))
+            {
+                rates.push((class.id, class.rate.bytes_per_second));
+                below(leaf, rates);
+            }
+        }
+        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::qdisc::{Fifo, Limit, ROOT, Rate, Tbf};
+    use std::sync::Arc;
+
+    const TBF: Handle = Handle::qdisc(1);
+
+    fn tbf(bytes_per_second: u64) -> Shaping {
+        let qdisc = |handle, kind| {
+            Arc::new(Qdisc {
+                handle,
+                parent: ROOT,
+                kind,
+                filters: Vec::new(),
+            })
+        };
+        let limit = Limit::Packets(1);
+        let child = qdisc(
+            Handle(0),
+            Kind::Fifo(Fifo {
+                limit,
+                drops_head: false,
+            }),
+        );
+        Shaping::Root(qdisc(
+            TBF,
+            Kind::Tbf(Tbf {
+                rate: Rate {
+                    bytes_per_second,
+                    ..Rate::default()
+                },
+                buffer_ns: 1,
+                peak: None,
+                max_size: 2000,
+                limit: 1,
+                child,
+            }),
+        ))
+    }
+
+    /// When it is contended, if the kernel sends `each` bytes every 50 ms for five seconds.
+    fn contended(shaping: &Shaping, each: u64) -> Option<Duration> {
+        let (begin, mut contention) = (Instant::now(), Contention::default());
+        (0..100)
+            .map(|n| Duration::from_millis(50) * n)
+            .find(|&after| contention.is_contended(shaping, &[(TBF, each)], begin + after))
+    }
+
+    #[test]
+    fn nearly_all_of_a_rate_is_contention() {
+        let shaping = tbf(1_000_000);
+        assert_eq!(contended(&shaping, 43_000), None);
+        assert_eq!(contended(&shaping, 44_000), Some(WINDOW));
+        assert_eq!(contended(&shaping, 0), None);
+    }
+
+    #[test]
+    fn at_a_low_rate_it_takes_a_dozen_frames() {
+        let (shaping, mut contention) = (tbf(8_000), Contention::default());
+        let begin = Instant::now();
+        assert!(!contention.is_contended(&shaping, &[(TBF, 1500)], begin));
+        for n in 1..=40 {
+            let sent = if n == 3 { vec![(TBF, 1500)] } else { Vec::new() };
+            assert!(!contention.is_contended(&shaping, &sent, begin + Duration::from_millis(100) * n));
+        }
+        assert_eq!(contended(&shaping, 360), Some(Duration::from_millis(2050)));
+    }
+}
