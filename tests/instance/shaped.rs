@@ -109,6 +109,7 @@ fn the_kernels_traffic_and_ours_keep_one_rate_together() {
             "qdisc add dev d1 root handle 1: htb default 10",
             "class add dev d1 parent 1: classid 1:1 htb rate 8mbit burst 10000 cburst 10000",
             "class add dev d1 parent 1:1 classid 1:10 htb rate 8mbit burst 10000 cburst 10000",
+            "qdisc add dev d1 parent 1:10 handle 10: pfifo limit 30",
         ],
     ] {
         shaper.iter().for_each(|line| tc(&net, line));
@@ -182,7 +183,7 @@ fn changes_of_tc_are_in_force_at_once_and_shown() {
     );
     tc(&net, "qdisc add dev d1 parent 2:10 handle 10: pfifo limit 50");
     words(&[
-        "qdisc htb 2: dev d1 root r2q 10 default 0x10 direct_qlen 1000",
+        "qdisc htb 2: dev d1 root r2q 10 default 0x10 direct_packets_stat 0 direct_qlen 1000",
         "class htb 2:10 dev d1 root leaf 10: prio 0 quantum 125000 rate 10Mbit ceil 20Mbit burst 1600b cburst 1600b",
         "qdisc pfifo 10: dev d1 parent 2:10 limit 50p",
         "lended: 0",
