@@ -35,7 +35,7 @@ impl Twin {
         loop {
             let policies = self.setup.config.iter().any(|line| line.contains("tables-nft-restore"));
             let is_compared = |name: &str| {
-                let is_left_out = chains.iter().any(|chain| name.contains(&format!(" {chain} rule ")));
+                let is_left_out = chains.iter().any(|chain| name.contains(&format!("{chain} rule ")));
                 !is_left_out && !is_met_by_the_box(name)
             };
             let mut wanted = of_kernel(self.kernel_router(), policies);
