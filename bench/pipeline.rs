@@ -354,6 +354,7 @@ fn bench_turn(c: &mut Criterion<CpuTime>) {
 fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
     let (shared, _punt, _oracle) = Shared::new(Limits::new(1, 1024), snapshot).expect("eventfd");
     let slab = MemPool::new(1024, 2048, 256).take_all();
+    [PortIndex(0), PortIndex(1)].map(|port| shared.set_owner(port, Some(0)));
     let mut worker = Worker::new(0, Arc::new(shared), slab, &[]);
     let (d0, near) = mem_port(MemConfig { fill: 256, tx: 256 });
     let (d1, far) = mem_port(MemConfig { fill: 256, tx: 256 });
@@ -367,9 +368,10 @@ fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
     worker.turn(&clock);
     let mut group = c.benchmark_group("turn");
     group.throughput(Throughput::Elements(BURST as u64)).sample_size(20);
-    let mut allocated = 0;
+    let (mut allocated, mut offered) = (0, 0);
     group.bench_function(name, |b| {
         b.iter(|| {
+            offered += BURST as u64;
             packets[..BURST].iter().for_each(|packet| assert!(near.push(packet)));
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             assert!(worker.turn(&clock) >= BURST);
@@ -377,10 +379,8 @@ fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
         });
     });
     group.finish();
-    println!(
-        "turn/{name}: {allocated} allocations, {} packets sent",
-        far.sent_count()
-    );
+    println!("turn/{name}: {allocated} allocations, {offered} packets");
+    assert_eq!(far.sent_count(), offered, "all are forwarded");
 }
 
 criterion_group! {
