@@ -354,7 +354,7 @@ fn bench_turn(c: &mut Criterion<CpuTime>) {
 fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
     let (shared, _punt, _oracle) = Shared::new(Limits::new(1, 1024), snapshot).expect("eventfd");
     let slab = MemPool::new(1024, 2048, 256).take_all();
-    [PortIndex(0), PortIndex(1)].map(|port| shared.set_owner(port, Some(0)));
+    (0..2).for_each(|port| shared.set_owner(PortIndex(port), Some(0)));
     let mut worker = Worker::new(0, Arc::new(shared), slab, &[]);
     let (d0, near) = mem_port(MemConfig { fill: 256, tx: 256 });
     let (d1, far) = mem_port(MemConfig { fill: 256, tx: 256 });
