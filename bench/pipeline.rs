@@ -4,6 +4,7 @@
 //! random order, beside the same ones on a wire; `turn` is a whole worker between two in-memory ports, with their
 //! copies, and the same with a qdisc at the second one that never binds.
 
+mod allocations;
 #[path = "../tests/box/bridge.rs"]
 mod bridge;
 mod cpu_time;
@@ -15,6 +16,7 @@ mod rules;
 #[path = "../tests/shaping/tree.rs"]
 mod tree;
 
+use allocations::allocations;
 use bypath::packet::{BURST, Family, Frame, PortIndex, Verdict};
 use bypath::port::{MemConfig, MemPool, mem_port};
 use bypath::stage::prerouting::Tracking;
@@ -31,34 +33,10 @@ use cpu_time::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Counts what is allocated, so that "no allocation per packet" is measured and not believed.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands every call to the system's allocator unchanged; the count is beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that System asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Frames in use: more than a burst, less than the second-level cache.
 const FRAMES: usize = 4 * BURST;
@@ -107,7 +85,7 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
                             .iter_mut()
                             .zip(&packets)
                             .for_each(|(frame, packet)| frame.fill(packet));
-                        let before = ALLOCATIONS.load(Ordering::Relaxed);
+                        let before = allocations();
                         let mut here = Here::new(PortIndex(0), &snapshot);
                         here.by_destination = [known; 2];
                         for _ in 0..WALKS {
@@ -116,7 +94,7 @@ fn bench_walk(c: &mut Criterion<CpuTime>) {
                                 assert_eq!(black_box(verdict), Verdict::Forward(PortIndex(1)));
                             }
                         }
-                        allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+                        allocated += allocations() - before;
                     });
                 });
                 assert_eq!(allocated, 0, "the walk allocated");
@@ -167,7 +145,7 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
             frame.fill(&packets[at]);
             at = (at + 1) % flows;
         }
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         let start = Instant::now();
         let guard = handle.pin();
         let here = Here {
@@ -186,7 +164,7 @@ fn tracked(name: &str, flows: usize, kind: Kind) {
             assert!(port == 1 || black_box(verdict) == Verdict::Forward(PortIndex(1)));
         }
         let time = start.elapsed();
-        (time, ALLOCATIONS.load(Ordering::Relaxed) - before)
+        (time, allocations() - before)
     };
     // Every connection is begun, answered, assured (UDP is after two seconds), and has its decision.
     for (packets, port) in [(&packets, 0), (&answers, 1), (&packets, 0)] {
@@ -278,7 +256,7 @@ fn bridged(name: &str, stations: u32, wire: bool) {
             frame.fill(&packets[at]);
             at = (at + 1) % packets.len();
         }
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         let start = Instant::now();
         let here = Here {
             now_ns: now_ns * 5_000,
@@ -296,7 +274,7 @@ fn bridged(name: &str, stations: u32, wire: bool) {
             }
         }
         times.push(start.elapsed());
-        allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+        allocated += allocations() - before;
     }
     report(name, times, allocated);
 }
@@ -373,9 +351,9 @@ fn turn(c: &mut Criterion<CpuTime>, name: &str, snapshot: Snapshot) {
         b.iter(|| {
             offered += BURST as u64;
             packets[..BURST].iter().for_each(|packet| assert!(near.push(packet)));
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = allocations();
             assert!(worker.turn(&clock) >= BURST);
-            allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+            allocated += allocations() - before;
         });
     });
     group.finish();

@@ -3,10 +3,12 @@
 //! not match, in the form in which nft writes them for a table of family inet; `router` is what a home router has at forward,
 //! for the first packet of a connection and for one in its middle. `load` is what 10,000 rules take when they are read.
 
+mod allocations;
 mod cpu_time;
 #[path = "../tests/box/mod.rs"]
 mod lab;
 
+use allocations::allocations;
 use bypath::packet::{Family, PortIndex};
 use bypath::port::MemPool;
 use bypath::stage::prerouting::{Aside, Of, Tracked};
@@ -23,33 +25,9 @@ use bypath::table::rules::program::{
 use bypath::table::rules::set::{Data, DataKind, Element, Kind, Set, SetSpec};
 use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Counts what is allocated, so that "no allocation per packet" is measured and not believed.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands every call to the system's allocator unchanged; the count is beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that System asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn register() -> Register {
     Register::of(1).expect("NFT_REG_1")
@@ -304,9 +282,9 @@ fn bench(c: &mut Criterion<CpuTime>, name: &str, id: &str, ruleset: Ruleset, sta
         once();
         let by = if compiled { "compiled" } else { "interpreted" };
         group.bench_function(BenchmarkId::new(by, id), |b| {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = allocations();
             b.iter(&mut once);
-            allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+            allocated += allocations() - before;
         });
         assert_eq!(allocated, 0, "rules allocated");
     }

@@ -2,41 +2,19 @@
 //! `free`: tokens are always there, so that no packet is delayed; packets come in bursts, each for any class. `busy`: every class
 //! always has something to send, above its rate, and time goes on as the shaper asks for. `fifo` is what holding frames alone costs.
 
+mod allocations;
 mod cpu_time;
 
+use allocations::allocations;
 use bypath::packet::{BURST, Frame, FrameId};
 use bypath::stage::shape::{Packet, Shaper};
 use bypath::table::filter::Facts;
 use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Qdisc, ROOT, Rate, Tbf};
 use cpu_time::CpuTime;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-
-/// Counts what is allocated, so that "no allocation per packet" is measured and not believed.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands every call to the system's allocator unchanged; the count is beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that System asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const HANDLE: u32 = 0x1_0000;
 
@@ -148,7 +126,7 @@ fn free(name: &str, root: Arc<Qdisc>, leaves: u32) {
         for frame in &mut waiting {
             frame.1 = HANDLE | (0x10 + rng.random_range(0..leaves));
         }
-        let (before, start) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
+        let (before, start) = (allocations(), Instant::now());
         for frame in waiting.drain(..) {
             shaper.enqueue(frame, now_ns, &mut lost);
         }
@@ -159,7 +137,7 @@ fn free(name: &str, root: Arc<Qdisc>, leaves: u32) {
         now_ns += 10_000_000;
         // The first hundreds warm up.
         if burst >= BURSTS / 2 {
-            allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+            allocated += allocations() - before;
         }
         assert_eq!((waiting.len(), lost.len()), (BURST, 0));
     }
@@ -190,7 +168,7 @@ fn busy(name: &str, root: Arc<Qdisc>, leaves: u32) {
             shaper.enqueue(black_box(frame), now_ns, &mut lost);
             left += 1;
             if left == PACKETS {
-                (allocated, start) = (ALLOCATIONS.load(Ordering::Relaxed), CpuTime::now());
+                (allocated, start) = (allocations(), CpuTime::now());
             }
         }
         now_ns = shaper.due_ns().unwrap_or(now_ns);
@@ -200,7 +178,7 @@ fn busy(name: &str, root: Arc<Qdisc>, leaves: u32) {
         "{name}: {:.1} ns a packet",
         time.as_secs_f64() * 1e9 / f64::from(left - PACKETS)
     );
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocated, "{name} allocated");
+    assert_eq!(allocations(), allocated, "{name} allocated");
 }
 
 fn main() {

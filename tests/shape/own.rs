@@ -51,15 +51,31 @@ impl Drop for Source {
     }
 }
 
-/// Bytes of both flows in a window, of both labs.
-fn together(shaped: &Shaped, from: Duration, until: Duration) -> [f64; 2] {
-    let amounts = shaped.amounts(&[0, OWN], from, until);
-    let [kernel, tested] = &amounts;
+/// The time after the first burst in which both flows are there.
+const WINDOW: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(4900)];
+
+/// What a rate of 8 Mbit/s is good for in that time, in bytes.
+fn wanted() -> f64 {
+    let [from, until] = WINDOW;
+    mbit(8.0) * (until - from).as_secs_f64()
+}
+
+/// In both labs both flows together have the 8 Mbit/s; the bytes of each, forwarded and own, in the lab with bypath.
+fn assert_together(shaped: &Shaped) -> Vec<f64> {
+    let [from, until] = WINDOW;
+    let [kernel, tested] = shaped.amounts(&[0, OWN], from, until);
     println!(
         "twin {}: forwarded and own bytes {tested:?}, of the kernel {kernel:?}",
         shaped.name
     );
-    amounts.map(|amounts| amounts.iter().sum())
+    let wanted = wanted();
+    for sum in [&kernel, &tested].map(|amounts| amounts.iter().sum::<f64>()) {
+        assert!(
+            (sum - wanted).abs() < wanted * 0.02,
+            "together {sum} bytes, not {wanted}"
+        );
+    }
+    tested
 }
 
 fn sources(shaped: &Shaped, bits_per_second: u64) -> Vec<Source> {
@@ -76,17 +92,9 @@ fn own_and_forwarded_keep_the_rate_together() {
     shaped.offer(&[Demand::new(Flow::new(0, FRAME), 12_000_000)], Duration::from_secs(5));
     drop(sources);
     shaped.rest(Duration::from_millis(500));
-    let (from, until) = (Duration::from_secs(1), Duration::from_millis(4900));
-    let wanted = mbit(8.0) * (until - from).as_secs_f64();
-    for sum in together(&shaped, from, until) {
-        assert!(
-            (sum - wanted).abs() < wanted * 0.02,
-            "together {sum} bytes, not {wanted}"
-        );
-    }
+    let tested = assert_together(&shaped);
     // What the box sends does not starve what is forwarded.
-    let [_, tested] = shaped.amounts(&[0, OWN], from, until);
-    assert!(tested[0] > wanted * 0.4, "forwarded {tested:?} of {wanted}");
+    assert!(tested[0] > wanted() * 0.4, "forwarded {tested:?} of {}", wanted());
     shaped.finish(0.98);
 }
 
@@ -109,14 +117,7 @@ fn own_and_forwarded_share_a_tree() {
     shaped.offer(&[Demand::new(Flow::new(0, FRAME), 12_000_000)], Duration::from_secs(5));
     drop(sources);
     shaped.rest(Duration::from_millis(500));
-    let (from, until) = (Duration::from_secs(1), Duration::from_millis(4900));
-    let wanted = mbit(8.0) * (until - from).as_secs_f64();
-    for sum in together(&shaped, from, until) {
-        assert!(
-            (sum - wanted).abs() < wanted * 0.02,
-            "together {sum} bytes, not {wanted}"
-        );
-    }
+    assert_together(&shaped);
     shaped.finish(0.98);
 }
 
@@ -131,13 +132,6 @@ fn punted_and_forwarded_keep_the_rate_together() {
     ];
     shaped.offer(&demands, Duration::from_secs(5));
     shaped.rest(Duration::from_millis(500));
-    let (from, until) = (Duration::from_secs(1), Duration::from_millis(4900));
-    let wanted = mbit(8.0) * (until - from).as_secs_f64();
-    for sum in together(&shaped, from, until) {
-        assert!(
-            (sum - wanted).abs() < wanted * 0.02,
-            "together {sum} bytes, not {wanted}"
-        );
-    }
+    assert_together(&shaped);
     shaped.finish(0.75);
 }
