@@ -7,11 +7,12 @@
 //! The modules are layers; imports go down only, which `tests/tidy.rs` judges:
 //!
 //! ```text
-//! wire 0 < packet 1 < table 2, port 2 < stage 3 < worker 4 < mirror 5, control 5 < cli 6
+//! wire 0 < packet 1 < table 2, port 2 < stage 3 < worker 4 < mirror 5, control 5, bench 5 < cli 6
 //! ```
 //!
 //! Start with [`worker::pipeline`]: it is the packet's walk, and every box it names is a file in [`stage`].
 
+pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod mirror;

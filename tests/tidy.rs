@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers and their heights. A module may import from itself and from below.
-const LAYERS: [(&str, u32); 9] = [
+const LAYERS: [(&str, u32); 10] = [
     ("wire", 0),
     ("packet", 1),
     ("table", 2),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, u32); 9] = [
     ("worker", 4),
     ("mirror", 5),
     ("control", 5),
+    ("bench", 5),
     ("cli", 6),
 ];
 

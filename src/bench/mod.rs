@@ -1,0 +1,15 @@
+//! `bypath bench`: frames with a number and a time in them are sent into one end of a path and judged at the other.
+//!
+//! ```text
+//!   work ── frames, order, tag ──> pace ──> source ──> NIC ··· what is measured ··· NIC ──> sink ──> record
+//!                                                                                                      │
+//!   lab, rfc2544: which trials, of whom, in which order <── statistics <── outcome of a trial <────────┘
+//!                                                               └──> report: table, JSON, CSV, .hgrm, HTML, Markdown
+//! ```
+//!
+//! What is sent is a [`work::Work`]; one sending of it is a trial, and what came of it an [`outcome::Outcome`]; a
+//! [`report::Report`] is all that a run found, and all that is written in whatever form is written from it.
+
+pub mod outcome;
+pub mod report;
+pub mod work;

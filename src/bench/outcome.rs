@@ -1,0 +1,101 @@
+//! What came of one trial: what was offered, what arrived, how long it took. The numbers are those of the sender and of the
+//! receiver alone; nothing that was measured says what it did itself.
+//!
+//! ```text
+//!   offered = received + lost        received counts each number once; duplicated, corrupted and foreign are beside it
+//! ```
+
+use super::work::{Rate, Size};
+use serde::{Deserialize, Serialize};
+
+/// Counts, times and delays of one trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Frames that were asked for, per second; nothing where the source went as fast as it could.
+    pub wanted_pps: Option<f64>,
+    /// Frames that the sending port took.
+    pub offered: u64,
+    /// Frames that it refused (its ring was full); they are not offered.
+    pub refused: u64,
+    /// Seconds from the first frame sent to the last.
+    pub seconds: f64,
+    /// Frames of this trial that arrived, each number once.
+    pub received: u64,
+    /// Frames that did not: `offered - received`.
+    pub lost: u64,
+    /// Frames that arrived after one of their flow with a higher number.
+    pub reordered: u64,
+    /// Frames that arrived once more.
+    pub duplicated: u64,
+    /// Frames of this trial whose bytes are not what was sent.
+    pub corrupted: u64,
+    /// Frames that are not of this trial.
+    pub foreign: u64,
+    /// One-way delay of the frames received; nothing where the sink only counts.
+    pub latency: Option<Latency>,
+    /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received.
+    pub cpu_ns_per_frame: Option<f64>,
+    /// What is to be said of it, one line each: a rate that was not reached, a clock that jumped.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// Frames per second that arrived.
+    pub fn received_pps(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.received as f64 / self.seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// Frames per second that were offered.
+    pub fn offered_pps(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.offered as f64 / self.seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// The lost part of what was offered, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        if self.offered > 0 {
+            self.lost as f64 / self.offered as f64
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Delays, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Frames timed.
+    pub count: u64,
+    /// The shortest.
+    pub min_ns: u64,
+    /// The middle.
+    pub p50_ns: u64,
+    /// 90 % are at most so long.
+    pub p90_ns: u64,
+    /// 99 %.
+    pub p99_ns: u64,
+    /// 99.9 %.
+    pub p999_ns: u64,
+    /// 99.99 %.
+    pub p9999_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// The mean.
+    pub mean_ns: f64,
+    /// The whole histogram: HdrHistogram's V2 encoding, compressed, in base64, as its log format and its plotter read it.
+    pub hdr: String,
+}
+
+/// How a trial is sent, for whoever decides about rates and sizes (RFC 2544, the lab).
+pub trait Trial {
+    /// Sends frames of one size at one rate for `seconds` and says what came of it. An error ends the whole run: one line
+    /// that names the remedy.
+    fn send(&mut self, size: Size, rate: Rate, seconds: f64) -> Result<Outcome, String>;
+}
