@@ -1,5 +1,6 @@
 //! Shaping in memory: nanoseconds that a packet takes from enqueue to dequeue, and allocations (none, or it says so and fails).
-//! `free`: tokens are always there, so that no packet is delayed; packets come in bursts, each for any class. `busy`: every class
+//! `pass`: tokens are always there and nothing waits: a packet pays and goes, of any class. `free`: the same, but a burst is put in
+//! before it is taken out, as after a delay. `busy`: every class
 //! always has something to send, above its rate, and time goes on as the shaper asks for. `fifo` is what holding frames alone costs.
 
 mod allocations;
@@ -141,6 +142,36 @@ fn free(name: &str, root: Arc<Qdisc>, leaves: u32) {
         }
         assert_eq!((waiting.len(), lost.len()), (BURST, 0));
     }
+    print(name, times);
+    assert_eq!(allocated, 0, "{name} allocated");
+}
+
+/// Frames of bursts that find nothing in their way.
+fn pass(name: &str, root: Arc<Qdisc>, leaves: u32) {
+    const BURSTS: usize = 50_000;
+    let mut shaper = Shaper::<Marked>::new(root, 0);
+    let mut waiting = frames(BURST);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (mut times, mut now_ns) = (Vec::with_capacity(BURSTS), 1);
+    let before = allocations();
+    for _ in 0..BURSTS {
+        for frame in &mut waiting {
+            frame.1 = HANDLE | (0x10 + rng.random_range(0..leaves));
+        }
+        let start = Instant::now();
+        let passed = waiting
+            .iter()
+            .filter(|frame| shaper.passes(frame.size(), &frame.facts(), now_ns));
+        assert_eq!(passed.count(), BURST);
+        times.push(start.elapsed().as_secs_f64());
+        now_ns += 10_000_000;
+    }
+    assert_eq!(allocations(), before, "{name} allocated");
+    print(name, times);
+}
+
+/// The middle and the spread of what each packet took, of times of bursts.
+fn print(name: &str, mut times: Vec<f64>) {
     times.sort_by(f64::total_cmp);
     let each = |part: usize| times[times.len() * part / 100] * 1e9 / BURST as f64;
     println!(
@@ -149,7 +180,6 @@ fn free(name: &str, root: Arc<Qdisc>, leaves: u32) {
         each(10),
         each(90)
     );
-    assert_eq!(allocated, 0, "{name} allocated");
 }
 
 /// Classes that always have something to send.
@@ -183,6 +213,10 @@ fn busy(name: &str, root: Arc<Qdisc>, leaves: u32) {
 
 fn main() {
     let fast = 1_250_000_000_000;
+    pass("pass/tbf", tbf(fast), 1);
+    for leaves in [1, 10, 1000] {
+        pass(&format!("pass/htb/{leaves}"), htb(leaves, fast), leaves);
+    }
     free("free/fifo", fifo(), 1);
     free("free/tbf", tbf(fast), 1);
     for leaves in [1, 10, 1000] {

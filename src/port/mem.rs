@@ -102,6 +102,8 @@ struct Rings {
 pub struct MemQueue {
     rings: Arc<Mutex<Rings>>,
     config: MemConfig,
+    /// Frames that were given to the transmit ring and not taken back.
+    sending: usize,
 }
 
 /// The test's end of a port in memory. May be cloned, and used from another thread.
@@ -124,6 +126,7 @@ pub fn mem_port(config: MemConfig) -> (MemQueue, MemPort) {
         MemQueue {
             rings: Arc::clone(&rings),
             config,
+            sending: 0,
         },
         MemPort { rings },
     )
@@ -197,8 +200,7 @@ impl Queue for MemQueue {
     }
 
     fn room(&self) -> usize {
-        let rings = lock(&self.rings);
-        self.config.tx.saturating_sub(rings.tx.len() + rings.completion.len())
+        self.config.tx.saturating_sub(self.sending)
     }
 
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
@@ -210,6 +212,7 @@ impl Queue for MemQueue {
             rings.counters.tx_bytes += frame.len() as u64;
             rings.tx.push_back(frame);
         }
+        self.sending += n;
         n
     }
 
@@ -248,6 +251,7 @@ impl Queue for MemQueue {
         let rings = &mut *lock(&self.rings);
         let n = rings.completion.len();
         into.append(&mut rings.completion);
+        self.sending -= n;
         n
     }
 

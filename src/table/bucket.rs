@@ -15,7 +15,7 @@
 use super::qdisc::Rate;
 
 /// What a byte costs.
-const BYTE: i128 = 1_000_000_000;
+const BYTE: u64 = 1_000_000_000;
 
 /// The most that a bucket may owe, in nanoseconds of its rate; what is more is forgiven (`mbuffer` of sch_htb.c).
 pub const DEBT_NS_MAX: u64 = 60_000_000_000;
@@ -80,6 +80,12 @@ impl Bucket {
         }
     }
 
+    /// Whether a frame of `bytes` can be paid for without debt.
+    #[inline]
+    pub fn can_pay(&self, bytes: u32) -> bool {
+        self.tokens >= self.rate.cost(bytes)
+    }
+
     /// How long until a frame of `bytes` can be paid for without debt, in nanoseconds from the last [`Bucket::fill`] on: 0 when it
     /// can.
     #[inline]
@@ -107,7 +113,7 @@ impl Bucket {
 
     /// Pays for many frames of together so many bytes, of which nobody knows how many there were, so without what each has around.
     pub fn take_many(&mut self, bytes: u64) {
-        self.pay(i128::from(bytes) * BYTE);
+        self.pay(i128::from(bytes) * i128::from(BYTE));
     }
 
     /// What is in it, in nanoseconds of its rate; negative what is owed.
@@ -144,7 +150,8 @@ impl Rate {
     fn cost(&self, bytes: u32) -> i128 {
         let framed = (u64::from(bytes) + u64::from(self.overhead)).max(self.mpu.into());
         let on_wire = if self.atm { framed.div_ceil(48) * 53 } else { framed };
-        i128::from(on_wire) * BYTE
+        // 32 bits of bytes, and what is around them, cost less than 64 bits hold.
+        i128::from(on_wire * BYTE)
     }
 }
 
@@ -185,7 +192,7 @@ mod tests {
                 atm,
                 ..rate(1)
             };
-            rate.cost(bytes) / BYTE
+            rate.cost(bytes) / i128::from(BYTE)
         };
         assert_eq!(cost(24, 0, false, 60), 84);
         assert_eq!(cost(4, 84, false, 60), 84);

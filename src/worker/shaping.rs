@@ -1,8 +1,9 @@
 //! A worker's part in shaping: the shapers of the ports that it owns, between the walk and the transmit rings.
 //!
 //! ```text
-//!  walk, inbox --> shape: enqueue --> Shaper --dequeue, while tokens and room in the ring are there--> pending
-//!                                       \--release: the same, after each burst, when time has passed
+//!  walk, inbox --> shape: it passes, when nothing waits and tokens and room in the ring are there ------> pending
+//!                   \--> wait: enqueue --> Shaper --dequeue, while tokens and room are there ------------> pending
+//!                                            \--release: the same, after each burst, when time has passed
 //! ```
 //!
 //! A root qdisc is one worker's, that which owns the port: others have no way out there (`egress`), so their frames come by its
@@ -122,18 +123,36 @@ impl Shaping {
 
 /// Frames between the walk and the ring.
 impl<Q: Queue> Worker<Q> {
+    /// The shaper of `place` lets a frame pass, or has it wait.
+    #[inline]
+    pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
+        let owned = &mut self.queues[usize::from(place)];
+        let waiting = Waiting { frame, arrival_ns };
+        let passes = match &mut owned.shaper {
+            Some(shaper) if owned.queue.room() > owned.pending.len() => {
+                shaper.passes(waiting.size(), &waiting.facts(), self.shaping.now_ns)
+            }
+            _ => false,
+        };
+        match passes {
+            true => self.line_up(place, waiting.frame, arrival_ns),
+            false => self.wait(place, waiting),
+        }
+    }
+
     /// Gives a frame to the shaper of `place`. What may leave by then does so at once, as in the kernel: else a burst would find
     /// no room in a short queue that has tokens.
     #[inline(never)]
-    pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
-        let home = self.slab_of(&frame);
+    fn wait(&mut self, place: u16, waiting: Waiting) {
+        let frame = &waiting.frame;
+        let home = self.slab_of(frame);
         let owned = &mut self.queues[usize::from(place)];
         let shaping = &mut self.shaping;
         let (port, now_ns) = (owned.port, shaping.now_ns);
         match (&mut owned.shaper, shaping.held.get_mut(home)) {
             (Some(shaper), Some(held)) if *held < shaping.share => {
                 *held += 1;
-                shaper.enqueue(Waiting { frame, arrival_ns }, now_ns, &mut shaping.lost);
+                shaper.enqueue(waiting, now_ns, &mut shaping.lost);
                 let is_due = shaper.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
                 let room = owned.queue.room().saturating_sub(owned.pending.len());
                 if !shaping.lost.is_empty() {
@@ -143,7 +162,7 @@ impl<Q: Queue> Worker<Q> {
                     self.release_from(place, room, now_ns);
                 }
             }
-            _ => self.lose(frame, port, DropReason::QdiscMemory),
+            _ => self.lose(waiting.frame, port, DropReason::QdiscMemory),
         }
     }
 

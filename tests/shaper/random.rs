@@ -2,7 +2,7 @@
 //! is somewhere, counts agree, nothing spins, and in the end nothing waits for ever. One seed is one run.
 
 use crate::lab::*;
-use bypath::stage::shape::Shaper;
+use bypath::stage::shape::{Packet, Shaper};
 use bypath::table::qdisc::{Class, Fifo, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, Rate, Sfq, Tbf};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
@@ -122,12 +122,7 @@ fn treat(seed: u64) {
                 shaper.charge(of, rng.random_range(0..5_000), now_ns);
             }
             6..28 => {
-                let priority = [0, rng.random_range(0..16), ROOT | rng.random_range(0..9)][rng.random_range(0..3)];
-                let probe = Probe {
-                    mark: rng.random_range(0..2),
-                    bytes: vec![rng.random_range(0..8); 14],
-                    ..Probe::to(came as u32, rng.random_range(60..1600), priority)
-                };
+                let probe = any_probe(rng, came);
                 came += 1;
                 shaper.enqueue(probe, now_ns, &mut lost);
             }
@@ -151,6 +146,71 @@ fn treat(seed: u64) {
         );
     }
     check(&shaper, came, sent + lost.len());
+}
+
+/// A frame that may come.
+fn any_probe(rng: &mut ChaCha8Rng, number: usize) -> Probe {
+    let priority = [0, rng.random_range(0..16), ROOT | rng.random_range(0..9)][rng.random_range(0..3)];
+    Probe {
+        mark: rng.random_range(0..2),
+        bytes: vec![rng.random_range(0..8); 14],
+        ..Probe::to(number as u32, rng.random_range(60..1600), priority)
+    }
+}
+
+/// How many frames passed. One shaper lets frames pass where it can, its twin puts each in and takes it out: nobody can tell.
+fn pass(seed: u64) -> usize {
+    let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+    let root = any_qdisc(rng, ROOT, 3);
+    let (mut quick, mut slow, mut now_ns, mut passed) = (Shaper::new(root.clone(), 0), Shaper::new(root, 0), 0, 0);
+    let (mut lost, mut other_lost) = (Vec::new(), Vec::new());
+    for number in 0..rng.random_range(1..200) {
+        let (mut sent, mut other_sent) = (Vec::new(), Vec::new());
+        match rng.random_range(0..40) {
+            0 => {
+                let root = any_qdisc(rng, ROOT, 3);
+                quick.change(root.clone(), now_ns, &mut lost);
+                slow.change(root, now_ns, &mut other_lost);
+            }
+            1 => {
+                let of = slow.stats()[rng.random_range(0..slow.stats().len())].0;
+                let bytes = rng.random_range(0..5_000);
+                quick.charge(of, bytes, now_ns);
+                slow.charge(of, bytes, now_ns);
+            }
+            2..28 => {
+                let probe = any_probe(rng, number);
+                let full_ring = rng.random_bool(0.1);
+                slow.enqueue(probe.clone(), now_ns, &mut other_lost);
+                if !full_ring && quick.passes(probe.size(), &probe.facts(), now_ns) {
+                    passed += 1;
+                    sent.push(probe);
+                } else {
+                    quick.enqueue(probe, now_ns, &mut lost);
+                }
+                if !full_ring {
+                    other_sent = drain(&mut slow, now_ns, &mut other_lost);
+                    sent.extend(drain(&mut quick, now_ns, &mut lost));
+                }
+            }
+            _ => {
+                now_ns = slow.due_ns().unwrap_or(now_ns).max(now_ns) + rng.random_range(0..2_000_000);
+                other_sent = drain(&mut slow, now_ns, &mut other_lost);
+                sent = drain(&mut quick, now_ns, &mut lost);
+            }
+        }
+        assert_eq!((sent, &lost), (other_sent, &other_lost));
+        assert_eq!(quick.stats(), slow.stats());
+        assert_eq!(quick.due_ns().is_none(), slow.due_ns().is_none());
+    }
+    passed
+}
+
+#[test]
+fn a_frame_that_passes_does_what_one_does_that_is_put_in() {
+    const RUNS: u64 = 10_000;
+    let passed: usize = (0..RUNS).map(pass).sum();
+    assert!(passed > 5 * RUNS as usize, "only {passed} frames passed in {RUNS} runs");
 }
 
 proptest! {

@@ -38,6 +38,15 @@ impl Fifo {
         self.frames.push_back(frame);
     }
 
+    /// Whether there is room for a frame when nothing waits.
+    #[inline]
+    pub fn passes(&self, size: u32) -> bool {
+        match self.config.limit {
+            Limit::Packets(limit) => limit > 0,
+            Limit::Bytes(limit) => size <= limit,
+        }
+    }
+
     #[inline]
     pub fn dequeue(&mut self) -> Option<Waiting> {
         let frame = self.frames.pop_front()?;

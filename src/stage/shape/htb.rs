@@ -105,6 +105,30 @@ impl Htb {
         }
     }
 
+    /// See [`super::Shaper::passes`]: of a tree in which nothing waits, a leaf that sends by its own rate has the only turn. Events
+    /// of higher levels only ever let more be sent, and wait for a dequeue that comes so far, as in the kernel.
+    pub fn passes(&mut self, root: &Qdisc, size: u32, facts: &Facts<'_>, now_ns: u64, stats: &mut Stats) -> bool {
+        let Some(index) = self.classify(root, facts) else {
+            return false;
+        };
+        let class = &mut self.classes[index as usize];
+        let leaf = class.leaf.as_mut();
+        if class.mode != Mode::CanSend || !leaf.is_some_and(|leaf| leaf.passes(size, facts, now_ns)) {
+            return false;
+        }
+        let deficit = &mut class.deficit[0];
+        *deficit = deficit.saturating_sub_unsigned(size);
+        if *deficit < 0 {
+            *deficit = deficit.saturating_add(class.quantum);
+        }
+        self.now_ns = now_ns.max(self.now_ns);
+        self.do_events(0, stats);
+        self.charge_class(index, 0, size.into(), 1, stats);
+        // There may be events now that nobody waits for.
+        self.due_ns = 0;
+        true
+    }
+
     /// The leaf that a frame is for; `None` for the direct queue (htb_classify).
     #[inline]
     fn classify(&self, root: &Qdisc, facts: &Facts<'_>) -> Option<u32> {

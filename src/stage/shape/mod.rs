@@ -2,9 +2,13 @@
 //! one worker that owns it, without a lock. `now_ns` is monotonic time, an argument.
 //!
 //! ```text
+//!  passes: nothing waits, tokens are there ----------------------------------------------------> transmit ring
+//!     | no
 //!  enqueue --> classify (filters, priority) --> queues --dequeue, when the tokens are there--> transmit ring
 //!                                   \--full--> lost, counted as tc counts it
 //! ```
+//!
+//! [`Shaper::passes`] does to tokens and counters what enqueue and dequeue would do, for the frame that nothing delays.
 
 mod codel;
 pub mod ecn;
@@ -99,6 +103,13 @@ impl<P: Packet> Shaper<P> {
         if !self.lost.is_empty() {
             self.give_lost(lost);
         }
+    }
+
+    /// Whether a frame of `size` bytes may leave at `now_ns` at once, as if it had been put in and taken out; it is paid for and
+    /// counted then. False where something waits, tokens lack, or only a queue can tell: then it is to be put in.
+    #[inline]
+    pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        self.queue.passes(size, facts, now_ns)
     }
 
     /// The next frame that may leave at `now_ns`. What it drops meanwhile (codel) goes to `lost`.

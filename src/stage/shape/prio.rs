@@ -36,6 +36,16 @@ impl Prio {
         }
     }
 
+    /// See [`super::Shaper::passes`]. Better bands must be such as do not care whether they are asked for a frame in vain:
+    /// fq_codel does, it takes flows from its lists then.
+    pub fn passes(&mut self, config: &Qdisc, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        let band = self.classify(config, facts);
+        match self.bands.split_at_mut_checked(band) {
+            Some((better, [band, ..])) => better.iter().all(Queue::is_fifo) && band.passes(size, facts, now_ns),
+            _ => false,
+        }
+    }
+
     /// As prio_classify does.
     fn classify(&self, config: &Qdisc, facts: &Facts<'_>) -> usize {
         let class = if Handle(facts.priority).of_qdisc() == config.handle {

@@ -69,6 +69,25 @@ impl Queue {
         }
     }
 
+    /// See [`super::Shaper::passes`].
+    #[inline]
+    pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        if !self.is_empty() {
+            return false;
+        }
+        let passes = match &mut self.how {
+            How::Fifo(fifo) => fifo.passes(size),
+            How::Prio(prio) => prio.passes(&self.config, size, facts, now_ns),
+            How::Tbf(tbf) => tbf.passes(size, facts, now_ns),
+            How::Htb(htb) => htb.passes(&self.config, size, facts, now_ns, &mut self.stats),
+            // Their queues have clocks and turns of their own, which a frame in passing moves too.
+            How::FqCodel(_) | How::Sfq(_) => false,
+        };
+        self.stats.packets += u64::from(passes);
+        self.stats.bytes += if passes { size.into() } else { 0 };
+        passes
+    }
+
     /// The next frame that may leave.
     #[inline]
     pub fn dequeue(&mut self, now_ns: u64, marks: &mut dyn Marks, lost: &mut Vec<Waiting>) -> Option<Waiting> {
@@ -109,6 +128,8 @@ impl Queue {
             How::Fifo(fifo) => fifo.dequeue(),
             How::Prio(prio) => prio.dequeue(now_ns, marks, lost),
             How::Tbf(tbf) => tbf.dequeue(now_ns, marks, lost, &mut self.stats),
+            // Asked in vain, it does not look at the time (htb_dequeue).
+            How::Htb(_) if self.stats.backlog_packets == 0 => None,
             How::Htb(htb) => htb.dequeue(now_ns, marks, lost, &mut self.stats),
             How::FqCodel(fq_codel) => fq_codel.dequeue(now_ns, marks, lost, &mut self.stats),
             How::Sfq(sfq) => sfq.dequeue(),

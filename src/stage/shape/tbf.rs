@@ -42,6 +42,28 @@ impl Tbf {
         self.child.enqueue(frame, facts, now_ns, lost);
     }
 
+    /// See [`super::Shaper::passes`].
+    #[inline]
+    pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        if size > self.config.max_size {
+            return false;
+        }
+        self.rate.fill(now_ns);
+        if let Some(peak) = &mut self.peak {
+            peak.fill(now_ns);
+        }
+        let can_pay = self.rate.can_pay(size) && self.peak.is_none_or(|peak| peak.can_pay(size));
+        if !can_pay || !self.child.passes(size, facts, now_ns) {
+            return false;
+        }
+        self.due_ns = 0;
+        self.rate.take(size);
+        if let Some(peak) = &mut self.peak {
+            peak.take(size);
+        }
+        true
+    }
+
     #[inline]
     pub fn dequeue(
         &mut self,
