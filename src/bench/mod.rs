@@ -10,6 +10,7 @@
 //! What is sent is a [`work::Work`]; one sending of it is a trial, and what came of it an [`outcome::Outcome`]; a
 //! [`report::Report`] is all that a run found, and all that is written in whatever form is written from it.
 
+pub mod latency;
 pub mod outcome;
 pub mod report;
 pub mod work;
