@@ -12,5 +12,7 @@
 
 pub mod latency;
 pub mod outcome;
+pub mod provenance;
 pub mod report;
+pub mod statistics;
 pub mod work;
