@@ -1,5 +1,22 @@
-//! All that a run of `bypath bench` found: where the numbers are from, each trial's outcome, and what is concluded. It is
-//! written as JSON and read back, and every other form (table, CSV, Markdown, HTML) is made of it and of nothing else.
+//! All that a run of `bypath bench` found: where the numbers are from, each trial's outcome, and what is concluded. It
+//! is written as JSON and read back, and every other form (table, CSV, Markdown, HTML) is made of it and of nothing
+//! else.
+//!
+//! ```text
+//!   Report ── grid ──> table, markdown       for people: the same tables, rounded by units
+//!          ── json, csv                      for programs: nothing is rounded
+//!          ── hgrm                           delays for HdrHistogram's tools
+//!                   all by files: text and path of each form
+//! ```
+
+pub mod csv;
+pub mod files;
+pub mod grid;
+pub mod hgrm;
+pub mod json;
+pub mod markdown;
+pub mod table;
+pub mod units;
 
 use super::outcome::{Latency, Outcome};
 use super::work::Work;
@@ -28,6 +45,18 @@ pub struct Report {
     pub rfc2544: Vec<Rfc2544>,
     /// What a reader must know, one line each.
     pub notes: Vec<String>,
+}
+
+impl Report {
+    /// An empty one of this form.
+    pub fn new(kind: &str, provenance: Provenance) -> Self {
+        Report {
+            version: VERSION,
+            kind: kind.to_owned(),
+            provenance,
+            ..Report::default()
+        }
+    }
 }
 
 /// Where the numbers are from.
@@ -132,3 +161,6 @@ pub struct Rfc2544 {
     /// What is to be said of it.
     pub notes: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;
