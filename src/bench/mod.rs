@@ -14,5 +14,6 @@ pub mod latency;
 pub mod outcome;
 pub mod provenance;
 pub mod report;
+pub mod rfc2544;
 pub mod statistics;
 pub mod work;
