@@ -14,24 +14,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const UNKNOWN: &str = "unknown";
 
-/// Of this process, here and now; take it before anything is measured, as the load is a part of it. `driver` is that of
-/// the ports, `mode` is how AF_XDP moves frames.
-pub fn provenance(driver: &str, mode: &str) -> Provenance {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Provenance {
-        started: since.map_or(0, |since| since.as_secs()),
-        machine: machine(&read("/proc/cpuinfo")),
-        kernel: line("/proc/sys/kernel/osrelease"),
-        driver: driver.to_owned(),
-        mode: mode.to_owned(),
-        commit: commit(),
-        load: load(&read("/proc/loadavg")),
-        versions: BTreeMap::new(),
-        commands: vec![command_line(std::env::args())],
-    }
-}
-
 impl Provenance {
+    /// Of this process, here and now; take it before anything is measured, as the load is a part of it. `drivers` are
+    /// those of the ports, `mode` is how AF_XDP moves frames.
+    pub fn collect<'a>(drivers: impl IntoIterator<Item = &'a str>, mode: &str) -> Self {
+        let mut drivers: Vec<&str> = drivers.into_iter().filter(|driver| !driver.is_empty()).collect();
+        drivers.sort_unstable();
+        drivers.dedup();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Provenance {
+            started: since.map_or(0, |since| since.as_secs()),
+            machine: machine(&read("/proc/cpuinfo")),
+            kernel: line("/proc/sys/kernel/osrelease"),
+            driver: drivers.join(", "),
+            mode: mode.to_owned(),
+            commit: commit(),
+            load: load(&read("/proc/loadavg")),
+            versions: BTreeMap::new(),
+            commands: vec![command_line(std::env::args())],
+        }
+    }
+
     /// Adds the version of a program: the first line that `command` prints, such as `["nft", "--version"]`. A program
     /// that is not there is left out.
     pub fn add_version(&mut self, name: &str, command: &[&str]) {
@@ -119,8 +122,8 @@ mod tests {
 
     #[test]
     fn what_the_kernel_tells_of_this_machine_is_all_there() {
-        let found = provenance("veth", "copy");
-        assert_eq!((found.driver.as_str(), found.mode.as_str()), ("veth", "copy"));
+        let found = Provenance::collect(["veth", "", "ice", "veth"], "copy");
+        assert_eq!((found.driver.as_str(), found.mode.as_str()), ("ice, veth", "copy"));
         assert!(found.started > 1_700_000_000);
         assert!(
             found.kernel.starts_with(|c: char| c.is_ascii_digit()),

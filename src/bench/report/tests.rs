@@ -3,7 +3,6 @@
 use super::files::{Form, files, save};
 use super::*;
 use crate::bench::latency::recorder;
-use crate::bench::provenance::provenance;
 use crate::bench::statistics;
 use crate::bench::work::{Flows, Kind, Order, Rate, Size};
 use base64::Engine;
@@ -62,7 +61,7 @@ fn entry(subject: &str, round: u32, rate: Rate, received: u64) -> Entry {
 
 /// A report that has some of everything.
 fn sample() -> Report {
-    let mut report = Report::new("lab", provenance("veth", "copy"));
+    let mut report = Report::new("lab", Provenance::collect(["veth"], "copy"));
     for round in 0..6 {
         report.entries.push(entry("kernel", round, Rate::Unpaced, 1_000_000));
         report
