@@ -131,7 +131,7 @@ fn trial(entry: &Entry) -> Row<'_> {
 fn rfc2544<'a>(one: &'a Rfc2544, rows: &mut Vec<Row<'a>>) {
     let row = |record| Row {
         record,
-        case: "rfc2544",
+        case: &one.case,
         subject: &one.subject,
         size: one.size.clone(),
         ..Row::default()

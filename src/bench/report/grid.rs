@@ -217,7 +217,7 @@ fn ratios(report: &Report) -> Grid {
 fn throughput(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Throughput (RFC 2544, 26.1)",
-        &["subject", "size"],
+        &["case", "subject", "size"],
         &["frames/s", "Mbit/s of frames", "trials"],
     );
     for one in all {
@@ -226,6 +226,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
             .parse::<f64>()
             .map(|bytes| one.throughput_pps * bytes * 8.0 / 1e6);
         grid.rows.push(vec![
+            one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
             match one.throughput_pps > 0.0 {
@@ -242,7 +243,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
 fn latency(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Latency (RFC 2544, 26.2)",
-        &["subject", "size"],
+        &["case", "subject", "size"],
         &[
             "of throughput",
             "frames",
@@ -259,6 +260,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
     for one in all {
         for (share, delays) in &one.latency {
             let mut row = vec![
+                one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
                 format!("{:.0} %", share * 100.0),
@@ -284,12 +286,13 @@ fn latency(all: &[Rfc2544]) -> Grid {
 fn loss_curve(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Frame loss (RFC 2544, 26.3)",
-        &["subject", "size"],
+        &["case", "subject", "size"],
         &["offered/s", "loss"],
     );
     for one in all {
         for &(pps, lost) in &one.loss_curve {
             grid.rows.push(vec![
+                one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
                 frames_per_second(pps),
@@ -303,7 +306,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
 fn back_to_back(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Back-to-back (RFC 2544, 26.4)",
-        &["subject", "size"],
+        &["case", "subject", "size"],
         &["searches", "shortest", "mean", "longest burst"],
     );
     for one in all {
@@ -312,6 +315,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
             continue;
         };
         grid.rows.push(vec![
+            one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
             bursts.len().to_string(),
@@ -347,7 +351,7 @@ pub fn notes(report: &Report) -> Vec<String> {
     };
     for one in &report.rfc2544 {
         for note in &one.notes {
-            add(format!("{}, size {}: {note}", one.subject, one.size));
+            add(format!("{}, {}, size {}: {note}", one.case, one.subject, one.size));
         }
     }
     // Those of a search's trials are in its result, where they matter.

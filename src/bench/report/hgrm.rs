@@ -39,7 +39,13 @@ pub fn delays(report: &Report) -> Vec<Delays<'_>> {
     let mut found = Vec::new();
     for one in &report.rfc2544 {
         found.extend(one.latency.iter().map(|(share, latency)| Delays {
-            name: name(&["rfc2544", &one.subject, &one.size, &format!("{:.0}pct", share * 100.0)]),
+            name: name(&[
+                "rfc2544",
+                &one.case,
+                &one.subject,
+                &one.size,
+                &format!("{:.0}pct", share * 100.0),
+            ]),
             seconds: 0.0,
             latency,
         }));

@@ -41,7 +41,7 @@ pub struct Report {
     pub entries: Vec<Entry>,
     /// What is concluded from paired rounds.
     pub ratios: Vec<Ratio>,
-    /// RFC 2544, one for each subject and size.
+    /// RFC 2544, one for each case, subject and size.
     pub rfc2544: Vec<Rfc2544>,
     /// What a reader must know, one line each.
     pub notes: Vec<String>,
@@ -141,9 +141,11 @@ pub struct OwnError {
     pub outcome: Outcome,
 }
 
-/// RFC 2544 for one subject and one size.
+/// RFC 2544 for one case, subject and size.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rfc2544 {
+    /// What the path does, as [`Entry::case`].
+    pub case: String,
     /// Who was measured.
     pub subject: String,
     /// The size: `64`, `imix`, `1518`.

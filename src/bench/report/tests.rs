@@ -75,6 +75,7 @@ fn sample() -> Report {
         outcome: report.entries[0].outcome.clone(),
     });
     report.rfc2544.push(Rfc2544 {
+        case: "nat".into(),
         subject: "bypath".into(),
         size: "64".into(),
         throughput_pps: 1_234_567.0,
@@ -195,7 +196,7 @@ fn the_table_lines_up_and_leaves_out_what_nothing_was_measured_of() {
     assert_eq!(column(kernel, "75.00 %") + 7, column(head, "loss") + 4);
     for said in [
         "note: said of all",
-        "note: bypath, size 64: said of it",
+        "note: nat, bypath, size 64: said of it",
         "1.235M",
         "20.0 ppm",
         "10  11.0",
@@ -324,7 +325,7 @@ fn the_interval_log_gives_back_each_distribution_by_its_tag() {
         }
     }
     assert_eq!((found.len(), starts), (2 + 13, 2));
-    assert_eq!(found[0].0, "rfc2544_bypath_64_50pct");
+    assert_eq!(found[0].0, "rfc2544_nat_bypath_64_50pct");
     assert_eq!(found[0].2, delays(7).histogram().unwrap());
     let (tag, start, histogram) = &found[3];
     assert_eq!((tag.as_str(), start.as_secs()), ("route_bypath_64_1000_max_0", 2));

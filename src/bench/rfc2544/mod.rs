@@ -24,6 +24,7 @@ mod throughput;
 use super::outcome::{Outcome, Trial};
 use super::report::Rfc2544;
 use super::work::{Rate, Size};
+use serde::{Deserialize, Serialize};
 use throughput::Found;
 
 /// More trials than this no search makes.
@@ -32,7 +33,7 @@ pub const TRIALS_MAX: u32 = 100;
 const REACHED: f64 = 0.99;
 
 /// What is measured, and how exactly.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Sizes of frames, one after the other.
     pub sizes: Vec<Size>,
@@ -153,9 +154,10 @@ pub struct Step<'a> {
     pub outcome: &'a Outcome,
 }
 
-/// Measures all of a plan. `subject` names what is measured; `watch` hears of each trial once it is made.
+/// Measures all of a plan. `case` and `subject` name what is measured; `watch` hears of each trial once it is made.
 pub fn run(
     plan: &Plan,
+    case: &str,
     subject: &str,
     trial: &mut dyn Trial,
     watch: &mut dyn FnMut(Step<'_>),
@@ -169,6 +171,7 @@ pub fn run(
             trial: &mut *trial,
             watch: &mut *watch,
             result: Rfc2544 {
+                case: case.to_owned(),
                 subject: subject.to_owned(),
                 size: size.to_string(),
                 ..Rfc2544::default()

@@ -109,10 +109,12 @@ fn plan() -> Plan {
 
 fn measured(plan: &Plan, device: &mut Device) -> Rfc2544 {
     let mut seen = 0;
-    let mut results = run(plan, "device", device, &mut |_| seen += 1).unwrap();
+    let mut results = run(plan, "route", "device", device, &mut |_| seen += 1).unwrap();
     assert_eq!(seen, device.asked.len(), "each trial is told of, once");
     assert_eq!(results.len(), 1);
-    results.remove(0)
+    let result = results.remove(0);
+    assert_eq!((result.case.as_str(), result.subject.as_str()), ("route", "device"));
+    result
 }
 
 fn has_note(result: &Rfc2544, part: &str) -> bool {
@@ -369,7 +371,7 @@ fn measured_again(plan: &Plan, device: &mut Device) -> Rfc2544 {
 
 #[test]
 fn a_path_that_carries_nothing_ends_the_run_with_one_line() {
-    let error = |device: &mut Device| run(&plan(), "device", device, &mut |_| ()).unwrap_err();
+    let error = |device: &mut Device| run(&plan(), "route", "device", device, &mut |_| ()).unwrap_err();
     let dead = error(&mut Device::new(0.0, 1_000_000.0));
     assert!(
         dead.contains("none of 10000000 frames of size 64 arrived: see whether"),
@@ -388,7 +390,7 @@ fn a_path_that_carries_nothing_ends_the_run_with_one_line() {
         }
     }
     assert_eq!(
-        run(&plan(), "device", &mut Broken, &mut |_| ()).unwrap_err(),
+        run(&plan(), "route", "device", &mut Broken, &mut |_| ()).unwrap_err(),
         "the port went away"
     );
 }
@@ -400,7 +402,7 @@ fn each_size_is_measured_and_named() {
         ..plan()
     };
     let mut names = Vec::new();
-    let results = run(&sizes, "device", &mut Device::new(5e5, 1e6), &mut |step| {
+    let results = run(&sizes, "route", "device", &mut Device::new(5e5, 1e6), &mut |step| {
         if names.last() != Some(&step.size) {
             names.push(step.size);
         }
@@ -466,7 +468,7 @@ fn a_plan_that_cannot_be_carried_out_is_refused_with_what_to_change() {
     ];
     for (plan, message) in wrong {
         let mut device = Device::new(5e5, 1e6);
-        let error = run(&plan, "device", &mut device, &mut |_| ()).unwrap_err();
+        let error = run(&plan, "route", "device", &mut device, &mut |_| ()).unwrap_err();
         assert!(error.contains(message), "{error}");
         assert!(device.asked.is_empty(), "nothing was sent");
     }
