@@ -12,4 +12,6 @@
 
 pub mod outcome;
 pub mod report;
+pub mod source;
+pub mod tag;
 pub mod work;
