@@ -99,4 +99,12 @@ pub trait Trial {
     /// Sends frames of one size at one rate for `seconds` and says what came of it. An error ends the whole run: one line
     /// that names the remedy.
     fn send(&mut self, size: Size, rate: Rate, seconds: f64) -> Result<Outcome, String>;
+
+    /// Sends so many frames of one size as fast as the source goes, and no more (RFC 2544, section 26.4).
+    fn burst(&mut self, size: Size, frames: u64) -> Result<Outcome, String> {
+        let _ = size;
+        Err(format!(
+            "this source cannot send a burst of just {frames} frames: leave out back-to-back"
+        ))
+    }
 }

@@ -90,6 +90,9 @@ pub struct Ratio {
     pub size: String,
     /// The number of flows.
     pub flows: u32,
+    /// Frames per second that were asked for; nothing where the source went as fast as it could.
+    #[serde(default)]
+    pub wanted_pps: Option<f64>,
     /// The one above the line.
     pub of: String,
     /// The one below it.
