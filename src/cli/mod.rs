@@ -56,6 +56,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Error(message)) => fail(FAILED, &message),
+        Err(Failure::Usage(message)) => fail(USAGE, &message),
     }
 }
 

@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -108,6 +109,15 @@ impl Netns {
         })
     }
 
+    /// What tells it from all others.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn id(&self) -> io::Result<(u64, u64)> {
+        let about = std::fs::metadata(self.path())?;
+        Ok((about.dev(), about.ino()))
+    }
+
     /// A path by which a child of this process can name it, as in `ip link set x netns PATH`.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
@@ -135,6 +145,8 @@ mod tests {
     #[test]
     fn the_own_one_can_be_held() {
         let own = Netns::current().expect("/proc");
-        assert!(own.share().is_ok() && Path::new(&own.path()).exists());
+        let shared = own.share().expect("a descriptor");
+        assert_eq!(own.id().expect("/proc"), shared.id().expect("/proc"));
+        assert!(Path::new(&own.path()).exists());
     }
 }

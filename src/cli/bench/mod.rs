@@ -3,9 +3,14 @@
 //! ```text
 //!   send.rs      one work, one trial for each size        rfc2544.rs   the tests of RFC 2544
 //!   lab.rs       namespaces of its own, subjects compared     work.rs  flags -> bench::work::Work
+//!   ports.rs     flags -> bench::place, bench::ends         forms.rs   the report's files
+//!   progress.rs  the line on stderr while a trial runs
 //! ```
 
+mod forms;
 mod lab;
+mod ports;
+mod progress;
 mod rfc2544;
 mod send;
 mod work;
