@@ -137,7 +137,7 @@ fn rfc2544<'a>(one: &'a Rfc2544, rows: &mut Vec<Row<'a>>) {
         ..Row::default()
     };
     rows.push(Row {
-        value: Some(one.throughput_pps),
+        value: (!one.search.is_empty()).then_some(one.throughput_pps),
         notes: one.notes.join("; "),
         ..row("throughput")
     });

@@ -19,11 +19,13 @@ impl Session<'_> {
             return Ok(());
         }
         if found.by_source {
-            self.note("no back-to-back: the device keeps up with the source, so no burst fills its queue".into());
+            self.note("no back-to-back: nothing is lost at the highest rate tried, so no burst fills a queue".into());
             return Ok(());
         }
         let longest = ((top.pps * self.plan.burst_seconds_max) as u64).max(1);
         let mut last = None;
+        // Bursts go as fast as the source can, which may be faster than any rate that was tried.
+        self.burst_pps = top.pps;
         for _ in 0..self.plan.bursts {
             let frames = self.longest_burst(longest, last)?;
             self.result.back_to_back.push(frames);
@@ -40,7 +42,7 @@ impl Session<'_> {
         self.note(format!(
             "back-to-back: {mean:.0} frames on the mean; the device forwards while they come, so its queue holds \
              about {:.0} (RFC 9004)",
-            mean * (1.0 - found.pps / top.pps).max(0.0)
+            mean * (1.0 - found.pps / self.burst_pps).max(0.0)
         ));
         Ok(())
     }
@@ -95,6 +97,10 @@ impl Session<'_> {
                 outcome.offered
             ));
         }
-        Ok(outcome.offered >= frames && outcome.loss() <= self.plan.accepted_loss)
+        let whole = outcome.offered >= frames && outcome.loss() <= self.plan.accepted_loss;
+        if whole && outcome.offered_pps() > 0.0 {
+            self.burst_pps = outcome.offered_pps();
+        }
+        Ok(whole)
     }
 }

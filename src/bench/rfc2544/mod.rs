@@ -41,6 +41,8 @@ pub struct Plan {
     pub pps_max: Option<f64>,
     /// The lowest rate tried: where this loses too, no rate is without loss.
     pub pps_min: f64,
+    /// Whether the throughput is sought; delays and bursts need it.
+    pub throughput: bool,
     /// Seconds of a trial whose result stands (60 in the RFC).
     pub seconds: f64,
     /// Seconds of a trial of the search; what it finds is then tried for `seconds`.
@@ -67,6 +69,7 @@ impl Default for Plan {
             sizes: [64, 128, 256, 512, 1024, 1280, 1518].map(Size::Bytes).to_vec(),
             pps_max: None,
             pps_min: 1000.0,
+            throughput: true,
             seconds: 60.0,
             search_seconds: 10.0,
             resolution: 0.01,
@@ -104,6 +107,9 @@ impl Plan {
             true => Ok(()),
             false => Err(format!("{name} is {value}: give {low} to {high}")),
         };
+        if !self.throughput && (!self.latency_shares.is_empty() || self.bursts > 0) {
+            return Err("delays and bursts are measured by the throughput: measure that too".into());
+        }
         between("the resolution", self.resolution, 0.0001, 0.5)?;
         between("the accepted loss", self.accepted_loss, 0.0, 0.5)?;
         for &share in &self.latency_shares {
@@ -170,6 +176,7 @@ pub fn run(
             size,
             trial: &mut *trial,
             watch: &mut *watch,
+            burst_pps: 0.0,
             result: Rfc2544 {
                 case: case.to_owned(),
                 subject: subject.to_owned(),
@@ -189,12 +196,17 @@ struct Session<'a> {
     size: Size,
     trial: &'a mut dyn Trial,
     watch: &'a mut dyn FnMut(Step<'_>),
+    /// The rate within the last burst that came through whole.
+    burst_pps: f64,
     result: Rfc2544,
 }
 
 impl Session<'_> {
     fn measure(&mut self) -> Result<(), String> {
         let top = self.top()?;
+        if !self.plan.throughput {
+            return self.loss_curve(&top);
+        }
         let found = self.throughput(&top)?;
         self.result.throughput_pps = found.pps;
         self.latency(&found)?;

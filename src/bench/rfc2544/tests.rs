@@ -299,6 +299,19 @@ fn the_loss_curve_falls_with_the_rate_and_ends_after_two_rates_without_loss() {
 }
 
 #[test]
+fn a_loss_curve_alone_seeks_no_throughput() {
+    let alone = Plan {
+        throughput: false,
+        latency_shares: vec![],
+        bursts: 0,
+        ..plan()
+    };
+    let result = measured(&alone, &mut Device::new(450_000.0, 1_000_000.0));
+    assert_eq!((result.loss_curve.len(), result.search.len()), (8, 0));
+    assert_eq!(result.notes, [""; 0]);
+}
+
+#[test]
 fn the_longest_burst_fills_the_queue_while_the_device_forwards() {
     for (limit, queue) in [
         (500_000.0, 1_000.0),
@@ -415,6 +428,13 @@ fn each_size_is_measured_and_named() {
 #[test]
 fn a_plan_that_cannot_be_carried_out_is_refused_with_what_to_change() {
     let wrong = [
+        (
+            Plan {
+                throughput: false,
+                ..plan()
+            },
+            "measure that too",
+        ),
         (
             Plan {
                 sizes: vec![],

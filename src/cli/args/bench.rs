@@ -68,10 +68,22 @@ pub struct Rfc2544 {
     /// The highest rate to try; without it what the source reaches unpaced
     #[arg(long, value_name = "RATE", value_parser = parse_pps)]
     pub max_rate: Option<f64>,
+    /// The lowest rate to try: where it loses too, no rate is without loss
+    #[arg(long, value_name = "RATE", default_value = "1k", value_parser = parse_pps)]
+    pub min_rate: f64,
+    /// For how long, each trial of the search; what it finds is then sent for --seconds, which it is too where none is given
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub search_seconds: Option<f64>,
+    /// How often a trial of the search that loses little is sent anew before it counts; RFC 2544 has 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retry: u32,
+    /// The loss curve falls by this, in percent of the highest rate
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    pub loss_step: f64,
     /// Latency is taken at these shares of the throughput, in percent
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,50,90")]
     pub shares: Vec<f64>,
-    /// Trials of each latency and back-to-back test
+    /// How often the longest burst is sought; RFC 2544 wants 50
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
     /// Which tests

@@ -4,50 +4,87 @@
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
 use crate::bench::report::Report;
+use crate::bench::report::files::{Form, files, save};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// How a report is written in one form.
-type Form = fn(&Report, &mut dyn Write) -> io::Result<()>;
+/// A form that was asked for.
+struct Asked {
+    path: PathBuf,
+    form: Form,
+    /// Open, but for `.hgrm`: how many files that will be is known at the end.
+    file: Option<Box<dyn Write>>,
+}
 
 /// Files that are open, each with its form.
-pub struct Files(Vec<(PathBuf, Form, Box<dyn Write>)>);
+pub struct Files(Vec<Asked>);
 
 impl Files {
     /// Opens what was asked for.
     pub fn open(forms: &Forms) -> Result<Self, Failure> {
-        let asked: [(&Option<PathBuf>, Form); 1] = [(&forms.json, json)];
+        let asked = [
+            (&forms.json, Form::Json),
+            (&forms.csv, Form::Csv),
+            (&forms.hgrm, Form::Hgrm),
+            (&forms.hlog, Form::Hlog),
+            (&forms.markdown, Form::Markdown),
+        ];
         let mut open = Vec::new();
         for (path, form) in asked {
             let Some(path) = path else { continue };
-            let file: Box<dyn Write> = if is_stdout(path) {
-                Box::new(io::stdout())
+            let file: Option<Box<dyn Write>> = if is_stdout(path) {
+                Some(Box::new(io::stdout()))
+            } else if form == Form::Hgrm {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                folder
+                    .map_or(Ok(()), |folder| folder.read_dir().map(drop))
+                    .map_err(|error| failed(path, &error))?;
+                None
             } else {
-                Box::new(File::create(path).map_err(|error| failed(path, &error))?)
+                Some(Box::new(File::create(path).map_err(|error| failed(path, &error))?))
             };
-            open.push((path.clone(), form, file));
+            open.push(Asked {
+                path: path.clone(),
+                form,
+                file,
+            });
         }
         Ok(Self(open))
     }
 
     /// Whether stdout is one of them, so that no table may stand in it.
     pub fn take_stdout(&self) -> bool {
-        self.0.iter().any(|(path, ..)| is_stdout(path))
+        self.0.iter().any(|asked| is_stdout(&asked.path))
     }
 
-    /// Writes them all.
+    /// Writes them all; one that fails does not keep the others from being written.
     pub fn write(self, report: &Report) -> Result<(), Failure> {
-        for (path, form, file) in self.0 {
-            let mut file = BufWriter::new(file);
-            let written = form(report, &mut file).and_then(|()| file.flush());
-            written.map_err(|error| match is_stdout(&path) {
-                true => Failure::from(error),
-                false => failed(&path, &error),
-            })?;
+        let mut result = Ok(());
+        for asked in self.0 {
+            result = result.and(write(asked, report));
         }
-        Ok(())
+        result
     }
+}
+
+fn write(asked: Asked, report: &Report) -> Result<(), Failure> {
+    let Asked { path, form, file } = asked;
+    let texts = files(report, form, &path).map_err(Failure::Error)?;
+    let Some(mut file) = file else {
+        return texts
+            .iter()
+            .try_for_each(|(path, text)| save(path, text))
+            .map_err(Failure::Error);
+    };
+    let written = texts
+        .iter()
+        .try_for_each(|(_, text)| file.write_all(text.as_bytes()))
+        .and_then(|()| file.flush());
+    written.map_err(|error| match is_stdout(&path) {
+        true => Failure::from(error),
+        false => failed(&path, &error),
+    })
 }
 
 fn is_stdout(path: &Path) -> bool {
@@ -59,11 +96,6 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
         "cannot write the report {}, {error}: name a file in a folder that is there, may be written and has room",
         path.display()
     ))
-}
-
-fn json(report: &Report, to: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *to, report)?;
-    writeln!(to)
 }
 
 #[cfg(test)]
@@ -86,8 +118,18 @@ mod tests {
 
     #[test]
     fn a_full_disk_and_a_missing_folder_are_named() {
-        let full = Files::open(&forms("/dev/full")).ok().unwrap();
-        let error = said(full.write(&Report::default()).err());
+        let csv = std::env::temp_dir().join(format!("bypath-forms-{}.csv", std::process::id()));
+        let both = Forms {
+            csv: Some(csv.clone()),
+            ..forms("/dev/full")
+        };
+        let full = Files::open(&both).ok().unwrap();
+        let mut report = Report::default();
+        report.rfc2544.push(Default::default());
+        let error = said(full.write(&report).err());
+        let other = std::fs::read_to_string(&csv);
+        let _ = std::fs::remove_file(&csv);
+        assert!(other.unwrap().contains("throughput"), "the other form was written");
         assert!(
             error.starts_with("cannot write the report /dev/full, No space left"),
             "{error}"

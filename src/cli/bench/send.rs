@@ -33,7 +33,7 @@ pub fn send(args: Bench) -> Outcome {
     let files = Files::open(&args.forms)?;
     let interrupt = progress::Interrupt::catch().map_err(Failure::Error)?;
 
-    let mut report = begin(&links);
+    let mut report = begin("send", &links);
     let mut pair = ends.open(&from, &to, first.clone()).map_err(Failure::Error)?;
     for work in works {
         if interrupt.came() {
@@ -65,16 +65,18 @@ pub fn send(args: Bench) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn subject(from: &Place, to: &Place) -> String {
+pub(super) fn subject(from: &Place, to: &Place) -> String {
     format!("{from} to {to}")
 }
 
 /// A report of nothing yet.
-fn begin(links: &(Link, Link)) -> Report {
+pub(super) fn begin(kind: &str, links: &(Link, Link)) -> Report {
     let both = [&links.0, &links.1];
-    let zero_copy = both.iter().any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
+    let zero_copy = both
+        .iter()
+        .any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
     let mode = if zero_copy { "zero-copy where granted" } else { "copy" };
-    Report::new("send", Provenance::collect(both.map(|link| link.driver.as_str()), mode))
+    Report::new(kind, Provenance::collect(both.map(|link| link.driver.as_str()), mode))
 }
 
 /// What came of each trial, and what of it is the measurement's own.
