@@ -72,7 +72,9 @@ fn subject(from: &Place, to: &Place) -> String {
 /// A report of nothing yet.
 fn begin(links: &(Link, Link)) -> Report {
     let both = [&links.0, &links.1];
-    let zero_copy = both.iter().any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
+    let zero_copy = both
+        .iter()
+        .any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
     let mode = if zero_copy { "zero-copy where granted" } else { "copy" };
     Report::new("send", Provenance::collect(both.map(|link| link.driver.as_str()), mode))
 }
