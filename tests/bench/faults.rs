@@ -85,13 +85,15 @@ fn frames_that_wait_while_others_pass_are_reordered() {
     let net = Between::bridged();
     net.rules(
         "table bridge t {\n chain f { type filter hook forward priority 0\n\
-         meta protocol ip numgen inc mod 10 == 4 meta priority set 1:3\n }\n}\n",
+         meta protocol ip numgen inc mod 10 == 4 meta priority set 1:30\n }\n}\n",
     );
     // One of ten waits for tokens: 64 bytes of 40 kbit/s take longer than ten frames of 1,000 a second.
-    net.between
-        .run("tc qdisc add dev d1 root handle 1: prio bands 3 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0");
-    net.between
-        .run("tc qdisc add dev d1 parent 1:3 handle 3: tbf rate 40kbit burst 100 limit 100000");
+    net.between.run_with(
+        "tc -batch -",
+        "qdisc add dev d1 root handle 1: htb default 10\n\
+         class add dev d1 parent 1: classid 1:10 htb rate 1gbit\n\
+         class add dev d1 parent 1: classid 1:30 htb rate 40kbit ceil 40kbit burst 100 cburst 100\n",
+    );
     let flags = format!("{} --rate 1k --seconds 1 --size 64", net.ports());
     let of = outcome(&net.client, &flags);
     assert_eq!((of.lost, of.duplicated, of.corrupted), (0, 0, 0));
