@@ -1,129 +1,144 @@
-//! The report as files: places that cannot be written are refused before an hour is measured, and at the end each form is
-//! written by itself, so that a full disk under one costs no other. `-` is stdout; without it the table goes there.
+//! The report's files: opened before anything is measured, so that a path that cannot be written costs no hour of measuring, and
+//! written at the end. `-` is stdout.
 
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
 use crate::bench::report::Report;
 use crate::bench::report::files::{Form, files, save};
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// What is to be written, and where to.
-#[derive(Debug)]
-pub struct Files(Vec<(Form, PathBuf)>);
+/// A form that was asked for.
+struct Asked {
+    path: PathBuf,
+    form: Form,
+    /// Open, but for `.hgrm`: how many files that will be is known at the end.
+    file: Option<Box<dyn Write>>,
+}
+
+/// Files that are open, each with its form.
+pub struct Files(Vec<Asked>);
 
 impl Files {
-    /// What was asked for, where it can be written.
-    pub fn of(forms: &Forms) -> Result<Self, Failure> {
+    /// Opens what was asked for.
+    pub fn open(forms: &Forms) -> Result<Self, Failure> {
         let asked = [
-            (Form::Json, &forms.json),
-            (Form::Csv, &forms.csv),
-            (Form::Hgrm, &forms.hgrm),
-            (Form::Hlog, &forms.hlog),
-            (Form::Markdown, &forms.markdown),
+            (&forms.json, Form::Json),
+            (&forms.csv, Form::Csv),
+            (&forms.hgrm, Form::Hgrm),
+            (&forms.hlog, Form::Hlog),
+            (&forms.markdown, Form::Markdown),
         ];
-        let asked = asked.into_iter().filter_map(|(form, path)| Some((form, path.clone()?)));
-        let files: Vec<_> = asked.collect();
-        for (_, path) in &files {
-            if !is_stdout(path) {
-                check(path).map_err(|error| {
-                    Failure::Error(format!(
-                        "cannot write the report to {}, {error}: name a file in a folder that is there and may be written",
-                        path.display()
-                    ))
-                })?;
-            }
+        let mut open = Vec::new();
+        for (path, form) in asked {
+            let Some(path) = path else { continue };
+            let file: Option<Box<dyn Write>> = if is_stdout(path) {
+                Some(Box::new(io::stdout()))
+            } else if form == Form::Hgrm {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                folder
+                    .map_or(Ok(()), |folder| folder.read_dir().map(drop))
+                    .map_err(|error| failed(path, &error))?;
+                None
+            } else {
+                Some(Box::new(File::create(path).map_err(|error| failed(path, &error))?))
+            };
+            open.push(Asked {
+                path: path.clone(),
+                form,
+                file,
+            });
         }
-        Ok(Self(files))
+        Ok(Self(open))
     }
 
-    /// Writes the table, unless stdout is taken, and all forms.
-    pub fn write(&self, report: &Report) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        if !self.0.iter().any(|(_, path)| is_stdout(path)) {
-            self.print(report, Form::Table, &mut stdout)?;
-        }
-        let mut failed = Vec::new();
-        for (form, path) in &self.0 {
-            if is_stdout(path) {
-                self.print(report, *form, &mut stdout)?;
-                continue;
-            }
-            let saved =
-                files(report, *form, path).and_then(|texts| texts.iter().try_for_each(|(path, text)| save(path, text)));
-            failed.extend(saved.err());
-        }
-        match failed.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::Error(failed.join("; "))),
-        }
+    /// Whether stdout is one of them, so that no table may stand in it.
+    pub fn take_stdout(&self) -> bool {
+        self.0.iter().any(|asked| is_stdout(&asked.path))
     }
 
-    fn print(&self, report: &Report, form: Form, to: &mut impl Write) -> Result<(), Failure> {
-        for (_, text) in files(report, form, Path::new("-")).map_err(Failure::Error)? {
-            to.write_all(text.as_bytes())?;
+    /// Writes them all; one that fails does not keep the others from being written.
+    pub fn write(self, report: &Report) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for asked in self.0 {
+            result = result.and(write(asked, report));
         }
-        Ok(to.flush()?)
+        result
     }
+}
+
+fn write(asked: Asked, report: &Report) -> Result<(), Failure> {
+    let Asked { path, form, file } = asked;
+    let texts = files(report, form, &path).map_err(Failure::Error)?;
+    let Some(mut file) = file else {
+        return texts
+            .iter()
+            .try_for_each(|(path, text)| save(path, text))
+            .map_err(Failure::Error);
+    };
+    let written = texts
+        .iter()
+        .try_for_each(|(_, text)| file.write_all(text.as_bytes()))
+        .and_then(|()| file.flush());
+    written.map_err(|error| match is_stdout(&path) {
+        true => Failure::from(error),
+        false => failed(&path, &error),
+    })
 }
 
 fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Whether it looks as if a file could be written there. Nothing is made yet: a run that fails leaves no empty report.
-fn check(path: &Path) -> io::Result<()> {
-    if path.exists() {
-        return OpenOptions::new().append(true).open(path).map(drop);
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder.unwrap_or(Path::new(".")).metadata()? {
-        found if found.is_dir() => Ok(()),
-        _ => Err(io::ErrorKind::NotADirectory.into()),
-    }
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::Error(format!(
+        "cannot write the report {}, {error}: name a file in a folder that is there, may be written and has room",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(forms: &Forms) -> String {
-        let written = Files::of(forms).and_then(|files| files.write(&Report::default()));
-        match written {
-            Err(Failure::Error(message)) => message,
+    fn forms(json: &str) -> Forms {
+        Forms {
+            json: Some(json.into()),
+            ..Forms::default()
+        }
+    }
+
+    fn said(failure: Option<Failure>) -> String {
+        match failure {
+            Some(Failure::Error(message)) => message,
             other => format!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_full_disk_under_one_form_costs_no_other() {
+    fn a_full_disk_and_a_missing_folder_are_named() {
         let csv = std::env::temp_dir().join(format!("bypath-forms-{}.csv", std::process::id()));
-        let forms = Forms {
-            json: Some("/dev/full".into()),
+        let both = Forms {
             csv: Some(csv.clone()),
-            ..Forms::default()
+            ..forms("/dev/full")
         };
-        let error = said(&forms);
+        let full = Files::open(&both).ok().unwrap();
+        let mut report = Report::default();
+        report.rfc2544.push(Default::default());
+        let error = said(full.write(&report).err());
+        let other = std::fs::read_to_string(&csv);
+        let _ = std::fs::remove_file(&csv);
+        assert!(other.unwrap().contains("throughput"), "the other form was written");
         assert!(
-            error.contains("/dev/full") && error.contains("No space left"),
+            error.starts_with("cannot write the report /dev/full, No space left"),
             "{error}"
         );
+        let error = said(Files::open(&forms("/no/such/folder/x.json")).err());
         assert!(
-            std::fs::read_to_string(&csv).is_ok_and(|text| !text.is_empty()),
-            "the other form is lost too"
+            error.starts_with("cannot write the report /no/such/folder/x.json, No such file"),
+            "{error}"
         );
-        let _ = std::fs::remove_file(csv);
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_known_before_anything_is_measured() {
-        for path in ["/no/such/folder/x.json", "/dev/null/x.json", "/proc"] {
-            let forms = Forms {
-                json: Some(path.into()),
-                ..Forms::default()
-            };
-            assert!(Files::of(&forms).is_err(), "{path}");
-        }
+        assert!(Files::open(&forms("-")).ok().unwrap().take_stdout());
     }
 }

@@ -7,8 +7,9 @@ use super::{ports, progress, work};
 use crate::bench::loopback::own_error;
 use crate::bench::outcome::Trial;
 use crate::bench::place::Place;
-use crate::bench::report::{Entry, Provenance, Report};
+use crate::bench::report::{Entry, Provenance, Report, table};
 use crate::port::link::Link;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Sends, and says what came of it.
@@ -29,10 +30,10 @@ pub fn send(args: Bench) -> Outcome {
     let Some(first) = works.first() else {
         return Err(Failure::Usage("--size names no size: see `bypath bench --help`".into()));
     };
-    let files = Files::of(&args.forms)?;
+    let files = Files::open(&args.forms)?;
     let interrupt = progress::Interrupt::catch().map_err(Failure::Error)?;
 
-    let mut report = begin(&links);
+    let mut report = begin("send", &links);
     let mut pair = ends.open(&from, &to, first.clone()).map_err(Failure::Error)?;
     let mut failed = None;
     for work in works {
@@ -62,21 +63,29 @@ pub fn send(args: Bench) -> Outcome {
     // What is between the ports gets them back before anything is written.
     drop(pair);
     if !report.entries.is_empty() || failed.is_none() {
-        files.write(&report)?;
+        written(files, &report)?;
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-fn subject(from: &Place, to: &Place) -> String {
+/// The table, and the report's files.
+pub(super) fn written(files: Files, report: &Report) -> Result<(), Failure> {
+    if !files.take_stdout() {
+        std::io::stdout().lock().write_all(table::text(report).as_bytes())?;
+    }
+    files.write(report)
+}
+
+pub(super) fn subject(from: &Place, to: &Place) -> String {
     format!("{from} to {to}")
 }
 
 /// A report of nothing yet.
-fn begin(links: &(Link, Link)) -> Report {
+pub(super) fn begin(kind: &str, links: &(Link, Link)) -> Report {
     let both = [&links.0, &links.1];
     let zero_copy = both
         .iter()
         .any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
     let mode = if zero_copy { "zero-copy where granted" } else { "copy" };
-    Report::new("send", Provenance::collect(both.map(|link| link.driver.as_str()), mode))
+    Report::new(kind, Provenance::collect(both.map(|link| link.driver.as_str()), mode))
 }
