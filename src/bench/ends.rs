@@ -5,7 +5,7 @@
 
 use super::place::{Place, check_up};
 use super::sink::{Sink, SinkKind};
-use super::source::{Source, SourceOptions};
+use super::source::{Source, SourceKind, SourceOptions};
 use super::trial::{End, Pair};
 use super::work::Work;
 use crate::port::wait::{monotonic_ns, wake_on_time};
@@ -29,7 +29,14 @@ impl Ends {
     pub fn open(self, from: &Place, to: &Place, work: Work) -> Result<Pair, String> {
         // Two benches at once, or one after the other on a link that holds back frames: their trials have other numbers.
         let first = (monotonic_ns() >> 10) as u16 ^ std::process::id() as u16;
-        Pair::open(sender(from, self.source)?, receiver(to, self, first)?, work, first)
+        let mut pair = Pair::open(sender(from, self.source)?, receiver(to, self, first)?, work, first)?;
+        if self.source.kind == SourceKind::Live && from.link()?.kind == "veth" {
+            pair.set_hint(format!(
+                "; and out of {from}, a veth, what the kernel makes arrives only where its peer has GRO on (`ethtool -K PEER gro \
+                 on`) or an XDP program"
+            ));
+        }
+        Ok(pair)
     }
 }
 

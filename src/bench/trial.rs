@@ -94,6 +94,7 @@ pub struct Pair {
     shared: Arc<Shared>,
     run: u16,
     seen: bool,
+    hint: String,
     on_tick: OnTick,
 }
 
@@ -155,8 +156,14 @@ impl Pair {
             shared,
             run: first,
             seen: false,
+            hint: String::new(),
             on_tick: Box::new(|_| true),
         })
+    }
+
+    /// What is to be said besides where nothing arrives.
+    pub fn set_hint(&mut self, hint: String) {
+        self.hint = hint;
     }
 
     /// Has `on_tick` be called while trials run.
@@ -301,8 +308,8 @@ impl Pair {
         Err(format!(
             "{to} received none of the {} frames that {from} sent ({} others arrived there): does what is between take frames \
              to {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} (--dst-mac), and forward {} (--dst) to {to}? See its routes, \
-             neighbours and rules, and `ip -s link`",
-            outcome.offered, outcome.foreign, self.work.dst
+             neighbours and rules, and `ip -s link`{}",
+            outcome.offered, outcome.foreign, self.work.dst, self.hint
         ))
     }
 }

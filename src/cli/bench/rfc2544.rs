@@ -10,8 +10,8 @@ use super::progress::{self, Interrupt};
 use super::{ports, send, work};
 use crate::bench::loopback::own_error;
 use crate::bench::outcome::{self, Trial};
+use crate::bench::report::Entry;
 use crate::bench::report::units::{frames_per_second, loss};
-use crate::bench::report::{Entry, Report, table};
 use crate::bench::rfc2544::{self, Plan, Step};
 use crate::bench::work::{Rate, Size, Work};
 use std::io::Write;
@@ -79,16 +79,9 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
     drop(pair);
     // An error does not take along what was measured before it.
     if measured.is_ok() || !report.rfc2544.is_empty() {
-        written(files, &report)?;
+        send::written(files, &report)?;
     }
     measured.map(|()| ExitCode::SUCCESS)
-}
-
-fn written(files: Files, report: &Report) -> Result<(), Failure> {
-    if !files.take_stdout() {
-        std::io::stdout().lock().write_all(table::text(report).as_bytes())?;
-    }
-    files.write(report)
 }
 
 /// The flags as a plan.

@@ -1,13 +1,13 @@
 //! `bypath bench --port X --port Y`: one work, one trial for each size; first, for each, what the measurement itself gets wrong.
 
 use super::super::args::bench::Bench;
-use super::super::output::{self, Failure, Outcome, grouped};
+use super::super::output::{Failure, Outcome};
 use super::forms::Files;
 use super::{ports, progress, work};
 use crate::bench::loopback::own_error;
-use crate::bench::outcome::{self, Trial};
+use crate::bench::outcome::Trial;
 use crate::bench::place::Place;
-use crate::bench::report::{Entry, Provenance, Report};
+use crate::bench::report::{Entry, Provenance, Report, table};
 use crate::port::link::Link;
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,8 +35,9 @@ pub fn send(args: Bench) -> Outcome {
 
     let mut report = begin("send", &links);
     let mut pair = ends.open(&from, &to, first.clone()).map_err(Failure::Error)?;
+    let mut failed = None;
     for work in works {
-        if interrupt.came() {
+        if interrupt.came() || failed.is_some() {
             break;
         }
         if !args.path.no_own_error {
@@ -48,21 +49,31 @@ pub fn send(args: Bench) -> Outcome {
         pair.on_tick(progress::shown(format!("{} bytes", work.size), &interrupt));
         let sent = pair.send(work.size, work.rate, work.duration.as_secs_f64());
         progress::clear();
-        report.entries.push(Entry {
-            case: "send".into(),
-            subject: subject(&from, &to),
-            round: 0,
-            work,
-            outcome: sent.map_err(Failure::Error)?,
-        });
+        match sent {
+            Ok(outcome) => report.entries.push(Entry {
+                case: "send".into(),
+                subject: subject(&from, &to),
+                round: 0,
+                work,
+                outcome,
+            }),
+            Err(error) => failed = Some(Failure::Error(error)),
+        }
     }
     // What is between the ports gets them back before anything is written.
     drop(pair);
-    if !files.take_stdout() {
-        std::io::stdout().lock().write_all(table(&report).as_bytes())?;
+    if !report.entries.is_empty() || failed.is_none() {
+        written(files, &report)?;
     }
-    files.write(&report)?;
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// The table, and the report's files.
+pub(super) fn written(files: Files, report: &Report) -> Result<(), Failure> {
+    if !files.take_stdout() {
+        std::io::stdout().lock().write_all(table::text(report).as_bytes())?;
+    }
+    files.write(report)
 }
 
 pub(super) fn subject(from: &Place, to: &Place) -> String {
@@ -77,62 +88,4 @@ pub(super) fn begin(kind: &str, links: &(Link, Link)) -> Report {
         .any(|link| link.xdp.is_some_and(|features| features.zero_copy()));
     let mode = if zero_copy { "zero-copy where granted" } else { "copy" };
     Report::new(kind, Provenance::collect(both.map(|link| link.driver.as_str()), mode))
-}
-
-/// What came of each trial, and what of it is the measurement's own.
-fn table(report: &Report) -> String {
-    const HEAD: [&str; 10] = [
-        "path",
-        "size",
-        "offered",
-        "pps",
-        "received",
-        "pps",
-        "lost",
-        "reordered",
-        "dup/corrupt",
-        "p50 / p99 / p99.9",
-    ];
-    let row = |path: &str, size: String, of: &outcome::Outcome| {
-        let delays = of.latency.as_ref().map(|delays| {
-            [delays.p50_ns, delays.p99_ns, delays.p999_ns]
-                .map(output::duration)
-                .join(" / ")
-        });
-        vec![
-            path.to_owned(),
-            size,
-            grouped(of.offered),
-            grouped(of.offered_pps() as u64),
-            grouped(of.received),
-            grouped(of.received_pps() as u64),
-            grouped(of.lost),
-            grouped(of.reordered),
-            format!("{}/{}", grouped(of.duplicated), grouped(of.corrupted)),
-            delays.unwrap_or_else(|| "-".into()),
-        ]
-    };
-    let own = report
-        .own_error
-        .iter()
-        .map(|own| row(&format!("own error: {}", own.path), String::new(), &own.outcome));
-    let entries = report
-        .entries
-        .iter()
-        .map(|entry| row(&entry.subject, entry.work.size.to_string(), &entry.outcome));
-    let rows: Vec<_> = entries.chain(own).collect();
-    let mut text = output::table(&HEAD, &rows);
-    let said = report
-        .entries
-        .iter()
-        .map(|entry| (entry.work.size.to_string(), &entry.outcome.notes));
-    let own = report
-        .own_error
-        .iter()
-        .map(|own| (format!("own error: {}", own.path), &own.outcome.notes));
-    for (of, notes) in said.chain(own) {
-        notes.iter().for_each(|note| text.push_str(&format!("{of}: {note}\n")));
-    }
-    report.notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
-    text
 }
