@@ -101,10 +101,13 @@ fn about(place: &Place, error: String) -> String {
 }
 
 fn pin(cpu: Option<usize>) -> Result<(), String> {
-    match cpu {
-        Some(id) if !core_affinity::set_for_current(core_affinity::CoreId { id }) => Err(format!(
-            "CPU {id} cannot be used: --cpus names CPUs that `nproc` and taskset(1) allow"
+    let Some(id) = cpu else { return Ok(()) };
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    let core = allowed.iter().find(|core| core.id == id);
+    match core.is_some_and(|core| core_affinity::set_for_current(*core)) {
+        true => Ok(()),
+        false => Err(format!(
+            "CPU {id} cannot be used: --cpus names CPUs that are there and that taskset(1) shows for this process"
         )),
-        _ => Ok(()),
     }
 }

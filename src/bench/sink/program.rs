@@ -1,7 +1,7 @@
 //! The loader of `bpf/sink.bpf.c`: the program on a port, and its counters. It keeps descriptors only, so that it ends with the
 //! process; the link is dropped first, and the port is as it was.
 
-use crate::port::link::Link;
+use crate::port::link::{Attached, Link};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, ProgramMut};
 use std::mem::MaybeUninit;
@@ -60,11 +60,11 @@ impl Program {
         };
         let mut storage = MaybeUninit::uninit();
         let open = skel::SinkSkelBuilder::default().open(&mut storage).map_err(load)?;
-        let mut skel = open.load().map_err(load)?;
-        let program: &mut ProgramMut<'_> = if look {
-            &mut skel.progs.sink_look
+        let skel = open.load().map_err(load)?;
+        let program: &ProgramMut<'_> = if look {
+            &skel.progs.sink_look
         } else {
-            &mut skel.progs.sink_count
+            &skel.progs.sink_count
         };
         let attached = program
             .attach_xdp(link.ifindex as i32)
@@ -82,11 +82,11 @@ impl Program {
 
     /// Has frames of trial `run` be ours, and what is of an earlier one not.
     pub(super) fn set_run(&self, run: u16) -> Result<(), String> {
-        let [a, b, c, d] = [self.first.to_ne_bytes(), run.to_ne_bytes()].concat()[..] else {
-            return Err("two words of two bytes are four bytes".into());
-        };
+        let mut value = [0; 4];
+        value[..2].copy_from_slice(&self.first.to_ne_bytes());
+        value[2..].copy_from_slice(&run.to_ne_bytes());
         self.config
-            .update(&0u32.to_ne_bytes(), &[a, b, c, d], MapFlags::ANY)
+            .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(|error| format!("BPF map config: {error}"))
     }
 
@@ -121,10 +121,12 @@ impl Program {
 /// Why the program could not be attached.
 fn refused(link: &Link, error: &libbpf_rs::Error) -> String {
     let name = &link.name;
-    match error.kind() {
-        ErrorKind::ResourceBusy | ErrorKind::AlreadyExists => format!(
+    if Link::query(name).is_ok_and(|now| now.attached != Attached::None) {
+        return format!(
             "{name} has another XDP program: end its owner (`bypath run`, another bench), or `ip link set dev {name} xdp off`"
-        ),
+        );
+    }
+    match error.kind() {
         ErrorKind::PermissionDenied => {
             format!("{name}: attaching XDP is not permitted; run as root, or with CAP_NET_ADMIN and CAP_BPF")
         }
