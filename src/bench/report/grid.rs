@@ -37,13 +37,18 @@ pub struct Column {
 
 impl Grid {
     fn new(title: &'static str, words: &[&'static str], numbers: &[&'static str]) -> Self {
-        let column = |number| move |&name| Column { name, number };
-        let head = words.iter().map(column(false)).chain(numbers.iter().map(column(true)));
-        Grid {
+        let mut grid = Grid {
             title,
-            head: head.collect(),
+            head: Vec::new(),
             rows: Vec::new(),
-        }
+        };
+        grid.add_columns(words, false);
+        grid.add_columns(numbers, true);
+        grid
+    }
+
+    fn add_columns(&mut self, names: &[&'static str], number: bool) {
+        self.head.extend(names.iter().map(|&name| Column { name, number }));
     }
 
     /// Leaves out columns of which each cell is empty.
@@ -148,11 +153,8 @@ fn measured(outcomes: &[&Outcome]) -> Vec<String> {
 
 fn results(entries: &[Entry]) -> Grid {
     let mut grid = Grid::new("Results", &["case", "size"], &["flows", "rate"]);
-    grid.head.push(Column {
-        name: "subject",
-        number: false,
-    });
-    grid.head.extend(MEASURED.map(|name| Column { name, number: true }));
+    grid.add_columns(&["subject"], false);
+    grid.add_columns(&MEASURED, true);
     for (first, outcomes) in groups(entries) {
         let Work {
             size,
