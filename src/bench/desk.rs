@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn jobs_are_done_in_order_by_what_was_opened_there() {
         let desk = Desk::<u32, u32>::start("counter", || {
-            let not_send = Rc::new(std::cell::Cell::new(0));
-            Ok(move |job| {
+            let not_send = Rc::new(std::cell::Cell::new(0u32));
+            Ok(move |job: u32| {
                 not_send.set(not_send.get() + job);
                 (job != 3).then(|| not_send.get()).ok_or_else(|| "three".to_owned())
             })

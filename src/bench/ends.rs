@@ -8,6 +8,8 @@ use super::sink::{Sink, SinkKind};
 use super::source::{Source, SourceKind, SourceOptions};
 use super::trial::{End, Pair};
 use super::work::Work;
+#[cfg(feature = "xdp")]
+use super::{sink::open as open_sink, source::open as open_source};
 use crate::port::wait::{monotonic_ns, wake_on_time};
 
 /// How both ends are opened.
@@ -68,14 +70,6 @@ fn receiver(place: &Place, ends: Ends, first: u16) -> Result<End<dyn Sink>, Stri
         check: Box::new(move || check_up(&checked.link()?, &checked.to_string())),
     })
 }
-
-#[cfg(feature = "xdp")]
-fn open_source(name: &str, options: SourceOptions) -> Result<Box<dyn Source>, String> {
-    super::source::open(name, options)
-}
-
-#[cfg(feature = "xdp")]
-use super::sink::open as open_sink;
 
 #[cfg(not(feature = "xdp"))]
 const NOT_BUILT: &str =

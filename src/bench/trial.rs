@@ -37,8 +37,6 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 /// How often the receiver counts, and this thread looks when it waits for the rest.
 const COUNT_EVERY: Duration = Duration::from_millis(5);
-/// How long the receiver sleeps when there is nothing.
-const IDLE: Duration = Duration::from_micros(500);
 /// A receiver that has never seen a frame is given up after so long.
 const NOTHING_MAX: Duration = Duration::from_secs(3);
 /// A source that does not end by itself is given up so long after it should have.
@@ -349,7 +347,7 @@ fn receive(sink: &mut dyn Sink, check: &Check, job: Look, shared: &Shared) -> Re
             counted = Instant::now();
         }
         if taken == 0 {
-            std::thread::sleep(IDLE);
+            std::thread::sleep(sink.pause());
         }
     }
     let found = sink.end()?;

@@ -4,6 +4,7 @@
 use super::program::{Counts, Program};
 use super::{Found, Sink};
 use crate::port::link::Link;
+use std::time::Duration;
 
 /// A port that counts and drops.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ impl Sink for Count {
 
     fn turn(&mut self) -> usize {
         0
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_millis(5)
     }
 
     fn arrived(&mut self) -> Result<u64, String> {

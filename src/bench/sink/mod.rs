@@ -19,6 +19,7 @@ use super::outcome::Outcome;
 use super::record::{Record, WINDOW};
 use super::source::Sent;
 use super::work::Rate;
+use std::time::Duration;
 
 /// A port that receives. It stays on the thread that opened it.
 pub trait Sink {
@@ -30,6 +31,9 @@ pub trait Sink {
 
     /// Takes what is there to be taken; how many frames. Does not block.
     fn turn(&mut self) -> usize;
+
+    /// How long it may be left alone when there was nothing to be taken.
+    fn pause(&self) -> Duration;
 
     /// Frames of this trial that have arrived so far.
     ///

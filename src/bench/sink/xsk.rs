@@ -16,6 +16,7 @@ use crate::port::umem::{Mode, Umem, UmemConfig};
 use crate::port::wait::monotonic_ns;
 use crate::port::xsk::{Config, XskQueue};
 use crate::port::{Queue, take_stamp};
+use std::time::Duration;
 
 /// Frames to receive into, over all queues.
 const FRAMES: u32 = 16_384;
@@ -161,6 +162,10 @@ impl Sink for Xsk {
             }
         }
         taken
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_micros(500)
     }
 
     fn arrived(&mut self) -> Result<u64, String> {

@@ -42,9 +42,6 @@ impl Source for FakeSource {
             way.extend(std::iter::repeat_n((run, number), copies));
             drop(way);
             offered += 1;
-            if number == u64::MAX / 2 {
-                break;
-            }
             if frames == u64::MAX {
                 std::thread::sleep(Duration::from_millis(10));
                 if !progress(offered) {
@@ -93,6 +90,10 @@ impl Sink for FakeSink {
             self.arrived += u64::from(run == self.run);
         }
         way.len()
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_micros(100)
     }
 
     fn arrived(&mut self) -> Result<u64, String> {
@@ -234,7 +235,7 @@ fn a_trial_can_be_ended_from_outside() {
     let mut ticks = 0;
     pair.on_tick(Box::new(move |tick| {
         ticks += 1;
-        assert!(tick.seconds == Some(3600.0) && tick.arrived <= tick.offered);
+        assert!(tick.seconds == Some(3600.0) && tick.elapsed > 0.0);
         ticks < 3
     }));
     let outcome = pair.send(Size::Bytes(64), Rate::Unpaced, 3600.0).unwrap();

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Examples:
   bypath bench --port eth0 --port eth1 --dst-mac 02:00:00:00:00:01 --dst 10.2.0.2
   bypath bench --port client:c0 --port server:s0 --rate 100k --sink xsk --seconds 10
