@@ -161,6 +161,7 @@ fn concluded<'a>(one: &'a Rfc2544, record: &'static str) -> Row<'a> {
         case: &one.case,
         subject: &one.subject,
         size: one.size.clone(),
+        flows: Some(one.flows).filter(|&flows| flows > 0),
         ..Row::default()
     }
 }

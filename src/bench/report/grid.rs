@@ -216,11 +216,19 @@ fn ratios(report: &Report) -> Grid {
     grid
 }
 
+/// The number of flows; nothing where it was not said.
+fn flows(one: &Rfc2544) -> String {
+    match one.flows {
+        0 => String::new(),
+        flows => flows.to_string(),
+    }
+}
+
 fn throughput(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Throughput (RFC 2544, 26.1)",
         &["case", "subject", "size"],
-        &["frames/s", "Mbit/s of frames", "trials"],
+        &["flows", "frames/s", "Mbit/s of frames", "trials"],
     );
     for one in all.iter().filter(|one| !one.search.is_empty()) {
         let mbps = one
@@ -231,6 +239,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
             one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
+            flows(one),
             match one.throughput_pps > 0.0 {
                 true => frames_per_second(one.throughput_pps),
                 false => "none without loss".into(),
@@ -247,6 +256,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
         "Latency (RFC 2544, 26.2)",
         &["case", "subject", "size"],
         &[
+            "flows",
             "of throughput",
             "frames",
             "min",
@@ -265,6 +275,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
                 one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
+                flows(one),
                 format!("{:.0} %", share * 100.0),
                 delays.count.to_string(),
             ];
@@ -289,7 +300,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Frame loss (RFC 2544, 26.3)",
         &["case", "subject", "size"],
-        &["offered/s", "loss"],
+        &["flows", "offered/s", "loss"],
     );
     for one in all {
         for &(pps, lost) in &one.loss_curve {
@@ -297,6 +308,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
                 one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
+                flows(one),
                 frames_per_second(pps),
                 loss(lost),
             ]);
@@ -309,7 +321,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Back-to-back (RFC 2544, 26.4)",
         &["case", "subject", "size"],
-        &["searches", "shortest", "mean", "longest burst"],
+        &["flows", "searches", "shortest", "mean", "longest burst"],
     );
     for one in all {
         let bursts = &one.back_to_back;
@@ -320,6 +332,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
             one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
+            flows(one),
             bursts.len().to_string(),
             least.to_string(),
             format!("{:.1}", bursts.iter().sum::<u64>() as f64 / bursts.len() as f64),
