@@ -109,9 +109,11 @@ fn a_report_has_the_own_error_and_comes_in_its_forms() {
     let report: Report = serde_json::from_str(&text).expect("JSON");
     assert_eq!(
         (report.kind.as_str(), report.entries.len(), report.own_error.len()),
-        ("send", 2, 2)
+        ("send", 2, 4)
     );
     assert!(report.notes.is_empty(), "{:?}", report.notes);
+    let paths: Vec<&str> = report.own_error.iter().map(|own| own.path.as_str()).collect();
+    assert_eq!(paths, ["veth, 64", "wire, 64", "veth, 256", "wire, 256"]);
     for own in &report.own_error {
         assert_whole(&own.outcome, 2500);
     }

@@ -4,7 +4,7 @@ use super::super::args::bench::Bench;
 use super::super::output::{Failure, Outcome};
 use super::forms::Files;
 use super::{ports, progress, work};
-use crate::bench::loopback::own_error;
+use crate::bench::loopback::{Through, own_error_through};
 use crate::bench::outcome::Trial;
 use crate::bench::place::Place;
 use crate::bench::report::{Entry, Provenance, Report, table};
@@ -41,9 +41,11 @@ pub fn send(args: Bench) -> Outcome {
             break;
         }
         if !args.path.no_own_error {
-            match own_error(ends, &work) {
-                Ok(own) => report.own_error.push(own),
-                Err(error) => report.notes.push(format!("the own error is not known: {error}")),
+            for through in [Through::Veth, Through::Wire] {
+                match own_error_through(through, ends, &work) {
+                    Ok(own) => report.own_error.push(own),
+                    Err(error) => report.notes.push(format!("the own error is not known: {error}")),
+                }
             }
         }
         pair.on_tick(progress::shown(format!("{} bytes", work.size), &interrupt));
