@@ -12,7 +12,7 @@
 //! ratio.
 
 use super::outcome::Outcome;
-use super::report::{Entry, Interval, Ratio};
+use super::report::{Entry, Interval, Ratio, Rfc2544};
 use super::work::{Flows, Kind, Rate, Size};
 use std::collections::BTreeMap;
 
@@ -191,6 +191,39 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
                 ratio,
             });
         }
+    }
+    found
+}
+
+/// The same of throughputs by RFC 2544: the n-th of one subject against the n-th of the other, where neither is 0.
+pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Vec<Ratio> {
+    let all = |subject: &str, like: &Rfc2544| -> Vec<f64> {
+        let same = |one: &&Rfc2544| (&one.case, &one.size, one.flows) == (&like.case, &like.size, like.flows);
+        let theirs = results.iter().filter(|one| one.subject == subject);
+        theirs.filter(same).map(|one| one.throughput_pps).collect()
+    };
+    let mut found: Vec<Ratio> = Vec::new();
+    for like in results.iter().filter(|one| one.subject == of) {
+        let known = |ratio: &Ratio| (&ratio.case, &ratio.size, ratio.flows) == (&like.case, &like.size, like.flows);
+        if found.iter().any(known) {
+            continue;
+        }
+        let pairs = all(of, like).into_iter().zip(all(to, like));
+        let quotients: Vec<f64> = pairs
+            .filter(|&(above, below)| above > 0.0 && below > 0.0)
+            .map(|(above, below)| above / below)
+            .collect();
+        let Some(ratio) = interval(&quotients) else { continue };
+        found.push(Ratio {
+            case: like.case.clone(),
+            size: like.size.clone(),
+            flows: like.flows,
+            wanted_pps: None,
+            of: of.to_owned(),
+            to: to.to_owned(),
+            what: "throughput_pps".to_owned(),
+            ratio,
+        });
     }
     found
 }

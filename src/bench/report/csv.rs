@@ -129,38 +129,41 @@ fn trial(entry: &Entry) -> Row<'_> {
 }
 
 fn rfc2544<'a>(one: &'a Rfc2544, rows: &mut Vec<Row<'a>>) {
-    let row = |record| Row {
+    rows.push(Row {
+        value: (!one.search.is_empty()).then_some(one.throughput_pps),
+        notes: one.notes.join("; "),
+        ..concluded(one, "throughput")
+    });
+    let rates = [("search", &one.search), ("loss", &one.loss_curve)];
+    for (record, trials) in rates {
+        rows.extend(trials.iter().map(|&(pps, loss)| Row {
+            offered_pps: Some(pps),
+            loss: Some(loss),
+            ..concluded(one, record)
+        }));
+    }
+    for (share, delays) in &one.latency {
+        let row = Row {
+            value: Some(*share),
+            ..concluded(one, "latency")
+        };
+        rows.push(row.timed(delays));
+    }
+    rows.extend(one.back_to_back.iter().map(|&frames| Row {
+        value: Some(frames as f64),
+        ..concluded(one, "burst")
+    }));
+}
+
+fn concluded<'a>(one: &'a Rfc2544, record: &'static str) -> Row<'a> {
+    Row {
         record,
         case: &one.case,
         subject: &one.subject,
         size: one.size.clone(),
+        flows: Some(one.flows).filter(|&flows| flows > 0),
         ..Row::default()
-    };
-    rows.push(Row {
-        value: (!one.search.is_empty()).then_some(one.throughput_pps),
-        notes: one.notes.join("; "),
-        ..row("throughput")
-    });
-    let rate = |record| {
-        move |&(pps, loss): &(f64, f64)| Row {
-            offered_pps: Some(pps),
-            loss: Some(loss),
-            ..row(record)
-        }
-    };
-    rows.extend(one.search.iter().map(rate("search")));
-    rows.extend(one.latency.iter().map(|(share, delays)| {
-        Row {
-            value: Some(*share),
-            ..row("latency")
-        }
-        .timed(delays)
-    }));
-    rows.extend(one.loss_curve.iter().map(rate("loss")));
-    rows.extend(one.back_to_back.iter().map(|&frames| Row {
-        value: Some(frames as f64),
-        ..row("burst")
-    }));
+    }
 }
 
 impl Row<'_> {

@@ -37,13 +37,18 @@ pub struct Column {
 
 impl Grid {
     fn new(title: &'static str, words: &[&'static str], numbers: &[&'static str]) -> Self {
-        let column = |number| move |&name| Column { name, number };
-        let head = words.iter().map(column(false)).chain(numbers.iter().map(column(true)));
-        Grid {
+        let mut grid = Grid {
             title,
-            head: head.collect(),
+            head: Vec::new(),
             rows: Vec::new(),
-        }
+        };
+        grid.add_columns(words, false);
+        grid.add_columns(numbers, true);
+        grid
+    }
+
+    fn add_columns(&mut self, names: &[&'static str], number: bool) {
+        self.head.extend(names.iter().map(|&name| Column { name, number }));
     }
 
     /// Leaves out columns of which each cell is empty.
@@ -148,11 +153,8 @@ fn measured(outcomes: &[&Outcome]) -> Vec<String> {
 
 fn results(entries: &[Entry]) -> Grid {
     let mut grid = Grid::new("Results", &["case", "size"], &["flows", "rate"]);
-    grid.head.push(Column {
-        name: "subject",
-        number: false,
-    });
-    grid.head.extend(MEASURED.map(|name| Column { name, number: true }));
+    grid.add_columns(&["subject"], false);
+    grid.add_columns(&MEASURED, true);
     for (first, outcomes) in groups(entries) {
         let Work {
             size,
@@ -214,11 +216,19 @@ fn ratios(report: &Report) -> Grid {
     grid
 }
 
+/// The number of flows; nothing where it was not said.
+fn flows(one: &Rfc2544) -> String {
+    match one.flows {
+        0 => String::new(),
+        flows => flows.to_string(),
+    }
+}
+
 fn throughput(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Throughput (RFC 2544, 26.1)",
         &["case", "subject", "size"],
-        &["frames/s", "Mbit/s of frames", "trials"],
+        &["flows", "frames/s", "Mbit/s of frames", "trials"],
     );
     for one in all.iter().filter(|one| !one.search.is_empty()) {
         let mbps = one
@@ -229,6 +239,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
             one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
+            flows(one),
             match one.throughput_pps > 0.0 {
                 true => frames_per_second(one.throughput_pps),
                 false => "none without loss".into(),
@@ -245,6 +256,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
         "Latency (RFC 2544, 26.2)",
         &["case", "subject", "size"],
         &[
+            "flows",
             "of throughput",
             "frames",
             "min",
@@ -263,6 +275,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
                 one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
+                flows(one),
                 format!("{:.0} %", share * 100.0),
                 delays.count.to_string(),
             ];
@@ -287,7 +300,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Frame loss (RFC 2544, 26.3)",
         &["case", "subject", "size"],
-        &["offered/s", "loss"],
+        &["flows", "offered/s", "loss"],
     );
     for one in all {
         for &(pps, lost) in &one.loss_curve {
@@ -295,6 +308,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
                 one.case.clone(),
                 one.subject.clone(),
                 one.size.clone(),
+                flows(one),
                 frames_per_second(pps),
                 loss(lost),
             ]);
@@ -307,7 +321,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Back-to-back (RFC 2544, 26.4)",
         &["case", "subject", "size"],
-        &["searches", "shortest", "mean", "longest burst"],
+        &["flows", "searches", "shortest", "mean", "longest burst"],
     );
     for one in all {
         let bursts = &one.back_to_back;
@@ -318,6 +332,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
             one.case.clone(),
             one.subject.clone(),
             one.size.clone(),
+            flows(one),
             bursts.len().to_string(),
             least.to_string(),
             format!("{:.1}", bursts.iter().sum::<u64>() as f64 / bursts.len() as f64),

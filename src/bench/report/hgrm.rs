@@ -44,6 +44,7 @@ pub fn delays(report: &Report) -> Vec<Delays<'_>> {
                 &one.case,
                 &one.subject,
                 &one.size,
+                &one.flows.to_string(),
                 &format!("{:.0}pct", share * 100.0),
             ]),
             seconds: 0.0,

@@ -126,7 +126,7 @@ pub struct Ratio {
     pub of: String,
     /// The one below it.
     pub to: String,
-    /// What is divided: `received_pps`, `p50_ns`, `p99_ns`, `p999_ns`, `cpu_ns_per_frame`.
+    /// What is divided: `received_pps`, `p50_ns`, `p99_ns`, `p999_ns`, `cpu_ns_per_frame`, `throughput_pps`.
     pub what: String,
     /// The ratio.
     pub ratio: Interval,
@@ -150,6 +150,9 @@ pub struct Rfc2544 {
     pub subject: String,
     /// The size: `64`, `imix`, `1518`.
     pub size: String,
+    /// The number of flows.
+    #[serde(default)]
+    pub flows: u32,
     /// Section 26.1: the highest rate without loss (or with no more than the accepted), frames per second.
     pub throughput_pps: f64,
     /// The trials of that search: offered rate, loss (0 to 1).

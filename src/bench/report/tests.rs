@@ -78,6 +78,7 @@ fn sample() -> Report {
         case: "nat".into(),
         subject: "bypath".into(),
         size: "64".into(),
+        flows: 1000,
         throughput_pps: 1_234_567.0,
         search: vec![(2e6, 0.25), (1_234_567.0, 0.0)],
         latency: vec![(0.5, delays(7)), (1.0, delays(9))],
@@ -325,7 +326,7 @@ fn the_interval_log_gives_back_each_distribution_by_its_tag() {
         }
     }
     assert_eq!((found.len(), starts), (2 + 13, 2));
-    assert_eq!(found[0].0, "rfc2544_nat_bypath_64_50pct");
+    assert_eq!(found[0].0, "rfc2544_nat_bypath_64_1000_50pct");
     assert_eq!(found[0].2, delays(7).histogram().unwrap());
     let (tag, start, histogram) = &found[3];
     assert_eq!((tag.as_str(), start.as_secs()), ("route_bypath_64_1000_max_0", 2));

@@ -259,7 +259,11 @@ impl Session<'_> {
                 ));
             }
             // Such as frames that the receiver had no time for. Of the rate it is said above.
-            for note in outcome.notes.iter().filter(|note| !note.contains("rate was not reached")) {
+            for note in outcome
+                .notes
+                .iter()
+                .filter(|note| !note.contains("rate was not reached"))
+            {
                 self.note(format!("delays at {:.0} % of the throughput: {note}", share * 100.0));
             }
             let Some(latency) = outcome.latency.filter(|latency| latency.count > 0) else {

@@ -180,3 +180,31 @@ fn rates_are_not_mixed_and_only_paced_trials_compare_delays() {
     ];
     assert_eq!(found, right.map(|(what, pps, ratio)| (what.to_owned(), pps, ratio)));
 }
+
+#[test]
+fn throughputs_are_compared_like_with_like_and_none_with_what_has_none() {
+    let one = |subject: &str, flows, pps| Rfc2544 {
+        case: "nat".into(),
+        subject: subject.into(),
+        size: "64".into(),
+        flows,
+        throughput_pps: pps,
+        ..Rfc2544::default()
+    };
+    let results = [
+        one("kernel", 1, 1e6),
+        one("bypath", 1, 2e6),
+        one("kernel", 1, 2e6),
+        one("bypath", 1, 4e6),
+        one("kernel", 1000, 1e6),
+        one("bypath", 1000, 0.0),
+        one("bypath", 7, 1.0),
+    ];
+    let found = throughput_ratios(&results, "bypath", "kernel");
+    let [ratio] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(
+        (ratio.what.as_str(), ratio.flows, ratio.ratio.samples),
+        ("throughput_pps", 1, 2)
+    );
+    assert!((ratio.ratio.median - 2.0).abs() < 1e-9, "{ratio:?}");
+}

@@ -10,8 +10,8 @@ use super::progress::{self, Interrupt};
 use super::{ports, send, work};
 use crate::bench::loopback::own_error;
 use crate::bench::outcome::{self, Trial};
-use crate::bench::report::Entry;
 use crate::bench::report::units::{frames_per_second, loss};
+use crate::bench::report::{self as result, Entry};
 use crate::bench::rfc2544::{self, Plan, Step};
 use crate::bench::work::{Rate, Size, Work};
 use std::io::Write;
@@ -61,7 +61,10 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
         });
         progress::clear();
         match found {
-            Ok(found) => report.rfc2544.extend(found),
+            Ok(found) => report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
+                flows: base.flows.count,
+                ..one
+            })),
             Err(_) if interrupt.came() => {
                 report.notes.push(format!(
                     "ended by a signal while frames of {} were sent: what comes from there on is missing",
