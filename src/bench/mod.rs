@@ -10,6 +10,21 @@
 //! What is sent is a [`work::Work`]; one sending of it is a trial, and what came of it an [`outcome::Outcome`]; a
 //! [`report::Report`] is all that a run found, and all that is written in whatever form is written from it.
 
+pub mod clock;
+pub mod cpu;
+mod desk;
+pub mod ends;
+pub mod latency;
+pub mod loopback;
 pub mod outcome;
+pub mod place;
+pub mod provenance;
+pub mod record;
 pub mod report;
+pub mod rfc2544;
+pub mod sink;
+pub mod source;
+pub mod statistics;
+pub mod tag;
+pub mod trial;
 pub mod work;

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// Frames that were asked for, per second; nothing where the source went as fast as it could.
     pub wanted_pps: Option<f64>,
-    /// Frames that the sending port took.
+    /// Frames that were given to the sending port.
     pub offered: u64,
-    /// Frames that it refused (its ring was full); they are not offered.
+    /// Of these, how many the port said it dropped at once: its ring, or on veth the ring of its peer, was full. They count
+    /// as offered, since on a wire the sender would not know; where nothing says so, 0.
     pub refused: u64,
     /// Seconds from the first frame sent to the last.
     pub seconds: f64,
@@ -98,4 +99,12 @@ pub trait Trial {
     /// Sends frames of one size at one rate for `seconds` and says what came of it. An error ends the whole run: one line
     /// that names the remedy.
     fn send(&mut self, size: Size, rate: Rate, seconds: f64) -> Result<Outcome, String>;
+
+    /// Sends so many frames of one size as fast as the source goes, and no more (RFC 2544, section 26.4).
+    fn burst(&mut self, size: Size, frames: u64) -> Result<Outcome, String> {
+        let _ = size;
+        Err(format!(
+            "this source cannot send a burst of just {frames} frames: leave out back-to-back"
+        ))
+    }
 }

@@ -5,6 +5,7 @@
 //! and destination addresses, so that one address pair gives up to 64,512 flows and ten million need 156 of them.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ pub enum Size {
     Bytes(u16),
     /// Seven of 64, four of 594 and one of 1518 bytes in turn (the simple IMIX).
     Imix,
+}
+
+/// `64`, `1518`, `imix`: as reports and options write it.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Bytes(bytes) => bytes.fmt(f),
+            Size::Imix => f.pad("imix"),
+        }
+    }
 }
 
 /// Which flow the next frame is of.

@@ -3,6 +3,10 @@
 //!
 //! The comments on commands and flags below are the help that an operator reads.
 
+pub mod bench;
+
+pub use bench::Bench;
+
 use crate::control::api::Show;
 use crate::control::config::{Attach, Mode, Poll, RunConfig, parse_cpus};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -37,6 +41,7 @@ pub enum Command {
     Conntrack(Conntrack),
     Check(Check),
     Doctor(Doctor),
+    Bench(Box<Bench>),
 }
 
 /// Whether `name` is a subcommand.

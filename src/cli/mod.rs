@@ -4,6 +4,7 @@
 //!  args.rs  raw flags (clap) -> run.rs wire.rs      -> one validated control::RunConfig -> control::run
 //!                            -> show.rs trace.rs    -> the control socket of the running instance
 //!                            -> check.rs doctor/    -> the kernel, without an instance
+//!                            -> bench/              -> the bench library, and the report in its forms
 //! ```
 //!
 //! A contract that scripts rely on: exit code 0; 1 with one line `bypath: error: what, where, and what to do` on stderr; 2
@@ -11,6 +12,7 @@
 //! (`| head`) ends the command quietly.
 
 mod args;
+mod bench;
 mod check;
 mod conntrack;
 mod doctor;
@@ -48,11 +50,13 @@ pub fn main() -> ExitCode {
         Command::Conntrack(args) => conntrack::conntrack(&args),
         Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Bench(args) => bench::bench(*args),
     };
     match result {
         Ok(code) => code,
         Err(Failure::PipeClosed) => ExitCode::SUCCESS,
         Err(Failure::Error(message)) => fail(FAILED, &message),
+        Err(Failure::Usage(message)) => fail(USAGE, &message),
     }
 }
 

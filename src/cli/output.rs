@@ -18,6 +18,8 @@ pub enum Failure {
     PipeClosed,
     /// One line for the operator.
     Error(String),
+    /// A command line that is read, but says what cannot be: one line too.
+    Usage(String),
 }
 
 impl From<control::Error> for Failure {

@@ -22,6 +22,7 @@ mod ioctl;
 pub mod link;
 mod mem;
 mod netdev;
+pub mod netns;
 mod pcap;
 #[cfg(feature = "xdp")]
 mod promiscuous;

@@ -1,5 +1,22 @@
-//! All that a run of `bypath bench` found: where the numbers are from, each trial's outcome, and what is concluded. It is
-//! written as JSON and read back, and every other form (table, CSV, Markdown, HTML) is made of it and of nothing else.
+//! All that a run of `bypath bench` found: where the numbers are from, each trial's outcome, and what is concluded. It
+//! is written as JSON and read back, and every other form (table, CSV, Markdown, HTML) is made of it and of nothing
+//! else.
+//!
+//! ```text
+//!   Report ── grid ──> table, markdown       for people: the same tables, rounded by units
+//!          ── json, csv                      for programs: nothing is rounded
+//!          ── hgrm                           delays for HdrHistogram's tools
+//!                   all by files: text and path of each form
+//! ```
+
+pub mod csv;
+pub mod files;
+pub mod grid;
+pub mod hgrm;
+pub mod json;
+pub mod markdown;
+pub mod table;
+pub mod units;
 
 use super::outcome::{Latency, Outcome};
 use super::work::Work;
@@ -24,10 +41,22 @@ pub struct Report {
     pub entries: Vec<Entry>,
     /// What is concluded from paired rounds.
     pub ratios: Vec<Ratio>,
-    /// RFC 2544, one for each subject and size.
+    /// RFC 2544, one for each case, subject and size.
     pub rfc2544: Vec<Rfc2544>,
     /// What a reader must know, one line each.
     pub notes: Vec<String>,
+}
+
+impl Report {
+    /// An empty one of this form.
+    pub fn new(kind: &str, provenance: Provenance) -> Self {
+        Report {
+            version: VERSION,
+            kind: kind.to_owned(),
+            provenance,
+            ..Report::default()
+        }
+    }
 }
 
 /// Where the numbers are from.
@@ -90,11 +119,14 @@ pub struct Ratio {
     pub size: String,
     /// The number of flows.
     pub flows: u32,
+    /// Frames per second that were asked for; nothing where the source went as fast as it could.
+    #[serde(default)]
+    pub wanted_pps: Option<f64>,
     /// The one above the line.
     pub of: String,
     /// The one below it.
     pub to: String,
-    /// What is divided: `received_pps`, `p50_ns`, `p99_ns`, `p999_ns`, `cpu_ns_per_frame`.
+    /// What is divided: `received_pps`, `p50_ns`, `p99_ns`, `p999_ns`, `cpu_ns_per_frame`, `throughput_pps`.
     pub what: String,
     /// The ratio.
     pub ratio: Interval,
@@ -109,13 +141,18 @@ pub struct OwnError {
     pub outcome: Outcome,
 }
 
-/// RFC 2544 for one subject and one size.
+/// RFC 2544 for one case, subject and size.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rfc2544 {
+    /// What the path does, as [`Entry::case`].
+    pub case: String,
     /// Who was measured.
     pub subject: String,
     /// The size: `64`, `imix`, `1518`.
     pub size: String,
+    /// The number of flows.
+    #[serde(default)]
+    pub flows: u32,
     /// Section 26.1: the highest rate without loss (or with no more than the accepted), frames per second.
     pub throughput_pps: f64,
     /// The trials of that search: offered rate, loss (0 to 1).
@@ -129,3 +166,6 @@ pub struct Rfc2544 {
     /// What is to be said of it.
     pub notes: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

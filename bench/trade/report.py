@@ -1,0 +1,233 @@
+"""The report of `bypath bench` (src/bench/report), as Python writes it: the same members, the same meanings.
+
+    Work ── one trial ──> Outcome ── entry ──> Report ── write ──> JSON ──> whatever `bypath bench` makes of one
+
+A test of the tree (tests/trade.rs) reads such a file back with bypath's own types, so a member that is renamed there
+fails here. Errors of an operator are one line (`Error`), and `main` prints it and exits with 1.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+
+VERSION = 1
+# Bytes that a wire carries beside what is in memory: the frame check sequence; and around each frame: preamble and gap.
+FCS = 4
+AROUND = 20
+
+IMIX = ((64, 7), (594, 4), (1518, 1))
+SIZE_MIN, SIZE_MAX = 64, 1518
+
+SIZE_NOTE = "sizes are those of RFC 2544, with the frame check sequence: 64 is 60 bytes in memory (`bypath bench` leaves it out)"
+
+
+class Error(Exception):
+    """What went wrong, where, and what to do: one line."""
+
+
+def main(name, run):
+    """Runs a command; its exit code is that of the process."""
+    try:
+        sys.exit(run(sys.argv[1:]) or 0)
+    except Error as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{name}: error: interrupted, nothing is written", file=sys.stderr)
+    except BrokenPipeError:
+        # Nobody reads what is printed any more; that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    sys.exit(1)
+
+
+def size(text):
+    """`64`, `imix`: a number of bytes, or "imix"."""
+    if text == "imix":
+        return text
+    if text.isdecimal() and SIZE_MIN <= int(text) <= SIZE_MAX:
+        return int(text)
+    raise Error(f"size {text}: {SIZE_MIN} to {SIZE_MAX} bytes with the frame check sequence, or imix")
+
+
+def mean_size(size):
+    """Bytes with the frame check sequence, the mean of IMIX."""
+    if size != "imix":
+        return size
+    return sum(bytes * parts for bytes, parts in IMIX) / sum(parts for _, parts in IMIX)
+
+
+def line_rate_pps(bits_per_second, size):
+    """The most frames per second that a wire of that speed carries."""
+    return bits_per_second / 8 / (mean_size(size) + AROUND)
+
+
+def mac(text):
+    """`02:00:00:00:00:01` as six numbers."""
+    parts = text.split(":")
+    if len(parts) != 6 or not all(len(part) == 2 and not set(part) - set("0123456789abcdefABCDEF") for part in parts):
+        raise Error(f"address {text}: an Ethernet address is six pairs of hexadecimal digits, as 02:00:00:00:00:01")
+    return [int(part, 16) for part in parts]
+
+
+def work(
+    kind,
+    size,
+    flows,
+    rate,
+    seconds,
+    dst_mac,
+    src,
+    dst,
+    sport,
+    dport,
+    order="round-robin",
+    dsts=1,
+    src_mac=None,
+    new_per_second=0,
+    seed=1,
+):
+    """As `Work`. `rate` is frames per second, or None for as fast as it goes."""
+    return {
+        "kind": kind,
+        "size": size if size == "imix" else {"bytes": size},
+        "flows": {"count": flows, "order": order, "new_per_second": new_per_second},
+        "rate": "unpaced" if rate is None else {"paced": float(rate)},
+        "duration": {"secs": int(seconds), "nanos": int(round((seconds - int(seconds)) * 1e9))},
+        "seed": seed,
+        "src_mac": src_mac,
+        "dst_mac": dst_mac,
+        "src": src,
+        "dst": dst,
+        "dsts": dsts,
+        "sport": sport,
+        "dport": dport,
+    }
+
+
+def outcome(
+    wanted_pps,
+    offered,
+    seconds,
+    received,
+    refused=0,
+    reordered=0,
+    duplicated=0,
+    corrupted=0,
+    foreign=0,
+    latency=None,
+    notes=(),
+):
+    """As `Outcome`; what is received beyond what was offered is foreign."""
+    ours = min(received, offered)
+    return {
+        "wanted_pps": wanted_pps,
+        "offered": offered,
+        "refused": refused,
+        "seconds": float(seconds),
+        "received": ours,
+        "lost": offered - ours,
+        "reordered": reordered,
+        "duplicated": duplicated,
+        "corrupted": corrupted,
+        "foreign": foreign + received - ours,
+        "latency": latency,
+        "cpu_ns_per_frame": None,
+        "notes": list(notes),
+    }
+
+
+def entry(case, subject, work, outcome, round=1):
+    """As `Entry`."""
+    return {"case": case, "subject": subject, "round": round, "work": work, "outcome": outcome}
+
+
+def provenance(driver, versions, mode="", commands=None):
+    """As `Provenance`, of this machine: the generator's. What was measured may be another, and is in `versions`."""
+    return {
+        "started": int(time.time()),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "kernel": platform.release(),
+        "driver": driver,
+        "mode": mode,
+        "commit": _commit(),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+        "commands": commands or [" ".join(sys.argv)],
+    }
+
+
+def report(kind, provenance, entries=(), rfc2544=(), notes=()):
+    """As `Report`."""
+    return {
+        "version": VERSION,
+        "kind": kind,
+        "provenance": provenance,
+        "own_error": [],
+        "entries": list(entries),
+        "ratios": [],
+        "rfc2544": list(rfc2544),
+        "notes": [SIZE_NOTE, *notes],
+    }
+
+
+def write(report, path):
+    """Writes it whole or not at all; `-` is standard output."""
+    text = json.dumps(report, indent=1) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    # Devices and pipes are written into, never replaced.
+    special = os.path.exists(path) and not os.path.isfile(path)
+    beside = path if special else f"{path}.part"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if not special:
+                os.fsync(file.fileno())
+        if not special:
+            os.replace(beside, path)
+    except OSError as error:
+        if not special and os.path.exists(beside):
+            os.unlink(beside)
+        raise Error(f"report {path}: {error.strerror}: give another place with --out") from error
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def _commit():
+    """The tree's commit, read from .git without running git; empty where there is none."""
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    try:
+        folder = os.path.join(root, ".git")
+        if os.path.isfile(folder):
+            folder = os.path.join(root, _first(folder).split(": ", 1)[1])
+        head = _first(os.path.join(folder, "HEAD"))
+        if not head.startswith("ref: "):
+            return head[:12]
+        common = os.path.join(folder, "commondir")
+        if os.path.isfile(common):
+            folder = os.path.join(folder, _first(common))
+        loose = os.path.join(folder, head[5:])
+        if os.path.isfile(loose):
+            return _first(loose)[:12]
+        with open(os.path.join(folder, "packed-refs"), encoding="utf-8") as file:
+            return next(line[:12] for line in file if line.strip().endswith(head[5:]))
+    except (OSError, IndexError, StopIteration):
+        return ""
+
+
+def _first(path):
+    with open(path, encoding="utf-8") as file:
+        return file.readline().strip()

@@ -1,0 +1,147 @@
+"""RFC 2544 over whatever can make a trial: throughput, latency, frame loss, back-to-back (sections 26.1 to 26.4).
+
+    send(size, rate, seconds) -> outcome        burst(size, frames) -> outcome
+        └── throughput: first at the highest rate, then halves between what passed and what did not
+                └── latency at shares of it, with a few percent less than what loses anything
+        └── loss curve: from the highest rate down in equal steps, until two in a row lose nothing (26.3)
+        └── back-to-back: the longest burst that loses nothing, halved for, some times over
+
+The same as src/bench/rfc2544.rs for generators that bypath does not drive itself. Bounded: a search for a resolution of
+1 in n takes log2(n) + 1 trials. A rate that the generator cannot reach is said, and what it reached takes its place.
+"""
+
+from dataclasses import dataclass
+
+# A generator that sends less than this part of what it was asked for is the limit, not what is measured.
+REACHED = 0.99
+
+
+@dataclass
+class Plan:
+    """What is measured, and how carefully."""
+
+    seconds: float = 10.0
+    # As a part of the highest rate.
+    resolution: float = 0.005
+    # The part of the frames that may be lost and the trial still passes.
+    loss_max: float = 0.0
+    shares: tuple = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+    curve_steps: int = 10
+    # 0: section 26.4 is left out.
+    bursts: int = 0
+    burst_seconds: float = 2.0
+
+
+def loss(outcome):
+    """The lost part of what was offered."""
+    return outcome["lost"] / outcome["offered"] if outcome["offered"] else 0.0
+
+
+def offered_pps(outcome):
+    """Frames per second that were offered."""
+    return outcome["offered"] / outcome["seconds"] if outcome["seconds"] > 0 else 0.0
+
+
+class Run:
+    """RFC 2544 for one subject and one size. `seen` is called with what was done and its outcome, after every trial."""
+
+    def __init__(self, trial, subject, size, rate_max, plan, seen=lambda what, outcome: None):
+        self.trial, self.subject, self.size, self.rate_max, self.plan, self.seen = (
+            trial,
+            subject,
+            size,
+            rate_max,
+            plan,
+            seen,
+        )
+        self.notes = []
+
+    def run(self):
+        """All sections, as the report's `Rfc2544`."""
+        throughput, search = self.throughput()
+        return {
+            "subject": self.subject,
+            "size": str(self.size),
+            "throughput_pps": throughput,
+            "search": search,
+            "latency": self.latency(throughput) if throughput else [],
+            "loss_curve": self.loss_curve(),
+            "back_to_back": [self.back_to_back() for _ in range(self.plan.bursts)],
+            "notes": self.notes,
+        }
+
+    def throughput(self):
+        """The highest rate that passed, and the trials on the way to it."""
+        search = []
+        passed, failed = 0.0, self.rate_max
+        rate = self.rate_max
+        while True:
+            outcome = self._send("throughput", rate)
+            reached = min(rate, offered_pps(outcome))
+            search.append([reached, loss(outcome)])
+            if outcome["offered"] and not outcome["received"]:
+                self._note("nothing arrives: cables, the next hop's address (--dst-mac), routes of what is measured")
+                return 0.0, search
+            if loss(outcome) <= self.plan.loss_max:
+                if rate == self.rate_max or reached < REACHED * rate:
+                    # There is nothing above it that could be tried.
+                    if rate < self.rate_max or reached < REACHED * rate:
+                        self._note(f"the generator is the limit: {reached:.0f} of {rate:.0f} frames a second")
+                    return reached, search
+                passed = rate
+            else:
+                failed = rate
+            if failed - passed <= self.plan.resolution * self.rate_max:
+                return passed, search
+            rate = (passed + failed) / 2
+
+    def latency(self, throughput):
+        """Delays at shares of the throughput."""
+        found = []
+        for share in self.plan.shares:
+            outcome = self._send(f"latency at {share:g}", share * throughput)
+            if outcome["latency"] is None:
+                self._note(f"no delays at {share:g} of the throughput: no frame that was timed arrived")
+                continue
+            if loss(outcome) > self.plan.loss_max:
+                self._note(f"at {share:g} of the throughput {loss(outcome):.2g} of the frames were lost")
+            found.append([share, outcome["latency"]])
+        return found
+
+    def loss_curve(self):
+        """The loss at rates from the highest down."""
+        curve, clean = [], 0
+        for step in range(self.plan.curve_steps, 0, -1):
+            outcome = self._send("loss", self.rate_max * step / self.plan.curve_steps)
+            curve.append([offered_pps(outcome), loss(outcome)])
+            clean = clean + 1 if outcome["lost"] == 0 else 0
+            if clean == 2:
+                break
+        return curve
+
+    def back_to_back(self):
+        """Frames of the longest burst that passes, to a hundredth."""
+        longest = max(1, int(self.rate_max * self.plan.burst_seconds))
+        passed, failed, frames = 0, longest, longest
+        while True:
+            outcome = self.trial.burst(self.size, frames)
+            self.seen(f"burst of {frames}", outcome)
+            if loss(outcome) <= self.plan.loss_max and outcome["received"]:
+                passed = frames
+                if frames == longest:
+                    self._note(f"no burst of {self.plan.burst_seconds:g} s at the highest rate was too long")
+                    return passed
+            else:
+                failed = frames
+            if failed - passed <= max(1, failed // 100):
+                return passed
+            frames = (passed + failed) // 2
+
+    def _send(self, what, rate):
+        outcome = self.trial.send(self.size, rate, self.plan.seconds)
+        self.seen(what, outcome)
+        return outcome
+
+    def _note(self, note):
+        if note not in self.notes:
+            self.notes.append(note)

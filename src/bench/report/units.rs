@@ -1,0 +1,72 @@
+//! Numbers for people: three or four digits that matter, and a unit. Programs read the JSON or the CSV, which round
+//! nothing.
+
+use super::Interval;
+
+/// Frames per second: `950`, `123.4k`, `1.234M`.
+pub fn frames_per_second(pps: f64) -> String {
+    match pps {
+        pps if pps >= 999_950.0 => format!("{:.3}M", pps / 1e6),
+        pps if pps >= 999.5 => format!("{:.1}k", pps / 1e3),
+        pps => format!("{pps:.0}"),
+    }
+}
+
+/// Nanoseconds: `950 ns`, `12.3 us`, `4.56 ms`, `1.23 s`.
+pub fn nanoseconds(ns: f64) -> String {
+    match ns {
+        ns if ns >= 999_995_000.0 => format!("{:.2} s", ns / 1e9),
+        ns if ns >= 999_950.0 => format!("{:.2} ms", ns / 1e6),
+        ns if ns >= 999.5 => format!("{:.1} us", ns / 1e3),
+        ns => format!("{ns:.0} ns"),
+    }
+}
+
+/// A lost share: `0` where nothing at all was lost, parts per million up to a tenth of a percent, then percent.
+pub fn loss(share: f64) -> String {
+    match share {
+        share if share <= 0.0 => "0".into(),
+        share if share < 0.000_000_1 => "<0.1 ppm".into(),
+        share if share < 0.001 => format!("{:.1} ppm", share * 1e6),
+        share => format!("{:.2} %", share * 100.0),
+    }
+}
+
+/// A median with its interval in brackets; without one where there was but one sample.
+pub fn interval(of: &Interval, unit: &dyn Fn(f64) -> String) -> String {
+    match of.samples {
+        0 | 1 => unit(of.median),
+        _ => format!("{} [{}, {}]", unit(of.median), unit(of.low), unit(of.high)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_the_digits_that_matter_across_units() {
+        let pps = [0.0, 950.4, 999.6, 123_449.0, 999_949.0, 999_950.0, 1_234_499.0].map(frames_per_second);
+        assert_eq!(pps, ["0", "950", "1.0k", "123.4k", "999.9k", "1.000M", "1.234M"]);
+        let ns = [0.0, 950.0, 12_345.0, 999_960.0, 4_560_000.0, 1_230_000_000.0].map(nanoseconds);
+        assert_eq!(ns, ["0 ns", "950 ns", "12.3 us", "1.00 ms", "4.56 ms", "1.23 s"]);
+    }
+
+    #[test]
+    fn a_loss_is_never_rounded_to_none() {
+        let said = [0.0, 1e-9, 1.24e-5, 0.01234, 1.0].map(loss);
+        assert_eq!(said, ["0", "<0.1 ppm", "12.4 ppm", "1.23 %", "100.00 %"]);
+    }
+
+    #[test]
+    fn one_sample_shows_no_interval() {
+        let of = |samples| Interval {
+            median: 1.5,
+            low: 1.25,
+            high: 2.0,
+            samples,
+        };
+        assert_eq!(interval(&of(1), &|v| format!("{v:.1}")), "1.5");
+        assert_eq!(interval(&of(6), &|v| format!("{v:.2}")), "1.50 [1.25, 2.00]");
+    }
+}

@@ -1,0 +1,232 @@
+//! What may be concluded from a few noisy rounds: the median, an interval that has the true one in 95 of 100 runs, and
+//! the ratio of two subjects within each round.
+//!
+//! - From six samples on the interval is that of the sign test: the k-th smallest and the k-th largest value, with the
+//!   largest k that still covers 95 %. It supposes nothing about how rounds vary.
+//! - Two to five samples cannot say so much: even the smallest and the largest of five hold the median between them in
+//!   only 15 of 16 runs, and no resampling of the five comes out of that range. There it is Student's interval on the
+//!   logarithms, which supposes that rounds vary by factors, evenly up and down. It is wide, and should be.
+//! - Of one sample there is none: both ends are the sample, and `samples` says why.
+//!
+//! Rounds are paired: what disturbs this machine for a minute disturbs both subjects of a round, and cancels in their
+//! ratio.
+
+use super::outcome::Outcome;
+use super::report::{Entry, Interval, Ratio, Rfc2544};
+use super::work::{Flows, Kind, Rate, Size};
+use std::collections::BTreeMap;
+
+/// Student's t for 95 % of both sides, by degrees of freedom from 1.
+const STUDENT: [f64; 4] = [12.706_204_736, 4.302_652_730, 3.182_446_305, 2.776_445_105];
+/// From so many samples on nothing need be supposed of them.
+const ENOUGH: usize = STUDENT.len() + 2;
+
+/// The median; nothing of none. What is not finite is left out.
+pub fn median(values: &[f64]) -> Option<f64> {
+    middle(&sorted(values))
+}
+
+/// The median with its 95 % interval; nothing of no sample. What is not finite is left out.
+pub fn interval(values: &[f64]) -> Option<Interval> {
+    let sorted = sorted(values);
+    let median = middle(&sorted)?;
+    let (low, high) = match sorted.len() {
+        1 => (median, median),
+        few if few < ENOUGH => student(&sorted),
+        many => {
+            let k = sign_test_rank(many);
+            (sorted[k - 1], sorted[many - k])
+        }
+    };
+    // Logarithms and back may round away from a median that all samples share.
+    Some(Interval {
+        median,
+        low: low.min(median),
+        high: high.max(median),
+        samples: sorted.len() as u32,
+    })
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+fn middle(sorted: &[f64]) -> Option<f64> {
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[half]),
+        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
+    }
+}
+
+/// The largest k so that the k-th smallest and the k-th largest of `n` have the median between them in 95 % of all
+/// runs: of n throws of a coin fewer than k are heads in at most 2.5 %. At least 1; `n` is [`ENOUGH`] or more.
+fn sign_test_rank(n: usize) -> usize {
+    // The binomial's terms by their logarithms, for 0.5^n is nothing from n = 1075 on.
+    let mut term = n as f64 * 0.5f64.ln();
+    let mut tail = 0.0;
+    for k in 0..n / 2 {
+        tail += term.exp();
+        if tail > 0.025 {
+            return k.max(1);
+        }
+        term += ((n - k) as f64 / (k + 1) as f64).ln();
+    }
+    (n / 2).max(1)
+}
+
+/// Student's interval of two to five values: on their logarithms, or on themselves where one is not positive.
+fn student(values: &[f64]) -> (f64, f64) {
+    let by_factors = values.iter().all(|&value| value > 0.0);
+    let scaled: Vec<f64> = values.iter().map(|v| if by_factors { v.ln() } else { *v }).collect();
+    let n = scaled.len() as f64;
+    let mean = scaled.iter().sum::<f64>() / n;
+    let variance = scaled.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let half = STUDENT[scaled.len() - 2] * (variance / n).sqrt();
+    let back = |v: f64| if by_factors { v.exp().min(f64::MAX) } else { v };
+    (back(mean - half), back(mean + half))
+}
+
+/// The numbers of an outcome that ratios are made of, and of which kind of trial: those of frames per second where the
+/// source went as fast as it could (else all that forward keep up), delays where it was paced (else they are those of
+/// full queues).
+const COMPARED: [(&str, Of); 5] = [
+    ("received_pps", Of::Unpaced),
+    ("p50_ns", Of::Paced),
+    ("p99_ns", Of::Paced),
+    ("p999_ns", Of::Paced),
+    ("cpu_ns_per_frame", Of::Any),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Paced,
+    Unpaced,
+    Any,
+}
+
+/// A number of an outcome by the name that [`Ratio::what`] has for it; nothing where it was not measured.
+pub fn value(outcome: &Outcome, what: &str) -> Option<f64> {
+    let latency = outcome.latency.as_ref();
+    match what {
+        "received_pps" => Some(outcome.received_pps()),
+        "p50_ns" => latency.map(|l| l.p50_ns as f64),
+        "p99_ns" => latency.map(|l| l.p99_ns as f64),
+        "p999_ns" => latency.map(|l| l.p999_ns as f64),
+        "cpu_ns_per_frame" => outcome.cpu_ns_per_frame,
+        _ => None,
+    }
+}
+
+/// What must be equal for two entries to be of one kind, whoever is measured and in whichever round. Addresses are not
+/// part of it: each round may have links of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Same {
+    case: String,
+    kind: Kind,
+    size: Size,
+    flows: Flows,
+    rate: Rate,
+}
+
+impl Same {
+    /// Of an entry.
+    pub fn of(entry: &Entry) -> Self {
+        let work = &entry.work;
+        Same {
+            case: entry.case.clone(),
+            kind: work.kind,
+            size: work.size,
+            flows: work.flows,
+            rate: work.rate,
+        }
+    }
+}
+
+/// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds
+/// in which one of them is missing, or has nothing to divide by, are left out.
+pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
+    // In the order of the report, which is that in which they were measured first.
+    let mut order: Vec<Same> = Vec::new();
+    let mut rounds: BTreeMap<(usize, u32), [Option<&Outcome>; 2]> = BTreeMap::new();
+    for entry in entries {
+        let side = match &entry.subject {
+            subject if subject == of => 0,
+            subject if subject == to => 1,
+            _ => continue,
+        };
+        let same = Same::of(entry);
+        let at = order.iter().position(|known| *known == same).unwrap_or_else(|| {
+            order.push(same);
+            order.len() - 1
+        });
+        rounds.entry((at, entry.round)).or_default()[side] = Some(&entry.outcome);
+    }
+    let mut found = Vec::new();
+    for (at, same) in order.iter().enumerate() {
+        let (trial, wanted_pps) = match same.rate {
+            Rate::Paced(pps) => (Of::Paced, Some(pps)),
+            Rate::Unpaced => (Of::Unpaced, None),
+        };
+        for (what, of_trial) in COMPARED {
+            if of_trial != Of::Any && of_trial != trial {
+                continue;
+            }
+            let quotients: Vec<f64> = rounds
+                .range((at, 0)..=(at, u32::MAX))
+                .filter_map(|(_, pair)| Some(value(pair[0]?, what)? / value(pair[1]?, what)?))
+                .collect();
+            let Some(ratio) = interval(&quotients) else { continue };
+            found.push(Ratio {
+                case: same.case.clone(),
+                size: same.size.to_string(),
+                flows: same.flows.count,
+                wanted_pps,
+                of: of.to_owned(),
+                to: to.to_owned(),
+                what: what.to_owned(),
+                ratio,
+            });
+        }
+    }
+    found
+}
+
+/// The same of throughputs by RFC 2544: the n-th of one subject against the n-th of the other, where neither is 0.
+pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Vec<Ratio> {
+    let all = |subject: &str, like: &Rfc2544| -> Vec<f64> {
+        let same = |one: &&Rfc2544| (&one.case, &one.size, one.flows) == (&like.case, &like.size, like.flows);
+        let theirs = results.iter().filter(|one| one.subject == subject);
+        theirs.filter(same).map(|one| one.throughput_pps).collect()
+    };
+    let mut found: Vec<Ratio> = Vec::new();
+    for like in results.iter().filter(|one| one.subject == of) {
+        let known = |ratio: &Ratio| (&ratio.case, &ratio.size, ratio.flows) == (&like.case, &like.size, like.flows);
+        if found.iter().any(known) {
+            continue;
+        }
+        let pairs = all(of, like).into_iter().zip(all(to, like));
+        let quotients: Vec<f64> = pairs
+            .filter(|&(above, below)| above > 0.0 && below > 0.0)
+            .map(|(above, below)| above / below)
+            .collect();
+        let Some(ratio) = interval(&quotients) else { continue };
+        found.push(Ratio {
+            case: like.case.clone(),
+            size: like.size.clone(),
+            flows: like.flows,
+            wanted_pps: None,
+            of: of.to_owned(),
+            to: to.to_owned(),
+            what: "throughput_pps".to_owned(),
+            ratio,
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;
