@@ -95,6 +95,11 @@ class Client:
         self.calls.append("wait")
         assert rx_delay_ms > 0
 
+    def sleep(self, seconds):
+        """Stands for the time in which what is on its way arrives."""
+        assert seconds >= 0.5
+        self.calls.append("sleep")
+
     def get_stats(self):
         self.calls.append("get_stats")
         return self.stats

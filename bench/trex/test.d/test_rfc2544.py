@@ -25,7 +25,8 @@ SMALL = ["--dst-mac", "02:00:00:00:00:01", "--seconds", "1", "--curve", "4", "--
 
 
 def measure(client, *arguments):
-    return command.measure(client, stateless, command.arguments([*SMALL, *arguments], stateless))
+    options = command.arguments([*SMALL, *arguments], stateless)
+    return command.measure(client, stateless, options, sleep=client.sleep)
 
 
 class Throughput(unittest.TestCase):
@@ -114,7 +115,7 @@ class Trials(unittest.TestCase):
     def test_each_begins_with_clean_ports_and_ends_with_what_was_on_its_way(self):
         client = Client(1e6)
         measure(client, "--sizes", "64,imix")
-        whole = ["reset", "promiscuous", "add_streams", "clear_stats", "start", "wait", "get_stats"]
+        whole = ["reset", "promiscuous", "add_streams", "clear_stats", "start", "wait", "sleep", "get_stats"]
         self.assertEqual(client.calls, whole * (len(client.calls) // len(whole)))
 
     def test_rates_hold_the_timed_frames(self):
