@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cpu;
 mod desk;
 pub mod ends;
+pub mod lab;
 pub mod latency;
 pub mod loopback;
 pub mod outcome;
