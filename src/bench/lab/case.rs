@@ -153,9 +153,9 @@ fn ruleset(rules: u32) -> String {
         );
     }
     text.push_str(
-        "ct state established,related accept\niifname \"d0\" accept\n} }\n\
+        "ct state established,related accept\niifname \"d0\" accept\n}\n}\n\
          table inet nat { chain postrouting { type nat hook postrouting priority srcnat; policy accept;\n\
-         oifname \"d1\" masquerade\n} }\n",
+         oifname \"d1\" masquerade\n}\n}\n",
     );
     text
 }

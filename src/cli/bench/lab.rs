@@ -63,7 +63,7 @@ fn run(asked: &Asked<'_>, test: Test, forms: &Forms) -> Outcome {
     }
     let (report, ended) = lab::run(&plan, &mut |progress| stderr.show(&progress));
     if !report.entries.is_empty() || !report.rfc2544.is_empty() {
-        files.write(&report)?;
+        super::send::written(files, &report)?;
     }
     ended.map_err(Failure::Error)?;
     Ok(ExitCode::SUCCESS)
