@@ -15,6 +15,7 @@ pub mod cpu;
 mod desk;
 pub mod ends;
 pub mod frames;
+pub mod lab;
 pub mod latency;
 pub mod loopback;
 pub mod order;
