@@ -64,7 +64,7 @@ impl Device {
         let seconds = frames / pps;
         let mut lost = (frames - self.limit_pps * seconds - self.queue).max(0.0).floor();
         lost += self.taken(frames - lost);
-        if self.flake.is_some_and(|each| self.asked.len() % each == 0) {
+        if self.flake.is_some_and(|each| self.asked.len().is_multiple_of(each)) {
             lost += 1.0;
         }
         let lost = lost.min(frames);
