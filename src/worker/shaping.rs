@@ -33,6 +33,11 @@ use std::sync::Arc;
 /// For how long a worker leaves a full transmit ring alone that nothing tells it of, in nanoseconds.
 const FULL_RING_NS: u64 = 200_000;
 
+/// What is due by then is waited for, in nanoseconds: about as long as a frame takes anyway.
+const SOON_NS: u64 = 2000;
+/// How often that takes a look at the clock; each is some 20 ns.
+const LOOKS_AT_CLOCK: usize = 200;
+
 /// A frame in a shaper.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -187,8 +192,28 @@ impl<Q: Queue> Worker<Q> {
                     self.shaping.retry_ns = now_ns + FULL_RING_NS;
                 }
             }
+            self.release_in_time(place, now_ns, clock);
+        }
+    }
+
+    /// Releases until nothing more is due, and what is due soon, too: where a class holds less than a frame (`cburst 0b`, as tc has
+    /// it from 12 Gbit/s on), each frame has to wait for its own tokens, some nanoseconds, and would wait for the next burst.
+    fn release_in_time(&mut self, place: u16, mut now_ns: u64, clock: &impl Fn() -> u64) {
+        for _ in 0..BURST {
+            let owned = &self.queues[usize::from(place)];
             let room = owned.queue.room().saturating_sub(owned.pending.len());
             self.release_from(place, room, now_ns);
+            let shaper = self.queues[usize::from(place)].shaper.as_ref();
+            let due_ns = shaper.and_then(|shaper| shaper.due_ns()).unwrap_or(u64::MAX);
+            if room == 0 || due_ns > now_ns + SOON_NS {
+                return;
+            }
+            for _ in 0..LOOKS_AT_CLOCK {
+                if now_ns >= due_ns {
+                    break;
+                }
+                now_ns = clock();
+            }
         }
     }
 
