@@ -8,8 +8,8 @@
 //! Both ends are offered rates of trials that were made; 0 is the lower one until a trial passes. The first guess is
 //! what came through when all was offered; from there it goes by growing steps until both ends are known. Where the
 //! source gives less than was asked for, the upper end is what it could not reach, and the result is the source's, not
-//! the device's. What the search finds by short trials is tried for the full time at the end, and lowered until it
-//! stands.
+//! the device's. What the search finds by short trials is tried for the full time at the end, and sought
+//! anew below where that loses.
 
 use super::{Rate, Session, TRIALS_MAX, Test, Top, reached};
 use crate::bench::outcome::Outcome;
