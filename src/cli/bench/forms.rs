@@ -31,6 +31,7 @@ impl Files {
             (&forms.hgrm, Form::Hgrm),
             (&forms.hlog, Form::Hlog),
             (&forms.markdown, Form::Markdown),
+            (&forms.html, Form::Html),
         ];
         let mut open = Vec::new();
         for (path, form) in asked {
