@@ -161,7 +161,7 @@ fn of_rfc2544(model: &Model) -> Vec<Timed> {
             title: format!(
                 "{name} · {} bytes · {} of the throughput",
                 size_name(size),
-                units::percent(share)
+                units::chosen(share)
             ),
             subjects: subjects.filter(|(_, delays)| delays.count > 0).collect(),
         }

@@ -175,7 +175,7 @@ pub fn flows_name(flows: u32) -> String {
 pub fn rate_name(rate: Rate) -> String {
     match rate {
         Rate::Unpaced => "unpaced".to_owned(),
-        Rate::Paced(pps) => format!("paced, {}", units::rate(pps)),
+        Rate::Paced(pps) => units::rate(pps),
     }
 }
 

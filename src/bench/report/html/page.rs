@@ -64,7 +64,7 @@ pub fn page(model: &Model) -> String {
     ));
     let links: String = parts
         .iter()
-        .map(|(id, title, _)| format!("<a href=\"#{id}\">{title}</a> "))
+        .map(|(id, title, _)| format!("<a href=\"#{id}\">{}</a> ", short(id, title)))
         .collect();
     let body: String = parts
         .iter()
@@ -86,6 +86,23 @@ pub fn page(model: &Model) -> String {
         facts(&report.provenance),
         report.version,
     )
+}
+
+/// A title, in the row of links.
+fn short<'a>(id: &str, title: &'a str) -> &'a str {
+    let known = [
+        ("notes", "Notes"),
+        ("size", "By size"),
+        ("flows", "By flows"),
+        ("ndr", "No-drop rate"),
+        ("loss", "Loss"),
+        ("latency", "Delay"),
+        ("cpu", "CPU time"),
+        ("error", "Own error"),
+        ("trials", "Trials"),
+        ("provenance", "Provenance"),
+    ];
+    known.iter().find(|(of, _)| *of == id).map_or(title, |(_, short)| short)
 }
 
 fn kind(kind: &str) -> &str {

@@ -3,7 +3,7 @@
 //! noise led astray is seen.
 
 use super::axis::Axis;
-use super::bars::{Bar, Bars, reach};
+use super::bars::{Bar, Bars};
 use super::lines::{Line, Lines, Of, Point};
 use super::model::{Model, distinct, flows_name, mean_bytes, size_name};
 use super::sections::{Panel, Section, sorted};
@@ -34,8 +34,7 @@ pub fn throughput(model: &Model) -> Option<Section> {
         .into_iter()
         .map(|key| (key, throughput_of(model, key)))
         .collect();
-    let values = charts.iter().flat_map(|(_, chart)| &chart.groups);
-    let top = reach(values.flat_map(|(_, bars)| bars.iter().flatten()).map(|bar| &bar.value));
+    let top = charts.iter().fold(0.0, |top: f64, (_, chart)| top.max(chart.reach()));
     let unit = Unit::rate(top);
     let panel = |(key, chart): (Key, Bars)| Panel {
         title: key_name(key),
