@@ -1,8 +1,9 @@
 //! What a trial sends: the kind and the size of its frames, its flows, its rate and for how long. Plain data; it says
 //! nothing of how frames are made ready or sent.
 //!
-//! A flow is a 4-tuple. Flow `n` of `count` has the source port `sport + n % sports`, and for each such round the next source
-//! and destination addresses, so that one address pair gives up to 64,512 flows and ten million need 156 of them.
+//! A flow is a 4-tuple. There are `65536 - sport` source ports; flow `n` has source port `sport + n % ports`, the source
+//! address `n / ports` after the first, and the destination address `n % dsts` after the first. So one pair of addresses gives
+//! up to 64,512 flows from port 1,024 on, and ten million need 156 source addresses.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -38,6 +38,9 @@ const STAYS: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if crate::bench::lab::called_inside() {
+        return crate::bench::lab::inside();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

@@ -22,6 +22,19 @@ const NAMES: &str = "/run/netns";
 /// The calling thread's.
 const OWN: &str = "/proc/thread-self/ns/net";
 
+/// Gives the calling thread network and mount namespaces of its own, and has the processes that it starts from now on be in a
+/// new PID namespace, of which the first is process 1. Other threads stay where they are; this one can start no thread any more.
+///
+/// # Errors
+/// It may not: that needs CAP_SYS_ADMIN.
+pub fn isolate() -> io::Result<()> {
+    // SAFETY: no memory is involved; of the namespaces it is the calling thread's alone that change.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A network namespace, held by a descriptor.
 #[derive(Debug)]
 pub struct Netns {

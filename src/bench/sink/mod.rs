@@ -11,6 +11,8 @@
 #[cfg(feature = "xdp")]
 mod count;
 #[cfg(feature = "xdp")]
+mod link;
+#[cfg(feature = "xdp")]
 mod program;
 #[cfg(feature = "xdp")]
 mod xsk;
@@ -19,6 +21,7 @@ use super::outcome::Outcome;
 use super::record::{Record, WINDOW};
 use super::source::Sent;
 use super::work::Rate;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A port that receives. It stays on the thread that opened it.
@@ -49,13 +52,27 @@ pub trait Sink {
 }
 
 /// Which sink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SinkKind {
     /// Counts and drops in the XDP program: loss is all that it sees.
     Count,
+    /// Reads the link's own counter, and drops at ingress, without XDP: for links that bear nothing else.
+    Link,
     /// Looks at every frame.
     #[default]
     Xsk,
+}
+
+impl SinkKind {
+    /// Its word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            SinkKind::Count => "count",
+            SinkKind::Link => "link",
+            SinkKind::Xsk => "xsk",
+        }
+    }
 }
 
 /// What a sink found of one trial.
@@ -144,6 +161,7 @@ fn about(record: &Record, unseen: u64) -> impl Iterator<Item = String> {
 pub fn open(kind: SinkKind, name: &str, first: u16) -> Result<Box<dyn Sink>, String> {
     match kind {
         SinkKind::Count => Ok(Box::new(count::Count::open(name, first)?)),
+        SinkKind::Link => Ok(Box::new(link::Counter::open(name)?)),
         SinkKind::Xsk => Ok(Box::new(xsk::Xsk::open(name, first)?)),
     }
 }

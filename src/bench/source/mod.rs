@@ -7,8 +7,22 @@
 //! The frames are those of `frames.rs`, with the tag of `tag.rs` in each: the trial's number `run`, and a sequence number
 //! that counts from 0 without a gap over all frames that were offered. What was late and left out has no number.
 
+#[cfg(feature = "xdp")]
+mod live;
+#[cfg(feature = "xdp")]
+mod watch;
+#[cfg(feature = "xdp")]
+mod xsk;
+
+#[cfg(feature = "xdp")]
+pub use live::LiveSource;
+#[cfg(feature = "xdp")]
+pub use xsk::XskSource;
+
 use super::work::{Rate, Work};
 use std::time::Duration;
+#[cfg(feature = "xdp")]
+use {super::order::Picker, crate::port::link::Link};
 
 /// How frames are made and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +108,44 @@ pub trait Source: Send {
         limit: Limit,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Sent, String>;
+}
+
+/// Opens a source on the interface `port`, in the calling thread's network namespace.
+///
+/// # Errors
+/// One line that names the remedy: there is no such interface, it is down, or the kernel refuses.
+#[cfg(feature = "xdp")]
+pub fn open(port: &str, options: SourceOptions) -> Result<Box<dyn Source>, String> {
+    Ok(match options.kind {
+        SourceKind::Live => Box::new(LiveSource::open(port, options)?),
+        SourceKind::Xsk => Box::new(XskSource::open(port, options)?),
+    })
+}
+
+/// The interface of that name, if it can send.
+#[cfg(feature = "xdp")]
+fn sending_link(port: &str) -> Result<Link, String> {
+    let link = Link::query(port).map_err(|e| e.to_string())?;
+    link.check_ethernet().map_err(|e| e.to_string())?;
+    if !link.up {
+        return Err(format!("{port} is down: ip link set {port} up"));
+    }
+    if !link.running {
+        return Err(format!("{port} has no carrier: plug in the cable, or set its peer up"));
+    }
+    Ok(link)
+}
+
+/// The order of a work: the one that was made last, where it suits.
+#[cfg(feature = "xdp")]
+fn picker_for<'a>(kept: &'a mut Option<Picker>, work: &Work) -> Result<&'a Picker, String> {
+    if !kept.as_ref().is_some_and(|picker| picker.suits(&work.flows, work.seed)) {
+        *kept = None;
+    }
+    match kept {
+        Some(picker) => Ok(picker),
+        none => Ok(none.insert(Picker::new(&work.flows, work.seed)?)),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! three share what is sent, by which ports, and where the report goes.
 
 use super::Cpus;
+use crate::bench::sink::SinkKind;
 use crate::bench::work::{Kind, Order, Rate, Size};
 use clap::ValueEnum;
 use std::net::IpAddr;
@@ -138,12 +139,12 @@ pub struct Path {
         conflicts_with = "lab"
     )]
     pub ports: Vec<String>,
-    /// How frames are made: by the kernel, or in an AF_XDP ring
-    #[arg(long, value_enum, default_value_t)]
-    pub source: Source,
-    /// How they are judged: count (and drop) in XDP, or look at each in an AF_XDP ring
-    #[arg(long, value_enum, default_value_t)]
-    pub sink: Sink,
+    /// How frames are made: by the kernel (default), or in an AF_XDP ring (default of a paced lab)
+    #[arg(long, value_enum)]
+    pub source: Option<Source>,
+    /// How they are judged: looked at in an AF_XDP ring (default), counted and dropped in XDP, or counted by the link itself (default of an unpaced lab)
+    #[arg(long, value_enum)]
+    pub sink: Option<Sink>,
     /// CPUs of the sender and of the receiver; of the lab's forwarder, too, if three are given
     #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
     pub cpus: Option<Cpus>,
@@ -173,9 +174,21 @@ pub enum Source {
 pub enum Sink {
     /// Count and drop in XDP: the cheapest; sees loss alone
     Count,
+    /// Of the lab alone: the link's own counter, and a rule that drops
+    Link,
     /// Look at every frame: loss, reordering, duplicates, corruption, delay
     #[default]
     Xsk,
+}
+
+impl From<Sink> for SinkKind {
+    fn from(sink: Sink) -> Self {
+        match sink {
+            Sink::Count => SinkKind::Count,
+            Sink::Link => SinkKind::Link,
+            Sink::Xsk => SinkKind::Xsk,
+        }
+    }
 }
 
 /// What is sent.
@@ -188,9 +201,9 @@ pub struct WorkArgs {
     /// Sizes in bytes, with the Ethernet header and without the checksum of the wire, or imix; a trial for each
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64", value_parser = parse_size)]
     pub size: Vec<Size>,
-    /// Number of flows, 1 to 10,000,000
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_flows)]
-    pub flows: u32,
+    /// Number of flows, 1 to 10,000,000; the lab takes several, one after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = parse_flows)]
+    pub flows: Vec<u32>,
     /// Which flow is next: round-robin, random, zipf or zipf:EXPONENT
     #[arg(long, default_value = "round-robin", value_parser = parse_order)]
     pub order: Order,
@@ -263,9 +276,11 @@ pub struct Lab {
         requires = "lab"
     )]
     pub cases: Vec<String>,
-    /// Who does it: kernel, bypath, wire, or NAME=COMMAND, where {a} and {b} are the ports and {cpu} the core, and which
-    /// prints a line that ends in `: ready`; may be given again
-    #[arg(long = "subject", value_name = "NAME[=COMMAND]", requires = "lab")]
+    /// Who does it: kernel, kernel-rps (the kernel on the forwarding core), bypath, wire, bare (the example bare_forwarder), or
+    /// NAME=COMMAND, where {a} and {b} are the ports, {cpu} the core and {case} the case, and which prints a line that ends
+    /// in `: ready`; NAME@CASE,CASE=COMMAND is measured in these cases alone. May be given again; kernel, bypath and wire
+    /// where none is
+    #[arg(long = "subject", value_name = "NAME[@CASES][=COMMAND]", requires = "lab")]
     pub subjects: Vec<String>,
     /// Rounds; each has every subject once, every other in reverse order
     #[arg(long, value_name = "N", default_value_t = 5, requires = "lab", value_parser = clap::value_parser!(u32).range(1..))]
@@ -318,7 +333,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn parse_flows(text: &str) -> Result<u32, String> {
-    let count = text.replace(['_', ','], "").parse();
+    let count = text.replace('_', "").parse();
     count
         .ok()
         .filter(|count| (1..=10_000_000).contains(count))
@@ -385,12 +400,12 @@ mod tests {
     #[test]
     fn what_is_sent_is_read() {
         let read =
-            bench("--port a --port blue:b --size 64,imix --rate 1.5m --order zipf:0.9 --flows 1,000,000").unwrap();
+            bench("--port a --port blue:b --size 64,imix --rate 1.5m --order zipf:0.9 --flows 1_000_000").unwrap();
         assert_eq!(read.path.ports, ["a", "blue:b"]);
         assert_eq!(read.work.size, [Size::Bytes(64), Size::Imix]);
         assert_eq!(read.rate, Rate::Paced(1.5e6));
         assert_eq!(read.work.order, Order::Zipf { exponent: 0.9 });
-        assert_eq!(read.work.flows, 1_000_000);
+        assert_eq!(read.work.flows, [1_000_000]);
         assert_eq!(bench("--port a --port b").unwrap().rate, Rate::Unpaced);
     }
 

@@ -22,9 +22,10 @@ use super::output::Outcome;
 /// Runs what was asked for.
 pub fn bench(args: Bench) -> Outcome {
     match args.command {
+        Some(BenchCommand::Rfc2544(args)) if args.lab.lab => lab::rfc2544(&args, rfc2544::plan(&args)),
         Some(BenchCommand::Rfc2544(args)) => rfc2544::rfc2544(*args),
         Some(BenchCommand::Report(args)) => report::report(&args),
-        None if args.lab.lab => lab::lab(args),
+        None if args.lab.lab => lab::lab(&args),
         None => send::send(args),
     }
 }

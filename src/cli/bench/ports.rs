@@ -33,13 +33,15 @@ pub fn ends(path: &Path) -> Result<Ends, Failure> {
         [one] => [Some(*one), Some(*one)],
         [from, to, ..] => [Some(*from), Some(*to)],
     };
-    let sink = match path.sink {
-        bench::Sink::Count => SinkKind::Count,
-        bench::Sink::Xsk => SinkKind::Xsk,
-    };
+    let sink = SinkKind::from(path.sink.unwrap_or_default());
+    if sink == SinkKind::Link {
+        return Err(Failure::Usage(
+            "--sink link drops all that a port receives, so it is for --lab alone: use count: see `bypath bench --help`".into(),
+        ));
+    }
     Ok(Ends {
         source: SourceOptions {
-            kind: match path.source {
+            kind: match path.source.unwrap_or_default() {
                 bench::Source::Live => SourceKind::Live,
                 bench::Source::Xsk => SourceKind::Xsk,
             },

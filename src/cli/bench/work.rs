@@ -21,6 +21,9 @@ const SECONDS_MAX: f64 = 86_400.0;
 /// What does not fit together, and what to do.
 pub fn work(args: &WorkArgs, size: Size, rate: Rate, macs: (Option<[u8; 6]>, [u8; 6])) -> Result<Work, String> {
     let (src, dst) = addresses(args)?;
+    let [count] = args.flows[..] else {
+        return Err("--flows names several numbers, which only --lab takes: name one".into());
+    };
     if args.seconds > SECONDS_MAX {
         return Err(format!("--seconds {}: a day, {SECONDS_MAX}, at most", args.seconds));
     }
@@ -28,7 +31,7 @@ pub fn work(args: &WorkArgs, size: Size, rate: Rate, macs: (Option<[u8; 6]>, [u8
         kind: args.kind.into(),
         size,
         flows: Flows {
-            count: args.flows,
+            count,
             order: args.order,
             new_per_second: args.new_flows,
         },
