@@ -141,11 +141,12 @@ fn cell(ratio: &Interval, more_is_better: bool) -> String {
         _ => format!("{} – {}", times(ratio.low), times(ratio.high)),
     };
     let title = format!("{says}; {} rounds", ratio.samples);
-    format!(
-        "<td class=\"num {class}\" title=\"{title}\"><b>{}<i>×</i></b> <span class=\"sign\">{sign}</span>\
-         <small>{interval}</small></td>",
-        times(ratio.median)
-    )
+    let sign = match sign {
+        "" => String::new(),
+        sign => format!(" <span class=\"sign\">{sign}</span>"),
+    };
+    let median = times(ratio.median);
+    format!("<td class=\"num {class}\" title=\"{title}\"><b>{median}<i>×</i></b>{sign}<small>{interval}</small></td>")
 }
 
 /// A factor; an end of an interval of few rounds may be beyond all sense.

@@ -5,7 +5,7 @@
 use super::axis::Axis;
 use super::bars::{Bar, Bars, reach, reaches};
 use super::lines::{Line, Lines, Of, Point};
-use super::model::{Group, Model, Setting, distinct, flows_name, mean_bytes, rate_name, size_name};
+use super::model::{Group, Model, Setting, bytes_name, distinct, flows_name, mean_bytes, rate_name, size_name};
 use super::units::{self, Unit};
 use crate::bench::report::{Interval, Report};
 use crate::bench::work::Rate;
@@ -248,7 +248,7 @@ pub fn title(setting: &Setting, parts: &[Part]) -> String {
         words.push(setting.variant.clone());
     }
     if parts.contains(&Part::Size) {
-        words.push(format!("{} bytes", size_name(&setting.size.to_string())));
+        words.push(bytes_name(&setting.size.to_string()));
     }
     if parts.contains(&Part::Flows) {
         words.push(flows_name(setting.flows));
@@ -263,9 +263,9 @@ pub fn title(setting: &Setting, parts: &[Part]) -> String {
 fn tip(model: &Model, group: &Group, value: &Interval, name: impl Fn(f64) -> String) -> String {
     let subject = model.subjects.get(group.subject).copied().unwrap_or_default();
     let setting = &group.setting;
-    let size = size_name(&setting.size.to_string());
+    let size = bytes_name(&setting.size.to_string());
     let head = format!(
-        "{subject} · {size} bytes · {}\n{}",
+        "{subject} · {size} · {}\n{}",
         flows_name(setting.flows),
         name(value.median)
     );
