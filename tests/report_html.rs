@@ -112,6 +112,10 @@ fn little_makes_a_page_too() {
     assert!(empty.contains("nothing was measured"));
     let one = page(&sample::one_trial());
     assert!(one.contains("bypath, measured") && one.contains("Not measured in this run"));
+    assert!(!one.contains("not a quiet machine"));
+    let mut busy = sample::one_trial();
+    busy.provenance.load = 14.89;
+    assert!(page(&busy).contains("14.89: not a quiet machine"));
     for page in [empty, one] {
         assert!(
             !page.contains("NaN") && !page.contains("inf"),

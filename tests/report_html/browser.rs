@@ -103,10 +103,10 @@ impl Browser {
         fs::write(&file, page.replace("</body>", JUDGE)).unwrap();
         let picture = self.folder.join(format!("{name}.png"));
         let _ = fs::remove_file(&picture);
-        let (dom, log) = self.run(&name, look, &file, &["--dump-dom".into()]);
-        let (_, again) = self.run(&name, look, &file, &[format!("--screenshot={}", picture.display())]);
+        let screenshot = format!("--screenshot={}", picture.display());
+        let (dom, log) = self.run(&name, look, &file, &["--dump-dom", &screenshot]);
         let size = fs::metadata(&picture).map_or(0, |found| found.len());
-        assert!(size > 4_000, "no picture of {name}: {size} bytes\n{again}");
+        assert!(size > 4_000, "no picture of {name}: {size} bytes\n{log}");
         let verdict = dom
             .split("id=\"verdict\"")
             .nth(1)
@@ -129,7 +129,7 @@ impl Browser {
     }
 
     /// Its standard output and its log.
-    fn run(&self, name: &str, look: &Look, file: &std::path::Path, what: &[String]) -> (String, String) {
+    fn run(&self, name: &str, look: &Look, file: &std::path::Path, what: &[&str]) -> (String, String) {
         let profile = self.folder.join(format!("{name}.profile"));
         let (out, log) = (
             self.folder.join(format!("{name}.out")),

@@ -42,7 +42,29 @@ pub fn reach<'a>(values: impl IntoIterator<Item = &'a Interval>) -> f64 {
     high.min(1.5 * median).max(median) * 1.04
 }
 
+/// How far the axes of charts side by side reach, given how far each must: all as far as the farthest. But where a few
+/// would leave nothing to see of the others, those have axes of their own, and say so.
+pub fn reaches(each: &[f64]) -> Vec<(f64, bool)> {
+    let mut sorted = each.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let limit = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0) * 4.0;
+    let common = sorted.iter().copied().filter(|top| *top <= limit).fold(0.0, f64::max);
+    each.iter()
+        .map(|&top| if top > limit { (top, true) } else { (common, false) })
+        .collect()
+}
+
 impl Bars {
+    /// How far its axis must reach.
+    pub fn reach(&self) -> f64 {
+        reach(
+            self.groups
+                .iter()
+                .flat_map(|(_, bars)| bars.iter().flatten())
+                .map(|bar| &bar.value),
+        )
+    }
+
     /// Draws it with a y axis up to `top`, so that charts side by side have the same.
     pub fn draw(&self, top: f64) -> String {
         let mut svg = Svg::new(WIDTH, HEIGHT);
@@ -133,6 +155,19 @@ mod tests {
         assert!(reach(&[interval(1.0, 0.9, 1.1), interval(2.0, 1.9, 2.2)]) < 2.4);
         assert!(reach(&[interval(1.0, 0.1, f64::MAX)]) < 1.7);
         assert_eq!(reach(&[]), 0.0);
+    }
+
+    #[test]
+    fn one_chart_does_not_flatten_all_others() {
+        let own = |top| (top, true);
+        let common = |top| (top, false);
+        assert_eq!(reaches(&[1.0, 2.0, 3.0]), [common(3.0); 3]);
+        assert_eq!(
+            reaches(&[1.0, 75.0, 2.0, 3.0]),
+            [common(3.0), own(75.0), common(3.0), common(3.0)]
+        );
+        assert_eq!(reaches(&[5.0]), [common(5.0)]);
+        assert!(reaches(&[]).is_empty());
     }
 
     #[test]

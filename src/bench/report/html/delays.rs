@@ -4,7 +4,7 @@
 
 use super::axis::Axis;
 use super::lines::{Line, Lines, Of, Point};
-use super::model::{Model, Setting, distinct, mean_bytes, size_name};
+use super::model::{Model, Setting, bytes_name, distinct, mean_bytes};
 use super::percentiles::{Delays, delays, value_at};
 use super::sections::{Panel, Part, Section, own_delay, sorted, title};
 use super::{rfc, units};
@@ -159,9 +159,9 @@ fn of_rfc2544(model: &Model) -> Vec<Timed> {
         let name = rfc::key_name(key);
         Timed {
             title: format!(
-                "{name} · {} bytes · {} of the throughput",
-                size_name(size),
-                units::percent(share)
+                "{name} · {} · {} of the throughput",
+                bytes_name(size),
+                units::chosen(share)
             ),
             subjects: subjects.filter(|(_, delays)| delays.count > 0).collect(),
         }

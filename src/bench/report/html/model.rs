@@ -160,6 +160,15 @@ pub fn size_name(word: &str) -> String {
     }
 }
 
+/// A size as a title.
+pub fn bytes_name(word: &str) -> String {
+    if word.eq_ignore_ascii_case("imix") {
+        "IMIX".to_owned()
+    } else {
+        format!("{word} bytes")
+    }
+}
+
 /// The mean length, by which sizes are sorted.
 pub fn mean_bytes(word: &str) -> f64 {
     word.parse().unwrap_or((7.0 * 64.0 + 4.0 * 594.0 + 1518.0) / 12.0)
@@ -175,7 +184,7 @@ pub fn flows_name(flows: u32) -> String {
 pub fn rate_name(rate: Rate) -> String {
     match rate {
         Rate::Unpaced => "unpaced".to_owned(),
-        Rate::Paced(pps) => format!("paced, {}", units::rate(pps)),
+        Rate::Paced(pps) => units::rate(pps),
     }
 }
 

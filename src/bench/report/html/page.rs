@@ -9,6 +9,8 @@ use super::{delays, ratios, rfc, tables};
 use crate::bench::report::{Provenance, grid};
 
 const STYLE: &str = include_str!("style.css");
+/// From this load on, something else ran beside what was measured, and a reader must know.
+const BUSY: f64 = 1.0;
 /// So many notes are seen; more are folded.
 const NOTES_MAX: usize = 8;
 const HOVER: &str = include_str!("hover.js");
@@ -33,6 +35,7 @@ pub fn page(model: &Model) -> String {
     match headline {
         Some(headline) => parts.push(("ratios", "Side by side", headline)),
         None if searched => parts.push(("rfc2544", "RFC 2544 in numbers", tables::rfc2544(model))),
+        None if !model.groups.is_empty() => parts.push(("results", "All results", results(model))),
         None => {}
     }
     let notes = grid::notes(report);
@@ -50,7 +53,7 @@ pub fn page(model: &Model) -> String {
     if searched && !report.ratios.is_empty() {
         parts.push(("rfc2544", "RFC 2544 in numbers", tables::rfc2544(model)));
     }
-    if !model.groups.is_empty() {
+    if !model.groups.is_empty() && !report.ratios.is_empty() {
         parts.push(("results", "All results", results(model)));
     }
     parts.push(("error", "The measurement itself", own_error(model)));
@@ -64,7 +67,7 @@ pub fn page(model: &Model) -> String {
     ));
     let links: String = parts
         .iter()
-        .map(|(id, title, _)| format!("<a href=\"#{id}\">{title}</a> "))
+        .map(|(id, title, _)| format!("<a href=\"#{id}\">{}</a> ", short(id, title)))
         .collect();
     let body: String = parts
         .iter()
@@ -86,6 +89,23 @@ pub fn page(model: &Model) -> String {
         facts(&report.provenance),
         report.version,
     )
+}
+
+/// A title, in the row of links.
+fn short<'a>(id: &str, title: &'a str) -> &'a str {
+    let known = [
+        ("notes", "Notes"),
+        ("size", "By size"),
+        ("flows", "By flows"),
+        ("ndr", "No-drop rate"),
+        ("loss", "Loss"),
+        ("latency", "Delay"),
+        ("cpu", "CPU time"),
+        ("error", "Own error"),
+        ("trials", "Trials"),
+        ("provenance", "Provenance"),
+    ];
+    known.iter().find(|(of, _)| *of == id).map_or(title, |(_, short)| short)
 }
 
 fn kind(kind: &str) -> &str {
@@ -120,7 +140,10 @@ fn facts(from: &Provenance) -> String {
         ("", mode) => mode.to_owned(),
         (driver, mode) => format!("{driver}, {mode}"),
     };
-    let load = format!("{:.2}", from.load);
+    let load = match from.load {
+        busy if busy >= BUSY => format!("{busy:.2}: not a quiet machine"),
+        quiet => format!("{quiet:.2}"),
+    };
     let facts: [(&str, &str); 6] = [
         ("Machine", from.machine.as_str()),
         ("Kernel", &from.kernel),

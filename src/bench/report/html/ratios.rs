@@ -1,10 +1,10 @@
 //! The headline: who is how many times as fast as whom, as the median over paired rounds with its 95 % interval. One
-//! table for each thing that was divided; a row is a case and a subject, a column a size, a number of flows and a rate.
+//! table for each thing that was divided; a row is a subject in a case, a column a size, a number of flows and a rate.
 //!
 //! A cell is called better or worse only where its whole interval is: where that holds 1, no difference is shown, and
 //! with one round there is nothing to say. Colour, sign and number say the same, each enough alone.
 
-use super::model::{Model, distinct, flows_name, mean_bytes, size_name};
+use super::model::{Model, distinct, mean_bytes, size_name};
 use super::svg::escape;
 use super::units::{self, NONE};
 use crate::bench::report::{Interval, Ratio};
@@ -75,78 +75,60 @@ pub fn tables(model: &Model) -> (Option<String>, Vec<String>) {
 fn table(what: &str, to: &str, ratios: &[&Ratio]) -> String {
     let known = KNOWN.iter().find(|(known, ..)| *known == what);
     let (name, more) = known.map_or((what, true), |(_, name, more)| (*name, *more));
-    let mut columns = distinct(
-        ratios
-            .iter()
-            .map(|ratio| (ratio.size.as_str(), ratio.flows, ratio.wanted_pps)),
-    );
+    let mut columns = distinct(ratios.iter().map(|ratio| column_of(ratio)));
     columns.sort_by(|a, b| {
         let paced = |wanted: Option<f64>| wanted.unwrap_or(0.0);
         (paced(a.2).total_cmp(&paced(b.2)))
             .then(a.1.cmp(&b.1))
             .then(mean_bytes(a.0).total_cmp(&mean_bytes(b.0)))
     });
-    let rows = distinct(ratios.iter().map(|ratio| (ratio.case.as_str(), ratio.of.as_str())));
-    let heads: String = columns
-        .iter()
-        .map(|(size, flows, wanted)| head(size, *flows, *wanted))
-        .collect();
+    let heads: String = columns.iter().map(|&column| head(column)).collect();
     let mut body = String::new();
-    for case in distinct(rows.iter().map(|(case, _)| *case)) {
-        let subjects: Vec<&str> = rows
-            .iter()
-            .filter(|(of, _)| *of == case)
-            .map(|(_, subject)| *subject)
-            .collect();
-        for (at, subject) in subjects.iter().enumerate() {
-            let case_cell = match at {
-                0 => format!(
-                    "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>",
-                    subjects.len(),
-                    escape(case)
-                ),
-                _ => String::new(),
+    for case in distinct(ratios.iter().map(|ratio| ratio.case.as_str())) {
+        let here: Vec<&Ratio> = ratios.iter().filter(|ratio| ratio.case == case).copied().collect();
+        let width = columns.len() + 1;
+        let name = escape(case);
+        body.push_str(&format!(
+            "<tr class=\"case\"><th scope=\"rowgroup\" colspan=\"{width}\"><span>{name}</span></th></tr>\n"
+        ));
+        for subject in distinct(here.iter().map(|ratio| ratio.of.as_str())) {
+            let of = |column: &Column| {
+                let same = |ratio: &&&Ratio| ratio.of == subject && column_of(ratio) == *column;
+                let none = format!("<td class=\"num none\">{NONE}</td>");
+                here.iter().find(same).map_or(none, |ratio| cell(&ratio.ratio, more))
             };
-            let cells: String = columns
-                .iter()
-                .map(|(size, flows, wanted)| {
-                    let found = ratios.iter().find(|ratio| {
-                        ratio.case == case
-                            && ratio.of == *subject
-                            && (ratio.size.as_str(), ratio.flows, ratio.wanted_pps) == (*size, *flows, *wanted)
-                    });
-                    found.map_or(format!("<td class=\"none\">{NONE}</td>"), |ratio| {
-                        cell(&ratio.ratio, more)
-                    })
-                })
-                .collect();
-            let first = if at == 0 { " class=\"first\"" } else { "" };
-            let subject = escape(subject);
-            body.push_str(&format!(
-                "<tr{first}>{case_cell}<th scope=\"row\">{subject}</th>{cells}</tr>\n"
-            ));
+            let cells: String = columns.iter().map(of).collect();
+            body.push_str(&format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(subject)));
         }
     }
     let better = if more { "more is better" } else { "less is better" };
     let to_name = escape(to);
     format!(
         "<div class=\"block\"><h3>{} <small>{to_name} = 1; {better}</small></h3>\n{}\
-         <div class=\"scroll\" tabindex=\"0\"><table class=\"ratios\">\
-         <thead><tr><th scope=\"col\">case</th><th scope=\"col\">subject</th>{heads}</tr></thead>\n\
+         <div class=\"scroll fit\" tabindex=\"0\"><table class=\"ratios\">\
+         <thead><tr><th scope=\"col\">case, subject</th>{heads}</tr></thead>\n\
          <tbody>{body}</tbody></table></div></div>\n",
         escape(name),
         summary(to, ratios, more),
     )
 }
 
-fn head(size: &str, flows: u32, wanted: Option<f64>) -> String {
+/// A column: the size, the number of flows, the rate that was asked for.
+type Column<'a> = (&'a str, u32, Option<f64>);
+
+fn column_of(ratio: &Ratio) -> Column<'_> {
+    (&ratio.size, ratio.flows, ratio.wanted_pps)
+}
+
+fn head((size, flows, wanted): Column) -> String {
     let bytes = if size.eq_ignore_ascii_case("imix") { "" } else { " B" };
     let paced = wanted
         .map(|pps| format!("<small>at {}</small>", units::rate(pps)))
         .unwrap_or_default();
     let flows = match flows {
         0 => String::new(),
-        flows => format!("<small>{}</small>", flows_name(flows)),
+        1 => "<small>1 flow</small>".to_owned(),
+        flows => format!("<small>{} flows</small>", units::short(flows.into())),
     };
     let size = escape(&size_name(size));
     format!("<th scope=\"col\" class=\"num\">{size}{bytes}{flows}{paced}</th>")
@@ -159,11 +141,12 @@ fn cell(ratio: &Interval, more_is_better: bool) -> String {
         _ => format!("{} – {}", times(ratio.low), times(ratio.high)),
     };
     let title = format!("{says}; {} rounds", ratio.samples);
-    format!(
-        "<td class=\"num {class}\" title=\"{title}\"><b>{}<i>×</i></b> <span class=\"sign\">{sign}</span>\
-         <small>{interval}</small></td>",
-        times(ratio.median)
-    )
+    let sign = match sign {
+        "" => String::new(),
+        sign => format!(" <span class=\"sign\">{sign}</span>"),
+    };
+    let median = times(ratio.median);
+    format!("<td class=\"num {class}\" title=\"{title}\"><b>{median}<i>×</i></b>{sign}<small>{interval}</small></td>")
 }
 
 /// A factor; an end of an interval of few rounds may be beyond all sense.
@@ -188,12 +171,12 @@ fn summary(to: &str, ratios: &[&Ratio], more: bool) -> String {
         };
         let (low, high) = (medians().fold(f64::INFINITY, f64::min), medians().fold(0.0, f64::max));
         let range = match own.len() {
-            1 => format!("{} ×", times(low)),
-            _ => format!("{} to {} ×", times(low), times(high)),
+            1 => times(low),
+            _ => format!("{} to {}", times(low), times(high)),
         };
         let counts: Vec<String> = [
             (Says::Better, "better"),
-            (Says::Same, "no difference shown"),
+            (Says::Same, "with no difference shown"),
             (Says::Worse, "worse"),
             (Says::Nothing, "of one round"),
         ]
@@ -202,14 +185,13 @@ fn summary(to: &str, ratios: &[&Ratio], more: bool) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-        format!(
-            "<p class=\"says\"><b>{}</b> is at {range} of {} over {} {}: {}.</p>\n",
-            escape(subject),
-            escape(to),
-            own.len(),
-            if own.len() == 1 { "work" } else { "works" },
-            counts.join(", ")
-        )
+        let all = if own.len() == 1 {
+            "1 comparison".to_owned()
+        } else {
+            format!("{} comparisons", own.len())
+        };
+        let (subject, to, counts) = (escape(subject), escape(to), counts.join(", "));
+        format!("<p class=\"says\"><b>{subject}</b>: {range} times {to}; of {all} {counts}.</p>\n")
     };
     subjects.iter().map(line).collect()
 }

@@ -3,9 +3,9 @@
 //! noise led astray is seen.
 
 use super::axis::Axis;
-use super::bars::{Bar, Bars, reach};
+use super::bars::{Bar, Bars};
 use super::lines::{Line, Lines, Of, Point};
-use super::model::{Model, distinct, flows_name, mean_bytes, size_name};
+use super::model::{Model, bytes_name, distinct, flows_name, mean_bytes, size_name};
 use super::sections::{Panel, Section, sorted};
 use super::units::{self, Unit};
 use crate::bench::report::Rfc2544;
@@ -34,8 +34,7 @@ pub fn throughput(model: &Model) -> Option<Section> {
         .into_iter()
         .map(|key| (key, throughput_of(model, key)))
         .collect();
-    let values = charts.iter().flat_map(|(_, chart)| &chart.groups);
-    let top = reach(values.flat_map(|(_, bars)| bars.iter().flatten()).map(|bar| &bar.value));
+    let top = charts.iter().fold(0.0, |top: f64, (_, chart)| top.max(chart.reach()));
     let unit = Unit::rate(top);
     let panel = |(key, chart): (Key, Bars)| Panel {
         title: key_name(key),
@@ -71,8 +70,8 @@ fn throughput_of(model: &Model, of: Key) -> Bars {
             ),
         };
         let tip = format!(
-            "{name} · {} bytes\n{} {searches}",
-            size_name(size),
+            "{name} · {}\n{} {searches}",
+            bytes_name(size),
             units::rate(value.median)
         );
         Some(Bar { value, tip })
@@ -142,11 +141,7 @@ pub fn loss(model: &Model) -> Option<Section> {
         let (x, y) = (Axis::linear(fastest / unit.size, 6), Axis::linear(worst, 5));
         let (across, up) = (x.step(), y.step());
         let chart = Lines {
-            label: format!(
-                "frames lost by offered rate, {}, {} bytes",
-                key_name(of),
-                size_name(size)
-            ),
+            label: format!("frames lost by offered rate, {}, {}", key_name(of), bytes_name(size)),
             y_title: "frames lost, %".into(),
             y: y.labelled(|value| units::tick(value, up)),
             x_title: format!("offered, {}", unit.name),
@@ -154,7 +149,7 @@ pub fn loss(model: &Model) -> Option<Section> {
             lines: lines.collect(),
         };
         Panel {
-            title: format!("{} · {} bytes", key_name(of), size_name(size)),
+            title: format!("{} · {}", key_name(of), bytes_name(size)),
             svg: chart.draw(),
         }
     };

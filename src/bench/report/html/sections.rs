@@ -1,11 +1,11 @@
 //! Which charts there are. A section is one question (how fast by size, by flows, how late, at which cost) and holds a
-//! chart for each work it was asked of; all its charts have one y axis, so that they can be compared by eye. What only
-//! repeats the same for other sizes or numbers of flows is folded away under them.
+//! chart for each work it was asked of; all its charts have one y axis, so that they can be compared by eye, and one that
+//! has its own says so. What only repeats the same for other sizes or numbers of flows is folded away under them.
 
 use super::axis::Axis;
-use super::bars::{Bar, Bars, reach};
+use super::bars::{Bar, Bars, reach, reaches};
 use super::lines::{Line, Lines, Of, Point};
-use super::model::{Group, Model, Setting, distinct, flows_name, mean_bytes, rate_name, size_name};
+use super::model::{Group, Model, Setting, bytes_name, distinct, flows_name, mean_bytes, rate_name, size_name};
 use super::units::{self, Unit};
 use crate::bench::report::{Interval, Report};
 use crate::bench::work::Rate;
@@ -157,49 +157,26 @@ fn bars(
     y_title: &'static str,
     unit: fn(f64) -> Unit,
 ) -> Option<Section> {
-    let top = reach(measured.iter().map(|(_, value)| value));
-    let unit = unit(top);
+    let unit = unit(reach(measured.iter().map(|(_, value)| value)));
     let key = |s: &Setting<'_>| (s.case.to_owned(), s.variant.clone(), s.flows, s.rate);
-    let panel = |wanted: &(String, String, u32, Rate)| {
-        let here: Measured = measured
-            .iter()
-            .filter(|(g, _)| key(&g.setting) == *wanted)
-            .copied()
-            .collect();
-        let mut sizes = distinct(here.iter().map(|(group, _)| group.setting.size.to_string()));
-        sizes.sort_by(|a, b| mean_bytes(a).total_cmp(&mean_bytes(b)));
-        let subjects = sorted(here.iter().map(|(group, _)| group.subject));
-        let bar = |size: &str, subject: usize| {
-            let same =
-                |(group, _): &&(&Group, Interval)| group.subject == subject && group.setting.size.to_string() == size;
-            let (group, value) = here.iter().find(same)?;
-            Some(Bar {
-                value: *value,
-                tip: tip(model, group, value, |v| format!("{} {}", unit.of(v), unit.name)),
-            })
-        };
-        let groups = sizes
-            .iter()
-            .map(|size| (size_name(size), subjects.iter().map(|&s| bar(size, s)).collect()))
-            .collect();
-        let title = here
-            .first()
-            .map(|(g, _)| title(&g.setting, &[Part::Flows, Part::Rate]))
-            .unwrap_or_default();
-        let chart = Bars {
-            label: format!("{y_title} by frame size, {title}"),
-            y_title,
-            unit,
-            x_title: "bytes in a frame",
-            subjects,
-            groups,
-        };
-        Panel {
-            title,
-            svg: chart.draw(top),
-        }
-    };
     let keys = distinct(measured.iter().map(|(group, _)| key(&group.setting)));
+    let chart = |wanted: &(String, String, u32, Rate)| {
+        let same = measured.iter().filter(|(group, _)| key(&group.setting) == *wanted);
+        bars_of(model, &same.copied().collect(), y_title, unit)
+    };
+    let charts: Vec<(String, Bars)> = keys.iter().map(chart).collect();
+    let tops: Vec<f64> = charts.iter().map(|(_, chart)| chart.reach()).collect();
+    let panels = charts
+        .into_iter()
+        .zip(reaches(&tops))
+        .map(|((title, chart), (top, own))| Panel {
+            title: if own {
+                format!("{title} (axis of its own)")
+            } else {
+                title
+            },
+            svg: chart.draw(top),
+        });
     let flows = distinct(keys.iter().map(|key| key.2));
     // Of equals the first: max_by_key takes the last, so the order is turned.
     let most = flows
@@ -208,13 +185,42 @@ fn bars(
         .max_by_key(|flows| measured.iter().filter(|(g, _)| g.setting.flows == **flows).count());
     let (main, more): (Vec<_>, Vec<_>) = keys
         .iter()
-        .partition(|key| Some(&key.2) == most || key.3 != Rate::Unpaced);
+        .zip(panels)
+        .partition(|(key, _)| Some(&key.2) == most || key.3 != Rate::Unpaced);
     (!main.is_empty()).then(|| Section {
         subjects: sorted(measured.iter().map(|(group, _)| group.subject)),
-        main: main.into_iter().map(panel).collect(),
-        more: more.into_iter().map(panel).collect(),
+        main: main.into_iter().map(|(_, panel)| panel).collect(),
+        more: more.into_iter().map(|(_, panel)| panel).collect(),
         ..section
     })
+}
+
+/// One of them, and its title.
+fn bars_of(model: &Model, here: &Measured, y_title: &'static str, unit: Unit) -> (String, Bars) {
+    let mut sizes = distinct(here.iter().map(|(group, _)| group.setting.size.to_string()));
+    sizes.sort_by(|a, b| mean_bytes(a).total_cmp(&mean_bytes(b)));
+    let subjects = sorted(here.iter().map(|(group, _)| group.subject));
+    let bar = |size: &str, subject: usize| {
+        let mut own = here.iter().filter(|(group, _)| group.subject == subject);
+        let (group, value) = own.find(|(group, _)| group.setting.size.to_string() == size)?;
+        let tip = tip(model, group, value, |v| format!("{} {}", unit.of(v), unit.name));
+        Some(Bar { value: *value, tip })
+    };
+    let groups = sizes
+        .iter()
+        .map(|size| (size_name(size), subjects.iter().map(|&s| bar(size, s)).collect()))
+        .collect();
+    let first = here.first().map(|(group, _)| &group.setting);
+    let title = first.map_or(String::new(), |setting| title(setting, &[Part::Flows, Part::Rate]));
+    let chart = Bars {
+        label: format!("{y_title} by frame size, {title}"),
+        y_title,
+        unit,
+        x_title: "bytes in a frame",
+        subjects,
+        groups,
+    };
+    (title, chart)
 }
 
 fn measured<'m>(groups: Vec<&'m Group<'m>>, of: fn(&Group<'m>) -> Option<Interval>) -> Measured<'m> {
@@ -242,13 +248,13 @@ pub fn title(setting: &Setting, parts: &[Part]) -> String {
         words.push(setting.variant.clone());
     }
     if parts.contains(&Part::Size) {
-        words.push(format!("{} bytes", size_name(&setting.size.to_string())));
+        words.push(bytes_name(&setting.size.to_string()));
     }
     if parts.contains(&Part::Flows) {
         words.push(flows_name(setting.flows));
     }
     if parts.contains(&Part::Rate) && setting.rate != Rate::Unpaced {
-        words.push(rate_name(setting.rate));
+        words.push(format!("at {}", rate_name(setting.rate)));
     }
     words.join(" · ")
 }
@@ -257,9 +263,9 @@ pub fn title(setting: &Setting, parts: &[Part]) -> String {
 fn tip(model: &Model, group: &Group, value: &Interval, name: impl Fn(f64) -> String) -> String {
     let subject = model.subjects.get(group.subject).copied().unwrap_or_default();
     let setting = &group.setting;
-    let size = size_name(&setting.size.to_string());
+    let size = bytes_name(&setting.size.to_string());
     let head = format!(
-        "{subject} · {size} bytes · {}\n{}",
+        "{subject} · {size} · {}\n{}",
         flows_name(setting.flows),
         name(value.median)
     );

@@ -161,7 +161,7 @@ pub fn rfc2544(model: &Model) -> String {
     let row = |one: &&Rfc2544| {
         let delays = |latency: Option<&(f64, Latency)>| match latency {
             Some((share, latency)) => [
-                number(&units::percent(*share)),
+                number(&units::chosen(*share)),
                 number(&units::time(latency.p50_ns as f64)),
                 number(&units::time(latency.p99_ns as f64)),
                 number(&units::time(latency.max_ns as f64)),

@@ -54,7 +54,7 @@ pub fn digits(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    let decimals = (2 - power(value, 2)).clamp(0, 9) as usize;
     grouped(&format!("{value:.decimals$}"))
 }
 
@@ -63,8 +63,17 @@ pub fn rough(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return digits(value);
     }
-    let decimals = (1 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    let decimals = (1 - power(value, 1)).clamp(0, 9) as usize;
     grouped(&format!("{value:.decimals$}"))
+}
+
+/// The power of ten that a value begins with, when it is rounded to so many decimals behind its first digit: 0.997 is
+/// 1.0, and not 1.00.
+fn power(value: f64, decimals: usize) -> i32 {
+    let text = format!("{value:.decimals$e}");
+    text.split_once('e')
+        .and_then(|(_, power)| power.parse().ok())
+        .unwrap_or(0)
 }
 
 /// A whole number with its thousands apart.
@@ -131,6 +140,11 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// A share that somebody chose, as per cent: 90 % and not 90.0 %.
+pub fn chosen(share: f64) -> String {
+    format!("{} %", trimmed(share * 100.0))
+}
+
 /// The percentile that lies at `x` = 1/(1-p): 0, 90, 99, 99.9.
 pub fn percentile(x: f64) -> String {
     let decimals = ((x.log10() + 1e-9).floor() as usize).saturating_sub(2);
@@ -192,6 +206,7 @@ mod tests {
             (0.0, "0"),
             (0.028_14, "0.0281"),
             (1.618, "1.62"),
+            (9.996, "10.0"),
             (16.18, "16.2"),
             (161.8, "162"),
             (1_618_033.0, "1,618,033"),
@@ -207,8 +222,8 @@ mod tests {
 
     #[test]
     fn rough_is_two_digits_or_whole() {
-        let said = [0.0281, 0.82, 1.05, 16.2, 2_150.0].map(rough);
-        assert_eq!(said, ["0.028", "0.82", "1.1", "16", "2,150"]);
+        let said = [0.0281, 0.82, 0.997, 1.05, 16.2, 2_150.0].map(rough);
+        assert_eq!(said, ["0.028", "0.82", "1.0", "1.1", "16", "2,150"]);
         assert_eq!((rough(0.0), rough(f64::NAN)), ("0".into(), NONE.into()));
     }
 
@@ -237,6 +252,7 @@ mod tests {
         assert_eq!(percent(1e-12), "< 0.001 ppm");
         assert_eq!(percent(2.5e-9), "0.00250 ppm");
         assert_eq!(percent(0.012_34), "1.23 %");
+        assert_eq!((chosen(0.9), chosen(0.125)), ("90 %".into(), "12.5 %".into()));
         assert_eq!(percent(0.5), "50.0 %");
         assert_eq!(percent(1.0), "100 %");
     }
