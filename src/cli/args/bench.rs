@@ -273,20 +273,26 @@ pub struct Lab {
         value_name = "LIST",
         value_delimiter = ',',
         default_value = "wire,route,nat",
-        requires = "lab"
+        requires = "lab",
+        conflicts_with = "ports"
     )]
     pub cases: Vec<String>,
     /// Who does it: kernel, kernel-rps (the kernel on the forwarding core), bypath, wire, bare (the example bare_forwarder), or
     /// NAME=COMMAND, where {a} and {b} are the ports, {cpu} the core and {case} the case, and which prints a line that ends
     /// in `: ready`; NAME@CASE,CASE=COMMAND is measured in these cases alone. May be given again; kernel, bypath and wire
     /// where none is
-    #[arg(long = "subject", value_name = "NAME[@CASES][=COMMAND]", requires = "lab")]
+    #[arg(
+        long = "subject",
+        value_name = "NAME[@CASES][=COMMAND]",
+        requires = "lab",
+        conflicts_with = "ports"
+    )]
     pub subjects: Vec<String>,
     /// Rounds; each has every subject once, every other in reverse order
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "lab", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "lab", conflicts_with = "ports", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
     /// Keep the forwarding core busy with another process, the same for all
-    #[arg(long, requires = "lab")]
+    #[arg(long, requires = "lab", conflicts_with = "ports")]
     pub loaded: bool,
 }
 
