@@ -1,5 +1,7 @@
 //! The report's files: opened before anything is measured, so that a path that cannot be written costs no hour of measuring, and
 //! written at the end. `-` is stdout.
+//!
+//! Each form is written by itself: one that finds no room costs no other.
 
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
