@@ -275,6 +275,11 @@ fn a_browser_sees_what_is_wrong() {
              <text x=\"9\" y=\"44\">below</text></svg></figure>",
             "above",
         ),
+        (
+            "hover",
+            "<script>addEventListener('pointermove', (event) => event.stopImmediatePropagation(), true)</script>",
+            "hovers",
+        ),
         ("loads", "<img src=\"nowhere.png\">", "nowhere.png"),
     ];
     for (name, fault, says) in faults {

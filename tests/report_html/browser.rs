@@ -41,6 +41,10 @@ addEventListener('load', () => {
           bad.push(`one upon the other: ${text}, ${other}`);
     });
   }
+  const mark = document.querySelector('[data-tip]'), tip = document.getElementById('tip');
+  if (mark) mark.dispatchEvent(new PointerEvent('pointermove', { bubbles: true }));
+  if (figures.length && (!mark || tip.hidden || tip.textContent !== mark.dataset.tip)) bad.push('nothing hovers');
+  tip.hidden = true;
   for (const loads of document.querySelectorAll('[src], link[href], image, use')) {
     const what = loads.getAttribute('src') || loads.getAttribute('href') || '';
     if (!what.startsWith('data:')) bad.push(`loads: ${what}`);
