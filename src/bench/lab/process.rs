@@ -155,10 +155,15 @@ impl Process {
         gone && test_kill_process_group(group).is_err()
     }
 
-    /// `, it said last "..."`, or nothing.
+    /// `, it said last "..."`, or nothing. A line that speaks of an error is preferred: many say goodbye after it.
     fn last_line(&self) -> String {
         let said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match said.lines.iter().rev().find(|line| !line.trim().is_empty()) {
+        let lines = || said.lines.iter().rev().filter(|line| !line.trim().is_empty());
+        let bad = |line: &&String| {
+            let line = line.to_ascii_lowercase();
+            line.contains("error") || line.contains("fail")
+        };
+        match lines().find(bad).or_else(|| lines().next()) {
             Some(line) => format!(", it said last \"{}\"", line.trim()),
             None => String::new(),
         }
