@@ -1,5 +1,8 @@
 //! A thread that does one kind of job after the other: it is put where it belongs (a network namespace, a core), opens what it
 //! needs there, and keeps it. What it opens need not be `Send`.
+//!
+//! Jobs and answers go by channels, in order. What cannot be opened is an error at the start, and a thread that dies is one
+//! at the next job; both are one line. It ends when its desk is dropped.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};

@@ -84,7 +84,7 @@ impl Picker {
     pub fn slot(&self, sequence: u64) -> u32 {
         match &self.pick {
             Pick::RoundRobin => (sequence % u64::from(self.count())) as u32,
-            Pick::Random(seed) => ((hash(sequence, *seed) >> 32) * u64::from(self.count()) >> 32) as u32,
+            Pick::Random(seed) => (((hash(sequence, *seed) >> 32) * u64::from(self.count())) >> 32) as u32,
             Pick::Table(table) => table[sequence as usize & (table.len() - 1)],
         }
     }

@@ -227,7 +227,7 @@ impl Pair {
             limit,
         };
         self.sender.ask(job)?;
-        let (began, mut ended_by) = (Instant::now(), None);
+        let (began, mut first, mut ended_by) = (Instant::now(), None, None);
         loop {
             if let Some(sent) = self.sender.answer(TICK) {
                 let mut sent = sent?;
@@ -245,14 +245,19 @@ impl Pair {
                 self.shared.stop.store(true, Relaxed);
                 ended_by = Some(format!("this trial was ended after {:.1} s", tick.elapsed));
             }
-            let hopeless = !self.seen && tick.arrived == 0 && tick.offered > 0 && elapsed > NOTHING_MAX;
+            // Ten million flows take their time to be made ready.
+            if tick.offered > 0 && first.is_none() {
+                first = Some(Instant::now());
+            }
+            let sending = first.map_or(Duration::ZERO, |first: Instant| first.elapsed());
+            let hopeless = !self.seen && tick.arrived == 0 && sending > NOTHING_MAX;
             let over = seconds
                 .map(Duration::from_secs_f64)
-                .is_some_and(|time| elapsed > time + OVERDUE);
+                .is_some_and(|time| sending > time + OVERDUE);
             if hopeless || over {
                 self.shared.stop.store(true, Relaxed);
             }
-            if over && elapsed > OVERDUE * 3 + Duration::from_secs_f64(seconds.unwrap_or_default()) {
+            if over && sending > OVERDUE * 3 + Duration::from_secs_f64(seconds.unwrap_or_default()) {
                 return Err(format!(
                     "the sender on {} does not end: this is a bug of bypath",
                     self.names.0

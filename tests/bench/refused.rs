@@ -115,7 +115,7 @@ fn a_full_disk_is_said_and_the_table_was_printed() {
         "{errors:?}"
     );
     assert!(
-        said.stdout.contains("300"),
+        said.stdout.contains("x0 to y0"),
         "what was measured is gone: {}",
         said.stdout
     );

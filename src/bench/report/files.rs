@@ -3,7 +3,7 @@
 //! What was measured for an hour must not be lost to a full disk at its end: write each form by itself, and go on with
 //! the others when one fails.
 
-use super::{Report, csv, hgrm, json, markdown, table};
+use super::{Report, csv, hgrm, html, json, markdown, table};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ pub enum Form {
     Csv,
     /// For a README.
     Markdown,
+    /// One page with charts.
+    Html,
     /// Percentiles of delays, one file for each distribution.
     Hgrm,
     /// HdrHistogram's interval log of all delays.
@@ -32,6 +34,7 @@ pub fn files(report: &Report, form: Form, path: &Path) -> Result<Vec<(PathBuf, S
         Form::Json => json::text(report)?,
         Form::Csv => csv::text(report)?,
         Form::Markdown => markdown::text(report),
+        Form::Html => html::text(report),
         Form::Hlog => hgrm::log(report)?,
         Form::Hgrm => return distributions(report, path),
     };

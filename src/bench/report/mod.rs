@@ -6,6 +6,7 @@
 //!   Report ── grid ──> table, markdown       for people: the same tables, rounded by units
 //!          ── json, csv                      for programs: nothing is rounded
 //!          ── hgrm                           delays for HdrHistogram's tools
+//!          ── html                           for people, with charts: one page
 //!                   all by files: text and path of each form
 //! ```
 
@@ -13,6 +14,7 @@ pub mod csv;
 pub mod files;
 pub mod grid;
 pub mod hgrm;
+pub mod html;
 pub mod json;
 pub mod markdown;
 pub mod table;

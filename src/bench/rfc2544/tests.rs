@@ -64,7 +64,7 @@ impl Device {
         let seconds = frames / pps;
         let mut lost = (frames - self.limit_pps * seconds - self.queue).max(0.0).floor();
         lost += self.taken(frames - lost);
-        if self.flake.is_some_and(|each| self.asked.len() % each == 0) {
+        if self.flake.is_some_and(|each| self.asked.len().is_multiple_of(each)) {
             lost += 1.0;
         }
         let lost = lost.min(frames);
@@ -275,7 +275,7 @@ fn what_short_trials_hide_in_a_queue_the_full_time_brings_out() {
         ..Device::new(100_000.0, 1_000_000.0)
     };
     let result = measured(&long, &mut device);
-    assert!((90_000.0..=101_000.0).contains(&result.throughput_pps), "{result:?}");
+    assert!((99_500.0..=101_000.0).contains(&result.throughput_pps), "{result:?}");
     assert!(
         has_note(&result, "came through for 1 s, but not for 20 s"),
         "{result:?}"

@@ -8,8 +8,8 @@
 //! Both ends are offered rates of trials that were made; 0 is the lower one until a trial passes. The first guess is
 //! what came through when all was offered; from there it goes by growing steps until both ends are known. Where the
 //! source gives less than was asked for, the upper end is what it could not reach, and the result is the source's, not
-//! the device's. What the search finds by short trials is tried for the full time at the end, and lowered until it
-//! stands.
+//! the device's. What the search finds by short trials is tried for the full time at the end, and sought
+//! anew below where that loses.
 
 use super::{Rate, Session, TRIALS_MAX, Test, Top, reached};
 use crate::bench::outcome::Outcome;
@@ -54,8 +54,8 @@ impl Bracket {
 impl Session<'_> {
     /// The throughput, from the first trial on.
     pub(super) fn throughput(&mut self, top: &Top) -> Result<Found, String> {
-        let (min, resolution) = (self.plan.pps_min, self.plan.resolution);
-        let keeps_up = self.judged(&top.outcome, top.rate)?;
+        let resolution = self.plan.resolution;
+        let keeps_up = self.judged(&top.outcome, top.rate, self.plan.search_seconds)?;
         let mut bracket = Bracket {
             passed: if keeps_up { top.pps } else { 0.0 },
             failed: top.pps,
@@ -63,7 +63,23 @@ impl Session<'_> {
             step: 2.0 * resolution,
         };
         // Not so near to what has failed that nothing would be learned.
-        let mut guess = Some(top.outcome.received_pps().min(top.pps * (1.0 - resolution)));
+        let guess = top.outcome.received_pps().min(top.pps * (1.0 - resolution));
+        self.search(&mut bracket, Some(guess), self.plan.search_seconds, top.pps)?;
+        let pps = self.confirmed(bracket.passed)?;
+        let by_source = bracket.by_source && pps >= bracket.passed * (1.0 - resolution);
+        self.conclude(pps, by_source, top);
+        Ok(Found { pps, by_source })
+    }
+
+    /// Trials of so many seconds until both ends are within the resolution, or nothing is left to try.
+    fn search(
+        &mut self,
+        bracket: &mut Bracket,
+        mut guess: Option<f64>,
+        seconds: f64,
+        top_pps: f64,
+    ) -> Result<(), String> {
+        let (min, resolution) = (self.plan.pps_min, self.plan.resolution);
         let mut trials = 0;
         while bracket.failed - bracket.passed > resolution * bracket.failed && bracket.failed > min {
             if trials == TRIALS_MAX {
@@ -74,20 +90,17 @@ impl Session<'_> {
                 break;
             }
             trials += 1;
-            let wanted = guess.take().unwrap_or_else(|| bracket.next(top.pps));
-            self.narrow(&mut bracket, wanted.max(min))?;
+            let wanted = guess.take().unwrap_or_else(|| bracket.next(top_pps));
+            self.narrow(bracket, wanted.max(min), seconds)?;
         }
-        let pps = self.confirmed(bracket.passed)?;
-        let by_source = bracket.by_source && pps >= bracket.passed * (1.0 - resolution);
-        self.conclude(pps, by_source, top);
-        Ok(Found { pps, by_source })
+        Ok(())
     }
 
-    /// One trial of the search, between the ends.
-    fn narrow(&mut self, bracket: &mut Bracket, wanted: f64) -> Result<(), String> {
+    /// One trial of a search, between the ends.
+    fn narrow(&mut self, bracket: &mut Bracket, wanted: f64, seconds: f64) -> Result<(), String> {
         let rate = Rate::Paced(wanted);
-        let outcome = self.send(Test::Throughput, rate, self.plan.search_seconds)?;
-        let passed = self.judged(&outcome, rate)?;
+        let outcome = self.send(Test::Throughput, rate, seconds)?;
+        let passed = self.judged(&outcome, rate, seconds)?;
         let offered = outcome.offered_pps();
         let reached = self.has_reached(&outcome, wanted);
         if passed {
@@ -111,7 +124,7 @@ impl Session<'_> {
     }
 
     /// Whether a trial passes; one that loses is repeated as often as the plan says, and passes if one of them does.
-    fn judged(&mut self, outcome: &Outcome, rate: Rate) -> Result<bool, String> {
+    fn judged(&mut self, outcome: &Outcome, rate: Rate, seconds: f64) -> Result<bool, String> {
         let accepted = self.plan.accepted_loss;
         let mut passes = self.counted(outcome);
         for _ in 0..self.plan.repeats {
@@ -119,7 +132,7 @@ impl Session<'_> {
             if passes || outcome.loss() > 100.0 * accepted.max(0.0001) {
                 break;
             }
-            let again = self.send(Test::Throughput, rate, self.plan.search_seconds)?;
+            let again = self.send(Test::Throughput, rate, seconds)?;
             passes = self.counted(&again);
         }
         Ok(passes)
@@ -130,27 +143,29 @@ impl Session<'_> {
         outcome.offered > 0 && outcome.loss() <= self.plan.accepted_loss
     }
 
-    /// Sends what was found for the full time, and less until nothing is lost; each step down is twice the last.
+    /// Sends what was found for the full time; where that loses, the throughput is sought below, by trials of that time.
     fn confirmed(&mut self, found: f64) -> Result<f64, String> {
-        let (mut pps, mut step) = (found, self.plan.resolution);
-        if self.plan.seconds <= self.plan.search_seconds {
+        let (seconds, short) = (self.plan.seconds, self.plan.search_seconds);
+        if seconds <= short || found <= 0.0 {
             return Ok(found);
         }
-        while pps >= self.plan.pps_min {
-            let rate = Rate::Paced(pps);
-            let outcome = self.send(Test::Throughput, rate, self.plan.seconds)?;
-            if self.counted(&outcome) {
-                self.has_reached(&outcome, pps);
-                return Ok(outcome.offered_pps().min(found));
-            }
-            self.note(format!(
-                "{pps:.0} frames per second came through for {} s, but not for {} s: the throughput is lower",
-                self.plan.search_seconds, self.plan.seconds
-            ));
-            pps *= 1.0 - step;
-            step = (step * 2.0).min(0.5);
+        let rate = Rate::Paced(found);
+        let outcome = self.send(Test::Throughput, rate, seconds)?;
+        if self.judged(&outcome, rate, seconds)? {
+            self.has_reached(&outcome, found);
+            return Ok(outcome.offered_pps().min(found));
         }
-        Ok(0.0)
+        self.note(format!(
+            "{found:.0} frames per second came through for {short} s, but not for {seconds} s: the throughput is lower"
+        ));
+        let mut below = Bracket {
+            passed: 0.0,
+            failed: found,
+            by_source: false,
+            step: self.plan.resolution,
+        };
+        self.search(&mut below, None, seconds, f64::INFINITY)?;
+        Ok(below.passed)
     }
 
     fn conclude(&mut self, pps: f64, by_source: bool, top: &Top) {

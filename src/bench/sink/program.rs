@@ -1,5 +1,8 @@
 //! The loader of `bpf/sink.bpf.c`: the program on a port, and its counters. It keeps descriptors only, so that it ends with the
 //! process; the link is dropped first, and the port is as it was.
+//!
+//! The program is native where the driver can, else the kernel runs it in the stack (generic). Counters are never reset: who counts
+//! a trial takes the difference.
 
 use crate::port::link::{Attached, Link};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};

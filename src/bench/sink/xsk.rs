@@ -40,7 +40,6 @@ pub(super) struct Xsk {
     record: Record,
     run: u16,
     before: Counts,
-    lost_before: u64,
 }
 
 impl Xsk {
@@ -81,7 +80,6 @@ impl Xsk {
             record: Record::new(1),
             run: first,
             before: Counts::default(),
-            lost_before: 0,
         };
         for id in 0..queues {
             let mut queue = XskQueue::open(&umem, &link.name, id, &config).map_err(|error| error.to_string())?;
@@ -91,14 +89,6 @@ impl Xsk {
             made.program.set_socket(id, fd)?;
         }
         Ok(made)
-    }
-
-    /// Frames that the kernel had no room for: in the ring, or to receive into.
-    fn ring_losses(&self) -> u64 {
-        let counters = self.queues.iter().map(Queue::counters);
-        counters
-            .map(|of| of.xsk_rx_dropped + of.xsk_rx_ring_full + of.xsk_fill_empty + of.rx_oversize)
-            .sum()
     }
 
     /// Takes what is in the rings; not for ever, should frames run in a circle.
@@ -147,7 +137,6 @@ impl Sink for Xsk {
         self.empty();
         self.record = Record::new(flows);
         self.run = run;
-        self.lost_before = self.ring_losses();
         self.program.set_run(run)?;
         self.before = self.program.counts()?;
         Ok(())
@@ -182,10 +171,6 @@ impl Sink for Xsk {
                  receiver's turn, up to a millisecond more",
                 counts.unstamped
             ));
-        }
-        let lost = self.ring_losses() - self.lost_before;
-        if lost > 0 {
-            notes.push(format!("{lost} frames found no room in the receiver's rings"));
         }
         Ok(Found {
             arrived: counts.ours,

@@ -44,6 +44,19 @@ pub struct Bench {
 #[derive(Debug, clap::Subcommand)]
 pub enum BenchCommand {
     Rfc2544(Box<Rfc2544>),
+    Report(ReportOf),
+}
+
+/// Make the forms of a report anew, of a file that --json wrote
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  bypath bench report run.json --html report.html --markdown report.md")]
+pub struct ReportOf {
+    /// What --json wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub forms: Forms,
 }
 
 /// Run the tests of RFC 2544: throughput, latency, frame loss, back-to-back

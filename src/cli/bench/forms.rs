@@ -1,5 +1,7 @@
 //! The report's files: opened before anything is measured, so that a path that cannot be written costs no hour of measuring, and
 //! written at the end. `-` is stdout.
+//!
+//! Each form is written by itself: one that finds no room costs no other.
 
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
@@ -29,6 +31,7 @@ impl Files {
             (&forms.hgrm, Form::Hgrm),
             (&forms.hlog, Form::Hlog),
             (&forms.markdown, Form::Markdown),
+            (&forms.html, Form::Html),
         ];
         let mut open = Vec::new();
         for (path, form) in asked {

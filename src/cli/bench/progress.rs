@@ -1,4 +1,6 @@
-//! The line on stderr while trials run: rewritten in place on a terminal, else one line a second, so that a log stays
+//! What is seen and heard of trials while they run.
+//!
+//! The line on stderr: rewritten in place on a terminal, else one line a second, so that a log stays
 //! readable. And Ctrl-C: it ends the trial that runs, and what was measured by then is reported.
 
 use super::super::output::grouped;

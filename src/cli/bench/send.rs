@@ -1,4 +1,6 @@
 //! `bypath bench --port X --port Y`: one work, one trial for each size; first, for each, what the measurement itself gets wrong.
+//! Ctrl-C ends the trial that runs and those that would follow; a trial that fails ends the run, with one line. What was measured
+//! by then is reported in both cases.
 
 use super::super::args::bench::Bench;
 use super::super::output::{Failure, Outcome};

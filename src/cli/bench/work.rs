@@ -1,5 +1,6 @@
 //! The flags on what is sent, as a [`Work`]: addresses of one family, flows that the addresses and ports give, times that can
 //! be. What is in a flag alone is read in `args/bench.rs`; what flags mean together is judged here.
+//! Where no address is given, those of the networks that are set aside for benchmarks are taken.
 
 use super::super::args::bench::WorkArgs;
 use crate::bench::work::{Flows, Rate, Size, Work};
