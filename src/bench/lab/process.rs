@@ -1,5 +1,6 @@
-//! A subject's process: started in a group of its own, so that all it starts ends with it; ready when it prints a line that ends
-//! in `: ready`; before that it may say its version (`NAME: version TEXT`). The last lines are kept, for the one line of error.
+//! A subject's process: started in a group of its own, so that all it starts ends with it; ready when it prints a line
+//! that ends in `: ready`; before that it may say its version (`NAME: version TEXT`). The last lines are kept, for the
+//! one line of error.
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid};
 use std::collections::VecDeque;
