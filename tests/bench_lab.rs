@@ -1,8 +1,8 @@
-//! `bypath bench --lab`: a short run has all that was asked for, and whatever ends it (its end, Ctrl-C, `kill -9`, a subject that
-//! fails) nothing stays: no process, no interface, no mount.
+//! `bypath bench --lab`: a short run has all that was asked for, and whatever ends it (its end, Ctrl-C, `kill -9`, a
+//! subject that fails) nothing stays: no process, no interface, no mount.
 //!
-//! Processes of a run are known by a mark in their environment, which all that they start inherit. Trials are short, and no rate is
-//! asserted but that frames come through. Needs root, two CPUs, and ip, nft, ethtool, conntrack.
+//! Processes of a run are known by a mark in their environment, which all that they start inherit. Trials are short,
+//! and no rate is asserted but that frames come through. Needs root, two CPUs, and ip, nft, ethtool, conntrack.
 
 mod lab;
 

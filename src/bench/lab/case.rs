@@ -6,7 +6,7 @@
 //! | `route` | routes 10.64.0.0/10 |
 //! | `route-1m` | has a million host routes there, and traffic goes to as many of them as there are flows |
 //! | `bridge` | has no address: d0 and d1 are ports of br0 |
-//! | `nat` | tracks connections, lets established ones and those from the client pass, and hides them behind its address |
+//! | `nat` | tracks connections, lets established ones and those from the client pass, masquerades them |
 //! | `nat-1000-rules` | asks a thousand rules before, none of which matches, in the way of each packet |
 //! | `nat-tbf` | has a token bucket at d1 which never binds |
 
@@ -141,7 +141,8 @@ fn host_routes() -> String {
 /// A stateful filter at forward, behind so many rules that match nothing, and masquerading.
 fn ruleset(rules: u32) -> String {
     let mut text = String::from(
-        "table inet filter { chain forward { type filter hook forward priority filter; policy drop;\nct state invalid drop\n",
+        "table inet filter { chain forward { type filter hook forward priority filter; policy drop;\n\
+         ct state invalid drop\n",
     );
     for n in 0..rules {
         let _ = writeln!(

@@ -1,5 +1,5 @@
-//! Process 1 of the lab's namespaces: reads the plan from stdin, mounts what shows these namespaces and hides the machine's, and
-//! measures. What it finds it tells as lines of stdout.
+//! Process 1 of the lab's namespaces: reads the plan from stdin, mounts what shows these namespaces and hides the
+//! machine's, and measures. What it finds it tells as lines of stdout.
 //!
 //! | mounted | why |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | /sys | the links of this network namespace: /sys/class/net |
 //! | /run, empty | what peers leave there (sockets, locks, DPDK's runtime files) goes with the namespace |
 //!
-//! It has no handler for signals, and process 1 of a namespace is sent none that it does not handle: the process outside gets
-//! Ctrl-C, and kills it. It ends when its stdin does.
+//! It has no handler for signals, and process 1 of a namespace is sent none that it does not handle: the process
+//! outside gets Ctrl-C, and kills it. It ends when its stdin does.
 
 use super::event::Event;
 use super::measure::measure;

@@ -2,11 +2,12 @@
 //! reverse, since a subject may feel who ran before it. What disturbs the machine for a while disturbs all of a round.
 //!
 //! ```text
-//!   start the subject, wait until it is ready ── warm up ── [counters] trial [counters] ── stop it, let the kernel settle
+//!   start the subject, wait until ready ── warm up ── [counters] trial [counters] ── stop it, let the kernel settle
 //! ```
 //!
-//! What was forwarded by whom is looked at, since a subject that leaves everything to the kernel would measure the kernel:
-//! bypath's own totals, and for the others the datagrams that the router's kernel says it forwarded, against what arrived.
+//! What was forwarded by whom is looked at, since a subject that leaves everything to the kernel would measure the
+//! kernel: bypath's own totals, and for the others the datagrams that the router's kernel says it forwarded, against
+//! what arrived.
 
 use super::case::Case;
 use super::event::Event;
@@ -44,7 +45,7 @@ pub fn measure(plan: &Plan) -> Result<(), String> {
     let _load = plan.loaded.then(|| load(plan.cpu)).transpose()?;
     if plan.loaded {
         Event::Note(format!(
-            "a second process (sh, a loop without end, of the same priority) loaded CPU {}, the forwarding core, all the time",
+            "a second process (sh, a loop without end, same priority) loaded CPU {}, the forwarding core, all the time",
             plan.cpu
         ))
         .tell();
@@ -83,8 +84,8 @@ fn measure_case(plan: &Plan, case: Case, subjects: &[&Subject], first: bool) -> 
     measured.all(subjects)
 }
 
-/// What the same work comes to where nobody forwards, and where nothing but `bypath wire` does. A run is no worse for not
-/// knowing it.
+/// What the same work comes to where nobody forwards, and where nothing but `bypath wire` does. A run is no worse for
+/// not knowing it.
 fn own_errors(plan: &Plan, case: Case, lab: &Topology) {
     for &size in &plan.sizes {
         let work = plan.work(case, size, plan.flows[0], lab.next_hop(case));
@@ -292,7 +293,7 @@ impl Counters {
         if let Some((taken, forwarded)) = self.own {
             let share = forwarded as f64 / taken.max(1) as f64;
             let warning = match share < OWN_SHARE_MIN {
-                true => ": so this measures the kernel too",
+                true => ": this measures the kernel too",
                 false => "",
             };
             notes.push(format!(
@@ -304,7 +305,7 @@ impl Counters {
         let share = self.kernel as f64 / received.max(1) as f64;
         if !kernel && share > 1.0 - OWN_SHARE_MIN {
             notes.push(format!(
-                "the kernel forwarded {} of the {received} frames that arrived, not {name}: so this measures the kernel too",
+                "the kernel forwarded {} of the {received} frames that came, not {name}: this measures the kernel too",
                 self.kernel
             ));
         }
@@ -337,8 +338,8 @@ fn note_room(flows: u32) {
     let room: Option<u64> = room.and_then(|text| text.trim().parse().ok());
     if let Some(room) = room.filter(|&room| u64::from(flows) > room) {
         Event::Note(format!(
-            "{flows} flows are more than the machine's connection table has room for ({room}, nf_conntrack_max): kernel and bypath \
-             drop or replace what does not fit, each in its way"
+            "{flows} flows are more than the machine's connection table has room for ({room}, nf_conntrack_max): \
+             kernel and bypath drop or replace what does not fit, each in its way"
         ))
         .tell();
     }

@@ -1,5 +1,5 @@
-//! The side of the machine: starts this program once more, as process 1 of namespaces of its own, and makes a report of what it
-//! tells.
+//! The side of the machine: starts this program once more, as process 1 of namespaces of its own, and makes a report of
+//! what it tells.
 //!
 //! ```text
 //!   run ── thread: unshare(network, mount, PID), start, wait for the end        a namespace of the thread alone
@@ -7,9 +7,10 @@
 //!    └─ signal, silence ──> kill: with process 1 all others inside are killed
 //! ```
 //!
-//! Whatever happens nothing is left. The process inside is killed at SIGINT and SIGTERM, and when it says nothing for longer
-//! than a trial can take; when this process dies the kernel kills it (PR_SET_PDEATHSIG), and it ends when its stdin does. With
-//! it the kernel kills all in its PID namespace, and namespaces, links, rules and mounts go with their last process.
+//! Whatever happens nothing is left. The process inside is killed at SIGINT and SIGTERM, and when it says nothing for
+//! longer than a trial can take; when this process dies the kernel kills it (PR_SET_PDEATHSIG), and it ends when its
+//! stdin does. With it the kernel kills all in its PID namespace, and namespaces, links, rules and mounts go with their
+//! last process.
 
 use super::event::Event;
 use super::plan::{Plan, Test};
@@ -54,9 +55,9 @@ enum Told {
     Failed(String),
 }
 
-/// Carries out a plan: what was found, and how it ended, an error as one line. What was measured until then is found also where
-/// a signal or an error ended it. The report's provenance has
-/// the subjects' command lines after this process' own.
+/// Carries out a plan: what was found, and how it ended, an error as one line. What was measured until then is found
+/// also where a signal or an error ended it. The report's provenance has the subjects' command lines after this
+/// process' own.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(Progress<'_>)) -> (Report, Result<(), String>) {
     let provenance = Provenance::collect(["veth"], "copy");
     let mut report = Report::new("lab", provenance);
@@ -80,8 +81,9 @@ fn carry_out(plan: &Plan, report: &mut Report, progress: &mut dyn FnMut(Progress
     follow(&told, plan, &interrupted, report, progress)
 }
 
-/// Starts the process inside, reads what it tells, and waits for its end, on a thread of its own: of this process' threads
-/// only this one leaves the machine's namespaces, and it must live as long as the process inside, which is killed with it.
+/// Starts the process inside, reads what it tells, and waits for its end, on a thread of its own: of this process'
+/// threads only this one leaves the machine's namespaces, and it must live as long as the process inside, which is
+/// killed with it.
 fn start(line: &str, tell: &Sender<Told>) {
     // Where sending fails nobody listens any more.
     let _ = tell.send(match inside(line, tell) {
@@ -141,7 +143,7 @@ fn follow(
             ))
         } else if last.elapsed() > plan.silence_max() {
             Some(format!(
-                "the lab said nothing for {} s and was ended: see whether the machine is overloaded, or a subject hangs",
+                "the lab said nothing for {} s and was ended: see whether the machine is overloaded or a subject hangs",
                 plan.silence_max().as_secs()
             ))
         } else {

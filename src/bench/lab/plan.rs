@@ -1,5 +1,5 @@
-//! What the lab measures: every case, size and number of flows, of each every round, in each round every subject. Plain data,
-//! checked here and told to the process inside as JSON.
+//! What the lab measures: every case, size and number of flows, of each every round, in each round every subject. Plain
+//! data, checked here and told to the process inside as JSON.
 
 use super::case::Case;
 use super::subject::Subject;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// The first source address; the router's network has 250 more.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-/// Warming up: a third of a second, and in a case that tracks connections as long as it takes to begin each of them at this rate.
+/// Warming up: a third of a second, and in a case that tracks connections as long as it takes to begin each of them at
+/// this rate.
 const WARM_SECONDS_MIN: f64 = 0.3;
 const WARM_SECONDS_MAX: f64 = 8.0;
 const BEGUN_PER_SECOND: f64 = 200_000.0;

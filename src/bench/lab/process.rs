@@ -1,5 +1,6 @@
-//! A subject's process: started in a group of its own, so that all it starts ends with it; ready when it prints a line that ends
-//! in `: ready`; before that it may say its version (`NAME: version TEXT`). The last lines are kept, for the one line of error.
+//! A subject's process: started in a group of its own, so that all it starts ends with it; ready when it prints a line
+//! that ends in `: ready`; before that it may say its version (`NAME: version TEXT`). The last lines are kept, for the
+//! one line of error.
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid};
 use std::collections::VecDeque;
@@ -155,10 +156,15 @@ impl Process {
         gone && test_kill_process_group(group).is_err()
     }
 
-    /// `, it said last "..."`, or nothing.
+    /// `, it said last "..."`, or nothing. A line that speaks of an error is preferred: many say goodbye after it.
     fn last_line(&self) -> String {
         let said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match said.lines.iter().rev().find(|line| !line.trim().is_empty()) {
+        let lines = || said.lines.iter().rev().filter(|line| !line.trim().is_empty());
+        let bad = |line: &&String| {
+            let line = line.to_ascii_lowercase();
+            line.contains("error") || line.contains("fail")
+        };
+        match lines().find(bad).or_else(|| lines().next()) {
             Some(line) => format!(", it said last \"{}\"", line.trim()),
             None => String::new(),
         }

@@ -1,5 +1,5 @@
-//! The programs by which namespaces, links and rules are made (`ip`, `nft`, `tc`, `ethtool`, `bridge`, `conntrack`, `mount`): as an
-//! operator would type them, with one line of error that names the package where one is missing.
+//! The programs by which namespaces, links and rules are made (`ip`, `nft`, `tc`, `ethtool`, `bridge`, `conntrack`,
+//! `mount`): as an operator would type them, with one line of error that names the package where one is missing.
 
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
@@ -34,8 +34,8 @@ pub fn output(line: &str, input: &str) -> Result<String, String> {
         ErrorKind::NotFound => format!("`{name}` is not there, and the lab needs it: install {}", package(name)),
         _ => format!("cannot run `{line}`, {error}: see whether {name} is a program that this user may run"),
     })?;
-    // On its own thread, for a long input and a long output would block each other. A child that closes its stdin early is
-    // judged by its exit code.
+    // On its own thread, for a long input and a long output would block each other. A child that closes its stdin early
+    // is judged by its exit code.
     let stdin = child.stdin.take();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));

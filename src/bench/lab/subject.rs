@@ -10,9 +10,9 @@
 //! | `NAME=COMMAND` | COMMAND by `sh -c`, which prints a line that ends in `: ready` and ends at SIGTERM |
 //! | | before that it may print `NAME: version TEXT`, for the report |
 //!
-//! In COMMAND `{a}` and `{b}` are the ports, `{cpu}` the forwarding core, `{case}` the case, `{a_mac}` and `{b_mac}` the ports'
-//! addresses, `{client_mac}` and `{server_mac}` those of the far ends. `NAME@CASE,CASE=COMMAND` says in which cases it can take
-//! part; without that it is in all.
+//! In COMMAND `{a}` and `{b}` are the ports, `{cpu}` the forwarding core, `{case}` the case, `{a_mac}` and `{b_mac}`
+//! the ports' addresses, `{client_mac}` and `{server_mac}` those of the far ends. `NAME@CASE,CASE=COMMAND` says in
+//! which cases it can take part; without that it is in all.
 
 use super::case::Case;
 use super::process::Process;
@@ -252,7 +252,7 @@ fn bare_forwarder() -> Result<PathBuf, String> {
     .find(|path| path.is_file())
     .ok_or_else(|| {
         format!(
-            "the subject bare is not beside {}: build it (cargo build --release --example bare_forwarder) or leave it out",
+            "the subject bare is not beside {}: build it (cargo build --example bare_forwarder) or leave it out",
             own.display()
         )
     })

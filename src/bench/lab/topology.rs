@@ -1,5 +1,5 @@
-//! The client's and the server's namespaces and the links between them and the router, which is the process' own namespace;
-//! see the picture in `mod.rs`. One topology serves all subjects of a case, and goes when it is dropped.
+//! The client's and the server's namespaces and the links between them and the router, which is the process' own
+//! namespace; see the picture in `mod.rs`. One topology serves all subjects of a case, and goes when it is dropped.
 
 use super::case::Case;
 use super::program::{output, run};

@@ -1,5 +1,5 @@
-//! The source in the client and the sink in the server, as trials by two ports. They are opened once for a case and serve all its
-//! subjects: to each the same sockets and programs, and a subject is started while both are there.
+//! The source in the client and the sink in the server, as trials by two ports. They are opened once for a case and
+//! serve all its subjects: to each the same sockets and programs, and a subject is started while both are there.
 
 use super::plan::Plan;
 use super::topology::Topology;

@@ -1,8 +1,9 @@
-//! The sink that leaves counting to the link: what arrives is in its receive counter, and a rule at ingress drops it there, the
-//! earliest place that needs no XDP program. For the lab, whose link bears nothing but frames of the trial.
+//! The sink that leaves counting to the link: what arrives is in its receive counter, and a rule at ingress drops it
+//! there, the earliest place that needs no XDP program. For the lab, whose link bears nothing but frames of the trial.
 //!
-//! A veth copies each skb that has no room for an XDP program, before the program sees it: frames of AF_XDP senders, but not those
-//! of the kernel's forwarding. Where what forwards is compared, the receiver should cost all the same; this one does.
+//! A veth copies each skb that has no room for an XDP program, before the program sees it: frames of AF_XDP senders,
+//! but not those of the kernel's forwarding. Where what forwards is compared, the receiver should cost all the same;
+//! this one does.
 
 use super::{Found, Sink};
 use std::io::Write;
@@ -62,8 +63,8 @@ impl Sink for Counter {
     }
 }
 
-/// Drops what comes in by the link, in the calling thread's namespace. The link gets GRO, so that it runs NAPI: without, a veth takes
-/// nothing that XDP redirects to it.
+/// Drops what comes in by the link, in the calling thread's namespace. The link gets GRO, so that it runs NAPI:
+/// without, a veth takes nothing that XDP redirects to it.
 fn drop_all(name: &str) -> Result<(), String> {
     run("ethtool", &["-K", name, "gro", "on"], "")?;
     let chain = format!("type filter hook ingress device \"{name}\" priority filter; policy drop;");
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_counter_is_the_links_own() {
-        let text = "Inter-|   Receive            |  Transmit\n face |bytes    packets errs\n    lo: 10 1 0\n  s01: 20 2 0\n   s0:1234 567 0 0 0\n";
+        let text = "Inter-|  Receive\n face |bytes packets errs\n    lo: 10 1 0\n  s01: 20 2 0\n   s0:1234 567 0 0\n";
         assert_eq!(packets(text, "s0"), Some(567));
         assert_eq!(packets(text, "lo"), Some(1));
         assert_eq!(packets(text, "s"), None);

@@ -142,7 +142,8 @@ pub struct Path {
     /// How frames are made: by the kernel (default), or in an AF_XDP ring (default of a paced lab)
     #[arg(long, value_enum)]
     pub source: Option<Source>,
-    /// How they are judged: looked at in an AF_XDP ring (default), counted and dropped in XDP, or counted by the link itself (default of an unpaced lab)
+    /// How they are judged: looked at in an AF_XDP ring (default), counted and dropped in XDP, or counted by the link
+    /// itself (default of an unpaced lab)
     #[arg(long, value_enum)]
     pub sink: Option<Sink>,
     /// CPUs of the sender and of the receiver; of the lab's forwarder, too, if three are given

@@ -1,5 +1,5 @@
-//! `bypath bench --lab` and `bypath bench rfc2544 --lab`: the flags as a plan, what goes on as lines on stderr, and the report, also
-//! of a run that did not come to its end.
+//! `bypath bench --lab` and `bypath bench rfc2544 --lab`: the flags as a plan, what goes on as lines on stderr, and the
+//! report, also of a run that did not come to its end.
 
 use super::super::args::bench::{Bench, Forms, Lab, Path, Rfc2544, Source, WorkArgs};
 use super::super::output::{Failure, Outcome, grouped};
@@ -129,7 +129,8 @@ fn allowed() -> Vec<usize> {
     ids.iter().map(|id| id.id).collect()
 }
 
-/// Of the sender, the receiver and the forwarder: those that are named, then those that are left, for the forwarder first.
+/// Of the sender, the receiver and the forwarder: those that are named, then those that are left, for the forwarder
+/// first.
 fn cpus(path: &Path) -> Result<[usize; 3], String> {
     let allowed = allowed();
     let named = path.cpus.as_ref().map(|cpus| cpus.0.as_slice()).unwrap_or_default();
