@@ -11,11 +11,14 @@
 //! Rounds are interleaved, and the median counts. Time is the thread's CPU time, not the clock on the wall: other work on
 //! the machine then disturbs only the caches. With two threads the rates of both are added; each has its own core. Memory is the growth of the resident set.
 
+#[path = "setup/connections.rs"]
+mod connections;
 mod cpu_time;
 
-use bypath::packet::{BURST, Family};
-use bypath::table::conntrack::table::{Guard, Handle, Table};
-use bypath::table::conntrack::{Direction, Marks, Record, Status, Ticks, Tuple};
+use bypath::packet::BURST;
+use bypath::table::conntrack::Tuple;
+use bypath::table::conntrack::table::{Handle, Table};
+use connections::{Keys, NOW, filled, find, insert_burst, original, reply};
 use cpu_time::CpuTime;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -27,85 +30,11 @@ const MANY: u32 = 10_000_000;
 /// Lookups of a round.
 const LOOKUPS: usize = 1 << 20;
 const ROUNDS: usize = 7;
-const NOW: Ticks = 1000;
-/// What an insertion lives, and how many fall into a tick: 300,000 live ones, and what is not swept yet.
-const LIFE: Ticks = 10;
+/// How many insertions fall into a tick: 300,000 live ones, and what is not swept yet.
 const INSERTS_PER_TICK: u32 = 30_000;
 const INSERTS: u32 = 6_000_000;
 /// Entries that are swept after each burst: a round takes 4,000 bursts.
 const SWEPT: u32 = 256;
-
-/// xorshift64*: the seeds are fixed, so is what is looked up.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32
-    }
-}
-
-/// The `n`th connection's tuple: no two are alike, since a multiplication by an odd number is undone by another.
-fn original(n: u32) -> Tuple {
-    let mixed = n.wrapping_mul(0x9e37_79b1);
-    Tuple {
-        src: 0x0a00_0000 | u128::from(mixed >> 12),
-        dst: 0xc000_0200 | u128::from(mixed & 0xf),
-        sport: 1024 + (mixed >> 4 & 0xff) as u16,
-        dport: 443,
-        proto: 6,
-        family: Family::V4,
-        zone: 0,
-    }
-}
-
-fn reply(original: &Tuple) -> Tuple {
-    original.invert().expect("TCP has an inverse")
-}
-
-fn record(n: u32, deadline: Ticks) -> Record {
-    let original = original(n);
-    Record {
-        original,
-        reply: reply(&original),
-        status: Status::CONFIRMED,
-        marks: Marks(0),
-        deadline,
-        mark: 0,
-        proto: [0; 7],
-        counters: Default::default(),
-    }
-}
-
-/// What is looked up: made burst by burst, as frames that were just parsed would be, so that it is in the cache.
-#[derive(Clone, Copy)]
-struct Keys {
-    connections: u32,
-    seed: u64,
-    /// Original and reply, or the original only.
-    both: bool,
-}
-
-impl Keys {
-    fn bursts(self) -> impl Iterator<Item = [Tuple; BURST]> {
-        let mut random = Random(self.seed);
-        (0..LOOKUPS / BURST).map(move |_| {
-            [0; BURST].map(|_| {
-                let original = original(random.below(self.connections));
-                match self.both && random.next() >> 32 & 1 == 1 {
-                    false => original,
-                    true => reply(&original),
-                }
-            })
-        })
-    }
-}
 
 /// Something that finds a word by tuples, a burst at a time.
 trait Lookup: Sync {
@@ -119,19 +48,7 @@ impl Lookup for Ours {
     fn find(&self, keys: Keys) -> usize {
         let Ours(table) = self;
         let handle = table.register();
-        let bursts = keys.bursts().map(|burst| {
-            let guard = handle.pin();
-            let mut probes = burst.each_ref().map(|tuple| table.probe(tuple));
-            probes.iter_mut().for_each(|probe| table.aim(probe));
-            let found = probes.iter().filter(|probe| {
-                table.find(probe, NOW, &guard).is_some_and(|(connection, direction)| {
-                    black_box((connection.deadline(), direction == Direction::Reply));
-                    true
-                })
-            });
-            found.count()
-        });
-        bursts.sum()
+        keys.bursts().map(|burst| find(table, &handle, &burst)).sum()
     }
 }
 
@@ -196,25 +113,11 @@ fn rate_of_two(map: &dyn Lookup, keys: [Keys; 2]) -> f64 {
     })
 }
 
-fn filled(connections: u32) -> Table {
-    let table = Table::new(connections);
-    let handle = table.register();
-    for n in 0..connections {
-        let guard = handle.pin();
-        assert!(
-            table.insert(&record(n, NOW + 100), NOW, &guard).is_ok(),
-            "there is room"
-        );
-    }
-    drop(handle);
-    assert_eq!(table.len(), connections, "none was dropped to make room");
-    table
-}
-
 fn lookup_rates() {
     let keys = |seed, both| Keys {
         connections: CONNECTIONS,
         seed,
+        lookups: LOOKUPS,
         both,
     };
     let maps = [2, 1].map(|directions| {
@@ -257,19 +160,6 @@ fn lookup_rates() {
         "  ours, two cores                               {two:13.1}             {:8.2} x of one",
         two / medians[0]
     );
-}
-
-fn insert_burst(table: &Table, first: u32, now: Ticks, guard: &Guard<'_>) {
-    let mut records = [0; BURST].map(|_| None);
-    for (n, place) in (first..).zip(&mut records) {
-        let record = record(n, now + LIFE);
-        table.prefetch(&record.original);
-        table.prefetch(&record.reply);
-        *place = Some(record);
-    }
-    for record in records.iter().flatten() {
-        assert!(table.insert(record, now, guard).is_ok(), "there is room");
-    }
 }
 
 fn insert_rate() {
@@ -322,6 +212,7 @@ fn ten_million() {
     let keys = Keys {
         connections: MANY,
         seed: 4,
+        lookups: LOOKUPS,
         both: true,
     };
     let rates = (0..ROUNDS).map(|_| rate(&ours, keys)).collect();

@@ -1,31 +1,16 @@
 //! What rx and the wire layer cost: parsing, looking for a partial checksum, sums, the TTL step.
 //! `cargo bench --no-default-features --bench parse`. The aim for parsing is under 10 ns.
 
+#[path = "setup/frames.rs"]
+mod frames;
+
 use bypath::packet::PortIndex;
 use bypath::stage::rx;
 use bypath::wire::{checksum, ipv4};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use etherparse::PacketBuilder;
+use frames::{MAC, frame};
 use std::hint::black_box;
 use std::ops::ControlFlow::Continue;
-
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-
-fn frame(v6: bool, tcp: bool, data_len: usize) -> Vec<u8> {
-    let ether = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], MAC);
-    let ip = if v6 {
-        ether.ipv6([0x20; 16], [0x30; 16], 64)
-    } else {
-        ether.ipv4([192, 0, 2, 1], [198, 51, 100, 2], 64)
-    };
-    let (data, mut out) = (vec![0x5a; data_len], Vec::new());
-    match tcp {
-        true => ip.tcp(40000, 443, 1, 1000).write(&mut out, &data),
-        false => ip.udp(40000, 53).write(&mut out, &data),
-    }
-    .expect("writing to memory");
-    out
-}
 
 fn parse(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse");

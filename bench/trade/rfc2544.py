@@ -43,24 +43,19 @@ def offered_pps(outcome):
 
 
 class Run:
-    """RFC 2544 for one subject and one size. `seen` is called with what was done and its outcome, after every trial."""
+    """RFC 2544 for one subject and one size. `about` has the `case`, the `subject` and the `flows`; `seen` is called with
+    what was done and its outcome, after every trial."""
 
-    def __init__(self, trial, subject, size, rate_max, plan, seen=lambda what, outcome: None):
-        self.trial, self.subject, self.size, self.rate_max, self.plan, self.seen = (
-            trial,
-            subject,
-            size,
-            rate_max,
-            plan,
-            seen,
-        )
+    def __init__(self, trial, about, size, rate_max, plan, seen=lambda what, outcome: None):
+        self.trial, self.about, self.size, self.rate_max, self.plan = trial, about, size, rate_max, plan
+        self.seen = seen
         self.notes = []
 
     def run(self):
         """All sections, as the report's `Rfc2544`."""
         throughput, search = self.throughput()
         return {
-            "subject": self.subject,
+            **self.about,
             "size": str(self.size),
             "throughput_pps": throughput,
             "search": search,

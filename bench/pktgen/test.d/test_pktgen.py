@@ -26,6 +26,15 @@ Result: OK: 1000000(c999975+d25) usec, {sent} (60byte,0frags)
 """
 
 
+# In the kernel `stop` returns when all is counted; a file does not wait. So the time in which frames on their way arrive is,
+# here, that in which the thread below has seen to it.
+SLEEP = """#!/bin/sh
+[ "$1" = drain ] || exec /bin/sleep "$@"
+for _ in $(seq 600); do [ ! -e "$PKTGEN_PROC/../settled" ] || exit 0; /bin/sleep 0.05; done
+exit 1
+"""
+
+
 class Tree:
     """The files, and a thread that does for pgctrl what the kernel does: at `start` frames arrive, at `stop` all is counted."""
 
@@ -48,6 +57,8 @@ class Tree:
             self.write(f"{self.sys}/{port}/flags", "0x1003\n")
             self.write(f"{self.sys}/{port}/carrier", "1\n")
             self.write(f"{self.sys}/{port}/statistics/rx_packets", "50\n")
+        self.write(f"{self.folder.name}/sleep", SLEEP)
+        os.chmod(f"{self.folder.name}/sleep", 0o755)
         os.mkfifo(f"{self.proc}/pgctrl")
         self.controls, self.fifo = [], os.open(f"{self.proc}/pgctrl", os.O_RDWR)
         threading.Thread(target=self.control, daemon=True).start()
@@ -72,6 +83,7 @@ class Tree:
                             shown.write(
                                 SHOWN.format(thread=thread, sent=self.sent, errors=self.errors, stopped=stopped)
                             )
+                    self.write(f"{self.folder.name}/settled", "")
 
     def written(self, name):
         """The lines that were written into a file, but for what stood there and what pktgen shows at the end."""
@@ -82,12 +94,26 @@ class Tree:
         )
 
     def environment(self):
-        return {**os.environ, "PKTGEN_PROC": self.proc, "PKTGEN_SYS": self.sys, "PKTGEN_DRAIN": "0"}
+        return {
+            **os.environ,
+            "PATH": f"{self.folder.name}:{os.environ['PATH']}",
+            "PKTGEN_PROC": self.proc,
+            "PKTGEN_SYS": self.sys,
+            "PKTGEN_DRAIN": "drain",
+        }
 
     def run(self, *arguments):
         return subprocess.run(
             [RUN, *GIVEN, *arguments], env=self.environment(), capture_output=True, text=True, timeout=60
         )
+
+    def told(self, lines):
+        """What was written into pgctrl, once there are so many lines."""
+        for _ in range(200):
+            if len(self.controls) >= lines:
+                break
+            time.sleep(0.05)
+        return self.controls
 
     def close(self):
         self.write(f"{self.proc}/pgctrl", "end\n")
@@ -136,7 +162,7 @@ class Lines(WithTree):
         )
         self.assertEqual(tree.written("kpktgend_0"), ["add_device p0@0", "rem_device_all"])
         self.assertEqual(tree.written("kpktgend_1"), [])
-        self.assertEqual(tree.controls, ["start", "stop", "stop"])
+        self.assertEqual(tree.told(3), ["start", "stop", "stop"])
 
     def test_imix_many_flows_two_threads_and_a_rate(self):
         tree = self.tree()
@@ -301,7 +327,7 @@ class Refused(WithTree):
         tree = self.tree()
         Tree.write(f"{tree.proc}/p0@0", "Result: ERROR: node not possible\n")
         self.bad(tree, 'p0@0: "count 0": pktgen says: ERROR: node not possible')
-        self.assertEqual(tree.controls[-1], "stop")
+        self.assertEqual(tree.told(1), ["stop"])
         # A file that no write succeeds on stands for a line that the kernel does not know.
         os.unlink(f"{tree.proc}/p0@0")
         os.symlink("/dev/full", f"{tree.proc}/p0@0")
@@ -341,9 +367,9 @@ class Teardown(WithTree):
                     break
                 time.sleep(0.05)
             running.send_signal(number)
-            out, _ = running.communicate(timeout=20)
+            out, _ = running.communicate(timeout=60)
             self.assertEqual((running.returncode, out), (130 if number == signal.SIGINT else 143, b""))
-            self.assertEqual(tree.controls, ["start", "stop"])
+            self.assertEqual(tree.told(2), ["start", "stop"])
             self.assertEqual(tree.written("kpktgend_0"), ["add_device p0@0", "rem_device_all"])
 
 
@@ -354,7 +380,7 @@ class Receiver(unittest.TestCase):
         if os.geteuid() or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
             self.skipTest("it makes a network namespace, which needs root")
         live = ["unshare", "--net", sys.executable, os.path.join(HERE, "live.py")]
-        ran = subprocess.run(live, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(live, capture_output=True, text=True, timeout=120)
         self.assertEqual(ran.returncode, 0, ran.stderr)
         found = json.loads(ran.stdout)
         # 100 frames of IPv4, 100 of IPv6, 50 of another port or without a time, 3 that come from the future.

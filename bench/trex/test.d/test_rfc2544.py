@@ -187,7 +187,7 @@ class Searches(unittest.TestCase):
             def send(self, size, rate, seconds):
                 return report.outcome(rate, 0, seconds, 0)
 
-        found = Run(Silent(), "x", 64, 1e6, Plan(curve_steps=0)).run()
+        found = Run(Silent(), {"case": "route", "subject": "x", "flows": 1}, 64, 1e6, Plan(curve_steps=0)).run()
         self.assertEqual(found["throughput_pps"], 0)
         self.assertRegex(found["notes"][0], "the generator is the limit: 0 of 1000000")
 

@@ -1,0 +1,111 @@
+//! Qdiscs for benches, and frames that say which class they are for.
+#![allow(dead_code)]
+
+use bypath::packet::{Frame, FrameId};
+use bypath::stage::shape::Packet;
+use bypath::table::filter::Facts;
+use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Qdisc, ROOT, Rate, Tbf};
+use std::sync::Arc;
+
+/// That of the root.
+pub const HANDLE: u32 = 0x1_0000;
+
+/// A frame of 64 bytes, and the class that it is for.
+pub struct Marked(pub Frame, pub u32);
+
+impl Packet for Marked {
+    fn size(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            bytes: self.0.bytes(),
+            mark: 0,
+            priority: self.1,
+        }
+    }
+
+    fn mark_congestion(&mut self) -> bool {
+        false
+    }
+}
+
+/// So many frames.
+pub fn frames(count: usize) -> Vec<Marked> {
+    let frame = |n: usize| {
+        let mut frame = Frame::new(vec![0; 128].leak(), FrameId(n as u32), 0);
+        frame.fill(&[0; 64]);
+        Marked(frame, 0)
+    };
+    (0..count).map(frame).collect()
+}
+
+fn qdisc(handle: u32, kind: Kind) -> Arc<Qdisc> {
+    Arc::new(Qdisc {
+        handle: Handle(handle),
+        parent: ROOT,
+        kind,
+        filters: Vec::new(),
+    })
+}
+
+/// Room for a thousand packets.
+pub fn fifo() -> Arc<Qdisc> {
+    qdisc(
+        0,
+        Kind::Fifo(Fifo {
+            limit: Limit::Packets(1000),
+            drops_head: false,
+        }),
+    )
+}
+
+fn rate(bytes_per_second: u64) -> Rate {
+    Rate {
+        bytes_per_second,
+        ..Rate::default()
+    }
+}
+
+/// A token bucket of a millisecond.
+pub fn tbf(bytes_per_second: u64) -> Arc<Qdisc> {
+    qdisc(
+        HANDLE,
+        Kind::Tbf(Tbf {
+            rate: rate(bytes_per_second),
+            buffer_ns: 1_000_000,
+            peak: None,
+            max_size: 2000,
+            limit: 1 << 20,
+            child: fifo(),
+        }),
+    )
+}
+
+/// One class above `leaves`, each sure of its part.
+pub fn htb(leaves: u32, bytes_per_second: u64) -> Arc<Qdisc> {
+    let class = |minor: u32, parent: u32, bytes: u64| Class {
+        id: Handle(HANDLE | minor),
+        parent: Handle(HANDLE | parent),
+        rate: rate(bytes),
+        ceil: rate(bytes_per_second),
+        buffer_ns: 1_000_000,
+        cbuffer_ns: 1_000_000,
+        prio: 0,
+        quantum: 1500,
+        leaf: Some(fifo()),
+        filters: Vec::new(),
+    };
+    let below = (0..leaves).map(|n| class(0x10 + n, 1, (bytes_per_second / u64::from(leaves)).max(1)));
+    let classes = std::iter::once(class(1, 0, bytes_per_second)).chain(below).collect();
+    qdisc(
+        HANDLE,
+        Kind::Htb(Htb {
+            default: 0,
+            rate2quantum: 10,
+            direct_qlen: 1000,
+            classes,
+        }),
+    )
+}
