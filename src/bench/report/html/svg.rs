@@ -184,10 +184,7 @@ mod tests {
 
     #[test]
     fn coordinates_are_short() {
-        assert_eq!(
-            (px(3.0), px(2.06), px(-0.04)),
-            ("3".into(), "2.1".into(), "-0".into())
-        );
+        assert_eq!((px(3.0), px(2.06), px(-0.04)), ("3".into(), "2.1".into(), "-0".into()));
         assert_eq!(route(&[(0.0, 1.0), (2.5, 3.0)]), "M0 1L2.5 3");
     }
 }
