@@ -1,5 +1,6 @@
-//! Bars from 0, side by side in groups, each with its interval: throughput and CPU time by size. A subject without a
-//! value in a group keeps its place there, with a dash in it, so that what is missing is seen.
+//! Bars from 0, side by side in groups, each with its interval: throughput and CPU time by size. A subject
+//! without a value in a group keeps its place there, with a dash in it, so that what is missing is seen. All bars
+//! begin at 0: one that does not makes small differences look large.
 
 use super::axis::Axis;
 use super::frame::{CHARACTER, Frame, HEIGHT, WIDTH};

@@ -1,5 +1,6 @@
-//! Lines: throughput by number of flows, loss by offered rate, delay by percentile. A point may have an interval, a
-//! line a band around it; points that belong to no line are drawn alone.
+//! Lines: throughput by number of flows, loss by offered rate, delay by percentile. A point may have an interval,
+//! a line a band around it; points that belong to no line are drawn alone. Axes are the caller's, since only the
+//! caller knows which charts stand side by side.
 
 use super::axis::Axis;
 use super::bars::interval;

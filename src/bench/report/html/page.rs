@@ -1,5 +1,6 @@
-//! The page itself, from its head to its foot. The first screen says what was measured, on what, and how it ended; then
-//! come the charts, each section with its legend; then all numbers, and where they are from.
+//! The page itself, from its head to its foot. The first screen says what was measured, on what, and how it
+//! ended; then come the charts, each section with its legend; then all numbers, and where they are from. A
+//! section without anything to show is left out, and so is its link.
 
 use super::model::Model;
 use super::sections::{self, Section};

@@ -1,5 +1,6 @@
-//! The little of SVG that charts are made of, as text; and the only place where text becomes markup. A name, a note or
-//! a command line may hold anything, so whatever is not written in this folder goes through [`escape`].
+//! The little of SVG that charts are made of, as text; and the only place where text becomes markup. A name, a
+//! note or a command line may hold anything, so whatever is not written in this folder goes through [`escape`].
+//! Nothing here knows what is drawn.
 
 use std::fmt::Write;
 
