@@ -1,4 +1,7 @@
 //! The head of a frame: its headers, made once for each size, and the sums over what does not vary.
+//!
+//! A frame then costs its flow's addresses and ports, its tag, and two additions for the checksums: nothing is summed twice
+//! (RFC 1624 by sums that are kept, not by differences).
 
 use super::{Places, Sender, Shape};
 use crate::bench::tag::{TAG_LEN, TAG_MIN, fill};

@@ -1,5 +1,7 @@
 //! What the lab measures: every case, size and number of flows, of each every round, in each round every subject. Plain
 //! data, checked here and told to the process inside as JSON.
+//!
+//! What cannot be is refused here, in one line, before anything is made: no case, a subject twice, a rate of nothing.
 
 use super::case::Case;
 use super::subject::Subject;

@@ -1,5 +1,7 @@
 //! The programs by which namespaces, links and rules are made (`ip`, `nft`, `tc`, `ethtool`, `bridge`, `conntrack`,
 //! `mount`): as an operator would type them, with one line of error that names the package where one is missing.
+//!
+//! They are run in the namespaces of this process or in those of another one, and waited for: none outlives the lab.
 
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};

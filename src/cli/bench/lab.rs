@@ -1,5 +1,7 @@
 //! `bypath bench --lab` and `bypath bench rfc2544 --lab`: the flags as a plan, what goes on as lines on stderr, and the
 //! report, also of a run that did not come to its end.
+//!
+//! Nothing is measured here: `bench::lab` does that, in namespaces of its own.
 
 use super::super::args::bench::{Bench, Forms, Lab, Path, Rfc2544, Source, WorkArgs};
 use super::super::output::{Failure, Outcome, grouped};
