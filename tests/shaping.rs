@@ -101,6 +101,21 @@ fn frames_of_a_port_whose_qdisc_never_binds_leave_as_they_are() {
     bench.assert_audit();
 }
 
+/// Each frame waits for the tokens of the one before, 25 ns at this rate: less than until the next burst.
+#[test]
+fn a_class_without_burst_sends_all_of_a_burst() {
+    let mut bench = Bench::new(shaped(tree::htb_without_burst(2_500_000_000)), &[]);
+    (0..BURST).for_each(|_| assert!(bench.ports[0].push(&packet())));
+    let now_ns = std::cell::Cell::new(1);
+    let clock = || now_ns.replace(now_ns.get() + 20);
+    for worker in &mut bench.workers {
+        worker.turn(&clock);
+    }
+    assert_eq!((waiting(&bench), bench.ports[1].sent().len()), (0, BURST));
+    bench.assert_balanced();
+    bench.assert_audit();
+}
+
 #[test]
 fn a_full_ring_keeps_frames_in_the_shaper() {
     let mut bench = Bench::new(shaped(tree::tbf(tree::NEVER_BINDS)), &[]);

@@ -181,7 +181,7 @@ impl<Q: Queue> Worker<Q> {
                 continue;
             };
             let now_ns = *now_ns.get_or_insert_with(clock);
-            if due_ns > now_ns {
+            if due_ns > now_ns + SOON_NS {
                 continue;
             }
             if owned.queue.room() < BURST && now_ns >= self.shaping.retry_ns {

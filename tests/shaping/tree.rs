@@ -49,8 +49,17 @@ pub fn tbf(bytes_per_second: u64) -> Shaping {
     Shaping::Root(qdisc(Handle::qdisc(1), ROOT, kind))
 }
 
-/// `root htb default DEFAULT` with so many classes `1:1`, `1:2`, ... of equal rates.
+/// `root htb default DEFAULT` with so many classes `1:1`, `1:2`, ... of equal rates, and 10 ms of each at once.
 pub fn htb(classes: u16, default: u32, bytes_per_second: u64) -> Shaping {
+    htb_of(classes, default, bytes_per_second, 10_000_000)
+}
+
+/// One class `1:1` of `burst 0b cburst 0b`, as tc has it from 12 Gbit/s on.
+pub fn htb_without_burst(bytes_per_second: u64) -> Shaping {
+    htb_of(1, 1, bytes_per_second, 0)
+}
+
+fn htb_of(classes: u16, default: u32, bytes_per_second: u64, burst_ns: i64) -> Shaping {
     let class = |minor: u16| {
         let id = Handle(0x1_0000 | u32::from(minor));
         Class {
@@ -58,8 +67,8 @@ pub fn htb(classes: u16, default: u32, bytes_per_second: u64) -> Shaping {
             parent: Handle::qdisc(1),
             rate: rate(bytes_per_second),
             ceil: rate(bytes_per_second),
-            buffer_ns: 10_000_000,
-            cbuffer_ns: 10_000_000,
+            buffer_ns: burst_ns,
+            cbuffer_ns: burst_ns,
             prio: 0,
             quantum: 1500,
             leaf: Some(pfifo(Handle(0), id, 100)),
