@@ -5,8 +5,8 @@
 
 use super::prerouting::{Of, Tracked, Tracking};
 use crate::packet::{DropReason, PuntReason, Step, Verdict};
+use crate::table::conntrack::Record;
 use crate::table::conntrack::table::{Event, Refused};
-use crate::table::conntrack::{Direction, Record};
 use std::ops::ControlFlow::Continue;
 
 /// What became of a connection.
@@ -20,15 +20,17 @@ pub enum Confirmed {
 
 /// Whether the answers to what begins have the tuple of another connection, and will next time: without NAT nothing finds them
 /// another one. That is where NAT was in force when that connection began, and is no more.
+///
+/// The answers' tuple is looked for first: whoever is found by it is live, so a connection that has both tuples is found by the
+/// other one, too, even if it was confirmed between the two looks.
 #[cold]
 fn is_in_the_way(begun: &Record, tracking: &Tracking<'_>) -> bool {
-    let find = |tuple| {
+    let is_taken = |tuple| {
         let Tracking { table, now, guard, .. } = *tracking;
-        table.lookup(tuple, table.hash(tuple), now, guard)
+        table.lookup(tuple, table.hash(tuple), now, guard).is_some()
     };
     let has_nat = tracking.config.nat[begun.original.family as usize];
-    let is_another = || find(&begun.reply).is_some_and(|(other, _)| other.tuple(Direction::Original) != begun.original);
-    !has_nat && find(&begun.original).is_none() && is_another()
+    !has_nat && is_taken(&begun.reply) && !is_taken(&begun.original)
 }
 
 /// Puts the connection that begins with this packet, `begun`, into the table.
