@@ -18,8 +18,12 @@ mod audit;
 mod bind;
 pub mod bpf_query;
 mod ethtool;
+#[cfg(feature = "xdp")]
+pub mod interrupt;
 mod ioctl;
 pub mod link;
+#[cfg(feature = "xdp")]
+pub mod live;
 mod mem;
 mod netdev;
 pub mod netns;

@@ -18,11 +18,11 @@ use crate::bench::order::{Pick, Picker};
 use crate::bench::pace::check_rate;
 use crate::bench::work::{Kind, Rate, Work};
 use crate::port::link::Link;
+use crate::port::live::{run_live, run_once, shared_word};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, OpenObject, libbpf_sys};
-use std::io;
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, OpenObject};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/source.skel.rs"));
 }
 
-const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 2;
 /// Frames per run of the program between two flushes; the veth ring holds 256.
 const BATCH: u32 = 64;
 /// Paced, a frame that is made waits for the rest of its batch, most of which are pages given back.
@@ -40,8 +39,6 @@ const BATCH_PACED: u32 = 8;
 const PAGE_SLOTS: usize = 1024;
 /// Of a nanosecond, in the program.
 const FRACTION: f64 = 65_536.0;
-/// As many runs as there can be in one call.
-const FOREVER: i32 = -1;
 
 /// Sends by live frames.
 #[derive(Debug)]
@@ -81,20 +78,11 @@ impl LiveSource {
             &self.link,
             self.options.timed,
         )?;
-        let fd = skel.progs.source.as_fd().as_raw_fd();
+        let program = skel.progs.source.as_fd();
         let blank = frames.blank();
         let mut out = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut made = vec![0; blank.len()];
-            let mut once = opts(&blank, 1);
-            (once.data_out, once.data_size_out) = (made.as_mut_ptr().cast(), made.len() as u32);
-            // SAFETY: the descriptor is open; `once` says truly how large it and both frames are.
-            let rc = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd, &mut once) };
-            if rc != 0 {
-                return Err(format!("BPF_PROG_RUN: {}", io::Error::from_raw_os_error(-rc)));
-            }
-            made.truncate(once.data_size_out as usize);
-            out.push((once.retval, made));
+            out.push(run_once(program, &blank).map_err(|error| format!("BPF_PROG_RUN: {error}"))?);
         }
         Ok(out)
     }
@@ -128,7 +116,7 @@ impl Source for LiveSource {
             &self.link,
             self.options.timed,
         )?;
-        let fd = skel.progs.source.as_fd().as_raw_fd();
+        let program = skel.progs.source.as_fd();
         let data = skel.maps.bss_data.as_deref_mut().ok_or("the program has no data")?;
         // The kernel writes them, or reads, while they are looked at.
         let [offered, missed, first_ns, last_ns, stop] = [
@@ -138,10 +126,7 @@ impl Source for LiveSource {
             &mut data.last_ns,
             &mut data.stop,
         ]
-        .map(|word| {
-            // SAFETY: aligned, mapped as long as `skel` lives, and from here on reached as an atomic only.
-            unsafe { AtomicU64::from_ptr(word) }
-        });
+        .map(shared_word);
         let shared = Shared {
             offered,
             first_ns,
@@ -150,7 +135,7 @@ impl Source for LiveSource {
         let (end, batch) = (end(limit), batch(work.rate));
         let blank = frames.blank();
         watch(&shared, self.options.cpu, end, progress, || {
-            send(fd, &blank, batch, stop)
+            send(program, &blank, batch, stop)
         })?;
         let mut sent = Sent {
             offered: offered.load(Relaxed),
@@ -180,34 +165,21 @@ fn batch(rate: Rate) -> u32 {
     }
 }
 
-/// The structure of a call with `frame` as what each page begins with.
-fn opts(frame: &[u8], repeat: i32) -> libbpf_sys::bpf_test_run_opts {
-    libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        data_in: frame.as_ptr().cast(),
-        data_size_in: frame.len() as u32,
-        repeat,
-        ..Default::default()
-    }
-}
-
 /// Has the kernel run the program until it is told to stop.
-fn send(program: RawFd, frame: &[u8], batch: u32, stop: &AtomicU64) -> Result<(), String> {
+fn send(program: BorrowedFd<'_>, frame: &[u8], batch: u32, stop: &AtomicU64) -> Result<(), String> {
     while stop.load(Relaxed) == 0 {
-        let mut run = opts(frame, FOREVER);
-        run.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
-        run.batch_size = batch;
-        // SAFETY: the descriptor is open; `run` says truly how large it and the frame are.
-        let rc = unsafe { libbpf_sys::bpf_prog_test_run_opts(program, &mut run) };
-        match -rc {
-            0 | libc::EINTR => {}
-            libc::EINVAL | libc::ENOTSUP => {
+        let Err(error) = run_live(program, frame, batch) else {
+            continue;
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EINVAL | libc::ENOTSUP) => {
                 return Err(
                     "this kernel runs no BPF program in live-frame mode (5.18 or newer does): use the AF_XDP source"
                         .into(),
                 );
             }
-            errno => return Err(format!("BPF_PROG_RUN: {}", io::Error::from_raw_os_error(errno))),
+            _ => return Err(format!("BPF_PROG_RUN: {error}")),
         }
     }
     Ok(())

@@ -6,11 +6,11 @@
 //!   sender:     '── first_ns ── offered += n ─────────────────────────────────┴── done
 //! ```
 //!
-//! The sender may be inside one system call for the whole run (live frames), which a signal ends; SIGURG does nothing by
-//! itself. A signal that comes too early, before that call, is lost, so it is sent again until the sender is done.
+//! The sender may be inside one system call for the whole run (live frames), which an interruption ends. One that comes too early,
+//! before that call, is lost, so it is sent again until the sender is done.
 
+use crate::port::interrupt::{allow_interrupts, interrupt};
 use crate::port::wait::monotonic_ns;
-use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -39,24 +39,6 @@ pub(super) struct End {
     pub(super) frames: Option<u64>,
 }
 
-extern "C" fn wake(_: libc::c_int) {}
-
-/// Has SIGURG interrupt a system call and do nothing else.
-fn handle_signal() {
-    static ONCE: Once = Once::new();
-    // SAFETY: plain data; the handler does nothing, and without SA_RESTART a system call returns EINTR.
-    ONCE.call_once(|| unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = wake as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
-    });
-}
-
-fn interrupt(thread: i32) {
-    // SAFETY: numbers alone; a thread that is gone is ESRCH.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
-}
-
 /// Runs `send` on a thread of its own, on core `cpu`, until it is done by itself, or `end` or `progress` ends it.
 ///
 /// # Errors
@@ -68,7 +50,7 @@ pub(super) fn watch<R: Send>(
     progress: &mut dyn FnMut(u64) -> bool,
     send: impl FnOnce() -> Result<R, String> + Send,
 ) -> Result<R, String> {
-    handle_signal();
+    allow_interrupts();
     let thread = AtomicI32::new(0);
     let (done, is_done) = channel::<()>();
     std::thread::scope(|scope| {
@@ -160,13 +142,12 @@ mod tests {
         /// A sender inside one long system call, as the live one is.
         fn sleep(&self) -> Result<i32, String> {
             self.first_ns.store(monotonic_ns(), Relaxed);
-            let hour = libc::timespec {
+            let hour = rustix::thread::Timespec {
                 tv_sec: 3600,
                 tv_nsec: 0,
             };
             while self.stop.load(Relaxed) == 0 {
-                // SAFETY: reads one structure, writes none.
-                unsafe { libc::nanosleep(&hour, std::ptr::null_mut()) };
+                let _interrupted = rustix::thread::nanosleep(&hour);
             }
             Ok(7)
         }
