@@ -164,19 +164,25 @@ flood() {
 		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }
 
+# The same frames from an AF_XDP ring on the forwarding core, out of d1: what transmit alone can do, with nothing to receive.
+flood_out() {
+	"$BIN/examples/flood" d1 --xsk --dst-mac "$(mac_of "$server" s0)" --src 10.1.0.2 --dst $target --dport $SINK_PORT \
+		--sports "$flows" --size "$size" --cpu "$cpu" --seconds "$1"
+}
+
 # Of a JSON line, the number of a name.
 field() { # name, line
 	sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<<"$2"
 }
 
-# The forwarder of a case in the background, in $forwarder when it is ready; the kernel is always ready.
+# The forwarder of a case in the background, in $forwarder when it is ready; the kernel is always ready, and a source needs none.
 start() {
 	forwarder=''
 	: >"$dir/out"
 	local options=(--workers 1 --cpus "$cpu")
 	[[ ! $poll ]] || options+=(--poll "$poll")
 	case $1 in
-	kernel) return ;;
+	kernel | source) return ;;
 	run) "$BIN/bypath" run d0 d1 "${options[@]}" >"$dir/out" 2>&1 & ;;
 	wire) "$BIN/bypath" wire d0 d1 "${options[@]}" >"$dir/out" 2>&1 & ;;
 	bare) "$BIN/examples/bare_forwarder" d0 d1 --cpu "$cpu" >"$dir/out" 2>&1 & ;;

@@ -26,10 +26,11 @@ throughput() {
 
 measure() {
 	start "$1"
-	flood $WARM_SECONDS >/dev/null
-	local before line after
+	local before line after sends=flood
+	[[ $1 != source ]] || sends=flood_out
+	$sends $WARM_SECONDS >/dev/null
 	before=$(delivered)
-	line=$(flood "$seconds")
+	line=$($sends "$seconds")
 	sleep 0.1
 	after=$(delivered)
 	stop
