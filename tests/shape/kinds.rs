@@ -153,37 +153,108 @@ fn prio() {
     shaped.finish_exact();
 }
 
-/// Not carried: the kernel does it, by both. One flow, so that hashes, which are seeded, do not matter: within the limit in its order.
-#[test]
-fn sfq() {
-    let lines = [TBF, "tc qdisc add dev d1 parent 1:1 handle 10: sfq limit 20 depth 6"];
-    if !knows("sfq", &lines) {
+/// So many hashes that flows, whose hashes are seeded, do not meet: who has which turn, and who is dropped, is then determined.
+fn exact(name: &str, what: &str, lines: &[&str], bursts: &[&[(Flow, u64)]]) {
+    if !knows(what, lines) {
         return;
     }
-    let mut shaped = Shaped::start("kinds_sfq", 2, &lines);
-    shaped.burst(&[(Flow::new(0, 500), 20)]);
-    shaped.rest(QUIET);
+    let mut shaped = Shaped::start(name, 2, lines);
+    for burst in bursts {
+        shaped.burst(burst);
+        shaped.rest(QUIET);
+    }
     shaped.same_order();
-    shaped.same_counters();
-    shaped.finish(0.0);
+    shaped.finish_exact();
 }
 
-/// Not carried either. One flow that fits: in its order, and nothing is dropped that waits less than the target.
+/// No two are of one length: else which is the longest queue may be a matter of hashes.
+fn flow(id: u16) -> Flow {
+    Flow::new(id, 500 + 10 * usize::from(id))
+}
+
+/// One flow: up to its depth, in its order.
+#[test]
+fn sfq() {
+    let depth = [TBF, "tc qdisc add dev d1 parent 1:1 handle 10: sfq limit 20 depth 6"];
+    exact("kinds_sfq", "sfq", &depth, &[&[(flow(0), 20)], &[(flow(0), 3)]]);
+    let head = [
+        TBF,
+        "tc qdisc add dev d1 parent 1:1 handle 10: sfq limit 20 depth 6 headdrop",
+    ];
+    exact("kinds_sfq_head", "sfq", &head, &[&[(flow(0), 20)]]);
+}
+
+/// Flows in turn, by quantum; when all is full, the longest loses, or whoever has the turn.
+#[test]
+fn sfq_of_several_flows() {
+    let line = |more: &str| format!("tc qdisc add dev d1 parent 1:1 handle 10: sfq divisor 65536 {more}");
+    let burst = [(flow(0), 6), (flow(1), 2), (flow(2).tos(0x10), 3), (flow(3), 1)];
+    let longer = [(flow(0), 9), (flow(4), 4), (flow(1), 1), (flow(2), 5)];
+    for (name, more) in [
+        ("turns", "limit 60 quantum 1514"),
+        ("small", "limit 60 quantum 300"),
+        ("full", "limit 8 quantum 500"),
+        ("head", "limit 7 quantum 500 headdrop"),
+        ("flows", "limit 60 flows 3"),
+        ("one", "limit 4 quantum 500"),
+    ] {
+        let lines = [TBF, &line(more)];
+        exact(&format!("kinds_sfq_{name}"), "sfq", &lines, &[&burst, &longer]);
+    }
+}
+
+const CLASS: [&str; 2] = [
+    "tc qdisc add dev d1 root handle 1: htb default 10",
+    "tc class add dev d1 parent 1: classid 1:10 htb rate 8kbit burst 1200 cburst 1200",
+];
+
+/// What waits less than the target: in its order, up to the limit, by which the longest flow loses the half of what it has.
 #[test]
 fn fq_codel() {
-    let lines = [
-        "tc qdisc add dev d1 root handle 1: htb default 10",
-        "tc class add dev d1 parent 1: classid 1:10 htb rate 32kbit burst 1200 cburst 1200",
-        "tc qdisc add dev d1 parent 1:10 handle 10: fq_codel target 5s interval 9s limit 12",
-    ];
-    if !knows("fq_codel", &lines) {
-        return;
+    let line = |parent: &str, more: &str| {
+        format!("tc qdisc add dev d1 parent {parent} handle 10: fq_codel flows 65536 target 50s interval 90s {more}")
+    };
+    let burst = [(flow(0), 8), (flow(1), 2), (flow(2).tos(0x10), 3), (flow(3), 1)];
+    let longer = [(flow(0), 9), (flow(4), 4), (flow(1), 1), (flow(2), 5)];
+    for (name, more) in [
+        ("turns", "limit 60"),
+        ("small", "limit 60 quantum 300"),
+        ("full", "limit 8"),
+        ("batch", "limit 8 drop_batch 2"),
+    ] {
+        let below = [CLASS[0], CLASS[1], &line("1:10", more)];
+        exact(
+            &format!("kinds_fq_codel_{name}"),
+            "fq_codel",
+            &below,
+            &[&burst, &longer],
+        );
+        let behind = [TBF, &line("1:1", more)];
+        exact(
+            &format!("kinds_fq_codel_tbf_{name}"),
+            "fq_codel",
+            &behind,
+            &[&burst, &longer],
+        );
     }
-    let mut shaped = Shaped::start("kinds_fq_codel", 2, &lines);
-    shaped.burst(&[(Flow::new(0, 500), 12)]);
-    shaped.rest(QUIET);
-    assert_eq!(shaped.came(0), 12);
-    shaped.same_order();
-    shaped.same_counters();
-    shaped.finish(0.0);
+}
+
+/// What waits longer: dropped ever more often, or marked where both sides know how. A frame takes 500 ms, and by these intervals nothing
+/// is decided within 100 ms of its opposite.
+#[test]
+fn fq_codel_that_is_late() {
+    for (name, tos, more) in [
+        ("drops", 0, "interval 1100ms"),
+        ("marks", 2, "interval 750ms"),
+        ("marks_not", 2, "interval 1100ms noecn"),
+    ] {
+        let line = format!("tc qdisc add dev d1 parent 1:10 handle 10: fq_codel target 100ms {more}");
+        let lines = [CLASS[0], CLASS[1], &line];
+        exact(
+            &format!("kinds_fq_codel_{name}"),
+            "fq_codel",
+            &lines,
+            &[&[(flow(0).tos(tos), 24)]],
+        );
+    }
 }

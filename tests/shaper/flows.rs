@@ -3,7 +3,7 @@
 use crate::lab::*;
 use bypath::stage::shape::{Shaper, Stats};
 use bypath::table::filter::Filter;
-use bypath::table::qdisc::{Fifo, FqCodel, Handle, Kind, Limit, Prio, Qdisc, Sfq, Tbf};
+use bypath::table::qdisc::{Class, Fifo, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, Sfq, Tbf};
 use std::sync::Arc;
 
 const ROOT: u32 = 0x1_0000;
@@ -92,6 +92,30 @@ fn codel_drops_ever_more_often_until_frames_wait_less() {
     let child = qdisc(ROOT, Kind::FqCodel(fq_codel()));
     let (_, lost, waited_ns) = overload(child, 120_000, 60, false);
     assert!(lost.is_empty() && waited_ns < 20_000_000);
+}
+
+/// A flow whose frames left at once has no turn any more, and a whole quantum when it comes again: three frames and one on credit.
+#[test]
+fn a_flow_that_was_emptied_begins_anew() {
+    let patient = FqCodel {
+        target_ns: 100 * SECOND,
+        ..fq_codel()
+    };
+    let config = Tbf {
+        child: qdisc(ROOT, Kind::FqCodel(patient)),
+        ..tbf(1000, 1_200_000_000)
+    };
+    let mut shaper = shaper(qdisc(0x2_0000, Kind::Tbf(config)));
+    let (mut lost, mut left) = (Vec::new(), Vec::new());
+    for (number, flow) in [0, 0, 0, 0, 0, 0, 0, 0, 1, 1].into_iter().enumerate() {
+        shaper.enqueue(of_flow(number as u32, 500, flow), 0, &mut lost);
+        left.extend(std::iter::from_fn(|| shaper.dequeue(0, &mut lost)));
+    }
+    assert_eq!(numbers(&left), [0, 1]);
+    for at_s in 1..10 {
+        left.extend(std::iter::from_fn(|| shaper.dequeue(at_s * SECOND, &mut lost)));
+    }
+    assert_eq!(numbers(&left), [0, 1, 2, 3, 4, 5, 8, 9, 6, 7]);
 }
 
 #[test]
@@ -278,4 +302,69 @@ fn a_fifo_may_drop_the_oldest() {
     (0..4).for_each(|number| shaper.enqueue(Probe::new(number, 100), 0, &mut lost));
     assert_eq!(numbers(&lost), [0, 1]);
     assert_eq!(numbers(&drain(&mut shaper, 0, &mut lost)), [2, 3]);
+}
+
+/// A frame that a tbf has looked at still counts for the limit of the queue below it.
+#[test]
+fn a_frame_that_was_peeked_counts_for_the_limit() {
+    for kind in [
+        Kind::FqCodel(FqCodel { limit: 3, ..fq_codel() }),
+        Kind::Sfq(Sfq { limit: 3, ..sfq() }),
+    ] {
+        let child = qdisc(ROOT, kind);
+        let mut shaper = shaper(qdisc(
+            0x2_0000,
+            Kind::Tbf(Tbf {
+                child,
+                ..tbf(1000, 400_000_000)
+            }),
+        ));
+        let mut lost = Vec::new();
+        for number in 0..4 {
+            shaper.enqueue(of_flow(number, 300, number), 0, &mut lost);
+            let left = shaper.dequeue(0, &mut lost);
+            assert_eq!(left.is_some(), number == 0);
+        }
+        assert!(lost.is_empty() && shaper.len() == 3);
+        shaper.enqueue(of_flow(4, 300, 0), 0, &mut lost);
+        assert_eq!((lost.len(), shaper.len()), (1, 3));
+    }
+}
+
+/// A class counts the frames that lost something of their own flow, however much; what a longer flow loses for another is not counted.
+#[test]
+fn a_class_counts_the_frames_that_were_refused() {
+    const HTB: u32 = 0x2_0000;
+    for (kind, all) in [
+        (Kind::FqCodel(FqCodel { limit: 8, ..fq_codel() }), 7),
+        (Kind::Sfq(Sfq { limit: 8, ..sfq() }), 6),
+    ] {
+        let class = Class {
+            id: Handle(HTB | 1),
+            parent: Handle(HTB),
+            rate: rate(1000),
+            ceil: rate(1000),
+            buffer_ns: 1_000_000,
+            cbuffer_ns: 1_000_000,
+            prio: 0,
+            quantum: 1500,
+            leaf: Some(qdisc(ROOT, kind)),
+            filters: Vec::new(),
+        };
+        let htb = Htb {
+            default: 1,
+            rate2quantum: 10,
+            direct_qlen: 1000,
+            classes: vec![class],
+        };
+        let mut shaper = shaper(qdisc(HTB, Kind::Htb(htb)));
+        let mut lost = Vec::new();
+        for (number, flow) in [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2].into_iter().enumerate() {
+            shaper.enqueue(of_flow(number as u32, 500, flow), 0, &mut lost);
+        }
+        let stats = shaper.stats();
+        let drops = |handle| stats.iter().find(|(at, _)| at.0 == handle).unwrap().1.drops;
+        assert_eq!([HTB, ROOT, HTB | 1].map(drops), [all, all, 1]);
+        assert_eq!(lost.len() as u64, all);
+    }
 }

@@ -9,9 +9,9 @@
 //! holds in between. A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
 //! while, so that both wait in one queue.
 
-use super::super::tc::{Qdiscs, Reader, not_carried};
+use super::super::tc::{Qdiscs, Reader};
 use super::findings::{Collector, Way};
-use crate::table::qdisc::{Handle, ROOT, Shaping};
+use crate::table::qdisc::{Handle, Shaping};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,11 +135,7 @@ impl Tc {
         match egress.shaping {
             Ok(Shaping::Unshaped) => {}
             Ok(_) if !is_port => self.found.push(leaves(words)),
-            Ok(shaping) => self.found.push(match not_carried(&shaping) {
-                None => Found::Shapes(ifindex, words, shaping),
-                Some(qdisc) if qdisc.parent == ROOT => leaves(words),
-                Some(qdisc) => leaves(format!("{words}: qdisc {} {}", qdisc.kind.word(), qdisc.handle)),
-            }),
+            Ok(shaping) => self.found.push(Found::Shapes(ifindex, words, shaping)),
             Err(why) if why.is_empty() => self.found.push(leaves(words)),
             Err(why) => self.found.push(leaves(format!("{words}: {why}"))),
         }

@@ -30,10 +30,6 @@ use std::io;
 use std::sync::Arc;
 use tree::{Link, Not};
 
-/// The kinds of qdiscs that workers shape by. A tree with another one leaves what would go out by its port to the
-/// kernel.
-pub const CARRIED: &[&str] = &["tbf", "htb", "prio", "pfifo", "bfifo", "pfifo_head_drop"];
-
 const NEWQDISC: u16 = 36;
 const GETQDISC: u16 = 38;
 const NEWTCLASS: u16 = 40;
@@ -228,17 +224,6 @@ fn tcmsg(ifindex: u32, parent: Handle) -> [u8; TCMSG_LEN] {
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header[12..16].copy_from_slice(&parent.0.to_ne_bytes());
     header
-}
-
-/// The first qdisc of a tree that workers do not shape by.
-pub fn not_carried(shaping: &Shaping) -> Option<Arc<Qdisc>> {
-    let mut found = None;
-    each_qdisc(shaping, &mut |qdisc| {
-        if !CARRIED.contains(&qdisc.kind.word()) {
-            found.get_or_insert_with(|| Arc::clone(qdisc));
-        }
-    });
-    found
 }
 
 /// Shows every qdisc of a tree, a parent before what is below it.

@@ -22,7 +22,7 @@ impl Fifo {
     }
 
     #[inline]
-    pub fn enqueue(&mut self, frame: Waiting, lost: &mut Vec<Waiting>) {
+    pub fn enqueue(&mut self, frame: Waiting, lost: &mut Vec<Waiting>) -> bool {
         let size = u64::from(frame.size);
         let (has_room, can_ever) = match self.config.limit {
             Limit::Packets(limit) => (self.frames.len() < limit as usize, limit > 0),
@@ -30,12 +30,14 @@ impl Fifo {
         };
         if !has_room {
             if !(self.config.drops_head && can_ever) {
-                return lost.push(frame);
+                lost.push(frame);
+                return true;
             }
             lost.extend(self.dequeue());
         }
         self.bytes += size;
         self.frames.push_back(frame);
+        !has_room
     }
 
     /// Whether there is room for a frame when nothing waits.

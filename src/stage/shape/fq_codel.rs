@@ -49,12 +49,24 @@ impl FqCodel {
         }
     }
 
-    pub fn enqueue(&mut self, root: &Qdisc, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+    /// With `peeked` more, which were taken out and still wait, the limit holds. See [`Queue::enqueue`](super::queue::Queue::enqueue).
+    pub fn enqueue(
+        &mut self,
+        root: &Qdisc,
+        frame: Waiting,
+        facts: &Facts<'_>,
+        peeked: u64,
+        now_ns: u64,
+        lost: &mut Vec<Waiting>,
+    ) -> bool {
         let flows = self.flows.len() as u32;
         let index = match Choice::of(root, facts, flows) {
             Choice::Flow(index) => index,
             Choice::Hash => scale(flow_hash(facts.bytes, self.seed), flows),
-            Choice::Lost => return lost.push(frame),
+            Choice::Lost => {
+                lost.push(frame);
+                return true;
+            }
         };
         let flow = &mut self.flows[index as usize];
         flow.frames.push_back((frame, now_ns));
@@ -65,21 +77,17 @@ impl FqCodel {
             (flow.is_listed, flow.deficit) = (true, self.config.quantum.max(1).into());
             self.new.push_back(index);
         }
-        if self.is_over() {
-            self.drop_from_longest(lost);
-        }
+        self.is_over(peeked) && self.drop_from_longest(lost) == Some(index)
     }
 
-    fn is_over(&self) -> bool {
-        self.packets > self.config.limit.into() || self.packets * TRUESIZE > self.config.memory_limit.into()
+    fn is_over(&self, peeked: u64) -> bool {
+        self.packets + peeked > self.config.limit.into() || self.packets * TRUESIZE > self.config.memory_limit.into()
     }
 
-    /// fq_codel_drop.
-    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) {
-        let longest = self.flows.iter_mut().rev().max_by_key(|flow| flow.bytes);
-        let Some(flow) = longest else {
-            return;
-        };
+    /// fq_codel_drop; the flow that lost some.
+    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
+        let flows = self.flows.iter_mut().enumerate();
+        let (index, flow) = flows.rev().max_by_key(|(_, flow)| flow.bytes)?;
         let (enough, mut dropped, mut bytes) = (flow.bytes / 2, 0, 0);
         while let Some((frame, _)) = flow.frames.pop_front() {
             bytes += u64::from(frame.size);
@@ -93,6 +101,7 @@ impl FqCodel {
         flow.codel.count = flow.codel.count.wrapping_add(dropped);
         self.bytes -= bytes;
         self.packets -= u64::from(dropped);
+        Some(index as u32)
     }
 
     pub fn dequeue(
@@ -147,12 +156,12 @@ impl FqCodel {
 
     /// Goes on by another configuration; what is over its limits is dropped. False where the number of flows is another, which the
     /// kernel refuses to change.
-    pub fn change(&mut self, config: &qdisc::FqCodel, lost: &mut Vec<Waiting>) -> bool {
+    pub fn change(&mut self, config: &qdisc::FqCodel, peeked: u64, lost: &mut Vec<Waiting>) -> bool {
         if config.flows != self.config.flows {
             return false;
         }
         self.config = config.clone();
-        while self.packets > 0 && self.is_over() {
+        while self.packets > 0 && self.is_over(peeked) {
             self.drop_from_longest(lost);
         }
         true

@@ -66,7 +66,7 @@ struct Level {
 }
 
 impl Htb {
-    /// htb_enqueue.
+    /// htb_enqueue; see [`Queue::enqueue`].
     pub fn enqueue(
         &mut self,
         root: &Qdisc,
@@ -75,24 +75,25 @@ impl Htb {
         now_ns: u64,
         lost: &mut Vec<Waiting>,
         stats: &mut Stats,
-    ) {
+    ) -> bool {
         let Some(index) = self.classify(root, facts) else {
             if self.direct.len() >= self.config.direct_qlen as usize {
-                return lost.push(frame);
+                lost.push(frame);
+                return true;
             }
             self.direct.push_back(frame);
             stats.special += 1;
             self.due_ns = 0;
-            return;
+            return false;
         };
-        let before = lost.len();
         let class = &mut self.classes[index as usize];
-        if let Some(queue) = &mut class.leaf {
-            queue.enqueue(frame, facts, now_ns, lost);
-        }
-        class.stats.drops += (lost.len() - before) as u64;
+        let is_refused = match &mut class.leaf {
+            Some(queue) => queue.enqueue(frame, facts, now_ns, lost),
+            None => false,
+        };
+        class.stats.drops += u64::from(is_refused);
         let Some(due_ns) = class.leaf.as_ref().and_then(Queue::due_ns) else {
-            return;
+            return is_refused;
         };
         let is_new = class.activity == 0;
         // An active leaf that could send but for its own queue (which shapes too) may have something earlier now.
@@ -103,6 +104,7 @@ impl Htb {
             class.activity = 1 << class.prio;
             self.activate_prios(index);
         }
+        is_refused
     }
 
     /// See [`super::Shaper::passes`]: of a tree in which nothing waits, a leaf that sends by its own rate has the only turn. Events

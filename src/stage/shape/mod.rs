@@ -119,6 +119,10 @@ impl<P: Packet> Shaper<P> {
             return None;
         }
         let frame = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
+        if frame.is_some() && self.queue.is_empty() {
+            // The kernel asks until nothing comes: with that a flow of fq_codel gives up its turn.
+            let _nothing = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
+        }
         if !self.lost.is_empty() {
             self.give_lost(lost);
         }

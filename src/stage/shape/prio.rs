@@ -28,11 +28,22 @@ impl Prio {
         }
     }
 
-    pub fn enqueue(&mut self, config: &Qdisc, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+    /// See [`Queue::enqueue`].
+    pub fn enqueue(
+        &mut self,
+        config: &Qdisc,
+        frame: Waiting,
+        facts: &Facts<'_>,
+        now_ns: u64,
+        lost: &mut Vec<Waiting>,
+    ) -> bool {
         let band = self.classify(config, facts);
         match self.bands.get_mut(band) {
             Some(band) => band.enqueue(frame, facts, now_ns, lost),
-            None => lost.push(frame),
+            None => {
+                lost.push(frame);
+                true
+            }
         }
     }
 

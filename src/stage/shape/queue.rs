@@ -50,23 +50,25 @@ impl Queue {
         }
     }
 
-    /// Takes a frame; those that there is no room for go to `lost`.
+    /// Takes a frame; those that there is no room for go to `lost`. Whether the frame's own flow lost one, itself or another (the kernel's
+    /// NET_XMIT_DROP and NET_XMIT_CN): a class of htb counts such frames, and not what other flows lose for it.
     #[inline]
-    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
-        let before = lost.len();
+    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) -> bool {
+        let (before, peeked) = (lost.len(), u64::from(self.peeked.is_some()));
         self.stats.backlog_packets += 1;
         self.stats.backlog_bytes += u64::from(frame.size);
-        match &mut self.how {
+        let is_refused = match &mut self.how {
             How::Fifo(fifo) => fifo.enqueue(frame, lost),
             How::Prio(prio) => prio.enqueue(&self.config, frame, facts, now_ns, lost),
             How::Tbf(tbf) => tbf.enqueue(frame, facts, now_ns, lost),
             How::Htb(htb) => htb.enqueue(&self.config, frame, facts, now_ns, lost, &mut self.stats),
-            How::FqCodel(fq_codel) => fq_codel.enqueue(&self.config, frame, facts, now_ns, lost),
-            How::Sfq(sfq) => sfq.enqueue(&self.config, frame, facts, now_ns, lost),
-        }
+            How::FqCodel(fq_codel) => fq_codel.enqueue(&self.config, frame, facts, peeked, now_ns, lost),
+            How::Sfq(sfq) => sfq.enqueue(&self.config, frame, facts, peeked, now_ns, lost),
+        };
         if lost.len() > before {
             self.count_lost(&lost[before..]);
         }
+        is_refused
     }
 
     /// See [`super::Shaper::passes`].
@@ -191,8 +193,8 @@ impl Queue {
 
     /// Goes on by another configuration: with its frames and tokens where handle and kind are the same, else from the start.
     pub fn change(&mut self, config: &Arc<Qdisc>, now_ns: u64, lost: &mut Vec<Waiting>) {
-        let before = lost.len();
-        let changed = self.config.handle == config.handle && self.how.change(config, now_ns, lost);
+        let (before, peeked) = (lost.len(), u64::from(self.peeked.is_some()));
+        let changed = self.config.handle == config.handle && self.how.change(config, peeked, now_ns, lost);
         if changed {
             self.config = config.clone();
             self.count_lost(&lost[before..]);
@@ -260,7 +262,7 @@ impl How {
     }
 
     /// Whether it could go on by `config`, which it does then.
-    fn change(&mut self, config: &Qdisc, now_ns: u64, lost: &mut Vec<Waiting>) -> bool {
+    fn change(&mut self, config: &Qdisc, peeked: u64, now_ns: u64, lost: &mut Vec<Waiting>) -> bool {
         match (self, &config.kind) {
             (Self::Fifo(fifo), Kind::Fifo(config)) => fifo.change(*config),
             (Self::Prio(prio), Kind::Prio(config)) => {
@@ -275,8 +277,8 @@ impl How {
                 htb.change(config, new, now_ns, lost);
                 true
             }
-            (Self::FqCodel(fq_codel), Kind::FqCodel(config)) => fq_codel.change(config, lost),
-            (Self::Sfq(sfq), Kind::Sfq(config)) => sfq.change(config, lost),
+            (Self::FqCodel(fq_codel), Kind::FqCodel(config)) => fq_codel.change(config, peeked, lost),
+            (Self::Sfq(sfq), Kind::Sfq(config)) => sfq.change(config, peeked, lost),
             _ => false,
         }
     }

@@ -55,26 +55,39 @@ impl Sfq {
         }
     }
 
-    pub fn enqueue(&mut self, root: &Qdisc, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+    /// With `peeked` more, which were taken out and still wait, the limit holds. See [`Queue::enqueue`](super::queue::Queue::enqueue).
+    pub fn enqueue(
+        &mut self,
+        root: &Qdisc,
+        frame: Waiting,
+        facts: &Facts<'_>,
+        peeked: u64,
+        now_ns: u64,
+        lost: &mut Vec<Waiting>,
+    ) -> bool {
         self.perturb(root, now_ns, lost);
         let whole = flow_hash(facts.bytes, 0);
         let hash = match Choice::of(root, facts, self.by_hash.len() as u32) {
             Choice::Flow(hash) => hash,
             Choice::Hash => self.place(whole),
-            Choice::Lost => return lost.push(frame),
+            Choice::Lost => {
+                lost.push(frame);
+                return true;
+            }
         };
-        self.insert(frame, whole, hash, lost);
+        self.insert(frame, whole, hash, peeked, lost)
     }
 
     fn place(&self, whole: u32) -> u32 {
         scale(rehash(whole, self.seed), self.by_hash.len() as u32)
     }
 
-    fn insert(&mut self, frame: Waiting, whole: u32, hash: u32, lost: &mut Vec<Waiting>) {
+    fn insert(&mut self, frame: Waiting, whole: u32, hash: u32, peeked: u64, lost: &mut Vec<Waiting>) -> bool {
         let mut at = self.by_hash[hash as usize];
         if at == NONE {
             let Some(free) = self.free.pop() else {
-                return lost.push(frame);
+                lost.push(frame);
+                return true;
             };
             at = free;
             self.by_hash[hash as usize] = at;
@@ -83,10 +96,12 @@ impl Sfq {
         let slot = &mut self.slots[at as usize];
         if slot.frames.len() >= self.config.depth.max(1) as usize {
             if !self.config.drops_head {
-                return lost.push(frame);
+                lost.push(frame);
+                return true;
             }
             lost.extend(slot.frames.pop_front().map(|(frame, _)| frame));
-            return slot.frames.push_back((frame, whole));
+            slot.frames.push_back((frame, whole));
+            return true;
         }
         slot.frames.push_back((frame, whole));
         self.clock += 1;
@@ -96,17 +111,13 @@ impl Sfq {
             self.turns.push_back(at);
         }
         self.packets += 1;
-        if self.packets > self.config.limit.into() {
-            self.drop_from_longest(lost);
-        }
+        self.packets + peeked > self.config.limit.into() && self.drop_from_longest(lost) == Some(at)
     }
 
-    /// sfq_drop.
-    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) {
+    /// sfq_drop; the slot that lost one.
+    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
         let key = |&at: &u32| (self.slots[at as usize].frames.len(), self.slots[at as usize].changed);
-        let Some(longest) = self.turns.iter().copied().max_by_key(key) else {
-            return;
-        };
+        let longest = self.turns.iter().copied().max_by_key(key)?;
         // All have one frame: whoever has the turn loses it.
         let are_short = self.slots[longest as usize].frames.len() == 1;
         let at = if are_short {
@@ -123,6 +134,7 @@ impl Sfq {
         lost.extend(frame.map(|(frame, _)| frame));
         self.packets -= 1;
         self.shortened(at);
+        Some(at)
     }
 
     fn shortened(&mut self, at: u32) {
@@ -174,7 +186,7 @@ impl Sfq {
         self.clear();
         for (frame, whole) in frames {
             let hash = self.place(whole);
-            self.insert(frame, whole, hash, lost);
+            self.insert(frame, whole, hash, 0, lost);
         }
     }
 
@@ -188,12 +200,12 @@ impl Sfq {
     }
 
     /// Goes on by another configuration; what is over its limit is dropped. False where its tables have another size.
-    pub fn change(&mut self, config: &qdisc::Sfq, lost: &mut Vec<Waiting>) -> bool {
+    pub fn change(&mut self, config: &qdisc::Sfq, peeked: u64, lost: &mut Vec<Waiting>) -> bool {
         if (config.flows, config.divisor) != (self.config.flows, self.config.divisor) {
             return false;
         }
         self.config = config.clone();
-        while self.packets > self.config.limit.into() {
+        while self.packets > 0 && self.packets + peeked > self.config.limit.into() {
             self.drop_from_longest(lost);
         }
         true

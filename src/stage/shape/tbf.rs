@@ -34,12 +34,14 @@ impl Tbf {
         }
     }
 
+    /// See [`Queue::enqueue`].
     #[inline]
-    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) {
+    pub fn enqueue(&mut self, frame: Waiting, facts: &Facts<'_>, now_ns: u64, lost: &mut Vec<Waiting>) -> bool {
         if frame.size > self.config.max_size {
-            return lost.push(frame);
+            lost.push(frame);
+            return true;
         }
-        self.child.enqueue(frame, facts, now_ns, lost);
+        self.child.enqueue(frame, facts, now_ns, lost)
     }
 
     /// See [`super::Shaper::passes`].
