@@ -1,4 +1,7 @@
 //! pfifo, bfifo and pfifo_head_drop (net/sched/sch_fifo.c): first in, first out, up to a limit in packets or bytes.
+//!
+//! It is bounded in packets or in bytes. What finds no room is dropped, or, by pfifo_head_drop, what has waited longest; both count as
+//! refused.
 
 use super::frames::Waiting;
 use crate::table::qdisc::{self, Limit};
