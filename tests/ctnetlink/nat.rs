@@ -95,13 +95,15 @@ fn only(ctnetlink: &mut Ctnetlink, proto: Protocol) -> Record {
     entries.remove(0).record
 }
 
-/// Its line in `conntrack -L`, without the time that is left.
+/// Its line in `conntrack -L`, without the time that is left, and without who holds it just now: that may be another reader, or
+/// the packet that began it.
 fn line(router: &Namespace, family: Family, proto: Protocol) -> String {
     let (family, proto) = (["ipv4", "ipv6"][family as usize], proto.0);
     let lines = router.run(&format!("conntrack -L -f {family} -p {proto}"));
     let mut words: Vec<&str> = lines.split_whitespace().collect();
     assert_eq!(lines.lines().count(), 1, "{lines}");
     words.remove(2);
+    words.retain(|word| !word.starts_with("use="));
     words.join(" ")
 }
 
