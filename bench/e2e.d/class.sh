@@ -41,8 +41,9 @@ class_up() {
 
 wait_in() { # case
 	start "$1"
-	local saturating
-	flood $((seconds + 2)) --rate $(($(bits "$rate") * 3 / 2 / 8 / size)) >/dev/null &
+	local saturating before
+	before=$(delivered)
+	flood $((seconds + 2)) --rate $(($(bits "$rate") * 3 / 2 / 8 / size)) >"$dir/flood" &
 	saturating=$!
 	sleep 1
 	"$BIN/bypath" bench --port "$client:c0" --port "$server:s0" --dst-mac "$gateway" --src 10.1.0.2 --dst $target \
@@ -50,6 +51,8 @@ wait_in() { # case
 		--csv "$dir/csv" >"$dir/bench" 2>&1 || die "bypath bench: $(cat "$dir/bench")"
 	wait $saturating
 	stop
+	(($(delivered) - before < $(field offered "$(<"$dir/flood")"))) || die "$1: the class was not saturated"
+	[[ $1 == kernel ]] || log "$1: $(tail -n 1 "$dir/out")"
 	p50[$1]+=" $(of_csv p50_ns)" p99[$1]+=" $(of_csv p99_ns)" p999[$1]+=" $(of_csv p999_ns)"
 }
 
