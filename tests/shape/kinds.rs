@@ -184,6 +184,22 @@ fn sfq() {
     exact("kinds_sfq_head", &head, &[&[(flow(0), 20)]]);
 }
 
+/// Filters say which queue, and what none matches is dropped.
+#[test]
+fn sfq_with_filters() {
+    let lines = [
+        TBF,
+        "tc qdisc add dev d1 parent 1:1 handle 10: sfq limit 20 depth 6 quantum 1514",
+        "tc filter add dev d1 parent 10: protocol ip prio 1 u32 match ip dport 5000 0xfffe flowid 10:1",
+        "tc filter add dev d1 parent 10: protocol ip prio 1 u32 match ip dport 5002 0xffff flowid 10:2",
+    ];
+    if !knows("sfq", &lines) {
+        return;
+    }
+    let burst = [(flow(0), 6), (flow(1), 4), (flow(2), 3), (flow(3), 2)];
+    exact("kinds_sfq_filters", &lines, &[&burst]);
+}
+
 /// Flows in turn, by quantum; when all is full, the longest loses, or whoever has the turn.
 #[test]
 fn sfq_of_several_flows() {
