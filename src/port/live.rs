@@ -23,8 +23,8 @@ pub fn run_once(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u
     Ok((once.retval, made))
 }
 
-/// Runs `program` until it fails to say what becomes of a frame, or a signal comes; each page that it gets begins with `frame`,
-/// and what it redirects leaves after every `batch` runs.
+/// Runs `program` again and again until a signal comes; each page that it gets begins with `frame`, and what it redirects leaves after
+/// every `batch` runs.
 ///
 /// # Errors
 /// Those of bpf(2); `Interrupted` where a signal ended it.
