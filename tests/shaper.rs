@@ -4,6 +4,8 @@
 
 #[path = "shaper/flows.rs"]
 mod flows;
+#[path = "shaper/fq.rs"]
+mod fq;
 #[path = "shaper/htb.rs"]
 mod htb;
 #[path = "shaper/htb_model.rs"]

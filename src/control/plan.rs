@@ -181,6 +181,7 @@ fn room_in(kind: &Kind) -> u64 {
         Kind::Htb(htb) => htb.direct_qlen.into(),
         Kind::FqCodel(codel) => codel.limit.into(),
         Kind::Sfq(sfq) => sfq.limit.into(),
+        Kind::Fq(fq) => fq.limit.into(),
         Kind::Prio(_) | Kind::Tbf(_) => 0,
     }
 }

@@ -57,6 +57,8 @@ pub enum Kind {
     FqCodel(FqCodel),
     /// Flows in turn (net/sched/sch_sfq.c).
     Sfq(Sfq),
+    /// Flows in turn, each at its own pace, in bands that share by weight (net/sched/sch_fq.c).
+    Fq(Fq),
 }
 
 /// pfifo, bfifo, pfifo_head_drop.
@@ -183,6 +185,40 @@ pub struct Sfq {
     pub perturb_s: u32,
 }
 
+/// See [`Kind::Fq`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fq {
+    /// How many packets a band holds.
+    pub limit: u32,
+    /// How many packets of one flow it holds.
+    pub flow_limit: u32,
+    /// What a flow sends in its turn, in bytes.
+    pub quantum: u32,
+    /// What a flow sends in its first turn, in bytes.
+    pub initial_quantum: u32,
+    /// Which bits of a packet's hash tell flows apart.
+    pub orphan_mask: u32,
+    /// A flow that was empty for longer, in nanoseconds, has a whole turn again.
+    pub refill_delay_ns: u64,
+    /// Whether it paces at all.
+    pub paces: bool,
+    /// What each flow may send, in bytes per second.
+    pub max_rate: Option<u32>,
+    /// Up to this rate, in bytes per second, a flow is paced packet by packet, above it turn by turn.
+    pub low_rate_threshold: u32,
+    /// A packet that leaves so much later than it could, in nanoseconds, is marked.
+    pub ce_threshold_ns: Option<u64>,
+    /// The band of each priority: 0 to 2.
+    pub priomap: [u8; 16],
+    /// What each band sends in its turn, in bytes.
+    pub weights: [u32; Fq::BANDS],
+}
+
+impl Fq {
+    /// How many bands there are.
+    pub const BANDS: usize = 3;
+}
+
 /// How fast tokens come, and what a frame counts (struct psched_ratecfg).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
@@ -216,6 +252,7 @@ impl Kind {
             Kind::Htb(_) => "htb",
             Kind::FqCodel(_) => "fq_codel",
             Kind::Sfq(_) => "sfq",
+            Kind::Fq(_) => "fq",
         }
     }
 }

@@ -306,6 +306,28 @@ fn kinds_of_the_virtual_machine() {
             assert_eq!((sfq.limit, sfq.divisor, sfq.depth, sfq.flows), (100, 256, 20, 50));
             assert_eq!((sfq.quantum, sfq.perturb_s, sfq.drops_head), (2000, 10, true));
         }
+        if let Some(child) = below(
+            "fq",
+            "limit 100 flow_limit 7 quantum 2000 initial_quantum 3000 maxrate 1mbit refill_delay 2s orphan_mask 255 \
+             ce_threshold 3ms",
+        ) {
+            let Kind::Fq(fq) = child.kind else { panic!("{child:?}") };
+            assert_eq!(
+                (fq.limit, fq.flow_limit, fq.quantum, fq.initial_quantum),
+                (100, 7, 2000, 3000)
+            );
+            assert_eq!(
+                (fq.max_rate, fq.low_rate_threshold, fq.paces),
+                (Some(125_000), 68_750, true)
+            );
+            assert_eq!((fq.refill_delay_ns, fq.orphan_mask), (2_000_000_000, 255));
+            assert_eq!(fq.ce_threshold_ns, Some(3_000_000));
+            // What it has by itself: a tc that is as old as Debian 12's cannot say others.
+            assert_eq!(
+                (fq.weights, &fq.priomap[..4]),
+                ([589_824, 196_608, 65_536], &[1, 2, 2, 2][..])
+            );
+        }
     });
 }
 

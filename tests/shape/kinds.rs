@@ -1,4 +1,4 @@
-//! Kinds of qdiscs and filters that not every kernel has: prio, fq_codel and sfq; fw, flower and matchall. `scripts/test vm` runs
+//! Kinds of qdiscs and filters that not every kernel has: prio, fq_codel, sfq and fq; fw, flower and matchall. `scripts/test vm` runs
 //! these where they are. There a burst takes some 50 ms on its way, so the rates are lower than elsewhere: a byte a millisecond.
 
 use crate::lab::namespace::Namespace;
@@ -266,5 +266,66 @@ fn fq_codel_that_is_late() {
         let line = format!("tc qdisc add dev d1 parent 1:10 handle 10: fq_codel target 100ms {more}");
         let lines = [CLASS[0], CLASS[1], &line];
         exact(&format!("kinds_fq_codel_{name}"), &lines, &[&[(flow(0).tos(tos), 24)]]);
+    }
+}
+
+/// Those who find nobody before them go first, then flows in turn, band by band; up to the limits of each. (Bands are those that fq has by
+/// itself: a `tc` that is as old as Debian 12's cannot say others.)
+#[test]
+fn fq() {
+    let line = |parent: &str, more: &str| {
+        format!("tc qdisc add dev d1 parent {parent} handle 10: fq orphan_mask 16777215 quantum 1514 {more}")
+    };
+    let burst = [(flow(0), 16), (flow(1), 4), (flow(2).tos(0x10), 5), (flow(3).tos(8), 3)];
+    let longer = [(flow(0).tos(0x10), 12), (flow(4), 4), (flow(1), 1), (flow(2), 5)];
+    if !knows("fq", &[TBF, &line("1:1", "limit 60")]) {
+        return;
+    }
+    for (name, more) in [
+        ("turns", "initial_quantum 1514"),
+        ("first", "initial_quantum 3000 refill_delay 20s"),
+        ("flow", "flow_limit 3"),
+        ("band", "limit 5"),
+    ] {
+        let below = [CLASS[0], CLASS[1], &line("1:10", more)];
+        exact(&format!("kinds_fq_{name}"), &below, &[&burst, &longer]);
+        let behind = [TBF, &line("1:1", more)];
+        exact(&format!("kinds_fq_tbf_{name}"), &behind, &[&burst, &longer]);
+    }
+    let late = [CLASS[0], CLASS[1], &line("1:10", "ce_threshold 5250ms")];
+    exact("kinds_fq_late", &late, &[&[(flow(0).tos(2), 20)]]);
+}
+
+/// Each flow has its own pace: by packets, or by turns where the rate is above `low_rate_threshold`.
+#[test]
+fn fq_that_paces() {
+    let line = |more: &str| format!("tc qdisc add dev d1 root handle 10: fq orphan_mask 16777215 maxrate 8kbit {more}");
+    if !knows("fq", &[&line("")]) {
+        return;
+    }
+    for (name, more) in [
+        ("packets", ""),
+        ("turns", "low_rate_threshold 1kbit quantum 1000 initial_quantum 1000"),
+        ("full", "flow_limit 5"),
+    ] {
+        let mut shaped = Shaped::start(&format!("kinds_fq_{name}"), 2, &[&line(more)]);
+        shaped.burst(&[(flow(0), 9), (flow(1), 6)]);
+        shaped.rest(QUIET);
+        shaped.same_frames();
+        for id in [0, 1] {
+            let [kernel, tested] = shaped.sides().map(|side| {
+                let of_flow = side.of(id);
+                of_flow
+                    .iter()
+                    .map(|arrival| arrival.at_ns - of_flow[0].at_ns)
+                    .collect::<Vec<_>>()
+            });
+            let apart = kernel.iter().zip(&tested).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(
+                kernel.len() == tested.len() && apart.is_some_and(|apart| apart < 200_000_000),
+                "{name}: flow {id} left after\n{kernel:?} and\n{tested:?}"
+            );
+        }
+        shaped.finish_exact();
     }
 }

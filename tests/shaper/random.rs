@@ -3,7 +3,7 @@
 
 use crate::lab::*;
 use bypath::stage::shape::{Packet, Shaper};
-use bypath::table::qdisc::{Class, Fifo, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, Rate, Sfq, Tbf};
+use bypath::table::qdisc::{Class, Fifo, Fq, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, Rate, Sfq, Tbf};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn any_rate(rng: &mut ChaCha8Rng) -> Rate {
 fn any_qdisc(rng: &mut ChaCha8Rng, handle: u32, depth: u32) -> Arc<Qdisc> {
     let below = |rng: &mut ChaCha8Rng, n: u32| any_qdisc(rng, handle + 0x10_0000 * (1 + n), depth - 1);
     let limit = rng.random_range(0..12);
-    let kind = match if depth == 0 { 0 } else { rng.random_range(0..8) } {
+    let kind = match if depth == 0 { 0 } else { rng.random_range(0..9) } {
         0 | 1 => Kind::Fifo(Fifo {
             limit: if rng.random_bool(0.5) {
                 Limit::Packets(limit)
@@ -65,6 +65,20 @@ fn any_qdisc(rng: &mut ChaCha8Rng, handle: u32, depth: u32) -> Arc<Qdisc> {
             quantum: rng.random_range(0..2000),
             drops_head: rng.random_bool(0.5),
             perturb_s: rng.random_range(0..2),
+        }),
+        6 => Kind::Fq(Fq {
+            limit,
+            flow_limit: rng.random_range(0..6),
+            quantum: rng.random_range(0..2000),
+            initial_quantum: rng.random_range(0..4000),
+            orphan_mask: [0, 3, u32::MAX][rng.random_range(0..3)],
+            refill_delay_ns: rng.random_range(0..5_000_000),
+            paces: rng.random_bool(0.8),
+            max_rate: rng.random_bool(0.5).then(|| rng.random_range(0..1_000_000)),
+            low_rate_threshold: rng.random_range(0..100_000),
+            ce_threshold_ns: rng.random_bool(0.3).then_some(2_000_000),
+            priomap: std::array::from_fn(|n| n as u8 % 4),
+            weights: std::array::from_fn(|_| rng.random_range(0..5000)),
         }),
         _ => Kind::Htb(any_htb(rng, handle, depth)),
     };

@@ -46,8 +46,10 @@ fn one(row: &Qdisc) -> String {
         } = counts;
         let _ = writeln!(text, " lended: {lended} borrowed: {borrowed} giants: {giants}");
     }
-    if row.kind == "fq_codel" {
-        let _ = writeln!(text, " ecn_mark {}", counts.ecn_mark);
+    match row.kind.as_str() {
+        "fq_codel" => _ = writeln!(text, " ecn_mark {}", counts.ecn_mark),
+        "fq" if counts.ecn_mark > 0 => _ = writeln!(text, " ce_mark {}", counts.ecn_mark),
+        _ => {}
     }
     if let Some(kernel) = &row.kernel {
         let _ = writeln!(text, " kernel: {}", sent(kernel));
@@ -105,13 +107,20 @@ fn word(kind: &str, name: &str, value: &Value) -> Option<String> {
     Some(match (name, value) {
         ("limit", _) if kind == "tbf" => return None,
         (_, Value::Bool(is_on)) => return is_on.then(|| name.to_owned()),
-        ("rate" | "ceil" | "peakrate", _) => format!("{name} {}", rate(value.as_u64()?)),
+        ("rate" | "ceil" | "peakrate" | "maxrate" | "low_rate_threshold", _) => {
+            format!("{name} {}", rate(value.as_u64()?))
+        }
         ("limit_packets", _) => format!("limit {}p", value.as_u64()?),
+        ("flow_limit", _) => format!("{name} {}p", value.as_u64()?),
         ("limit" | "burst" | "cburst" | "minburst" | "mpu" | "memory_limit", _) => {
             format!("{name} {}", size(value.as_u64()?))
         }
-        ("target" | "interval" | "ce_threshold", _) => format!("{name} {}", time(value.as_u64()? as f64)),
-        ("quantum", _) if kind == "sfq" => format!("{name} {}", size(value.as_u64()?)),
+        ("target" | "interval" | "ce_threshold" | "refill_delay", _) => {
+            format!("{name} {}", time(value.as_u64()? as f64))
+        }
+        ("quantum" | "initial_quantum", _) if matches!(kind, "sfq" | "fq") => {
+            format!("{name} {}", size(value.as_u64()?))
+        }
         (_, Value::String(text)) => format!("{name} {text}"),
         (_, Value::Array(all)) => {
             let all: Vec<String> = all.iter().map(Value::to_string).collect();
@@ -256,5 +265,15 @@ mod tests {
         assert_eq!(words(&codel), ["limit 100p", "ecn", "target 5ms"]);
         let sfq = row("sfq", &[("headdrop", false.into()), ("quantum", 1514.into())]);
         assert_eq!(words(&sfq), ["quantum 1514b"]);
+        let fq = row(
+            "fq",
+            &[
+                ("nopacing", false.into()),
+                ("flow_limit", 100.into()),
+                ("maxrate", 125_000.into()),
+                ("weights", [3, 2, 1].to_vec().into()),
+            ],
+        );
+        assert_eq!(words(&fq), ["flow_limit 100p", "maxrate 1Mbit", "weights 3 2 1"]);
     }
 }

@@ -7,7 +7,9 @@ use crate::mirror::tc::{Counts, Record};
 use crate::packet::PortIndex;
 use crate::stage::shape::Stats;
 use crate::table::Snapshot;
-use crate::table::qdisc::{Class, Fifo, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, ROOT, Rate, Sfq, Shaping, Tbf};
+use crate::table::qdisc::{
+    Class, Fifo, Fq, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, ROOT, Rate, Sfq, Shaping, Tbf,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -77,7 +79,7 @@ impl Walk<'_> {
             Kind::Tbf(tbf) => self.qdisc(&tbf.child),
             Kind::Prio(prio) => prio.bands.iter().for_each(|band| self.qdisc(band)),
             Kind::Htb(htb) => htb.classes.iter().for_each(|class| self.class(class, qdisc)),
-            Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => {}
+            Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => {}
         }
     }
 
@@ -112,7 +114,7 @@ impl Walk<'_> {
 }
 
 fn counts(stats: &Stats, kind: &Kind) -> QdiscCounts {
-    let is_codel = matches!(kind, Kind::FqCodel(_));
+    let marks = matches!(kind, Kind::FqCodel(_) | Kind::Fq(_));
     QdiscCounts {
         bytes: stats.bytes,
         packets: stats.packets,
@@ -122,8 +124,8 @@ fn counts(stats: &Stats, kind: &Kind) -> QdiscCounts {
         qlen: stats.backlog_packets,
         lended: stats.lended,
         borrowed: stats.borrowed,
-        giants: if is_codel { 0 } else { stats.special },
-        ecn_mark: if is_codel { stats.special } else { 0 },
+        giants: if marks { 0 } else { stats.special },
+        ecn_mark: if marks { stats.special } else { 0 },
     }
 }
 
@@ -151,6 +153,7 @@ fn options(kind: &Kind) -> Options {
         Kind::Htb(htb) => of_htb(htb),
         Kind::FqCodel(codel) => of_fq_codel(codel),
         Kind::Sfq(sfq) => of_sfq(sfq),
+        Kind::Fq(fq) => of_fq(fq),
     }
 }
 
@@ -243,6 +246,24 @@ fn of_sfq(sfq: &Sfq) -> Options {
         ("divisor", sfq.divisor.into()),
         ("flows", sfq.flows.into()),
         ("perturb", sfq.perturb_s.into()),
+    ])
+}
+
+fn of_fq(fq: &Fq) -> Options {
+    named([
+        ("limit_packets", fq.limit.into()),
+        ("flow_limit", fq.flow_limit.into()),
+        ("orphan_mask", fq.orphan_mask.into()),
+        ("bands", Fq::BANDS.into()),
+        ("priomap", fq.priomap.to_vec().into()),
+        ("weights", fq.weights.to_vec().into()),
+        ("nopacing", (!fq.paces).into()),
+        ("quantum", fq.quantum.into()),
+        ("initial_quantum", fq.initial_quantum.into()),
+        ("maxrate", fq.max_rate.into()),
+        ("low_rate_threshold", fq.low_rate_threshold.into()),
+        ("refill_delay", fq.refill_delay_ns.into()),
+        ("ce_threshold", fq.ce_threshold_ns.into()),
     ])
 }
 

@@ -62,7 +62,7 @@ pub struct QdiscCounts {
     /// ... longer than its buckets.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub giants: u64,
-    /// Of fq_codel: packets marked.
+    /// Of fq_codel and fq: packets marked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ecn_mark: u64,
 }

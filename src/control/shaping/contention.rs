@@ -73,7 +73,7 @@ fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, u64)>) {
                 below(leaf, rates);
             }
         }
-        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => {}
+        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => {}
     }
 }
 

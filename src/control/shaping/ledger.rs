@@ -68,7 +68,7 @@ fn pay(qdisc: &Qdisc, payers: &mut Vec<(Handle, Vec<Handle>)>) -> Vec<Handle> {
             }
             top
         }
-        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => Vec::new(),
+        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => Vec::new(),
     }
 }
 

@@ -245,6 +245,6 @@ fn below(qdisc: &Arc<Qdisc>, each: &mut dyn FnMut(&Arc<Qdisc>)) {
             .iter()
             .filter_map(|class| class.leaf.as_ref())
             .for_each(|leaf| below(leaf, each)),
-        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) => {}
+        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => {}
     }
 }

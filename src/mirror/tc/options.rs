@@ -4,7 +4,7 @@
 
 use super::super::nlattr::{Attrs, get_u32};
 use super::rate::{SPEC_LEN, burst, ns, rate};
-use crate::table::qdisc::{Fifo, FqCodel, Limit, Rate, Sfq};
+use crate::table::qdisc::{Fifo, Fq, FqCodel, Limit, Rate, Sfq};
 
 const TBF_PARMS: u16 = 1;
 const TBF_RATE64: u16 = 4;
@@ -15,7 +15,6 @@ const HTB_DIRECT_QLEN: u16 = 5;
 const HTB_RATE64: u16 = 6;
 const HTB_CEIL64: u16 = 7;
 const HTB_OFFLOAD: u16 = 9;
-const FQ_MAX_RATE: u16 = 7;
 
 /// Why something is not carried.
 pub type Why = String;
@@ -168,8 +167,34 @@ pub fn sfq(options: &[u8]) -> Option<Result<Sfq, Why>> {
     }))
 }
 
-/// Whether fq limits the rate of flows.
-pub fn fq_limits(options: &[u8]) -> bool {
-    let max_rate = Attrs(options).find(FQ_MAX_RATE).and_then(get_u32);
-    max_rate.is_some_and(|rate| rate != u32::MAX)
+/// The attributes of fq. Kernels before 6.8 have no bands, and queue in another way.
+pub fn fq(options: &[u8]) -> Option<Result<Fq, Why>> {
+    let find = |kind| Attrs(options).find(kind);
+    let at = |kind| find(kind).and_then(get_u32);
+    let (Some(priomap), Some(weights)) = (find(16), find(17)) else {
+        return Some(Err("it has no bands, as before Linux 6.8".into()));
+    };
+    if at(18).unwrap_or(0) != 0 {
+        return Some(Err("it has an offload_horizon".into()));
+    }
+    Some(Ok(Fq {
+        limit: at(1)?,
+        flow_limit: at(2)?,
+        quantum: at(3)?,
+        initial_quantum: at(4)?,
+        orphan_mask: at(10)?,
+        refill_delay_ns: u64::from(at(9)?) * 1000,
+        paces: at(5)? != 0,
+        max_rate: fq_max_rate(options),
+        low_rate_threshold: at(11)?,
+        ce_threshold_ns: at(12).filter(|&us| us != u32::MAX).map(|us| u64::from(us) * 1000),
+        priomap: prio(priomap)?.1,
+        weights: [word(weights, 0)?, word(weights, 4)?, word(weights, 8)?],
+    }))
+}
+
+/// What fq lets each flow send, in bytes per second, if it bounds that.
+pub fn fq_max_rate(options: &[u8]) -> Option<u32> {
+    let max_rate = Attrs(options).find(7).and_then(get_u32);
+    max_rate.filter(|&rate| rate != u32::MAX)
 }

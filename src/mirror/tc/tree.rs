@@ -82,8 +82,7 @@ impl Tree<'_> {
     fn alone(&self, record: &Record, depth: usize) -> Result<Option<Arc<Qdisc>>, Not> {
         match record.kind.as_str() {
             "noqueue" | "pfifo_fast" => Ok(None),
-            "fq" if !options::fq_limits(&record.options) => Ok(None),
-            "fq" => Err(Not::Carried("has a maxrate".into())),
+            "fq" if options::fq_max_rate(&record.options).is_none() => Ok(None),
             "fq_codel" => match self.filters(record)?.is_empty() {
                 true => Ok(None),
                 false => Err(Not::Carried("has filters".into())),
@@ -137,6 +136,7 @@ impl Tree<'_> {
                 filters = self.filters(record)?;
                 Kind::Sfq(options::sfq(options).ok_or_else(short)??)
             }
+            "fq" => Kind::Fq(options::fq(options).ok_or_else(short)??),
             _ => return Err(Not::Carried(String::new())),
         };
         Ok(Arc::new(Qdisc {

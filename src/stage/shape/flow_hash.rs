@@ -1,4 +1,4 @@
-//! Which flow is a frame of? A number made of its addresses, protocol and ports (what skb_get_hash looks at), for fq_codel and sfq. The
+//! Which flow is a frame of? A number made of its addresses, protocol and ports (what skb_get_hash looks at), for fq_codel, sfq and fq. The
 //! kernel's own number has a random seed, so that this one is as good as any.
 //!
 //! A frame that is no IP packet, or too short for one, is of the flow of its Ethernet header. Fragments have no ports, so that all of

@@ -14,6 +14,7 @@ mod codel;
 pub mod ecn;
 mod fifo;
 mod flow_hash;
+mod fq;
 mod fq_codel;
 mod frames;
 mod htb;
@@ -58,7 +59,7 @@ pub struct Stats {
     pub lended: u64,
     /// htb: packets sent by tokens of a class above.
     pub borrowed: u64,
-    /// htb: packets longer than what buckets hold. fq_codel: ECN marks.
+    /// htb: packets longer than what buckets hold. fq_codel and fq: marks.
     pub special: u64,
 }
 

@@ -27,7 +27,7 @@ pub fn place(root: &Qdisc, facts: &Facts<'_>) -> String {
             };
             format!("class {}", Handle(root.handle.0 | (band + 1)))
         }
-        kind => format!("{} {}", word(kind), root.handle),
+        kind => format!("{} {}", kind.word(), root.handle),
     }
 }
 
@@ -56,22 +56,4 @@ fn class_of(root: &Qdisc, htb: &Htb, facts: &Facts<'_>) -> Option<Handle> {
     }
     let default = find(Handle(root.handle.0 | htb.default))?;
     default.leaf.is_some().then_some(default.id)
-}
-
-/// The kind's word.
-fn word(kind: &Kind) -> &'static str {
-    use crate::table::qdisc::{Fifo, Limit};
-    match kind {
-        Kind::Fifo(Fifo { drops_head: true, .. }) => "pfifo_head_drop",
-        Kind::Fifo(Fifo {
-            limit: Limit::Packets(_),
-            ..
-        }) => "pfifo",
-        Kind::Fifo(_) => "bfifo",
-        Kind::Prio(_) => "prio",
-        Kind::Tbf(_) => "tbf",
-        Kind::Htb(_) => "htb",
-        Kind::FqCodel(_) => "fq_codel",
-        Kind::Sfq(_) => "sfq",
-    }
 }

@@ -9,6 +9,7 @@
 
 use super::Stats;
 use super::fifo::Fifo;
+use super::fq::Fq;
 use super::fq_codel::FqCodel;
 use super::frames::{Marks, Waiting};
 use super::htb::Htb;
@@ -37,6 +38,7 @@ enum How {
     Htb(Box<Htb>),
     FqCodel(Box<FqCodel>),
     Sfq(Box<Sfq>),
+    Fq(Box<Fq>),
 }
 
 impl Queue {
@@ -64,6 +66,7 @@ impl Queue {
             How::Htb(htb) => htb.enqueue(&self.config, frame, facts, now_ns, lost, &mut self.stats),
             How::FqCodel(fq_codel) => fq_codel.enqueue(&self.config, frame, facts, peeked, now_ns, lost),
             How::Sfq(sfq) => sfq.enqueue(&self.config, frame, facts, peeked, now_ns, lost),
+            How::Fq(fq) => fq.enqueue(frame, facts, peeked, now_ns, lost),
         };
         if lost.len() > before {
             self.count_lost(&lost[before..]);
@@ -82,6 +85,7 @@ impl Queue {
             How::Prio(prio) => prio.passes(&self.config, size, facts, now_ns),
             How::Tbf(tbf) => tbf.passes(size, facts, now_ns),
             How::Htb(htb) => htb.passes(&self.config, size, facts, now_ns, &mut self.stats),
+            How::Fq(fq) => fq.passes(),
             // Their queues have clocks and turns of their own, which a frame in passing moves too.
             How::FqCodel(_) | How::Sfq(_) => false,
         };
@@ -135,6 +139,7 @@ impl Queue {
             How::Htb(htb) => htb.dequeue(now_ns, marks, lost, &mut self.stats),
             How::FqCodel(fq_codel) => fq_codel.dequeue(now_ns, marks, lost, &mut self.stats),
             How::Sfq(sfq) => sfq.dequeue(),
+            How::Fq(fq) => fq.dequeue(now_ns, marks, &mut self.stats),
         };
         if lost.len() > before {
             self.count_lost(&lost[before..]);
@@ -165,6 +170,7 @@ impl Queue {
             How::Prio(prio) => prio.due_ns(),
             How::Tbf(tbf) => tbf.due_ns(),
             How::Htb(htb) => htb.due_ns(),
+            How::Fq(fq) => fq.due_ns(),
         }
     }
 
@@ -214,6 +220,7 @@ impl Queue {
             How::Htb(htb) => htb.purge(lost),
             How::FqCodel(fq_codel) => fq_codel.purge(lost),
             How::Sfq(sfq) => sfq.purge(lost),
+            How::Fq(fq) => fq.purge(lost),
         }
         (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
     }
@@ -222,7 +229,7 @@ impl Queue {
     pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
         let here = of == self.config.handle && of != Handle::default();
         match &mut self.how {
-            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => here,
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => here,
             How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
             How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
             // What went by htb itself went past its classes.
@@ -236,7 +243,7 @@ impl Queue {
             into.push((self.config.handle, self.stats));
         }
         match &self.how {
-            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) => {}
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => {}
             How::Prio(prio) => prio.stats(self.config.handle, into),
             How::Tbf(tbf) => tbf.stats(into),
             How::Htb(htb) => htb.stats(into),
@@ -258,6 +265,7 @@ impl How {
             Kind::Htb(htb) => Self::Htb(Box::new(Htb::new(config, htb, now_ns))),
             Kind::FqCodel(fq_codel) => Self::FqCodel(Box::new(FqCodel::new(fq_codel, now_ns))),
             Kind::Sfq(sfq) => Self::Sfq(Box::new(Sfq::new(sfq, now_ns))),
+            Kind::Fq(fq) => Self::Fq(Box::new(Fq::new(fq, now_ns))),
         }
     }
 
@@ -279,6 +287,10 @@ impl How {
             }
             (Self::FqCodel(fq_codel), Kind::FqCodel(config)) => fq_codel.change(config, peeked, lost),
             (Self::Sfq(sfq), Kind::Sfq(config)) => sfq.change(config, peeked, lost),
+            (Self::Fq(fq), Kind::Fq(config)) => {
+                fq.change(config, peeked, now_ns, lost);
+                true
+            }
             _ => false,
         }
     }
