@@ -84,8 +84,10 @@ pub enum Limit {
 pub struct Prio {
     /// The first is served first; class `handle:n` is band `n - 1`.
     pub bands: Vec<Arc<Qdisc>>,
-    /// The band of a frame of priority 0 to 15 that no filter has placed.
+    /// The band of a frame of priority 0 to 15 that nothing else has placed.
     pub priomap: [u8; 16],
+    /// Only the map chooses, as in pfifo_fast.
+    pub by_map: bool,
 }
 
 /// See [`Kind::Tbf`].
@@ -164,6 +166,8 @@ pub struct FqCodel {
     pub ce_threshold_ns: Option<u64>,
     /// How many packets it drops at once when it is full.
     pub drop_batch: u32,
+    /// The longest frame of the link, in bytes: while no more than that waits, none waits too long.
+    pub frame_max: u32,
 }
 
 /// See [`Kind::Sfq`].

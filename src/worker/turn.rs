@@ -141,9 +141,6 @@ impl<Q: Queue> Worker<Q> {
     /// Takes the frames that other workers rewrote for ports of this one.
     fn take_over(&mut self, clock: &impl Fn() -> u64) -> usize {
         let shared = Arc::clone(&self.shared);
-        if !self.shaping.places.is_empty() && !shared.inbox[self.index].is_empty() {
-            self.shaping.now_ns = clock();
-        }
         let mut moved = 0;
         while moved < BURST
             && let Some(Handoff {
@@ -153,6 +150,9 @@ impl<Q: Queue> Worker<Q> {
                 arrival_ns,
             }) = shared.inbox[self.index].pop()
         {
+            if moved == 0 && !self.shaping.places.is_empty() {
+                self.shaping.now_ns = clock();
+            }
             moved += 1;
             self.report.taken_over += 1;
             match self.egress[usize::from(egress.0)] {

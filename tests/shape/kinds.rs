@@ -3,6 +3,8 @@
 
 use crate::lab::namespace::Namespace;
 use crate::net::{Flow, Shaped, behind};
+use crate::random::seeds;
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::time::Duration;
 
 const QUIET: Duration = Duration::from_millis(1500);
@@ -327,5 +329,71 @@ fn fq_that_paces() {
             );
         }
         shaped.finish_exact();
+    }
+}
+
+/// Any queue that knows flows apart. Hashes do not meet, and nothing waits too long for CoDel.
+fn any_leaf(random: &mut ChaCha8Rng) -> String {
+    let mut one = |range: std::ops::Range<u32>| random.random_range(range);
+    match one(0..3) {
+        0 => format!(
+            "fq_codel flows 65536 target 50s interval 90s limit {} quantum {} drop_batch {}",
+            one(1..30),
+            one(256..4000),
+            one(1..6)
+        ),
+        1 => format!(
+            "sfq divisor 65536 limit {} quantum {} depth {} flows {} {}",
+            one(2..30),
+            one(256..4000),
+            one(1..10),
+            one(2..8),
+            ["", "headdrop"][one(0..2) as usize]
+        ),
+        _ => format!(
+            "fq orphan_mask 16777215 limit {} flow_limit {} quantum {} initial_quantum {} refill_delay {}",
+            one(1..30),
+            one(1..10),
+            one(256..4000),
+            one(256..9000),
+            ["40ms", "90s"][one(0..2) as usize]
+        ),
+    }
+}
+
+/// One of them behind a token bucket, and bursts of any flows, each when the one before has left.
+#[test]
+fn any_queue_of_flows() {
+    let refused = |kind: &&str| {
+        !knows(
+            kind,
+            &[TBF, &format!("tc qdisc add dev d1 parent 1:1 handle 10: {kind}")],
+        )
+    };
+    if ["fq_codel", "sfq", "fq"].iter().any(refused) {
+        return;
+    }
+    for seed in seeds(6) {
+        let random = &mut ChaCha8Rng::seed_from_u64(seed);
+        let leaf = any_leaf(random);
+        println!("replay: BYPATH_TWIN_SEED={seed}\n  {leaf}");
+        let mut lines = match random.random_bool(0.5) {
+            true => CLASS.to_vec(),
+            false => vec![TBF],
+        };
+        let parent = if lines.len() == 1 { "1:1" } else { "1:10" };
+        let leaf = format!("tc qdisc add dev d1 parent {parent} handle 10: {leaf}");
+        lines.push(&leaf);
+        let any = |random: &mut ChaCha8Rng| {
+            let tos = [0, 0x08, 0x10][random.random_range(0..3)];
+            (flow(random.random_range(0..6)).tos(tos), random.random_range(1..9))
+        };
+        let bursts: [Vec<_>; 3] =
+            std::array::from_fn(|_| (0..random.random_range(2..6)).map(|_| any(random)).collect());
+        exact(
+            &format!("kinds_seed_{seed}"),
+            &lines,
+            &bursts.each_ref().map(Vec::as_slice),
+        );
     }
 }

@@ -19,6 +19,7 @@ fn fq_codel() -> FqCodel {
         ecn: true,
         ce_threshold_ns: None,
         drop_batch: 64,
+        frame_max: 1514,
     }
 }
 
@@ -260,6 +261,7 @@ fn prio(bands: usize) -> Prio {
             .map(|n| fifo_named(0x10_0000 * (n as u32 + 1), Limit::Packets(3)))
             .collect(),
         priomap: [1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
+        by_map: false,
     }
 }
 
@@ -302,6 +304,42 @@ fn a_fifo_may_drop_the_oldest() {
     (0..4).for_each(|number| shaper.enqueue(Probe::new(number, 100), 0, &mut lost));
     assert_eq!(numbers(&lost), [0, 1]);
     assert_eq!(numbers(&drain(&mut shaper, 0, &mut lost)), [2, 3]);
+}
+
+/// A short frame of a better band does not wait for what the long one before it would cost.
+#[test]
+fn a_shorter_frame_that_goes_first_is_not_late() {
+    let config = Tbf {
+        child: qdisc(0x10_0000, Kind::Prio(prio(3))),
+        ..tbf(1000, 600_000_000)
+    };
+    let mut shaper = shaper(qdisc(0x2_0000, Kind::Tbf(config)));
+    let arrivals = [
+        (0, Probe::to(0, 500, 0)),
+        (0, Probe::to(1, 500, 0)),
+        (100_000_000, Probe::to(2, 100, 6)),
+    ];
+    let sent = run(&mut shaper, &arrivals, SECOND);
+    let times: Vec<_> = sent
+        .iter()
+        .map(|(at_ns, probe)| (at_ns / 1_000_000, probe.number))
+        .collect();
+    assert_eq!(times, [(0, 0), (100, 2), (500, 1)]);
+}
+
+/// pfifo_fast looks at four bits of the priority, even where they name a class.
+#[test]
+fn the_map_alone_chooses_in_pfifo_fast() {
+    let config = Prio {
+        by_map: true,
+        ..prio(3)
+    };
+    let mut shaper = shaper(qdisc(ROOT, Kind::Prio(config)));
+    let mut lost = Vec::new();
+    for (number, priority) in [ROOT | 3, ROOT | 6, 0x5_0000].into_iter().enumerate() {
+        shaper.enqueue(Probe::to(number as u32, 100, priority), 0, &mut lost);
+    }
+    assert_eq!(numbers(&drain(&mut shaper, 0, &mut lost)), [1, 2, 0]);
 }
 
 /// A frame that a tbf has looked at still counts for the limit of the queue below it.

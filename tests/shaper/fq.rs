@@ -162,6 +162,32 @@ fn flows_are_paced() {
     }
 }
 
+/// A flow that was emptied while another waits for its time begins anew after `refill_delay`.
+#[test]
+fn a_flow_that_was_emptied_begins_anew() {
+    let config = Fq {
+        quantum: 1000,
+        initial_quantum: 1000,
+        max_rate: Some(1000),
+        low_rate_threshold: 0,
+        ..fq()
+    };
+    let half = SECOND / 2;
+    let arrivals = [
+        (0, probe(0, 1000, 1, 0)),
+        (0, probe(1, 1000, 1, 0)),
+        (0, probe(2, 600, 2, 0)),
+        (half, probe(3, 600, 2, 0)),
+        (half, probe(4, 600, 2, 0)),
+    ];
+    let sent = run(&mut alone(config), &arrivals, 60 * SECOND);
+    let times: Vec<_> = sent
+        .iter()
+        .map(|(at_ns, probe)| (at_ns / 1_000_000, probe.number))
+        .collect();
+    assert_eq!(times, [(0, 0), (0, 2), (500, 3), (500, 4), (1000, 1)]);
+}
+
 /// A frame that waited longer than `ce_threshold` is marked where its sender knows ECN, and counted in any case.
 #[test]
 fn what_waited_long_is_marked() {

@@ -35,6 +35,7 @@ fn any_qdisc(rng: &mut ChaCha8Rng, handle: u32, depth: u32) -> Arc<Qdisc> {
         2 => Kind::Prio(Prio {
             bands: (0..rng.random_range(1..4)).map(|n| below(rng, n)).collect(),
             priomap: std::array::from_fn(|n| n as u8 % 4),
+            by_map: rng.random_bool(0.3),
         }),
         3 => Kind::Tbf(Tbf {
             rate: any_rate(rng),
@@ -56,6 +57,7 @@ fn any_qdisc(rng: &mut ChaCha8Rng, handle: u32, depth: u32) -> Arc<Qdisc> {
             ecn: rng.random_bool(0.5),
             ce_threshold_ns: rng.random_bool(0.3).then_some(2_000_000),
             drop_batch: rng.random_range(0..8),
+            frame_max: 1514,
         }),
         5 => Kind::Sfq(Sfq {
             limit,

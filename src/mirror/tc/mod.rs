@@ -38,6 +38,7 @@ const NEWTFILTER: u16 = 44;
 const GETTFILTER: u16 = 46;
 const TCA_DUMP_INVISIBLE: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
+const HEADER_LEN: u32 = crate::wire::ether::HEADER_LEN as u32;
 /// Bytes of a `struct ifinfomsg`.
 const IFINFOMSG_LEN: usize = 16;
 /// How often a pair of dumps that does not fit is read again.
@@ -160,18 +161,19 @@ impl Reader {
         } else {
             Vec::new()
         };
-        let has_length = |qdisc: &Record| matches!(qdisc.kind.as_str(), "htb" | "pfifo_fast");
-        let is_plain =
-            tree::root(qdiscs).is_none_or(|root| matches!(root.kind.as_str(), "noqueue" | "pfifo_fast" | "mq"));
-        let queue_len = match qdiscs.iter().any(has_length) && !is_plain {
-            true => self.queue_len(ifindex)?,
-            false => 0,
+        let has_length = |qdisc: &Record| matches!(qdisc.kind.as_str(), "htb" | "pfifo_fast" | "fq_codel");
+        let is_plain = tree::root(qdiscs)
+            .is_none_or(|root| matches!(root.kind.as_str(), "noqueue" | "pfifo_fast" | "fq_codel" | "mq"));
+        let (queue_len, frame_max) = match qdiscs.iter().any(has_length) && !is_plain {
+            true => self.lengths(ifindex)?,
+            false => (0, 0),
         };
         let reader = std::cell::RefCell::new(self);
         Ok(tree::shaping(&Link {
             qdiscs,
             classes: &classes,
             queue_len,
+            frame_max,
             filters: &|parent| reader.borrow_mut().filters(ifindex, parent),
         }))
     }
@@ -191,16 +193,17 @@ impl Reader {
         self.sock.dump(request, |m| any |= m.kind == NEWTFILTER).is_err() || any
     }
 
-    /// The length of the queue that the link has by itself, in packets.
-    fn queue_len(&mut self, ifindex: u32) -> io::Result<u32> {
+    /// The length of the queue that the link has by itself, in packets, and that of its longest frame, in bytes.
+    fn lengths(&mut self, ifindex: u32) -> io::Result<(u32, u32)> {
         let mut header = [0; IFINFOMSG_LEN];
         header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut length = None;
+        let mut lengths = None;
         let request = Request::new(libc::RTM_GETLINK, 0, &header);
         self.sock.get(request, |m: &Message<'_>| {
-            length = m.attrs(IFINFOMSG_LEN).find(IFLA_TXQLEN).and_then(get_u32);
+            let find = |kind| m.attrs(IFINFOMSG_LEN).find(kind).and_then(get_u32);
+            lengths = find(IFLA_TXQLEN).zip(find(libc::IFLA_MTU).map(|mtu| mtu.saturating_add(HEADER_LEN)));
         })?;
-        length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        lengths.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn records(&mut self, request: impl Fn() -> Request, kind: u16) -> io::Result<Vec<Record>> {

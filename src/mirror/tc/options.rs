@@ -88,7 +88,8 @@ pub fn htb(options: &[u8]) -> Option<Result<HtbOptions, Why>> {
     let init = attrs.find(HTB_INIT)?;
     Some(Ok(HtbOptions {
         rate2quantum: word(init, 4)?,
-        default: word(init, 8)?,
+        // A minor number, whatever the rest says.
+        default: word(init, 8)? & 0xffff,
         direct_qlen: get_u32(attrs.find(HTB_DIRECT_QLEN)?)?,
     }))
 }
@@ -128,8 +129,8 @@ pub fn prio(options: &[u8]) -> Option<(u32, [u8; 16])> {
     Some((get_u32(options)?, *options.get(4..)?.first_chunk()?))
 }
 
-/// The attributes of fq_codel. Times are told in microseconds, and kept in units of 1024 ns.
-pub fn fq_codel(options: &[u8]) -> Option<Result<FqCodel, Why>> {
+/// The attributes of fq_codel, of a link that sends frames up to so many bytes. Times are told in microseconds, and kept in units of 1024 ns.
+pub fn fq_codel(options: &[u8], frame_max: u32) -> Option<Result<FqCodel, Why>> {
     let find = |kind| Attrs(options).find(kind).and_then(get_u32);
     let byte = |kind| Attrs(options).find(kind).and_then(<[u8]>::first).copied();
     let ns = |us: u32| (u64::from(us) * 1000).div_ceil(1024) * 1024;
@@ -146,6 +147,7 @@ pub fn fq_codel(options: &[u8]) -> Option<Result<FqCodel, Why>> {
         ce_threshold_ns: find(7).map(ns),
         drop_batch: find(8).unwrap_or(64),
         memory_limit: find(9).unwrap_or(u32::MAX),
+        frame_max,
     }))
 }
 
@@ -167,12 +169,12 @@ pub fn sfq(options: &[u8]) -> Option<Result<Sfq, Why>> {
     }))
 }
 
-/// The attributes of fq. Kernels before 6.8 have no bands, and queue in another way.
+/// The attributes of fq. Kernels before 6.7 have no bands, and queue in another way.
 pub fn fq(options: &[u8]) -> Option<Result<Fq, Why>> {
     let find = |kind| Attrs(options).find(kind);
     let at = |kind| find(kind).and_then(get_u32);
     let (Some(priomap), Some(weights)) = (find(16), find(17)) else {
-        return Some(Err("it has no bands, as before Linux 6.8".into()));
+        return Some(Err("it has no bands, as before Linux 6.7".into()));
     };
     if at(18).unwrap_or(0) != 0 {
         return Some(Err("it has an offload_horizon".into()));

@@ -78,6 +78,7 @@ fn seen(qdiscs: &[Record], classes: &[Record], filtered: &[Handle]) -> Result<Sh
         qdiscs,
         classes,
         queue_len: 1000,
+        frame_max: 1514,
         filters: &filters,
     })
 }
@@ -315,6 +316,7 @@ fn times_of_fq_codel_are_the_kernels() {
         ecn: true,
         ce_threshold_ns: None,
         drop_batch: 64,
+        frame_max: 1514,
     };
     assert_eq!(htb(&tree).classes[0].leaf.as_ref().unwrap().kind, Kind::FqCodel(wanted));
 }

@@ -22,6 +22,8 @@ pub struct Link<'a> {
     pub classes: &'a [Record],
     /// How many packets a fifo of its holds that nobody sized (tx_queue_len).
     pub queue_len: u32,
+    /// The longest frame that it sends, in bytes (psched_mtu).
+    pub frame_max: u32,
     /// The filters at a qdisc or class.
     pub filters: &'a dyn Fn(Handle) -> Result<Vec<Filter>, Why>,
 }
@@ -130,7 +132,7 @@ impl Tree<'_> {
             }
             "fq_codel" => {
                 filters = self.filters(record)?;
-                Kind::FqCodel(options::fq_codel(options).ok_or_else(short)??)
+                Kind::FqCodel(options::fq_codel(options, self.link.frame_max).ok_or_else(short)??)
             }
             "sfq" => {
                 filters = self.filters(record)?;
@@ -182,6 +184,7 @@ impl Tree<'_> {
         Ok(Prio {
             bands: (1..=bands.min(16)).map(band).collect::<Result<_, _>>()?,
             priomap,
+            by_map: false,
         })
     }
 
@@ -192,6 +195,7 @@ impl Tree<'_> {
         Ok(Prio {
             bands: (0..bands.min(16)).map(band).collect(),
             priomap,
+            by_map: true,
         })
     }
 

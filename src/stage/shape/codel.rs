@@ -5,9 +5,6 @@
 
 use super::frames::Waiting;
 
-/// Up to so many bytes may wait for any time: one packet of full length (`params->mtu`, for the usual MTU).
-const MTU: u64 = 1514;
-
 /// The state of one flow (struct codel_vars).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Codel {
@@ -28,6 +25,8 @@ pub(super) struct Params {
     pub target_ns: u64,
     pub interval_ns: u64,
     pub ce_threshold_ns: Option<u64>,
+    /// Up to so many bytes may wait for any time: one packet of full length.
+    pub frame_max: u64,
 }
 
 /// Where its packets come from and go to.
@@ -95,7 +94,7 @@ impl Codel {
             return None;
         };
         self.delay_ns = now_ns.saturating_sub(since_ns);
-        if self.delay_ns < params.target_ns || backlog <= MTU {
+        if self.delay_ns < params.target_ns || backlog <= params.frame_max {
             self.first_above_ns = 0;
             return Some((frame, false));
         }

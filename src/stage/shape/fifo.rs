@@ -59,6 +59,11 @@ impl Fifo {
         Some(frame)
     }
 
+    /// Whether the frame that is next stays so when others come.
+    pub fn keeps_first(&self) -> bool {
+        !self.config.drops_head
+    }
+
     /// The length of the frame that is next.
     #[inline]
     pub fn front(&self) -> Option<u32> {

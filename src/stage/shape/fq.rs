@@ -177,9 +177,19 @@ impl Fq {
         index
     }
 
-    /// Forgets flows that have been empty for long (fq_gc), and looks again when there are twice as many as stay.
+    /// Forgets flows that have been empty for long (fq_gc), and looks again when there are twice as many as stay. While no flow has
+    /// frames nobody takes empty ones out of the lists: that is done here.
     #[cold]
     fn forget(&mut self, now_ns: u64) {
+        if self.backlogged == 0 {
+            for band in &mut self.bands {
+                band.new.clear();
+                band.old.clear();
+            }
+            self.flows
+                .iter_mut()
+                .for_each(|flow| _ = flow.detached_ns.get_or_insert(now_ns));
+        }
         for (index, flow) in (0..).zip(&mut self.flows) {
             let is_old = |since_ns: u64| now_ns > since_ns.saturating_add(FORGOTTEN_NS);
             if flow.detached_ns.is_some_and(is_old) && self.by_hash.get(&flow.hash) == Some(&index) {
@@ -334,5 +344,42 @@ impl Fq {
             lost.extend(flow.frames.drain(..).map(|(frame, ..)| frame));
         }
         *self = Self::new(&self.config, self.seed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each flow sends one frame, in five hours: few of them are kept.
+    #[test]
+    fn flows_are_bounded_by_what_came_lately() {
+        let config = qdisc::Fq {
+            limit: 10,
+            flow_limit: 10,
+            quantum: 1514,
+            initial_quantum: 1514,
+            orphan_mask: u32::MAX,
+            refill_delay_ns: 0,
+            paces: true,
+            max_rate: Some(1_000_000),
+            low_rate_threshold: 0,
+            ce_threshold_ns: None,
+            priomap: [0; 16],
+            weights: [1; BANDS],
+        };
+        let (mut fq, mut lost) = (Fq::new(&config, 0), Vec::new());
+        for number in 0..20_000u32 {
+            let (bytes, now_ns) = (number.to_be_bytes().repeat(5), u64::from(number) * SECOND);
+            let facts = Facts {
+                bytes: &bytes,
+                mark: 0,
+                priority: 0,
+            };
+            let frame = Waiting { slot: 0, size: 500 };
+            fq.enqueue(frame, &facts, 0, now_ns, &mut lost);
+            assert!(fq.pick(now_ns).is_some());
+        }
+        assert!(fq.flows.len() <= 2 * MANY && lost.is_empty());
     }
 }

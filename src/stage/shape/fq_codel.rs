@@ -115,6 +115,7 @@ impl FqCodel {
             target_ns: self.config.target_ns,
             interval_ns: self.config.interval_ns,
             ce_threshold_ns: self.config.ce_threshold_ns,
+            frame_max: self.config.frame_max.into(),
         };
         loop {
             let is_new = !self.new.is_empty();

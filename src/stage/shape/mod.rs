@@ -120,8 +120,8 @@ impl<P: Packet> Shaper<P> {
             return None;
         }
         let frame = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
-        if frame.is_some() && self.queue.is_empty() {
-            // The kernel asks until nothing comes: with that a flow of fq_codel gives up its turn.
+        if frame.is_some() && self.due_ns().is_none_or(|due_ns| due_ns > now_ns) {
+            // The kernel asks until nothing comes: with that a flow of fq_codel or fq gives up its turn.
             let _nothing = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
         }
         if !self.lost.is_empty() {

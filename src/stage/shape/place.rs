@@ -1,6 +1,7 @@
 //! Where a frame waits, in words, for a trace: as the qdiscs find it, from their configuration alone. It asks the same filters, but
 //! counts nothing and needs no frame to wait.
 
+use super::prio::band_of;
 use crate::table::filter::{Facts, classify};
 use crate::table::qdisc::{Handle, Htb, Kind, Qdisc};
 
@@ -15,16 +16,7 @@ pub fn place(root: &Qdisc, facts: &Facts<'_>) -> String {
             None => format!("htb {} direct", root.handle),
         },
         Kind::Prio(prio) => {
-            let of_qdisc = |class: &Handle| class.of_qdisc() == root.handle;
-            let by_priority = Some(Handle(facts.priority)).filter(of_qdisc);
-            let by_map = prio.priomap[(facts.priority & 15) as usize];
-            let class = by_priority.or_else(|| classify(&root.filters, facts).filter(of_qdisc));
-            let band = class.map_or(u32::from(by_map), |class| class.minor().wrapping_sub(1));
-            let band = if band < prio.bands.len() as u32 {
-                band
-            } else {
-                u32::from(prio.priomap[0])
-            };
+            let band = band_of(root, prio, facts) as u32;
             format!("class {}", Handle(root.handle.0 | (band + 1)))
         }
         kind => format!("{} {}", kind.word(), root.handle),

@@ -17,27 +17,47 @@ const PRIO_MAX: u32 = 15;
 #[derive(Debug)]
 pub(super) struct Prio {
     bands: Vec<Queue>,
-    priomap: [u8; 16],
+    config: qdisc::Prio,
+}
+
+/// The band of a frame, from 0 on (prio_classify, pfifo_fast_enqueue).
+pub(super) fn band_of(root: &Qdisc, prio: &qdisc::Prio, facts: &Facts<'_>) -> usize {
+    let by_map = |priority: u32| usize::from(prio.priomap[(priority & PRIO_MAX) as usize]);
+    if prio.by_map {
+        return by_map(facts.priority);
+    }
+    let class = if Handle(facts.priority).of_qdisc() == root.handle {
+        Handle(facts.priority)
+    } else if let Some(class) = classify(&root.filters, facts) {
+        class
+    } else {
+        let is_class = facts.priority > u16::MAX.into();
+        return by_map(if is_class { 0 } else { facts.priority });
+    };
+    match class.minor().checked_sub(1) {
+        Some(band) if (band as usize) < prio.bands.len() => band as usize,
+        _ => by_map(0),
+    }
 }
 
 impl Prio {
     pub fn new(config: &qdisc::Prio, now_ns: u64) -> Self {
         Self {
             bands: config.bands.iter().map(|band| Queue::new(band, now_ns)).collect(),
-            priomap: config.priomap,
+            config: config.clone(),
         }
     }
 
     /// See [`Queue::enqueue`].
     pub fn enqueue(
         &mut self,
-        config: &Qdisc,
+        root: &Qdisc,
         frame: Waiting,
         facts: &Facts<'_>,
         now_ns: u64,
         lost: &mut Vec<Waiting>,
     ) -> bool {
-        let band = self.classify(config, facts);
+        let band = band_of(root, &self.config, facts);
         match self.bands.get_mut(band) {
             Some(band) => band.enqueue(frame, facts, now_ns, lost),
             None => {
@@ -49,28 +69,11 @@ impl Prio {
 
     /// See [`super::Shaper::passes`]. Better bands must be such as do not care whether they are asked for a frame in vain:
     /// fq_codel does, it takes flows from its lists then.
-    pub fn passes(&mut self, config: &Qdisc, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
-        let band = self.classify(config, facts);
+    pub fn passes(&mut self, root: &Qdisc, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        let band = band_of(root, &self.config, facts);
         match self.bands.split_at_mut_checked(band) {
             Some((better, [band, ..])) => better.iter().all(Queue::is_fifo) && band.passes(size, facts, now_ns),
             _ => false,
-        }
-    }
-
-    /// As prio_classify does.
-    fn classify(&self, config: &Qdisc, facts: &Facts<'_>) -> usize {
-        let class = if Handle(facts.priority).of_qdisc() == config.handle {
-            Handle(facts.priority)
-        } else if let Some(class) = classify(&config.filters, facts) {
-            class
-        } else {
-            let is_class = facts.priority > u16::MAX.into();
-            let priority = if is_class { 0 } else { facts.priority & PRIO_MAX };
-            return self.priomap[priority as usize].into();
-        };
-        match class.minor().checked_sub(1) {
-            Some(band) if (band as usize) < self.bands.len() => band as usize,
-            _ => self.priomap[0].into(),
         }
     }
 
@@ -98,7 +101,7 @@ impl Prio {
                 None => self.bands.push(Queue::new(config, now_ns)),
             }
         }
-        self.priomap = config.priomap;
+        self.config = config.clone();
     }
 
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {

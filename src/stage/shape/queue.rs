@@ -180,6 +180,16 @@ impl Queue {
         matches!(self.how, How::Fifo(_))
     }
 
+    /// Whether the frame that was peeked stays the next one when others come.
+    #[inline]
+    pub fn keeps_first(&self) -> bool {
+        match &self.how {
+            How::Fifo(fifo) => fifo.keeps_first(),
+            How::Prio(_) => false,
+            _ => true,
+        }
+    }
+
     /// How many frames wait.
     #[inline]
     pub fn len(&self) -> usize {

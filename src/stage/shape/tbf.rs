@@ -41,6 +41,10 @@ impl Tbf {
             lost.push(frame);
             return true;
         }
+        if !self.child.keeps_first() {
+            // Perhaps a shorter one is first now, that can be paid for.
+            self.due_ns = 0;
+        }
         self.child.enqueue(frame, facts, now_ns, lost)
     }
 
