@@ -13,7 +13,7 @@ use super::netlink::Message;
 use super::nexthop::Nexthops;
 use super::reread::Reread;
 use super::resolve::{Policy, Resolver, left};
-use super::route::{Key, RouteMessage, Shape, Shapes, parse};
+use super::route::{Key, RouteMessage, Shape, Shapes, now_s, parse};
 use super::store::Store;
 use super::{MirrorError, route4, route6};
 use crate::packet::{Addr, Family};
@@ -96,6 +96,8 @@ pub struct Routes {
     pub(super) shapes: Shapes,
     known: HashSet<Arc<Route>, foldhash::fast::RandomState>,
     purge_at: usize,
+    /// When the next lifetime of a route ends, in seconds of CLOCK_MONOTONIC; 0 if none has one.
+    lapses_s: u64,
     unknown_links: std::collections::HashSet<u32>,
 }
 
@@ -113,6 +115,7 @@ impl Routes {
             shapes: Shapes::default(),
             known: HashSet::default(),
             purge_at: 0,
+            lapses_s: 0,
             unknown_links: std::collections::HashSet::new(),
         })
     }
@@ -155,6 +158,16 @@ impl Routes {
             self.full_source_check = true;
             self.change.tables = true;
         }
+        let ends = routes
+            .iter()
+            .map(|route| route.until)
+            .filter(|&end| end != 0 && end > now_s())
+            .min();
+        if let Some(end) = ends
+            && (self.lapses_s == 0 || end < self.lapses_s)
+        {
+            self.lapses_s = end;
+        }
         let selected = match self.family {
             Family::V4 => route4::select(routes, &mut resolver).map(|route| merged_tries(table, route)),
             Family::V6 => route6::select(routes, &mut resolver),
@@ -182,6 +195,17 @@ impl Routes {
             Some(route) if route.nexthops.len() > 1 => Selected::SameOfSeveral,
             _ => Selected::Same,
         }
+    }
+
+    /// Leaves routes whose lifetime is over, which the kernel uses no more, though it tells so only when it collects them. It may
+    /// have lengthened a lifetime meanwhile, so all are read anew. To be called ten times a second.
+    pub fn lapse(&mut self, world: &World) {
+        if self.lapses_s == 0 || now_s() < self.lapses_s {
+            return;
+        }
+        self.lapses_s = 0;
+        self.select_where(world, |shape| shape.until != 0);
+        self.reread.want();
     }
 
     /// Brings all prefixes in line, of which some route has one of these nexthop objects.

@@ -4,7 +4,7 @@
 
 use super::fibs::World;
 use super::nexthop::Resolved;
-use super::route::{Hop, Shape};
+use super::route::{Hop, Shape, now_s};
 use crate::packet::Family;
 use crate::table::fib::{Gateway, Nexthop, Route, RouteKind};
 use crate::table::iface::Left;
@@ -121,6 +121,9 @@ impl Resolver<'_> {
     fn not_carried(&self, shape: &Shape, hops: &[Hop]) -> Left {
         if let Some(hop) = hops.iter().find(|hop| hop.encap != 0) {
             return Some(format!("encapsulation ({})", encap_name(hop.encap)).into());
+        }
+        if shape.until != 0 && shape.until <= now_s() {
+            return Some("its lifetime is over".into());
         }
         if shape.unknown != 0 {
             return Some(format!("attribute {} is unknown here", shape.unknown).into());

@@ -7,6 +7,7 @@
 
 use super::netlink::{Attributes, Message, as_addr, as_u32, family, u16_at, u32_at};
 use crate::packet::{Addr, Family};
+use crate::port::wait::monotonic_ns;
 use hashbrown::HashSet;
 use std::sync::Arc;
 
@@ -86,12 +87,14 @@ pub struct Shape {
     pub mtu_locked: bool,
     /// Has a realm.
     pub realm: bool,
+    /// The second (CLOCK_MONOTONIC) in which its lifetime ends (IPv6), 0 if it has none. The kernel lengthens it without a word.
+    pub until: u64,
     /// An attribute that is not known here, 0 if none: who knows what it asks for.
     pub unknown: u16,
 }
 
 impl Shape {
-    /// Whether it is the same route as `other`, whose nexthops may be dead or alive.
+    /// Whether it is the same route as `other`, whose nexthops may be dead or alive, and whose lifetime another.
     pub fn is_same(&self, other: &Shape) -> bool {
         let hop = |(a, b): (&Hop, &Hop)| (a.oif, a.gateway, a.encap, a.weight) == (b.oif, b.gateway, b.encap, b.weight);
         (self.kind, self.scope, self.protocol, self.tos) == (other.kind, other.scope, other.protocol, other.tos)
@@ -170,6 +173,7 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
         mtu: 0,
         mtu_locked: false,
         realm: false,
+        until: 0,
         unknown: 0,
     };
     for (kind, value) in attributes {
@@ -183,8 +187,9 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
             libc::RTA_METRICS => metrics(value, &mut shape),
             libc::RTA_MULTIPATH => multipath(value, &mut hops, &mut shape),
             RTA_NH_ID => shape.nh_id = as_u32(value),
-            // RTA_IIF, CACHEINFO, MFC_STATS, PREF (only among equals), EXPIRES, PAD, UID
-            libc::RTA_IIF | libc::RTA_CACHEINFO | 17 | 20 | 23 | 24 | 25 => {}
+            libc::RTA_CACHEINFO => shape.until = until(value),
+            // RTA_IIF, MFC_STATS, PREF (only among equals), EXPIRES, PAD, UID
+            libc::RTA_IIF | 17 | 20 | 23 | 24 | 25 => {}
             _ if hop_attribute(&mut first, kind, value) => {}
             _ => shape.unknown = kind,
         }
@@ -201,6 +206,24 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
         key: Key::new(dst, header[1]),
         shape,
     })
+}
+
+/// CLOCK_MONOTONIC in seconds.
+pub fn now_s() -> u64 {
+    monotonic_ns() / 1_000_000_000
+}
+
+/// When the lifetime ends, by struct rta_cacheinfo: hundredths of a second from now, negative when it is over, 0 for none. A little
+/// earlier than that: it is acted upon ten times a second.
+fn until(cacheinfo: &[u8]) -> u64 {
+    const EARLY: i64 = 15;
+    match u32_at(cacheinfo, 8).map_or(0, u32::cast_signed) {
+        0 => 0,
+        hundredths => {
+            let left_ns = (i64::from(hundredths) - EARLY) * 10_000_000;
+            (monotonic_ns().saturating_add_signed(left_ns) / 1_000_000_000).max(1)
+        }
+    }
 }
 
 /// What a route with one nexthop and a nexthop of several say alike; whether `kind` is such.

@@ -108,6 +108,7 @@ mod tests {
             mtu: 0,
             mtu_locked: false,
             realm: false,
+            until: 0,
             unknown: 0,
         })
     }

@@ -3,6 +3,7 @@
 use crate::lab::packet::{ip, udp};
 use crate::lab::plan;
 use crate::lab::twin::{Setup, Share, Twin};
+use std::time::Duration;
 
 fn twin(name: &str, ports: usize) -> Twin {
     Twin::start(Setup::new(name, ports, plan::config(ports)))
@@ -61,6 +62,34 @@ fn of_routes() {
         stream(&mut twin);
     }
     twin.finish(Share::AtLeast(0.7));
+}
+
+/// A route whose lifetime is over gives way to the next one, or to none, before the kernel tells that it is gone.
+#[test]
+fn of_lifetimes() {
+    let mut twin = twin("changes_of_lifetimes", 3);
+    twin.change(&[
+        "ip route add fd00:50::/64 via fd00:0:0:1::2 expires 3",
+        "ip route add fd00:50::/64 via fd00:0:0:2::2 metric 2048",
+        "ip route add fd00:51::/64 via fd00:0:0:1::2 expires 3",
+        "ip route add fd00:52::/64 via fd00:0:0:1::2 expires 60",
+    ]);
+    let all = |twin: &mut Twin| {
+        stream(twin);
+        for to in ["fd00:51::1", "fd00:52::1"] {
+            twin.send(0, (0..10).map(|at| udp(plan::behind6(0, at), ip(to), (at, 7), 30)));
+        }
+    };
+    all(&mut twin);
+    twin.settle();
+    twin.wait(Duration::from_millis(3500));
+    all(&mut twin);
+    twin.change(&[
+        "ip route replace fd00:51::/64 via fd00:0:0:1::3 expires 60",
+        "ip route replace fd00:52::/64 via fd00:0:0:1::2",
+    ]);
+    all(&mut twin);
+    twin.finish(Share::AtLeast(0.6));
 }
 
 #[test]
