@@ -12,7 +12,7 @@ use super::netlink::{Message, as_addr, as_u32, family, u32_at};
 use crate::packet::{Addr, Family};
 use crate::table::iface::Source;
 use crate::table::snapshot::Addrs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// The most addresses that are remembered after they went.
@@ -105,6 +105,11 @@ impl Addresses {
     pub fn sources(&self, ifindex: u32, family: Family) -> Arc<[Source]> {
         let found = self.sources.get(&(ifindex, family as u8));
         found.map_or_else(Arc::default, |sources| sources.as_slice().into())
+    }
+
+    /// The links that have an IPv4 address.
+    pub fn links_v4(&self) -> HashSet<u32> {
+        self.v4.iter().map(|&(_, ifindex, _)| ifindex).collect()
     }
 
     /// Whether `addr` is, or was, an IPv4 address of the box.

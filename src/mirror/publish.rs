@@ -93,7 +93,7 @@ impl State {
         let mut ifaces = vec![Iface::default(); self.world.links.places];
         let mut ports = Vec::new();
         self.note_strangers();
-        let members = self.members();
+        let (members, addressed) = (self.members(), self.world.addresses.links_v4());
         for link in self.world.links.iter() {
             let Some(index) = link.index else { continue };
             let Some(iface) = ifaces.get_mut(usize::from(index.0)) else {
@@ -126,7 +126,10 @@ impl State {
                     .cloned()
                     .unwrap_or_default(),
                 bridge: self.bridge(link, &members).map(Arc::new),
-                family: [self.family4(link, &members), self.family6(link, &members)],
+                family: [
+                    self.family4(link, &members, addressed.contains(&link.info.ifindex)),
+                    self.family6(link, &members),
+                ],
                 sources: Family::ALL.map(|family| self.world.addresses.sources(link.info.ifindex, family)),
             };
         }
@@ -170,15 +173,16 @@ impl State {
         })
     }
 
-    fn family4(&self, link: &Link, members: &HashMap<u32, Members>) -> IfaceFamily {
+    fn family4(&self, link: &Link, members: &HashMap<u32, Members>, has_address: bool) -> IfaceFamily {
         let Some(conf) = link.conf4 else {
             return self.without_family(link, Family::V4, members);
         };
         let all = &self.sysctls.globals;
         let rp_filter = match all.rp_filter.max(conf.rp_filter) {
             0 => RpFilter::Off,
-            1 => RpFilter::Strict,
-            _ => RpFilter::Loose,
+            // Without an address of its own a link is as strict where it is to be loose (__fib_validate_source, no_addr).
+            2.. if has_address => RpFilter::Loose,
+            _ => RpFilter::Strict,
         };
         let (left, left_egress) = self.left(link, Family::V4, members);
         let left_egress = self.left_to_replies(Family::V4, &left, left_egress);

@@ -146,6 +146,7 @@ impl State {
     pub(super) fn address_changed(&mut self, addr: Addr) {
         self.changed.addresses = true;
         self.stale.addresses = true;
+        self.stale.ifaces = true;
         let routes = &mut self.routes[Family::V4 as usize];
         routes.select_of_router(addr, &self.world);
         routes.reread.want();
@@ -278,6 +279,7 @@ impl State {
     /// Goes on with reading the routes of `family` anew; `drained`: the event socket was just seen empty.
     pub(super) fn reread(&mut self, family: Family, drained: bool) -> Result<(), MirrorError> {
         let routes = &mut self.routes[family as usize];
+        routes.lapse(&self.world);
         if drained {
             routes.reread_finish(&self.world);
         }

@@ -162,6 +162,35 @@ fn strict_on_one_port_alone() {
     validation("rp_filter_one_port", &["sysctl net.ipv4.conf.d0.rp_filter=1"], 0.25);
 }
 
+/// A port that has no address at all, and then one again: what came by it is refused if the way back is another.
+#[test]
+fn loose_without_an_address() {
+    let more = [
+        "sysctl net.ipv4.conf.all.rp_filter=2",
+        "ip addr flush dev d0 scope global",
+        "ip route add 10.0.0.0/24 dev d0",
+        "ip route add 10.100.0.0/24 via 10.0.0.2 dev d0",
+    ];
+    let mut twin = Twin::start(Setup::new("rp_filter_loose_unnumbered", 3, plan::config_with(3, &more)));
+    let send = |twin: &mut Twin| {
+        for (src, host) in [(0, 1), (1, 2), (2, 3)] {
+            twin.send(
+                0,
+                (0..20).map(|at| udp(plan::behind4(src, host), plan::behind4(2 - src / 2, 9), (at, 2), 20)),
+            );
+        }
+    };
+    send(&mut twin);
+    twin.change(&["ip addr add 192.168.77.1/24 dev d0"]);
+    send(&mut twin);
+    twin.change(&[
+        "ip addr del 192.168.77.1/24 dev d0",
+        "ip route replace 10.0.0.0/24 dev d0",
+    ]);
+    send(&mut twin);
+    twin.finish(Share::AtLeast(0.3));
+}
+
 /// With a default route, loose accepts every routable source.
 #[test]
 fn loose_with_default() {
