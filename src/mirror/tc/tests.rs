@@ -207,9 +207,17 @@ fn below_mq_each_queue_has_its_own() {
         parent: Handle(0x2_0002),
         ..told(TBF_20)
     };
-    let Ok(Shaping::Queues(queues)) = seen(&[mq, told(BFIFO), two, one], &[], &[]) else {
+    let Ok(Shaping::Queues(queues)) = seen(&[mq.clone(), told(BFIFO), two.clone(), one], &[], &[]) else {
         panic!()
     };
+    assert_eq!(
+        why(std::slice::from_ref(&mq), &[], &[]),
+        "the qdisc of queue 1 was deleted"
+    );
+    assert_eq!(
+        why(&[mq, told(BFIFO), two], &[], &[]),
+        "the qdisc of queue 1 was deleted"
+    );
     assert_eq!((queues.len(), queues[0].is_none()), (2, true));
     assert!(matches!(queues[1].as_ref().unwrap().kind, Kind::Tbf(_)));
 }
