@@ -385,6 +385,23 @@ fn tcx_programs() {
     });
 }
 
+/// A program on a bridge, of whose coming and going by a bpf_link no message tells.
+#[test]
+fn xdp_program_on_a_bridge() {
+    isolated("xdp_program_on_a_bridge", || {
+        ports();
+        sh("ip link add br0 type bridge; ip link set br0 up; ip link set d0 master br0");
+        let (mut guard, now) = (Guard::open().expect("guard"), links(PORTS));
+        assert_eq!(guard.read(&now), Findings::default());
+        // BPF_PROG_TYPE_XDP, XDP_DROP; BPF_XDP, XDP_FLAGS_SKB_MODE
+        let attached = attach_bpf(6, 1, [ifindex("br0"), 37, 2, 0, 0, 0, 0]).expect("attach");
+        let found = guard.read(&now);
+        assert_eq!(left(&found, &now), each(&["br0"], V46, &["in"]), "{:#?}", found.notes);
+        drop(attached);
+        assert_eq!(guard.read(&now), Findings::default());
+    });
+}
+
 /// Without the kernel's list of hooks the program is seen from every namespace, and disturbs the tests that run beside it: so
 /// it runs by itself, when asked to.
 #[test]

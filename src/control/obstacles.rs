@@ -43,6 +43,6 @@ fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
         link: (link.link != 0).then_some(link.link),
         link_netnsid: link.link_netnsid,
         is_port,
-        xdp: link.xdp,
+        takes: link.takes.clone(),
     }
 }

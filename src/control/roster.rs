@@ -158,7 +158,7 @@ mod tests {
             master,
             link: 0,
             link_netnsid: None,
-            xdp: false,
+            takes: Box::default(),
             num_rx_queues: 1,
             num_tx_queues: 1,
         }

@@ -20,10 +20,10 @@ const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
-const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+/// IFLA_HSR_SLAVE1, SLAVE2, INTERLINK.
+const HSR_LINKS: [u16; 3] = [1, 2, 8];
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const BRIDGE: &str = "bridge";
@@ -59,8 +59,8 @@ pub struct LinkInfo {
     pub link: u32,
     /// The namespace that [`link`](Self::link) lives in, if it is another one.
     pub link_netnsid: Option<i32>,
-    /// An XDP program is attached.
-    pub xdp: bool,
+    /// The links of a ring or of redundant networks (HSR, PRP), whose frames it takes without being their master.
+    pub takes: Box<[u32]>,
     /// How many receive queues it has (as made; ethtool may use fewer).
     pub num_rx_queues: u32,
     /// How many transmit queues it has (as made).
@@ -312,7 +312,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         master: 0,
         link: 0,
         link_netnsid: None,
-        xdp: false,
+        takes: Box::default(),
         num_rx_queues: 1,
         num_tx_queues: 1,
     };
@@ -336,11 +336,17 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
                 if info.kind == BRIDGE {
                     bridge = Some(nested(value, IFLA_INFO_DATA).map(BridgeConf::parse).unwrap_or_default());
                 }
+                if info.kind == "hsr" {
+                    let taken = Attributes(nested(value, IFLA_INFO_DATA).unwrap_or_default());
+                    info.takes = taken
+                        .filter(|(kind, _)| HSR_LINKS.contains(kind))
+                        .map(|(_, link)| as_u32(link))
+                        .collect();
+                }
                 if nested(value, IFLA_INFO_SLAVE_KIND).is_some_and(|kind| as_str(kind) == BRIDGE) {
                     bridge_port = nested(value, IFLA_INFO_SLAVE_DATA).and_then(PortConf::parse);
                 }
             }
-            IFLA_XDP => info.xdp = nested(value, IFLA_XDP_ATTACHED).is_some_and(|mode| mode.first() != Some(&0)),
             libc::IFLA_AF_SPEC => {
                 let conf = |af: i32, kind| nested(nested(value, af as u16)?, kind);
                 conf4 = conf(libc::AF_INET, IFLA_INET_CONF).map(conf4_of);

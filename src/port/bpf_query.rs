@@ -40,6 +40,14 @@ struct Attr([u32; 16]);
 #[repr(C, align(8))]
 struct LinkInfo([u32; 16]);
 
+/// Whether an XDP program is attached to a link, in whatever mode.
+///
+/// # Errors
+/// Those of rtnetlink; ENODEV where the link is gone.
+pub fn has_xdp(ifindex: u32) -> io::Result<bool> {
+    Ok(super::netdev::link(ifindex)?.attached != super::netdev::Attached::None)
+}
+
 /// How many tcx programs are attached to a link, for frames that arrive (or leave, with `egress`). 0 on a kernel without
 /// tcx (before 6.6), and for a link that is gone.
 ///

@@ -78,7 +78,7 @@ pub fn links(ports: &[&str]) -> Vec<LinkFacts> {
             link: number(&l["link"]).or(l["link_index"].as_u64().map(|n| n as u32)),
             link_netnsid: l["link_netnsid"].as_i64().map(|n| n as i32),
             is_port: ports.contains(&l["ifname"].as_str().unwrap_or_default()),
-            xdp: l["xdp"].is_object(),
+            takes: Box::default(),
         })
         .collect()
 }

@@ -53,8 +53,8 @@ pub struct LinkFacts {
     pub link_netnsid: Option<i32>,
     /// Whether it is a port of this process.
     pub is_port: bool,
-    /// Whether an XDP program is attached to it.
-    pub xdp: bool,
+    /// The links of a ring or of redundant networks (HSR, PRP), whose frames it takes without being their master.
+    pub takes: Box<[u32]>,
 }
 
 impl LinkFacts {
@@ -84,15 +84,6 @@ pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
                 );
             }
         }
-        // That of a port is ours.
-        if port.xdp && !port.is_port {
-            found.leave_port(
-                port.ifindex,
-                Way::Ingress,
-                format!("an XDP program on {}", port.name),
-                "BPF programs in the path are not carried; `ip link set DEV xdp off`",
-            );
-        }
         if port.kind.as_deref() == Some("netkit") {
             let text = format!(
                 "{} is a netkit device, whose BPF programs decide where its packets go",
@@ -103,6 +94,16 @@ pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
                 Way::Both,
                 text,
                 "BPF programs in the path are not carried",
+            );
+        }
+    }
+    for ring in links {
+        for &taken in &ring.takes {
+            found.leave_port(
+                taken,
+                Way::Both,
+                format!("hsr {} takes what arrives", ring.name),
+                "links of HSR and PRP are not carried; delete it, or use another port",
             );
         }
     }
@@ -171,13 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_on_a_bridge_is_not_ours() {
-        let mut links = [link(1, "veth", Some(8)), link(8, "bridge", None)];
-        links.iter_mut().for_each(|link| link.xdp = true);
+    fn rings_of_hsr_take_what_arrives_without_being_masters() {
+        let ring = LinkFacts {
+            takes: [1, 3].into(),
+            ..link(9, "hsr", None)
+        };
+        let links = [link(1, "veth", None), link(2, "veth", None), ring];
         let mut found = Collector::new(&links);
         read(&mut found, &links);
         let found = found.finish();
-        assert_eq!(found.by_iface.keys().collect::<Vec<_>>(), [&8]);
-        assert!(found.by_iface[&8][0].egress.is_none());
+        assert_eq!(found.by_iface.keys().collect::<Vec<_>>(), [&1], "{:#?}", found.notes);
     }
 }

@@ -8,7 +8,8 @@
 //!         |  hooks of nf_tables, legacy iptables, IPVS,      |
 //!         |  conntrack, BPF; xfrm policies: by family        |
 //!   master (no bridge), upper device,                  root qdisc, clsact,
-//!   ingress, clsact, tcx, netdev chain: by port        tcx, netdev chain: by port
+//!   ingress, clsact, tcx, XDP,                         tcx, netdev chain: by port
+//!   netdev chain: by port
 //! ```
 //!
 //! Each of these leaves what it could touch to the kernel: a family on every port, or a direction of one port, or what ports
@@ -18,7 +19,7 @@
 //! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
 //!
 //! [`Guard::read`] reads everything each time, but for the rules of nf_tables, whose generation tells whether they changed.
-//! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx,
+//! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx, XDP,
 //! legacy iptables, IPVS, links, which the caller watches itself) is found by reading twenty times a second, tcx programs of many
 //! links in four turns. Qdiscs are read when there is an event about them, and once a second.
 //! Everything is asked in the network namespace of the thread that calls.
@@ -33,12 +34,14 @@ mod nft;
 mod sets;
 mod tc;
 mod tcx;
+mod xdp;
 mod xfrm;
 
 pub use findings::{FamilyFinding, Findings, Note, Scope};
 pub use link::LinkFacts;
 
 use super::nlsock::Listener;
+use crate::port::bpf_query::NewLinks;
 use findings::Collector;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -65,6 +68,8 @@ pub struct Guard {
     xfrm: xfrm::Xfrm,
     tc: tc::Tc,
     tcx: tcx::Tcx,
+    xdp: xdp::Xdp,
+    bpf_links: NewLinks,
     hooks: hook::Hooks,
     listeners: Vec<Listener>,
     /// The one of `listeners` that hears of qdiscs.
@@ -93,6 +98,8 @@ impl Guard {
             xfrm: xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?),
             tc: tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?),
             tcx: tcx::Tcx::default(),
+            xdp: xdp::Xdp::default(),
+            bpf_links: NewLinks::default(),
             hooks: hook::Hooks::new(present("netfilter hooks", nft::open())?),
             listeners,
             of_tc,
@@ -123,7 +130,9 @@ impl Guard {
         self.nft.read(&mut found, events);
         self.xfrm.read(&mut found);
         self.tc.read(&mut found, of_tc);
-        self.tcx.read(&mut found);
+        let new_bpf_links = self.bpf_links.any();
+        self.tcx.read(&mut found, new_bpf_links);
+        self.xdp.read(&mut found, links, new_bpf_links);
         // Last: of a family that is left already, hooks say nothing new.
         self.hooks.read(&mut found);
         if !self.hooks.listed() {

@@ -37,7 +37,7 @@ use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
 use crate::table::rules::live::{Point, Rules};
 pub(super) use crate::table::rules::program::family_word as word;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,6 +122,8 @@ pub(super) struct Nft {
     /// Reads what is run.
     reader: Option<ruleset::Nft>,
     ruleset: Option<Ruleset>,
+    /// The names of links that it was read for: a chain keeps a device that is renamed.
+    names: HashMap<u32, Arc<str>>,
     /// Since when the ruleset cannot be read.
     failing: Option<Instant>,
 }
@@ -134,6 +136,7 @@ impl Nft {
             sock,
             absent: false,
             ruleset: None,
+            names: HashMap::new(),
             failing: None,
         }
     }
@@ -147,6 +150,12 @@ impl Nft {
         let (Some(sock), Some(reader)) = (&mut self.sock, &mut self.reader) else {
             return;
         };
+        let passed: HashMap<_, _> = found.passed().into_iter().collect();
+        let is_renamed = |(ifindex, name): (&u32, &Arc<str>)| self.names.get(ifindex).is_some_and(|was| was != name);
+        if passed.iter().any(is_renamed) {
+            self.ruleset = None;
+        }
+        self.names = passed;
         match (refresh(sock, reader, &mut self.ruleset), &self.ruleset) {
             (Ok(true), Some(ruleset)) => {
                 self.failing = None;

@@ -6,7 +6,7 @@
 
 use super::super::turns::Turns;
 use super::findings::{Collector, Way};
-use crate::port::bpf_query::{self, NewLinks};
+use crate::port::bpf_query;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,21 +19,19 @@ type Left = Vec<(Way, Arc<str>)>;
 #[derive(Debug, Default)]
 pub(super) struct Tcx {
     turns: Turns,
-    news: NewLinks,
     /// By link, with the name that it had.
     known: HashMap<u32, (Arc<str>, Left)>,
 }
 
 impl Tcx {
     /// Says which links have programs.
-    pub(super) fn read(&mut self, found: &mut Collector) {
+    pub(super) fn read(&mut self, found: &mut Collector, new_bpf_links: bool) {
         let passed = found.passed();
         let is_passed = |ifindex: u32, name: &str| passed.iter().any(|link| link.0 == ifindex && *link.1 == *name);
         self.known.retain(|&ifindex, (name, _)| is_passed(ifindex, name));
-        let any_new = self.news.any();
         let is_due = self.turns.take(passed.len());
         for (place, (ifindex, name)) in passed.iter().enumerate() {
-            if any_new || is_due(place) || !self.known.contains_key(ifindex) {
+            if new_bpf_links || is_due(place) || !self.known.contains_key(ifindex) {
                 self.known.insert(*ifindex, (name.clone(), ask(*ifindex, name)));
             }
             let left = self.known.get(ifindex).into_iter().flat_map(|known| &known.1);
