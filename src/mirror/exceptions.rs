@@ -5,7 +5,9 @@
 //! the kernel's.
 //!
 //! IPv4 has exceptions as well, but forwards by them only where `ip_forward_use_pmtu` is on, a route's MTU is locked or
-//! redirects are accepted: those routes are left (see `resolve`).
+//! redirects are accepted: those routes are left (see `resolve`). Two kinds hold besides, a path MTU below
+//! `ipv4.route.min_pmtu` and a redirect from before they were refused; the kernel lists them only when they were used: they are in
+//! docs/LIMITATIONS.md.
 //!
 //! Bounded by the kernel, which keeps few exceptions per route and drops them after `ipv6.route.mtu_expires`.
 
