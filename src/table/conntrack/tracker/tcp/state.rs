@@ -207,12 +207,13 @@ pub fn closed(words: &ProtoState) -> ProtoState {
 }
 
 /// What the kernel tells of a connection by ctnetlink: state, and by direction window scale and flags. Windows are taken up
-/// from the next packets, as the kernel does with what it is told.
+/// from the next packets, and nothing is held against them, for acknowledgements may be of data that was not seen: as the kernel does with
+/// a connection in whose middle it comes.
 pub fn imported(state: u8, scale: [u8; 2], flags: [u8; 2]) -> ProtoState {
     let both_scale = flags[0] & flags[1] & flag::WINDOW_SCALE != 0;
     let side = |n: usize| Side {
         scale: if both_scale { scale[n].min(14) } else { 0 },
-        flags: flags[n] & !(flag::MAXACK_SET | flag::DATA_UNACKNOWLEDGED),
+        flags: flags[n] & !(flag::MAXACK_SET | flag::DATA_UNACKNOWLEDGED) | flag::BE_LIBERAL,
         ..Side::default()
     };
     Tcp {
