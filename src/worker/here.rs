@@ -65,9 +65,12 @@ impl<'a> Here<'a> {
             .filter(|member| member.hooks[family as usize] == Hooks::Ip)
     }
 
-    /// The same as rules ask about it.
+    /// The port of a bridge by which its packets came in, as rules ask about it: of those that go up, too, where what is bridged is
+    /// the kernel's.
     pub(super) fn ports(&self, family: Family) -> Option<Ports<'a>> {
-        self.hooked(family).map(|member| Ports {
+        let member = self.member.as_ref();
+        let called = member.filter(|member| member.hooks[family as usize] != Hooks::Off);
+        called.map(|member| Ports {
             input: member.link.1,
             output: None,
             is_redirected: false,

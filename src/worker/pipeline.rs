@@ -426,7 +426,7 @@ fn through_hooks<'a, O: Observer>(
     at.forward(here, seen)?;
     at.postrouting(here, seen)?;
     // Chains of family bridge have a say about each frame.
-    let is_asked = ports.is_some() && !here.snapshot.rules.bridged.is_nothing();
+    let is_asked = here.hooked(packet.family).is_some() && !here.snapshot.rules.bridged.is_nothing();
     Continue((out, constant && !is_asked))
 }
 
