@@ -198,6 +198,10 @@ impl<'a> AtHooks<'_, 'a> {
         let Some((tracked, tracking)) = self.tracked.filter(|_| here.snapshot.rules.nat[family as usize]) else {
             return Continue(());
         };
+        if self.packet.flags.any(Flags::EXTENSION) {
+            // It is the kernel's in any case, and what is written behind extension headers is not taken back.
+            return Verdict::punt(PuntReason::Extension);
+        }
         let manip = match point {
             Point::Dnat => Manip::Destination,
             _ => Manip::Source,
@@ -297,8 +301,8 @@ impl<'a> AtHooks<'_, 'a> {
         Continue(())
     }
 
-    /// A masqueraded connection whose packets leave by another address now is over (nf_nat_oif_changed). The kernel compares
-    /// links; by one that has the same address it would be over there, too.
+    /// A masqueraded connection whose packets leave by another link now is over (nf_nat_oif_changed). Which one it was is not known: the
+    /// link has the address that was chosen then, or it is another one.
     fn still_masquerades(
         &mut self,
         connection: &Connection<'a>,
@@ -310,7 +314,9 @@ impl<'a> AtHooks<'_, 'a> {
             return Continue(());
         }
         let Some(oif) = self.oif else { return Continue(()) };
-        if self.source(oif, here)? == connection.tuple(Direction::Reply).dst {
+        let chosen = connection.tuple(Direction::Reply).dst;
+        let mut here_still = oif.1.sources[self.packet.family as usize].iter();
+        if here_still.any(|source| source.addr == chosen) || self.source(oif, here)? == chosen {
             return Continue(());
         }
         tracking.table.remove(*connection, tracking.guard);
