@@ -159,6 +159,7 @@ mod tests {
             link: 0,
             link_netnsid: None,
             takes: Box::default(),
+            promiscuous: false,
             num_rx_queues: 1,
             num_tx_queues: 1,
         }

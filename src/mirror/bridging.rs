@@ -163,7 +163,13 @@ impl State {
             let vlans = self.vlans.get(&bridge.info.ifindex).filter(|_| conf.vlan_filtering);
             vlans.and_then(|vlans| vlans.left.clone())
         };
-        conf.left.clone().or_else(sysctl).or_else(vlans)
+        // It gets a copy of every frame then (br_handle_frame_finish), which somebody looks at.
+        let promiscuous = || {
+            let found = self.findings.links.get(&bridge.info.ifindex);
+            let stands = found.is_some_and(|found| found.family.iter().any(|(ingress, _)| ingress.is_some()));
+            (bridge.info.promiscuous && stands).then(|| "it is promiscuous, and something stands on it".into())
+        };
+        conf.left.clone().or_else(sysctl).or_else(vlans).or_else(promiscuous)
     }
 
     /// What leaves IP of `family` by the bridge `link`, because of its ports.

@@ -21,6 +21,7 @@ const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_INFO_DATA: u16 = 2;
 /// IFLA_HSR_SLAVE1, SLAVE2, INTERLINK.
 const HSR_LINKS: [u16; 3] = [1, 2, 8];
@@ -61,6 +62,8 @@ pub struct LinkInfo {
     pub link_netnsid: Option<i32>,
     /// The links of a ring or of redundant networks (HSR, PRP), whose frames it takes without being their master.
     pub takes: Box<[u32]>,
+    /// It takes frames that are not for it (IFLA_PROMISCUITY: by its flag, or for a device on it).
+    pub promiscuous: bool,
     /// How many receive queues it has (as made; ethtool may use fewer).
     pub num_rx_queues: u32,
     /// How many transmit queues it has (as made).
@@ -313,6 +316,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         link: 0,
         link_netnsid: None,
         takes: Box::default(),
+        promiscuous: false,
         num_rx_queues: 1,
         num_tx_queues: 1,
     };
@@ -328,6 +332,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
             libc::IFLA_MASTER => info.master = as_u32(value),
             libc::IFLA_LINK => info.link = as_u32(value),
             IFLA_LINK_NETNSID => info.link_netnsid = Some(as_u32(value) as i32),
+            IFLA_PROMISCUITY => info.promiscuous = as_u32(value) != 0,
             IFLA_CARRIER => info.carrier = value.first() == Some(&1),
             IFLA_NUM_RX_QUEUES => info.num_rx_queues = as_u32(value),
             IFLA_NUM_TX_QUEUES => info.num_tx_queues = as_u32(value),

@@ -288,10 +288,34 @@ fn physdev() {
     }
 }
 
+/// The same where the bridge itself has a qdisc: what is bridged is the kernel's then, what goes up and out by a port that is
+/// none of a bridge's is not, and came in by its port.
+#[test]
+fn physdev_of_what_goes_up() {
+    let more = [
+        "tc qdisc add dev br0 root tbf rate 1gbit burst 100k limit 1m".to_owned(),
+        "iptables-nft-restore *filter\n:FORWARD DROP [0:0]\n\
+         -A FORWARD -m physdev --physdev-in d1 -p udp --dport 9 -j DROP\n\
+         -A FORWARD -m physdev --physdev-in d0 -p udp --dport 10 -j ACCEPT\n\
+         -A FORWARD -m physdev --physdev-is-bridged -j ACCEPT\n\
+         -A FORWARD -p udp --dport 9 -j ACCEPT\nCOMMIT"
+            .to_owned(),
+    ];
+    let mut twin = start("physdev_up", true, &more);
+    for from in [at(0, 0), at(1, 0)] {
+        for port in 8..12 {
+            let (src, dst) = (from.v4(), plan::behind4(2, 1));
+            let packets = (0..10).map(|number| from.sends_to(bridge_mac(0), udp(src, dst, (number, port), 10)));
+            inject(&mut twin, from.port, packets);
+        }
+    }
+    finish(twin, Share::AtLeast(0.2));
+}
+
 /// Chains on devices and programs of tc, on a port and on the bridge itself.
 #[test]
 fn what_stands_on_a_link() {
-    let cases: [(&str, &[&str], f64); 5] = [
+    let cases: [(&str, &[&str], f64); 6] = [
         (
             "netdev_port",
             &[
@@ -321,6 +345,16 @@ fn what_stands_on_a_link() {
                 "tc filter add dev br0 ingress bpf da bytecode \"1,6 0 0 2\"",
             ],
             0.3,
+        ),
+        // It sees a copy of every frame then.
+        (
+            "tc_promiscuous",
+            &[
+                "ip link set br0 promisc on",
+                "tc qdisc add dev br0 clsact",
+                "tc filter add dev br0 ingress protocol all prio 1 u32 match u32 0 0 action mirred egress mirror dev d2",
+            ],
+            0.0,
         ),
         (
             "qdisc_port",
