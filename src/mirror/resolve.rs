@@ -58,6 +58,9 @@ fn plain(kind: RouteKind) -> Route {
 impl Resolver<'_> {
     /// What `shape` means; `None` if all its ways out are dead, so that the kernel passes it over.
     pub fn route(&mut self, shape: &Shape) -> Option<Route> {
+        if shape.until != 0 && shape.until <= now_s() {
+            return Some(left("its lifetime is over"));
+        }
         match shape.kind {
             libc::RTN_UNICAST => {}
             libc::RTN_LOCAL | libc::RTN_ANYCAST => return Some(plain(RouteKind::Local)),
@@ -121,9 +124,6 @@ impl Resolver<'_> {
     fn not_carried(&self, shape: &Shape, hops: &[Hop]) -> Left {
         if let Some(hop) = hops.iter().find(|hop| hop.encap != 0) {
             return Some(format!("encapsulation ({})", encap_name(hop.encap)).into());
-        }
-        if shape.until != 0 && shape.until <= now_s() {
-            return Some("its lifetime is over".into());
         }
         if shape.unknown != 0 {
             return Some(format!("attribute {} is unknown here", shape.unknown).into());
