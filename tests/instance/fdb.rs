@@ -35,8 +35,13 @@ fn what_is_in_use_is_kept_and_shown_and_what_is_not_goes() {
     let bypath = Bypath::start(&net.router, &["br0".to_owned()], &[]);
     assert_eq!(net.ping(0, "10.0.0.3", 2), 2);
     let (from, to, idle) = (mac(&net, 0), mac(&net, 1), mac(&net, 2));
-    // No ARP any more, whose answers would renew what is looked at here.
-    for (host, address, of) in [(0, "10.0.0.3", &to), (1, "10.0.0.2", &from)] {
+    // No ARP any more, whose answers would renew what is looked at here: neighbours are asked again after five seconds.
+    for (host, address, of) in [
+        (0, "10.0.0.3", &to),
+        (1, "10.0.0.2", &from),
+        (1, "10.0.0.4", &idle),
+        (2, "10.0.0.3", &to),
+    ] {
         net.hosts[host].run(&format!("ip neigh replace {address} lladdr {of} dev e0 nud permanent"));
     }
     let _ = net.ping(2, "10.0.0.3", 1);
