@@ -69,9 +69,9 @@ fn of_routes() {
 fn of_lifetimes() {
     let mut twin = twin("changes_of_lifetimes", 3);
     twin.change(&[
-        "ip route add fd00:50::/64 via fd00:0:0:1::2 expires 3",
+        "ip route add fd00:50::/64 via fd00:0:0:1::2 expires 5",
         "ip route add fd00:50::/64 via fd00:0:0:2::2 metric 2048",
-        "ip route add fd00:51::/64 via fd00:0:0:1::2 expires 3",
+        "ip route add fd00:51::/64 via fd00:0:0:1::2 expires 5",
         "ip route add fd00:52::/64 via fd00:0:0:1::2 expires 60",
     ]);
     let all = |twin: &mut Twin| {
@@ -82,7 +82,7 @@ fn of_lifetimes() {
     };
     all(&mut twin);
     twin.settle();
-    twin.wait(Duration::from_millis(3500));
+    twin.wait(Duration::from_millis(5500));
     all(&mut twin);
     twin.change(&[
         "ip route replace fd00:51::/64 via fd00:0:0:1::3 expires 60",
