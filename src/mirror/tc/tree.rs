@@ -97,28 +97,24 @@ impl Tree<'_> {
     fn queues(&self, mq: &Record) -> Result<Vec<Option<Arc<Qdisc>>>, Not> {
         let below = self.link.qdiscs.iter();
         let below = below.filter(|qdisc| qdisc.parent != ROOT && qdisc.parent.of_qdisc() == mq.handle);
-        let (mut queues, mut told) = (Vec::new(), Vec::new());
+        let mut queues = Vec::new();
         for qdisc in below {
             self.placed.set(self.placed.get() + 1);
             let number = qdisc.parent.minor() as usize;
             queues.resize(queues.len().max(number), None);
-            told.resize(queues.len(), false);
-            if let Some(told) = number.checked_sub(1).and_then(|at| told.get_mut(at)) {
-                *told = true;
-            }
             let alone = self.alone(qdisc, 1).map_err(|not| of(qdisc, not))?;
             if let Some(queue) = number.checked_sub(1).and_then(|at| queues.get_mut(at)) {
-                *queue = alone;
+                *queue = Some(alone);
             }
         }
         // What has none drops everything (noop_qdisc).
-        match told.iter().position(|told| !told) {
-            None if !told.is_empty() => Ok(queues),
-            gap => {
-                let number = gap.unwrap_or(0) + 1;
-                Err(Not::Carried(format!("the qdisc of queue {number} was deleted")))
-            }
+        let deleted = |number: usize| Not::Carried(format!("the qdisc of queue {number} was deleted"));
+        if queues.is_empty() {
+            return Err(deleted(1));
         }
+        let told = (1..).zip(queues);
+        told.map(|(number, queue)| queue.ok_or_else(|| deleted(number)))
+            .collect()
     }
 
     fn qdisc(&self, record: &Record, depth: usize) -> Result<Arc<Qdisc>, Not> {
