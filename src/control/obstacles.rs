@@ -44,5 +44,6 @@ fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
         link_netnsid: link.link_netnsid,
         is_port,
         takes: link.takes.clone(),
+        has_xdp: link.has_xdp,
     }
 }

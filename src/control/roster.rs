@@ -160,6 +160,7 @@ mod tests {
             link_netnsid: None,
             takes: Box::default(),
             promiscuous: false,
+            has_xdp: false,
             num_rx_queues: 1,
             num_tx_queues: 1,
         }

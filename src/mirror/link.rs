@@ -23,6 +23,8 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 /// IFLA_HSR_SLAVE1, SLAVE2, INTERLINK.
 const HSR_LINKS: [u16; 3] = [1, 2, 8];
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -64,6 +66,8 @@ pub struct LinkInfo {
     pub takes: Box<[u32]>,
     /// It takes frames that are not for it (IFLA_PROMISCUITY: by its flag, or for a device on it).
     pub promiscuous: bool,
+    /// It had an XDP program when it last said anything of itself. (It says nothing when one comes or goes by a bpf_link.)
+    pub has_xdp: bool,
     /// How many receive queues it has (as made; ethtool may use fewer).
     pub num_rx_queues: u32,
     /// How many transmit queues it has (as made).
@@ -317,6 +321,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         link_netnsid: None,
         takes: Box::default(),
         promiscuous: false,
+        has_xdp: false,
         num_rx_queues: 1,
         num_tx_queues: 1,
     };
@@ -333,6 +338,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
             libc::IFLA_LINK => info.link = as_u32(value),
             IFLA_LINK_NETNSID => info.link_netnsid = Some(as_u32(value) as i32),
             IFLA_PROMISCUITY => info.promiscuous = as_u32(value) != 0,
+            IFLA_XDP => info.has_xdp = nested(value, IFLA_XDP_ATTACHED).is_some_and(|mode| mode != [0]),
             IFLA_CARRIER => info.carrier = value.first() == Some(&1),
             IFLA_NUM_RX_QUEUES => info.num_rx_queues = as_u32(value),
             IFLA_NUM_TX_QUEUES => info.num_tx_queues = as_u32(value),

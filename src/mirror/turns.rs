@@ -1,7 +1,10 @@
 //! Who is looked at in this turn, of many things that the kernel does not tell changes of: what has to be asked for one by one,
 //! many times a second, is shared out over several turns, so that it costs the same however many ports there are.
 //!
-//! [`LEAST`] are looked at each time; of more, a quarter. So nothing is older than four turns.
+//! [`LEAST`] are looked at each time; of more, a quarter. So nothing is older than four turns. What the kernel does tell changes of
+//! is read then, and now and then all the same ([`Lookout`]): an event can be lost, and some changes have none.
+
+use std::time::{Duration, Instant};
 
 /// So many are looked at in every turn.
 pub const LEAST: usize = 16;
@@ -28,6 +31,34 @@ impl Turns {
     }
 }
 
+/// When to read again what there are events about.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookout {
+    after: Duration,
+    read: Option<Instant>,
+}
+
+impl Lookout {
+    /// Reads `after` the last time, if there was no event.
+    pub fn new(after: Duration) -> Self {
+        Self { after, read: None }
+    }
+
+    /// Whether to read now; `news`: something has changed. Yes the first time.
+    pub fn is_due(&mut self, news: bool) -> bool {
+        let is_due = news || self.read.is_none_or(|at| at.elapsed() >= self.after);
+        if is_due {
+            self.read = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// What was read does not count: the next time is due.
+    pub fn forget(&mut self) {
+        self.read = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +79,18 @@ mod tests {
             assert!(most <= all.div_ceil(4).max(LEAST), "{all}: {most}");
             assert!(all > LEAST || seen.iter().all(|&times| times == 4), "{all}: {seen:?}");
         }
+    }
+
+    #[test]
+    fn what_has_events_is_read_at_first_by_them_and_now_and_then() {
+        let mut rare = Lookout::new(Duration::from_secs(3600));
+        assert_eq!(
+            [false, false, true, false].map(|news| rare.is_due(news)),
+            [true, false, true, false]
+        );
+        rare.forget();
+        assert!(rare.is_due(false));
+        let mut ever = Lookout::new(Duration::ZERO);
+        assert!((0..3).all(|_| ever.is_due(false)));
     }
 }

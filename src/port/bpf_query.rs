@@ -116,17 +116,18 @@ pub struct NewLinks {
 }
 
 impl NewLinks {
-    /// Whether there are new ones since the last call; also where there are very many. `false` where links cannot be
-    /// listed, and for a while when their numbers begin anew: it is only a hint.
+    /// Whether there are new ones since the last call; also where there are very many, and where they cannot be listed. `false`
+    /// for a while when their numbers begin anew: it is only a hint.
     pub fn any(&mut self) -> bool {
         let before = self.last;
         for _ in 0..LINKS_MAX {
             match next_link(self.last) {
                 Ok(Some(id)) => self.last = id,
-                Ok(None) | Err(_) => break,
+                Ok(None) => return self.last != before,
+                Err(_) => return true,
             }
         }
-        self.last != before
+        true
     }
 }
 

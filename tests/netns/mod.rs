@@ -79,6 +79,7 @@ pub fn links(ports: &[&str]) -> Vec<LinkFacts> {
             link_netnsid: l["link_netnsid"].as_i64().map(|n| n as i32),
             is_port: ports.contains(&l["ifname"].as_str().unwrap_or_default()),
             takes: Box::default(),
+            has_xdp: false,
         })
         .collect()
 }

@@ -1,7 +1,8 @@
 //! A base chain of nf_tables: where it is hooked, and what of it could stand in the path of a forwarded packet.
 //!
-//! As net/netfilter/nf_tables_api.c (nf_tables_fill_chain_info, nft_chain_parse_hook). Nothing jumps to a base chain, so
-//! its use count is its rules; devices of a chain on devices are names, or prefixes since Linux 6.17.
+//! As net/netfilter/nf_tables_api.c (nf_tables_fill_chain_info, nft_chain_parse_hook). Its use count (NFTA_CHAIN_USE) is not asked: a
+//! batch that is just prepared, and may be dropped again, changes it. Devices of a chain on devices are names, or prefixes since
+//! Linux 6.17.
 
 use super::super::nlattr::{Attrs, get_be32, get_str};
 use super::nft::{
@@ -39,8 +40,8 @@ pub(super) enum Judged {
 }
 
 impl BaseChain {
-    /// Reads a chain (`nft_chain_attributes`) of a table that is not dormant.
-    pub(super) fn read(family: u8, attrs: &Attrs) -> Judged {
+    /// Reads a chain (`nft_chain_attributes`) of a table that is not dormant, with so many rules.
+    pub(super) fn read(family: u8, attrs: &Attrs, rules: usize) -> Judged {
         let Some((hook_attrs, hook)) = hook(attrs) else {
             return Judged::Harmless;
         };
@@ -59,7 +60,6 @@ impl BaseChain {
             (NFPROTO_NETDEV, 1) => "egress",
             _ => "an unknown hook",
         };
-        let rules = attrs.find(6).and_then(get_be32).unwrap_or(1);
         let policy = attrs.find(5).and_then(get_be32);
         let priority = hook_attrs.find(2).and_then(get_be32).map_or(0, u32::cast_signed);
         let kind = match &*text(attrs, 7) {

@@ -6,17 +6,21 @@
 //! say that the family is tracked, whoever wanted it, and tracking is carried: then [`TRACKING`] are harmless, and so are those
 //! of NAT where `nft` found the chains that they run.
 //!
+//! They are read when rules or bpf_links have changed, and five times a second: a module may put one there without a word.
+//!
 //! Where the kernel has no such list, BPF netfilter programs are looked for among all bpf_links. A link does not tell its
 //! namespace, so one of another namespace counts too. Legacy ebtables are told by their modules there.
 
 use super::super::nlattr::{Attrs, Message, Request, get_str};
 use super::super::nlsock::NlSock;
-use super::files;
+use super::super::turns::Lookout;
 use super::findings::{Collector, Way, name};
 use super::nft::{GENMSG_LEN, NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_NETDEV, families};
 use crate::packet::Family;
 use crate::port::bpf_query::NetfilterLinks;
+use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 
 /// NFNL_SUBSYS_HOOK, NFNL_MSG_HOOK_GET.
 const HOOK_GET: u16 = 12 << 8;
@@ -25,6 +29,8 @@ const HOOK_DEV: u16 = 3;
 const HOOK_FUNCTION_NAME: u16 = 4;
 const HOOK_MODULE_NAME: u16 = 5;
 const HOOK_CHAIN_INFO: u16 = 6;
+/// After how long they are read without an event.
+const READ_AFTER: Duration = Duration::from_millis(200);
 /// All of a bridge but that of ebtables alone, whose tables stand at others, too.
 const BRIDGE_HOOKS: [(u32, &str); 5] = [
     (0, "prerouting"),
@@ -72,11 +78,14 @@ pub(super) struct Hooks {
     sock: Option<NlSock>,
     /// Whether the kernel has the list; `None` before the first question.
     listed: Option<bool>,
+    lookout: Lookout,
+    /// What was read at a hook: of which family, which one, of which link (0: of none).
+    known: HashMap<(u8, u32, u32), Vec<Function>>,
     links: NetfilterLinks,
 }
 
 /// A function at a hook that is not harmless in itself.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Function {
     name: String,
     module: String,
@@ -97,6 +106,8 @@ impl Hooks {
         Self {
             sock,
             listed: None,
+            lookout: Lookout::new(READ_AFTER),
+            known: HashMap::new(),
             links: NetfilterLinks::default(),
         }
     }
@@ -106,9 +117,13 @@ impl Hooks {
         self.listed == Some(true)
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector) {
+    /// `events`: rules or bpf_links have changed.
+    pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
         if self.listed == Some(false) || self.sock.is_none() {
             return read_links(found, &mut self.links);
+        }
+        if self.lookout.is_due(events) {
+            self.known.clear();
         }
         for (family, nfproto) in [(Family::V4, NFPROTO_IPV4), (Family::V6, NFPROTO_IPV6)] {
             let mut all = Vec::new();
@@ -154,7 +169,7 @@ impl Hooks {
 
     fn read_device(&mut self, found: &mut Collector, ifindex: u32, name: &str) {
         for (hook, way, place) in [(0, Way::Ingress, "ingress"), (1, Way::Egress, "egress")] {
-            match self.functions(NFPROTO_NETDEV, hook, Some(name)) {
+            match self.functions(NFPROTO_NETDEV, hook, Some((ifindex, name))) {
                 Ok(functions) => {
                     for function in functions {
                         found.leave_port(ifindex, way, function.text(&format!("at {place} of {name}")), REMEDY);
@@ -171,8 +186,19 @@ impl Hooks {
         }
     }
 
-    /// The functions at a hook that are not known to be harmless. A list that changes meanwhile is read again.
-    fn functions(&mut self, family: u8, hook: u32, device: Option<&str>) -> io::Result<Vec<Function>> {
+    /// The functions at a hook that are not known to be harmless.
+    fn functions(&mut self, family: u8, hook: u32, device: Option<(u32, &str)>) -> io::Result<Vec<Function>> {
+        let place = (family, hook, device.map_or(0, |(ifindex, _)| ifindex));
+        if let Some(known) = self.known.get(&place) {
+            return Ok(known.clone());
+        }
+        let functions = self.ask(family, hook, device.map(|(_, name)| name))?;
+        self.known.insert(place, functions.clone());
+        Ok(functions)
+    }
+
+    /// Reads them. A list that changes meanwhile is read again.
+    fn ask(&mut self, family: u8, hook: u32, device: Option<&str>) -> io::Result<Vec<Function>> {
         let Some(sock) = &mut self.sock else {
             return Ok(Vec::new());
         };
@@ -255,7 +281,6 @@ fn function(m: &Message) -> Option<Function> {
 
 /// BPF netfilter programs, where only the bpf_links tell.
 fn read_links(found: &mut Collector, links: &mut NetfilterLinks) {
-    files::read_ebtables(found);
     match links.read() {
         Ok(links) => {
             for link in links {

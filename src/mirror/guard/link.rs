@@ -55,6 +55,8 @@ pub struct LinkFacts {
     pub is_port: bool,
     /// The links of a ring or of redundant networks (HSR, PRP), whose frames it takes without being their master.
     pub takes: Box<[u32]>,
+    /// It had an XDP program when it last said anything of itself.
+    pub has_xdp: bool,
 }
 
 impl LinkFacts {

@@ -18,10 +18,9 @@
 //! What is known to be harmless is listed by name in the file of its kind: `nft`, `base`, `sets` and `expr` (nf_tables),
 //! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
 //!
-//! [`Guard::read`] reads everything each time, but for the rules of nf_tables, whose generation tells whether they changed.
-//! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change; what gives no event (tcx, XDP,
-//! legacy iptables, IPVS, links, which the caller watches itself) is found by reading twenty times a second, tcx programs of many
-//! links in four turns. Qdiscs are read when there is an event about them, and once a second.
+//! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change: these [`Guard::read`] reads then, and
+//! once a second all the same. What gives no event (tcx, legacy iptables, IPVS, hooks, links, which the caller watches itself) is
+//! found by reading each time, twenty times a second; tcx programs of many links in four turns, and hooks in one of four.
 //! Everything is asked in the network namespace of the thread that calls.
 
 mod base;
@@ -45,6 +44,7 @@ use crate::port::bpf_query::NewLinks;
 use findings::Collector;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 /// NFNLGRP_NFTABLES: every change of a ruleset.
 const GROUP_NFTABLES: u32 = 7;
@@ -52,6 +52,10 @@ const GROUP_NFTABLES: u32 = 7;
 const GROUP_XFRM_POLICY: u32 = 4;
 /// RTNLGRP_TC: every change of a qdisc, class or filter.
 const GROUP_TC: u32 = 4;
+/// After how long what has events is read without one.
+const READ_AFTER: Duration = Duration::from_secs(1);
+/// For how long after a new bpf_link what it may hang on is asked again: it has its number before it is attached.
+const NEW_LINK: u32 = 3;
 
 /// Why the guard cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,16 +68,39 @@ pub struct GuardError {
 /// Reads what stands in the path. See the module's head.
 #[derive(Debug)]
 pub struct Guard {
-    nft: nft::Nft,
-    xfrm: xfrm::Xfrm,
-    tc: tc::Tc,
+    nft: Heard<nft::Nft>,
+    xfrm: Heard<xfrm::Xfrm>,
+    tc: Heard<tc::Tc>,
     tcx: tcx::Tcx,
     xdp: xdp::Xdp,
     bpf_links: NewLinks,
+    /// In so many readings what a bpf_link may hang on is asked for anew.
+    new_links: u32,
     hooks: hook::Hooks,
-    listeners: Vec<Listener>,
-    /// The one of `listeners` that hears of qdiscs.
-    of_tc: usize,
+    files: files::Files,
+}
+
+/// Who reads something, with who hears of its changes: nobody where the kernel has no such thing.
+#[derive(Debug)]
+struct Heard<T> {
+    reader: T,
+    listener: Option<Listener>,
+}
+
+impl<T> Heard<T> {
+    fn open(reader: T, what: &'static str, protocol: i32, group: u32) -> Result<Self, GuardError> {
+        let listener = present(what, Listener::open(protocol, group))?;
+        Ok(Self { reader, listener })
+    }
+
+    /// Whether anything was told since the last time.
+    fn has_news(&mut self) -> bool {
+        self.listener.as_mut().is_some_and(Listener::drain)
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        self.listener.as_ref().map(AsRawFd::as_raw_fd)
+    }
 }
 
 impl Guard {
@@ -82,61 +109,59 @@ impl Guard {
     /// # Errors
     /// Where a socket cannot be opened for another reason than that the kernel has no such thing.
     pub fn open() -> Result<Self, GuardError> {
-        let mut listeners = Vec::new();
-        let groups = [
-            ("nf_tables", libc::NETLINK_NETFILTER, GROUP_NFTABLES),
-            ("xfrm policies", libc::NETLINK_XFRM, GROUP_XFRM_POLICY),
-            ("qdiscs", libc::NETLINK_ROUTE, GROUP_TC),
-        ];
-        for (what, protocol, group) in groups {
-            listeners.extend(present(what, Listener::open(protocol, group))?);
-        }
-        // The kernel always has rtnetlink.
-        let of_tc = listeners.len().saturating_sub(1);
+        let nft = nft::Nft::new(present("nf_tables", nft::open())?);
+        let xfrm = xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?);
+        let tc = tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?);
         Ok(Self {
-            nft: nft::Nft::new(present("nf_tables", nft::open())?),
-            xfrm: xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?),
-            tc: tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?),
+            nft: Heard::open(nft, "nf_tables", libc::NETLINK_NETFILTER, GROUP_NFTABLES)?,
+            xfrm: Heard::open(xfrm, "xfrm policies", libc::NETLINK_XFRM, GROUP_XFRM_POLICY)?,
+            tc: Heard::open(tc, "qdiscs", libc::NETLINK_ROUTE, GROUP_TC)?,
             tcx: tcx::Tcx::default(),
             xdp: xdp::Xdp::default(),
             bpf_links: NewLinks::default(),
+            new_links: 0,
             hooks: hook::Hooks::new(present("netfilter hooks", nft::open())?),
-            listeners,
-            of_tc,
+            files: files::Files::open(),
         })
     }
 
     /// What may be polled for reading: readable means that [`Guard::read`] should be called at once, which empties them.
     pub fn fds(&self) -> Vec<RawFd> {
-        self.listeners.iter().map(AsRawFd::as_raw_fd).collect()
+        [self.nft.fd(), self.xfrm.fd(), self.tc.fd()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// The kernel itself sends so much by a shaped link that what would go out there is left to it for some seconds, or longer
     /// where that is so again and again.
     pub fn leave_contended(&mut self, ifindex: u32) {
-        self.tc.leave_contended(ifindex);
+        self.tc.reader.leave_contended(ifindex);
     }
 
     /// Reads everything and says what it found. `links` are all links of the namespace, the ports marked.
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.
     pub fn read(&mut self, links: &[LinkFacts]) -> Findings {
-        let news: Vec<bool> = self.listeners.iter_mut().map(Listener::drain).collect();
-        let events = news.contains(&true);
-        let of_tc = news.get(self.of_tc) != Some(&false);
+        let [of_nft, of_xfrm, of_tc] = [self.nft.has_news(), self.xfrm.has_news(), self.tc.has_news()];
+        self.new_links = match self.bpf_links.any() {
+            true => NEW_LINK,
+            false => self.new_links.saturating_sub(1),
+        };
+        let new_links = self.new_links > 0;
         let mut found = Collector::new(links);
         link::read(&mut found, links);
-        files::read(&mut found);
-        self.nft.read(&mut found, events);
-        self.xfrm.read(&mut found);
-        self.tc.read(&mut found, of_tc);
-        let new_bpf_links = self.bpf_links.any();
-        self.tcx.read(&mut found, new_bpf_links);
-        self.xdp.read(&mut found, links, new_bpf_links);
+        self.files.read(&mut found);
+        self.nft.reader.read(&mut found, of_nft);
+        self.xfrm.reader.read(&mut found, of_xfrm);
+        self.tc.reader.read(&mut found, of_tc);
+        self.tcx.read(&mut found, new_links);
+        self.xdp.read(&mut found, links, new_links);
         // Last: of a family that is left already, hooks say nothing new.
-        self.hooks.read(&mut found);
+        self.hooks.read(&mut found, of_nft || new_links);
         if !self.hooks.listed() {
-            files::read_conntrack(&mut found);
+            self.files.read_ebtables(&mut found);
+            self.files.remark_conntrack(&mut found);
         }
         found.finish()
     }

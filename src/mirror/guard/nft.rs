@@ -23,12 +23,17 @@
 //!
 //! Read by nfnetlink dumps of all families at once. A change in mid-dump mixes generations without any flag, so the 16 bits
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
-//! good one counts for [`STALE_MAX`], and both families are left until it can be read. While the generation stays the same nothing is dumped again: what is judged
-//! here (chains, rules, sets, objects) changes by commits only, and devices are matched by name at every reading.
+//! good one counts for [`STALE_MAX`], and both families are left until it can be read. The generation is asked for at events and
+//! once a second, and while it stays the same nothing is dumped again: what is judged here (chains, rules, sets, objects) changes
+//! by commits only, of which each is an event. But for one thing: a batch that is prepared writes into a table at once that it is
+//! dormant, and takes that back when it fails; so where a table is, all is dumped once a second. Devices are matched by name at
+//! every reading.
 
 use super::super::nft::{self as ruleset, NftError};
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
 use super::super::nlsock::NlSock;
+use super::super::turns::Lookout;
+use super::READ_AFTER;
 use super::base::{BaseChain, Judged};
 use super::expr;
 use super::findings::{Collector, Way, names};
@@ -36,6 +41,7 @@ use super::sets;
 use crate::packet::Family;
 use crate::port::wait::monotonic_ns;
 use crate::table::rules::live::{Point, Rules};
+use crate::table::rules::program::ChainId;
 pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -110,13 +116,37 @@ pub(super) struct Ruleset {
     pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
     pub(super) nat: bool,
+    /// A table is dormant, or a batch that is being prepared would have it so.
+    has_dormant: bool,
     tracking: Vec<Tracking>,
+    /// Rules of `rules` that are the kernel's.
+    punted: Vec<PuntedRule>,
+}
+
+/// The rules of chains, by family, table and name.
+type Counts = HashMap<(u8, String, String), usize>;
+
+/// A rule that is the kernel's.
+#[derive(Debug)]
+struct PuntedRule {
+    text: String,
+    whose: Whose,
+    /// It leaves whole families, or bridging; else what reaches it.
+    leaves: bool,
+}
+
+#[derive(Debug)]
+enum Whose {
+    Families(Vec<Family>),
+    Bridging,
 }
 
 /// Reads rulesets.
 #[derive(Debug)]
 pub(super) struct Nft {
     sock: Option<NlSock>,
+    /// Of the generation.
+    lookout: Lookout,
     /// The kernel said that it has no nf_tables; asking would have it try to load a module.
     absent: bool,
     /// Reads what is run.
@@ -134,6 +164,7 @@ impl Nft {
         Self {
             reader: sock.as_ref().and_then(|_| ruleset::Nft::open().ok()),
             sock,
+            lookout: Lookout::new(READ_AFTER),
             absent: false,
             ruleset: None,
             names: HashMap::new(),
@@ -156,7 +187,12 @@ impl Nft {
             self.ruleset = None;
         }
         self.names = passed;
-        match (refresh(sock, reader, &mut self.ruleset), &self.ruleset) {
+        let holds = self.ruleset.is_some() && self.failing.is_none() && !self.lookout.is_due(events);
+        let refreshed = match holds {
+            true => Ok(true),
+            false => refresh(sock, reader, &mut self.ruleset),
+        };
+        match (refreshed, &self.ruleset) {
             (Ok(true), Some(ruleset)) => {
                 self.failing = None;
                 report(found, ruleset);
@@ -190,8 +226,7 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
         }
     }
     found.run(&ruleset.rules);
-    report_punted(found, &ruleset.rules);
-    report_punted_bridged(found, &ruleset.rules);
+    report_punted(found, &ruleset.punted);
     for tracking in &ruleset.tracking {
         let text = format!("conntrack active for {}: {}", names(tracking.families), tracking.text);
         if tracking.plainly {
@@ -207,7 +242,19 @@ fn report(found: &mut Collector, ruleset: &Ruleset) {
 }
 
 /// Names the rules that are the kernel's.
-fn report_punted(found: &mut Collector, rules: &Rules) {
+fn report_punted(found: &mut Collector, punted: &[PuntedRule]) {
+    for PuntedRule { text, whose, leaves } in punted {
+        match (whose, leaves) {
+            (Whose::Families(families), true) => found.leave_families(families, text.clone(), REMEDY_FAMILY),
+            (Whose::Families(families), false) => found.punt_in_part(families, text.clone(), REMEDY_RULE),
+            (Whose::Bridging, true) => found.leave_bridging(text.clone(), REMEDY_BRIDGE),
+            (Whose::Bridging, false) => found.punt_bridged_in_part(text.clone(), REMEDY_RULE_BRIDGED),
+        }
+    }
+}
+
+/// The rules that are the kernel's. Who gets the packet at some of them may do anything with it ([`REACH_FURTHER`]).
+fn punted(rules: &Rules) -> Vec<PuntedRule> {
     let mut named: BTreeMap<_, (Vec<Family>, String)> = BTreeMap::new();
     for family in Family::ALL {
         for punted in rules.punted(family) {
@@ -215,34 +262,30 @@ fn report_punted(found: &mut Collector, rules: &Rules) {
             entry.or_insert_with(|| (Vec::new(), punted.why)).0.push(family);
         }
     }
-    for ((chain, rule), (families, why)) in named {
+    let text = |chain: ChainId, rule: usize, why: &str| {
         let handle = rules.ruleset[chain].rules[rule].handle;
-        let text = format!(
-            "nft {}, rule handle {handle} is not carried: {why}",
-            rules.ruleset.describe(chain)
-        );
+        let chain = rules.ruleset.describe(chain);
+        format!("nft {chain}, rule handle {handle} is not carried: {why}")
+    };
+    let of_families = named.into_iter().map(|((chain, rule), (families, why))| {
         // Whether the kernel lets it pass is known here by no sign, and its connection would go on or not.
-        let is_before_tracking = |family| rules.at(family, Point::Raw).chains.contains(&chain);
-        let before_tracking = families.iter().any(|&family| is_before_tracking(family));
-        if before_tracking || REACH_FURTHER.contains(&why.as_str()) {
-            found.leave_families(&families, text, REMEDY_FAMILY);
-        } else {
-            found.punt_in_part(&families, text, REMEDY_RULE);
+        let is_before_tracking = |&family: &Family| rules.at(family, Point::Raw).chains.contains(&chain);
+        PuntedRule {
+            text: text(chain, rule, &why),
+            leaves: families.iter().any(is_before_tracking) || REACH_FURTHER.contains(&&*why),
+            whose: Whose::Families(families),
         }
-    }
-}
-
-/// The same for rules of family bridge. Who gets the frame may do anything with it.
-fn report_punted_bridged(found: &mut Collector, rules: &Rules) {
-    for punted in rules.bridged.punted(&rules.ruleset) {
-        let handle = rules.ruleset[punted.chain].rules[punted.rule].handle;
-        let chain = rules.ruleset.describe(punted.chain);
-        let text = format!("nft {chain}, rule handle {handle} is not carried: {}", punted.why);
-        match REACH_FURTHER.contains(&punted.why.as_str()) {
-            true => found.leave_bridging(text, REMEDY_BRIDGE),
-            false => found.punt_bridged_in_part(text, REMEDY_RULE_BRIDGED),
-        }
-    }
+    });
+    let of_bridges = rules
+        .bridged
+        .punted(&rules.ruleset)
+        .into_iter()
+        .map(|punted| PuntedRule {
+            text: text(punted.chain, punted.rule, &punted.why),
+            leaves: REACH_FURTHER.contains(&&*punted.why),
+            whose: Whose::Bridging,
+        });
+    of_families.chain(of_bridges).collect()
 }
 
 /// Leaves the ports that a chain on devices names.
@@ -267,7 +310,10 @@ fn refresh(sock: &mut NlSock, reader: &mut ruleset::Nft, at_hand: &mut Option<Ru
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(false),
             other => other?,
         };
-        if at_hand.as_ref().is_some_and(|r| r.generation == before) {
+        if at_hand
+            .as_ref()
+            .is_some_and(|r| r.generation == before && !r.has_dormant)
+        {
             return Ok(true);
         }
         let last = at_hand.as_ref().map(|ruleset| &*ruleset.rules);
@@ -323,8 +369,8 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
         generation,
         ..Ruleset::default()
     };
-    load_chains(sock, &mut ruleset)?;
-    load_rules(sock, &mut ruleset)?;
+    let counts = load_rules(sock, &mut ruleset)?;
+    load_chains(sock, &mut ruleset, &counts)?;
     if ruleset.nat || !ruleset.carried.is_empty() {
         let now_ns = monotonic_ns();
         let read = match reader.read(now_ns) {
@@ -334,6 +380,7 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
             Err(e) => return Err(io::Error::other(e)),
         };
         ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
+        ruleset.punted = punted(&ruleset.rules);
     }
     sets::load_objects(sock, &mut ruleset)?;
     sets::load_sets(sock, &mut ruleset)?;
@@ -341,7 +388,7 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
 }
 
 /// Sorts base chains: in the path, carried, of type nat, harmless.
-fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
+fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset, counts: &Counts) -> io::Result<()> {
     let mut dormant = HashSet::new();
     dump(sock, all(GETTABLE), NEWTABLE, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
@@ -352,10 +399,13 @@ fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     })?;
     dump(sock, all(GETCHAIN), NEWCHAIN, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
-        if dormant.contains(&(family, text(&attrs, 1))) {
+        let table = text(&attrs, 1);
+        if dormant.contains(&(family, table.clone())) {
+            ruleset.has_dormant = true;
             return;
         }
-        match BaseChain::read(family, &attrs) {
+        let rules = counts.get(&(family, table, text(&attrs, 3))).copied();
+        match BaseChain::read(family, &attrs, rules.unwrap_or(0)) {
             Judged::Harmless => {}
             Judged::InPath(chain) if chain.is_carried() => ruleset.carried.push(chain),
             Judged::InPath(chain) => ruleset.chains.push(chain),
@@ -364,17 +414,17 @@ fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
     })
 }
 
-/// Looks what tracks.
-fn load_rules(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
-    let mut seen = HashSet::new();
-    dump(sock, all(GETRULE), NEWRULE, ruleset.generation, |family, m| {
+/// Looks what tracks, and counts.
+fn load_rules(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<Counts> {
+    let (mut seen, mut counts) = (HashSet::new(), Counts::new());
+    dump(sock, all(GETRULE), NEWRULE, ruleset.generation, |of, m| {
         let attrs = m.attrs(GENMSG_LEN);
         let exprs = attrs.find(4).unwrap_or_default();
         let handle = attrs.find(3).and_then(|h| h.first_chunk());
         let handle = handle.map_or(0, |h| u64::from_be_bytes(*h));
         let [table, chain] = [text(&attrs, 1), text(&attrs, 2)];
         if let Some(tracks) = expr::tracking_in_list(exprs) {
-            let (word, family) = (word(family), tracks.family(family));
+            let (word, family) = (word(of), tracks.family(of));
             let (plainly, name) = tracks.into_parts();
             // What does more is named by chain, what only tracks once.
             let place = if plainly { ("", "") } else { (&*table, &*chain) };
@@ -383,7 +433,9 @@ fn load_rules(sock: &mut NlSock, ruleset: &mut Ruleset) -> io::Result<()> {
                 ruleset.track(family, text, plainly);
             }
         }
-    })
+        *counts.entry((of, table, chain)).or_default() += 1;
+    })?;
+    Ok(counts)
 }
 
 impl Ruleset {

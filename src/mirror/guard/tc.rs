@@ -10,6 +10,7 @@
 //! while, so that both wait in one queue.
 
 use super::super::tc::{Qdiscs, Reader};
+use super::READ_AFTER;
 use super::findings::{Collector, Way};
 use crate::table::qdisc::{Handle, Shaping};
 use std::io;
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// The filters that frames meet on their way out of a device with clsact.
 const PARENT_CLSACT_EGRESS: Handle = Handle(0xffff_fff3);
-/// After how long qdiscs are read without an event.
-const READ_AFTER: Duration = Duration::from_secs(1);
 const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one \
                             that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
 const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (the box's own traffic, or what is not \

@@ -1,7 +1,8 @@
 //! XDP programs on bridges by which packets of ours pass. (Those of ports are ours.) One that is attached by a bpf_link comes without
-//! a word about its link, so bridges are asked by turns, as for tcx programs; at once when there is a new bpf_link.
+//! a word about its link: bridges are asked when there is a new bpf_link, when they say otherwise themselves, and once a second.
 
-use super::super::turns::Turns;
+use super::super::turns::Lookout;
+use super::READ_AFTER;
 use super::findings::{Collector, Way};
 use super::link::LinkFacts;
 use crate::port::bpf_query;
@@ -10,11 +11,20 @@ use std::collections::HashMap;
 const REMEDY: &str = "BPF programs in the path are not carried; `ip link set DEV xdp off`";
 
 /// Asks for programs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Xdp {
-    turns: Turns,
+    lookout: Lookout,
     /// By bridge, whether it had one.
     known: HashMap<u32, bool>,
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            lookout: Lookout::new(READ_AFTER),
+            known: HashMap::new(),
+        }
+    }
 }
 
 impl Xdp {
@@ -25,9 +35,9 @@ impl Xdp {
         let bridges: Vec<&LinkFacts> = links.iter().filter(is_passed).collect();
         self.known
             .retain(|ifindex, _| bridges.iter().any(|bridge| bridge.ifindex == *ifindex));
-        let is_due = self.turns.take(bridges.len());
-        for (place, bridge) in bridges.into_iter().enumerate() {
-            if new_bpf_links || is_due(place) || !self.known.contains_key(&bridge.ifindex) {
+        let is_due = self.lookout.is_due(new_bpf_links);
+        for bridge in bridges {
+            if is_due || self.known.get(&bridge.ifindex) != Some(&bridge.has_xdp) {
                 let has_program = bpf_query::has_xdp(bridge.ifindex).unwrap_or(true);
                 self.known.insert(bridge.ifindex, has_program);
             }

@@ -3,10 +3,12 @@
 //!
 //! States without a policy are harmless: what they decrypt is addressed to the box. Policies of a socket (directions from
 //! XFRM_POLICY_MAX on) touch only what that socket sends. The counts of XFRM_MSG_GETSPDINFO save the dump where there is
-//! no policy, which is nearly everywhere.
+//! no policy, which is nearly everywhere. Read at events (PF_KEY's changes are told, too), and once a second.
 
 use super::super::nlattr::{Message, Request, get_u16, get_u32};
 use super::super::nlsock::NlSock;
+use super::super::turns::Lookout;
+use super::READ_AFTER;
 use super::findings::{Collector, name};
 use crate::packet::Family;
 use std::io;
@@ -18,6 +20,8 @@ const GETDEFAULT: u16 = 0x28;
 const SPD_INFO: u16 = 1;
 /// XFRM_USERPOLICY_BLOCK.
 const BLOCK: u8 = 1;
+/// Each alone, as [`Family::ALL`] has them.
+const FAMILIES: [&[Family]; 2] = [&[Family::V4], &[Family::V6]];
 const REMEDY: &str = "IPsec is not carried; it is the kernel's until the policies are gone (`ip xfrm policy`)";
 
 pub(super) fn open() -> io::Result<NlSock> {
@@ -28,6 +32,9 @@ pub(super) fn open() -> io::Result<NlSock> {
 #[derive(Debug)]
 pub(super) struct Xfrm {
     sock: Option<NlSock>,
+    lookout: Lookout,
+    /// What leaves families: which, what it is, and the remedy.
+    found: Vec<(&'static [Family], String, &'static str)>,
 }
 
 /// The policies of one family: how many, and the first in words.
@@ -40,33 +47,53 @@ struct Seen {
 impl Xfrm {
     /// `None` where the kernel has no xfrm.
     pub(super) fn new(sock: Option<NlSock>) -> Self {
-        Self { sock }
+        Self {
+            sock,
+            lookout: Lookout::new(READ_AFTER),
+            found: Vec::new(),
+        }
     }
 
-    pub(super) fn read(&mut self, found: &mut Collector) {
+    /// `events`: a policy has changed.
+    pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
+        if self.lookout.is_due(events) {
+            self.look();
+        }
+        for (families, text, remedy) in &self.found {
+            found.leave_families(families, text.clone(), remedy);
+        }
+    }
+
+    fn look(&mut self) {
+        self.found.clear();
         let Some(sock) = &mut self.sock else { return };
         match policies(sock) {
             Ok(seen) => {
-                for (family, seen) in Family::ALL.into_iter().zip(seen).filter(|(_, s)| s.count > 0) {
-                    let text = format!(
-                        "{} xfrm policies for {}, one is {}",
-                        seen.count,
-                        name(family),
-                        seen.first
-                    );
-                    found.leave_families(&[family], text, REMEDY);
+                for (family, seen) in FAMILIES.into_iter().zip(seen).filter(|(_, s)| s.count > 0) {
+                    let name = name(family[0]);
+                    let text = format!("{} xfrm policies for {name}, one is {}", seen.count, seen.first);
+                    self.found.push((family, text, REMEDY));
                 }
             }
-            Err(e) => found.leave_families(&Family::ALL, format!("xfrm policies cannot be read: {e}"), REMEDY),
+            Err(e) => self.cannot("xfrm policies", &e),
         }
+        let Some(sock) = &mut self.sock else { return };
         match default_blocks(sock) {
             Ok(false) => {}
             Ok(true) => {
                 let text = "the default xfrm policy blocks forwarded packets".to_owned();
-                found.leave_families(&Family::ALL, text, "`ip xfrm policy setdefault fwd accept out accept`");
+                let remedy = "`ip xfrm policy setdefault fwd accept out accept`";
+                self.found.push((&Family::ALL, text, remedy));
             }
-            Err(e) => found.leave_families(&Family::ALL, format!("default xfrm policy cannot be read: {e}"), REMEDY),
+            Err(e) => self.cannot("default xfrm policy", &e),
         }
+    }
+
+    /// What cannot be read counts as there, and is asked for again at once.
+    fn cannot(&mut self, what: &str, why: &io::Error) {
+        self.lookout.forget();
+        self.found
+            .push((&Family::ALL, format!("{what} cannot be read: {why}"), REMEDY));
     }
 }
 

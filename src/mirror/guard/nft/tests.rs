@@ -60,7 +60,7 @@ fn a_queue_at_forward_leaves_its_family_and_a_log_does_not() {
             is_port: true,
             ..LinkFacts::default()
         }]);
-        report_punted(&mut found, &Rules::new(read, None, 0));
+        report_punted(&mut found, &punted(&Rules::new(read, None, 0)));
         let found = found.finish();
         assert_eq!(found.on(1, Family::V4).is_some(), leaves);
         assert_eq!(found.notes.len(), 1);
@@ -87,12 +87,12 @@ fn device_prefixes() {
         .attr(4, &list)
         .finish(0)
         .split_off(HEADER_LEN);
-    let hook = [(4, &hook[..]), (6, &[0, 0, 0, 1])];
+    let hook = [(4, &hook[..])];
     let attrs = hook
         .iter()
         .fold(Request::new(0, 0, &[]), |r, (kind, value)| r.attr(*kind, value));
     let attrs = attrs.finish(0).split_off(HEADER_LEN);
-    let Judged::InPath(chain) = BaseChain::read(NFPROTO_NETDEV, &Attrs(&attrs)) else {
+    let Judged::InPath(chain) = BaseChain::read(NFPROTO_NETDEV, &Attrs(&attrs), 1) else {
         panic!("not in the path");
     };
     let link = |ifindex, name: &str| LinkFacts {
@@ -117,10 +117,11 @@ fn chains_of_family_bridge() {
             .fold(Request::new(0, 0, &[]), |r, (kind, value)| r.attr(*kind, value));
         request.finish(0).split_off(HEADER_LEN)
     };
-    let chain = |hook: u8, rules: u8, policy: u8, kind: &[u8]| {
+    let chain = |hook: u8, rules: usize, policy: u8, kind: &[u8]| {
         let hook = list(&[(1, &[0, 0, 0, hook]), (2, &[0; 4])]);
-        let attrs = list(&[(4, &hook), (5, &[0, 0, 0, policy]), (6, &[0, 0, 0, rules]), (7, kind)]);
-        BaseChain::read(NFPROTO_BRIDGE, &Attrs(&attrs))
+        // Its use says 0, as while a batch is prepared that would flush it.
+        let attrs = list(&[(4, &hook), (5, &[0, 0, 0, policy]), (6, &[0; 4]), (7, kind)]);
+        BaseChain::read(NFPROTO_BRIDGE, &Attrs(&attrs), rules)
     };
     let is_carried = |judged| matches!(judged, Judged::InPath(chain) if chain.is_carried());
     for hook in 0..5 {
