@@ -141,6 +141,10 @@ impl<'a> AtHooks<'_, 'a> {
         if here.snapshot.rules.at(self.packet.family, point).bases.is_empty() {
             return Continue(());
         }
+        if self.packet.flags.any(Flags::EXTENSION) {
+            // It is the kernel's in any case, and rules see another transport header there: behind AH, or none.
+            return Verdict::punt(PuntReason::Extension);
+        }
         // A chain of another type than nat has no NAT.
         self.run(point, here, seen).map_continue(drop)
     }

@@ -2,7 +2,7 @@
 
 use crate::lab::packet::{Packet, fix_ipv4_sum, ip, ping, proto, raw, router_mac, tcp, udp, wire_mac};
 use crate::lab::plan;
-use crate::lab::twin::{Setup, Share, Twin};
+use crate::lab::twin::{Fence, Setup, Share, Twin};
 
 fn twin(name: &str) -> Twin {
     Twin::start(Setup::new(name, 2, plan::config(2)))
@@ -69,11 +69,10 @@ fn ipv4_options() {
     twin.finish(Share::AtLeast(0.7));
 }
 
-#[test]
-fn ipv6_extension_headers() {
-    let mut twin = twin("ipv6_extension_headers");
+/// Extension headers of many kinds, alone and together, whole and broken.
+fn extension_lists() -> Vec<Vec<(u8, Vec<u8>)>> {
     let pad6 = vec![0, 0, 1, 4, 0, 0, 0, 0];
-    let lists: Vec<Vec<(u8, Vec<u8>)>> = vec![
+    vec![
         vec![(0, pad6.clone())],
         vec![(60, pad6.clone())],
         vec![(0, pad6.clone()), (60, pad6.clone())],
@@ -98,9 +97,14 @@ fn ipv6_extension_headers() {
         )],
         vec![(135, pad6.clone())],
         vec![(253, pad6)],
-    ];
+    ]
+}
+
+#[test]
+fn ipv6_extension_headers() {
+    let mut twin = twin("ipv6_extension_headers");
     let (src, dst) = (plan::behind6(0, 1), plan::behind6(1, 1));
-    for (at, list) in lists.into_iter().enumerate() {
+    for (at, list) in extension_lists().into_iter().enumerate() {
         for packet in [
             udp(src, dst, (at as u16, 2), 40),
             tcp(src, dst, (at as u16, 2), 2, 40),
@@ -113,6 +117,94 @@ fn ipv6_extension_headers() {
     }
     twin.send(0, (0..500).map(|at| udp(src, dst, (at, 2), 40)));
     twin.finish(Share::AtLeast(0.7));
+}
+
+/// Rules see another transport header behind extension headers than bypath does (that of AH, for one), or none: they are the
+/// kernel's before any rule is asked.
+#[test]
+fn rules_and_extension_headers() {
+    let ruleset = "table ip6 fw {
+        chain raw {
+            type filter hook prerouting priority raw; policy accept;
+            udp dport 3 counter drop
+            meta l4proto 135 counter drop
+        }
+        chain prerouting {
+            type filter hook prerouting priority mangle; policy accept;
+            tcp dport 2 counter drop
+            meta l4proto ah counter accept
+            meta l4proto != { tcp, udp, ah, ipv6-icmp } counter drop
+        }
+        chain forward {
+            type filter hook forward priority filter; policy accept;
+            udp dport 2 counter
+        }
+    }";
+    let mut twin = Twin::start(Setup {
+        fence: Fence::None,
+        ..Setup::tracked("rules_and_extension_headers", 2, ruleset)
+    });
+    let (src, dst) = (plan::behind6(0, 1), plan::behind6(1, 1));
+    let mut lists = extension_lists();
+    // More than are looked at.
+    lists.push(vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0]); 9]);
+    for (at, list) in lists.into_iter().enumerate() {
+        for port in 2..5 {
+            let [udp, tcp] = [
+                udp(src, dst, (at as u16, port), 40),
+                tcp(src, dst, (at as u16, port), 2, 40),
+            ];
+            twin.send(
+                0,
+                [udp, tcp].map(|packet| packet.with(|packet| packet.extensions = list.clone())),
+            );
+        }
+    }
+    for port in 2..5 {
+        twin.send(0, (0..100).map(|at| udp(src, dst, (at, port), 40)));
+        twin.send(0, (0..50).map(|at| tcp(src, dst, (at, port), 2, 40)));
+    }
+    let counted = twin.compare_counters();
+    assert!(counted >= 5, "only {counted} counters counted anything");
+    twin.finish(Share::AtLeast(0.5));
+}
+
+/// The second fragment begins with bytes that look like the port that is asked for. Whether the kernel takes them for one differs
+/// between its versions.
+#[test]
+fn rules_and_later_fragments() {
+    let ruleset = "table inet fw {
+        chain prerouting {
+            type filter hook prerouting priority mangle; policy accept;
+            udp dport 4000 counter drop
+            udp sport 4001 udp dport 4002 counter drop
+        }
+        chain forward {
+            type filter hook forward priority filter; policy accept;
+            udp sport 1-100 counter
+            @th,40,32 0x01020304 counter drop
+        }
+    }";
+    let mut twin = Twin::start(Setup {
+        fence: Fence::None,
+        ..Setup::tracked("rules_and_later_fragments", 2, ruleset)
+    });
+    for at in 0..20u16 {
+        for (src, dst) in plan::pairs(0, 1, at) {
+            for (ports, length) in [((9u16, 4000u16), 1), ((4001, 4002), 4), ((7, 7), 400)] {
+                let whole = udp(src, dst, (at + 1, 5), 400 + length).with(|packet| {
+                    packet.id = at;
+                    packet.body[400..402].copy_from_slice(&ports.0.to_be_bytes());
+                    packet.body[402..404].copy_from_slice(&ports.1.to_be_bytes());
+                });
+                twin.send(0, whole.fragments(400));
+            }
+            twin.send(0, [udp(src, dst, (at + 1, 5), 40), udp(src, dst, (at + 1, 4000), 40)]);
+        }
+    }
+    let counted = twin.compare_counters();
+    assert!(counted >= 2, "only {counted} counters counted anything");
+    twin.finish(Share::AtLeast(0.2));
 }
 
 #[test]
