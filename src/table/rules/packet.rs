@@ -85,7 +85,7 @@ pub trait Packet {
     /// Whether it is a fragment, but not the first: what is behind its IP header is no transport header.
     fn is_later_fragment(&self) -> bool;
 
-    /// Bytes of it, all of `out` or nothing; of a later fragment, [`Base::Transport`] is what is behind its IP header.
+    /// Bytes of it, all of `out` or nothing. The transport header of a later fragment is not asked for.
     fn payload(&self, base: Base, offset: usize, out: &mut [u8]) -> Answer;
 
     /// A fact of the packet. Length, family and transport protocol are not asked here.

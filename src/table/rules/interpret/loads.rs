@@ -4,16 +4,19 @@ use super::super::expr::Base;
 use super::super::keys::MetaKey;
 use super::super::packet::{Answer, Fact, Packet};
 
-/// Whether the kernel loads it by the short way (nft_payload_select_ops), which does not look whether the packet is a later
-/// fragment, and so takes its payload for a transport header.
+/// Whether the kernel loads it by the short way (nft_payload_select_ops). Up to Linux 7.0 that does not look whether the packet is a
+/// later fragment, and takes its payload for a transport header; who can tell which kernel has it mended?
 fn is_fast(offset: u8, len: usize) -> bool {
     matches!(len, 1 | 2 | 4) && usize::from(offset).is_multiple_of(len)
 }
 
 /// Bytes of the packet, all of `out` (nft_payload_eval).
 pub(in super::super) fn payload(packet: &impl Packet, base: Base, offset: u8, out: &mut [u8]) -> Answer {
-    if base == Base::Transport && packet.is_later_fragment() && !is_fast(offset, out.len()) {
-        return Answer::Break;
+    if base == Base::Transport && packet.is_later_fragment() {
+        return match is_fast(offset, out.len()) {
+            true => Answer::Unknown,
+            false => Answer::Break,
+        };
     }
     packet.payload(base, usize::from(offset), out)
 }

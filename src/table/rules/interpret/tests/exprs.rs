@@ -58,17 +58,16 @@ fn payload_breaks_where_the_packet_ends_and_pads_with_zeroes() {
     );
 }
 
-/// As in the kernel, where only the long way asks for it.
+/// Kernels differ about short loads, so these are the kernel's.
 #[test]
-fn short_loads_take_a_fragment_s_payload_for_a_header() {
+fn a_later_fragment_has_no_transport_header() {
     let mut packet = probe();
     packet.bytes[7] = 1;
+    for (offset, len) in [(0, 2), (2, 2), (4, 4), (13, 1)] {
+        let one = ruleset(vec![vec![rule([load(Base::Transport, offset, len)])]]);
+        assert!(matches!(run(&one, &mut packet), Outcome::Punt(_)), "{len} at {offset}");
+    }
     let holds = |offset, len, packet: &mut Probe| holds(&[load(Base::Transport, offset, len)], packet);
-    assert!(
-        [(0, 2), (2, 2), (4, 4), (13, 1)]
-            .iter()
-            .all(|&(offset, len)| holds(offset, len, &mut packet))
-    );
     assert!(
         [(1, 2), (0, 8), (0, 3), (2, 4)]
             .iter()
