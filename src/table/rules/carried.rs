@@ -304,11 +304,15 @@ pub fn has_ct_mark(expr: &Expr) -> bool {
 /// What a rule makes the decision about packets of a family depend on.
 pub fn depends(ruleset: &Ruleset, rule: &Rule, nfproto: u8) -> Depends {
     let mut worst = Depends::Flow;
-    let mut exprs = reached(rule, nfproto);
+    let all = reached(rule, nfproto);
+    let mut exprs = all;
     loop {
         exprs = match exprs {
             [] => return worst,
-            [load, mask, Expr::Cmp { source, op, data }, rest @ ..] if is_of_flags(load, mask, *source, *op, data) => {
+            [load, mask, Expr::Cmp { source, op, data }, rest @ ..]
+                if is_of_flags(load, mask, *source, *op, data)
+                    && asks_for_tcp(&all[..all.len() - exprs.len()], nfproto) =>
+            {
                 worst = worst.max(Depends::FlowWithFlags);
                 // Without those flags the rest is reached or not.
                 if !op.holds([0].as_slice().cmp(data)) {
@@ -349,6 +353,41 @@ pub(super) fn is_constant_status(mask: u32) -> bool {
     let nat = Status::SRC_NAT | Status::DST_NAT | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
     let constant = u32::from((Status::EXPECTED | nat).0);
     mask & !constant == 0
+}
+
+/// Whether only TCP comes behind these.
+fn asks_for_tcp(exprs: &[Expr], nfproto: u8) -> bool {
+    const TCP: &[u8] = &[6];
+    /// Where the headers of IP have the protocol.
+    const PROTOCOL_AT: [u8; 2] = [9, 6];
+    let at = PROTOCOL_AT[usize::from(nfproto != NFPROTO_IPV4)];
+    exprs.windows(2).any(|pair| {
+        let [
+            load,
+            Expr::Cmp {
+                source,
+                op: CmpOp::Eq,
+                data,
+            },
+        ] = pair
+        else {
+            return false;
+        };
+        let loaded = match load {
+            Expr::Meta {
+                key: MetaKey::L4proto,
+                dest,
+            } => dest,
+            Expr::Payload {
+                base: Base::Network,
+                offset,
+                len: 1,
+                dest,
+            } if *offset == at => dest,
+            _ => return false,
+        };
+        source == loaded && **data == *TCP
+    })
 }
 
 /// Whether these two load the TCP flags into `into`, and of a segment without FIN, SYN and RST it is known how they compare:

@@ -123,6 +123,15 @@ fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
     use Depends::{FlowWithFlags, Packet};
     let flags = |mask: u8, op: CmpOp, value: u8| {
         vec![
+            Expr::Meta {
+                key: MetaKey::L4proto,
+                dest: first(),
+            },
+            Expr::Cmp {
+                source: first(),
+                op: CmpOp::Eq,
+                data: [6].into(),
+            },
             load(Base::Transport, 13, 1),
             Expr::Bitwise {
                 source: first(),
@@ -151,13 +160,16 @@ fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
             "{mask:x} {op:?} {value:x}"
         );
         // Of those that look at the length only if it is no such segment.
-        let alone = flags(mask, op, value)[..3].to_vec();
+        let alone = flags(mask, op, value)[..5].to_vec();
         let alone_depends = if value == 0x02 && op != CmpOp::Lt {
             FlowWithFlags
         } else {
             Packet
         };
         assert_eq!(depends(vec![alone]), [alone_depends; 2], "{mask:x} {op:?} {value:x}");
+        // That byte of anything else than TCP may be anything.
+        let of_any = flags(mask, op, value)[2..5].to_vec();
+        assert_eq!(depends(vec![of_any]), [Packet; 2], "{mask:x} {op:?} {value:x}");
     }
     // The same as a match of iptables.
     let syn = |inverted: u8| {
