@@ -21,6 +21,8 @@ mod many_ports;
 mod nat;
 #[path = "instance/net.rs"]
 mod net;
+#[path = "instance/output.rs"]
+mod output;
 #[path = "instance/ports.rs"]
 mod ports;
 #[path = "instance/refused.rs"]

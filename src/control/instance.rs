@@ -33,7 +33,7 @@ use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
-use crate::worker::{Command, Report, Shared};
+use crate::worker::{CONTROL_LIMIT, Command, Report, Shared};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,15 +182,19 @@ impl Instance {
     pub fn serve(&mut self) -> Result<(), Error> {
         let signal = signals::Termination::catch()?;
         self.reconcile(true)?;
+        let mut began_ns = monotonic_ns();
         self.look();
         self.publish();
         let mut ready = false;
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
         let mut behind = false;
         loop {
+            if !stale {
+                self.beat(began_ns);
+            }
             if !ready && self.ports.all_forward() {
                 ready = true;
-                println!("bypath: ready");
+                announce!("bypath: ready");
                 signals::tell_systemd_ready();
             }
             let fds = self
@@ -208,6 +212,7 @@ impl Instance {
             let retry = self.ports.retry_at();
             let retry = retry.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
             wait(fds, timeout.min(retry.unwrap_or(timeout)).as_millis() as u32);
+            began_ns = monotonic_ns();
             if signal.came() {
                 return Ok(());
             }
@@ -233,6 +238,16 @@ impl Instance {
                 (stale, published) = (false, Instant::now());
             }
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        }
+    }
+
+    /// Tells workers that they have what the kernel said by `began_ns`; see [`CONTROL_LIMIT`].
+    fn beat(&self, began_ns: u64) {
+        let before = self.shared.control_ns.swap(began_ns, Ordering::Relaxed);
+        let late = Duration::from_nanos(began_ns.saturating_sub(before));
+        if before != 0 && late > CONTROL_LIMIT {
+            let late = late.as_secs_f32();
+            say!("bypath: the control loop did not go on for {late:.1} s: the kernel forwarded meanwhile");
         }
     }
 
@@ -265,7 +280,7 @@ impl Instance {
     fn leave_contended(&mut self, ifindex: u32) {
         let link = self.mirror.links().find(|link| link.ifindex == ifindex);
         let name = link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string());
-        eprintln!(
+        say!(
             "bypath: the kernel itself sends nearly all of a rate of {name}: what leaves there is left to it for a while"
         );
         self.guard.leave_contended(ifindex);
@@ -298,7 +313,7 @@ impl Instance {
             let own = local.iter().filter(|(_, kind)| *kind == LocalKind::Unicast);
             self.exchange.set_local(own.map(|&(ip, _)| Family::of(ip)).collect());
             if let Err(error) = self.steer.set_local(local.iter().copied()) {
-                eprintln!("bypath: local addresses: {error}");
+                say!("bypath: local addresses: {error}");
             }
             self.local = local;
         }
@@ -313,7 +328,7 @@ impl Instance {
         let before = self.shared.snapshot.load_full();
         let lets_go = lets_go_of_connections(&before, &snapshot);
         if lets_go != [false; 2] {
-            eprintln!("bypath: connections go to the kernel: {}", why_left(&snapshot, lets_go));
+            say!("bypath: connections go to the kernel: {}", why_left(&snapshot, lets_go));
             self.exchange.export_all(EXPORT);
         }
         self.tell_steer(|port| {
@@ -343,10 +358,10 @@ impl Instance {
             return;
         }
         for worker in stalled.iter().filter(|worker| !self.stalled.contains(worker)) {
-            eprintln!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
+            say!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
         }
         for worker in self.stalled.iter().filter(|worker| !stalled.contains(worker)) {
-            eprintln!("bypath: worker {worker} goes on");
+            say!("bypath: worker {worker} goes on");
         }
         self.stalled = stalled;
         if !self.stalled.is_empty() {
@@ -376,7 +391,7 @@ impl Instance {
                     let _ = thread.join();
                 }
                 // It is not waited for: it ends with the process.
-                Err(_) => eprintln!("bypath: worker {index} does not end; what it holds is lost"),
+                Err(_) => say!("bypath: worker {index} does not end; what it holds is lost"),
             }
         }
         self.stop.store(true, Ordering::Release);
@@ -391,7 +406,7 @@ impl Instance {
         } else {
             totals
         };
-        println!("bypath: ended, {}", super::report::summary(&totals));
+        announce!("bypath: ended, {}", super::report::summary(&totals));
     }
 }
 

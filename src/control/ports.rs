@@ -357,9 +357,9 @@ impl Ports {
             return;
         }
         match &waits {
-            Some(why) if port.stays => eprintln!("bypath: port {} stays with the kernel, {why}", port.name),
-            Some(why) => eprintln!("bypath: port {} waits, {why}", port.name),
-            None => eprintln!("bypath: port {} forwards", port.name),
+            Some(why) if port.stays => say!("bypath: port {} stays with the kernel, {why}", port.name),
+            Some(why) => say!("bypath: port {} waits, {why}", port.name),
+            None => say!("bypath: port {} forwards", port.name),
         }
         let state = match (&waits, &port.open) {
             (None, _) => "up",
@@ -439,7 +439,7 @@ impl Ports {
             }
             match self.steer.set_port(open.ifindex, &row) {
                 Ok(()) => open.told = Some(row),
-                Err(error) => eprintln!("bypath: port {}: {error}", port.name),
+                Err(error) => say!("bypath: port {}: {error}", port.name),
             }
         }
     }

@@ -137,6 +137,9 @@ pub struct Shared<Q> {
     pub asleep: Vec<CachePadded<AtomicBool>>,
     /// Monotonic time of a worker's last turn, in nanoseconds.
     pub alive_ns: Vec<CachePadded<AtomicU64>>,
+    /// When the last turn of control began that it got through, in monotonic nanoseconds: workers have what the kernel said by
+    /// then. 0 where nobody looks after that.
+    pub control_ns: CachePadded<AtomicU64>,
     /// The worker that owns a port's transmit ring, by port; [`NOBODY`] if none.
     owners: Vec<AtomicU16>,
 }
@@ -168,6 +171,7 @@ impl<Q> Shared<Q> {
             wakers: per_worker.clone().map(|_| Waker::new()).collect::<io::Result<_>>()?,
             asleep: per_worker.clone().map(|_| CachePadded::default()).collect(),
             alive_ns: per_worker.map(|_| CachePadded::default()).collect(),
+            control_ns: CachePadded::default(),
             owners: (0..PORTS_MAX).map(|_| AtomicU16::new(NOBODY)).collect(),
         };
         Ok((shared, punt, oracle))
@@ -218,6 +222,13 @@ impl<Q> Shared<Q> {
         (0..self.limits.workers)
             .filter(|&worker| age(&self.alive_ns[worker]) > limit_ns)
             .collect()
+    }
+
+    /// Whether what workers have may be older than `limit_ns` at `now_ns`.
+    #[inline]
+    pub fn is_control_late(&self, now_ns: u64, limit_ns: u64) -> bool {
+        let last = self.control_ns.load(Ordering::Relaxed);
+        last != 0 && now_ns.saturating_sub(last) > limit_ns
     }
 
     /// Puts a command into `worker`'s mailbox and wakes it; false if the mailbox is full.

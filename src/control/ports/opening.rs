@@ -320,7 +320,7 @@ impl Ports {
             return Err(NotOpened::Unfit(port_unfit(&link.name, why)));
         }
         if let Some(why) = &attached.refused {
-            eprintln!(
+            say!(
                 "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
                 link.name
             );
@@ -357,10 +357,11 @@ impl Ports {
 fn say_of_queues_without_socket(name: &str, queues: u32) {
     let Ok(link) = Link::query(name) else { return };
     if link.rx_queues > queues {
-        eprintln!(
+        say!(
             "bypath: port {name} receives on {} queues since XDP is attached and transmits on {queues}: what comes on the others \
              stays with the kernel; before the start, `ethtool -L {name} combined {}`, or `ethtool -X {name} equal {queues}`",
-            link.rx_queues, link.queues_max
+            link.rx_queues,
+            link.queues_max
         );
     }
 }
