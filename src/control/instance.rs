@@ -189,7 +189,7 @@ impl Instance {
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
         let mut behind = false;
         loop {
-            if !stale {
+            if !stale && !self.mirror.is_failing() {
                 self.beat(began_ns);
             }
             if !ready && self.ports.all_forward() {
@@ -247,7 +247,7 @@ impl Instance {
         let late = Duration::from_nanos(began_ns.saturating_sub(before));
         if before != 0 && late > CONTROL_LIMIT {
             let late = late.as_secs_f32();
-            say!("bypath: the control loop did not go on for {late:.1} s: the kernel forwarded meanwhile");
+            say!("bypath: changes of configuration were not heard of for {late:.1} s: the kernel forwarded meanwhile");
         }
     }
 
