@@ -25,6 +25,8 @@ mod net;
 mod output;
 #[path = "instance/ports.rs"]
 mod ports;
+#[path = "instance/punt_device.rs"]
+mod punt_device;
 #[path = "instance/refused.rs"]
 mod refused;
 #[path = "instance/shaped.rs"]

@@ -18,13 +18,13 @@ use super::exchange::Exchange;
 use super::metrics::{self, MetricsHandle};
 use super::plan::Plan;
 use super::ports::{Carry, Ports};
-use super::punt::PuntDevice;
+use super::punt::{PUNT_DEVICE, PuntDevice};
 use super::punting::PuntCounts;
 use super::roster::Roster;
 use super::shaping::Charging;
 use super::steer::{HEARTBEAT_LIMIT, LocalKind, Steer};
 use super::threads::{DeviceSink, spawn, spawn_helpers, spawn_workers};
-use super::{Error, caps, obstacles, signals};
+use super::{Error, caps, obstacles, signals, tap};
 use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
 use crate::mirror::{LinkInfo, Mirror};
@@ -71,6 +71,7 @@ pub struct Instance {
     workers: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
     exchange: Arc<Exchange>,
+    punt_ifindex: u32,
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<(IpAddr, LocalKind)>,
@@ -91,6 +92,7 @@ impl Instance {
         config.validate()?;
         caps::require()?;
         let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
+        let punt_ifindex = device.ifindex();
         let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
         let links: Vec<LinkInfo> = mirror.links().cloned().collect();
         let roster = Roster::new(config, &links);
@@ -164,6 +166,7 @@ impl Instance {
             workers,
             helpers,
             exchange,
+            punt_ifindex,
             stop,
             retired: Vec::new(),
             local: Vec::new(),
@@ -255,6 +258,9 @@ impl Instance {
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
         self.more = changed.more;
+        if changed.links {
+            self.watch_punt_device()?;
+        }
         let is_due = self.ports.retry_at().is_some_and(|at| at <= Instant::now());
         let ports_changed = (changed.links || is_due) && self.reconcile(false)?;
         if ports_changed {
@@ -262,6 +268,27 @@ impl Instance {
             self.look();
         }
         Ok(ports_changed || changed.any())
+    }
+
+    /// Without the punt device all is lost that workers punt: it is set up again, or the kernel forwards alone.
+    fn watch_punt_device(&self) -> Result<(), Error> {
+        let link = self.mirror.links().find(|link| link.ifindex == self.punt_ifindex);
+        let why = match link {
+            Some(link) if link.is_admin_up() => return Ok(()),
+            Some(link) => match tap::set_up(&link.name) {
+                Ok(()) => {
+                    say!("bypath: {PUNT_DEVICE} was set down, and is set up again: what was punted meanwhile is lost");
+                    return Ok(());
+                }
+                // One that goes is set down first.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => "gone".into(),
+                Err(error) => format!("down and cannot be set up again ({error})"),
+            },
+            None => "gone".into(),
+        };
+        Err(Error::Other(format!(
+            "{PUNT_DEVICE} is {why}, by which frames go back to the kernel: leave it alone, and start bypath again"
+        )))
     }
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
