@@ -250,7 +250,9 @@ impl Ports {
         let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
             let link = self.link_of(n, links);
-            let gone = |open: &Open| link.is_none_or(|link| link.ifindex != open.ifindex);
+            // What does not fit a frame would be lost.
+            let fits = |link: &&LinkInfo| link.mtu <= self.opener.mtu_max();
+            let gone = |open: &Open| link.filter(fits).is_none_or(|link| link.ifindex != open.ifindex);
             if self.ports[n].open.as_ref().is_some_and(gone) {
                 self.close(n, &[]);
                 changed = true;
@@ -398,6 +400,7 @@ impl Ports {
 
     /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.
     pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<Carry>) {
+        let frame_bytes_max = self.opener.mtu_max() + ETHERNET_HEADER_BYTES;
         for port in &mut self.ports {
             let Some(open) = &mut port.open else { continue };
             let Carry {
@@ -432,7 +435,7 @@ impl Ports {
                 bridge_v4,
                 bridge_v6,
                 bridge_other,
-                len_max: u16::try_from(mtu + header_bytes).unwrap_or(u16::MAX),
+                len_max: u16::try_from((mtu + header_bytes).min(frame_bytes_max)).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
                 continue;

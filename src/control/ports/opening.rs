@@ -14,7 +14,7 @@ use crate::control::dealing::{Rings, worker_of};
 use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
-use crate::port::link::Link;
+use crate::port::link::{Link, mtu_max};
 use crate::port::umem::Umem;
 use crate::port::xsk::{self, XskQueue};
 use crate::port::{OpenError, Promiscuous, Queue};
@@ -99,6 +99,11 @@ impl Slots {
 }
 
 impl Opener {
+    /// The largest MTU of a port.
+    pub fn mtu_max(&self) -> u32 {
+        mtu_max(self.umem.frame_size())
+    }
+
     /// Opens the sockets of a link, of `queues_max` of its queues at most, with rings of `rings`, and gives them slots; `worker`
     /// says who serves a queue of how many. Frames on other queues pass to the kernel.
     ///
