@@ -84,6 +84,7 @@ impl<Q: Queue> Worker<Q> {
             shaper: None,
         });
         self.unsent.reserve(self.queues.len());
+        self.unkicked.places.reserve(self.queues.len());
         self.shaping.is_stale = true;
     }
 
@@ -104,6 +105,7 @@ impl<Q: Queue> Worker<Q> {
         }
         self.shaping.forget_places();
         self.find_ways_out();
+        self.unkicked.look_at_all(self.queues.len());
         closed
     }
 

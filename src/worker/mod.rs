@@ -20,6 +20,7 @@ mod shared;
 pub mod trace;
 mod tracked;
 mod turn;
+mod unkicked;
 mod way_out;
 
 pub use latency::Latency;
