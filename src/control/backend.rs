@@ -2,6 +2,8 @@
 //! table of ports. Runs on the threads of clients; a worker is asked by its mailbox and answers between two bursts, so a
 //! stalled one costs its client [`PATIENCE`], never the traffic.
 
+mod connections;
+
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
 use super::punting::PuntCounts;
@@ -12,8 +14,7 @@ use super::report::{
 use super::{describe, exchange};
 use crate::mirror::tc::Reader;
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
-use crate::table::conntrack::table::{Connection, Guard};
-use crate::table::conntrack::{Marks, is_past, ticks};
+use crate::table::conntrack::ticks;
 use crate::table::fib::Prefix;
 use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
@@ -67,9 +68,6 @@ pub struct Running<Q> {
     pub exchanged: Arc<exchange::Counts>,
 }
 
-/// Connections that are looked at between two moments in which deleted ones can be reclaimed.
-const WALK_PIECE: u32 = 4096;
-
 impl<Q: Send + 'static> Running<Q> {
     /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
     /// runs backwards and a stalled worker is still in the list.
@@ -118,26 +116,6 @@ impl<Q: Send + 'static> Running<Q> {
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
             held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
-        }
-    }
-
-    /// Shows every connection to `each` until it breaks, those of one moment at most in pieces.
-    fn walk_connections(&self, mut each: impl FnMut(Connection<'_>, &Guard) -> ControlFlow<()>) {
-        let table = &self.shared.conntrack;
-        let handle = table.register();
-        let mut from = 0;
-        loop {
-            let guard = handle.pin();
-            let mut more = ControlFlow::Continue(());
-            let next = table.walk(from, WALK_PIECE, &guard, |connection| {
-                if more.is_continue() {
-                    more = each(connection, &guard);
-                }
-            });
-            match next {
-                Some(next) if more.is_continue() => from = next,
-                _ => return,
-            }
         }
     }
 
@@ -329,33 +307,11 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
-        let acct = self.shared.snapshot.load().conntrack.acct;
-        let now = ticks(crate::port::wait::monotonic_ns());
-        self.walk_connections(|connection, _| {
-            let record = connection.record();
-            if !is_past(record.deadline, now) && filter.holds(&record) {
-                return each(ConnectionRow::new(&record, now, acct));
-            }
-            ControlFlow::Continue(())
-        });
+        self.list_connections(filter, each);
     }
 
     fn delete_connections(&self, filter: &ConnectionFilter) -> u64 {
-        let now = ticks(crate::port::wait::monotonic_ns());
-        let mut deleted = 0;
-        self.walk_connections(|connection, guard| {
-            let record = connection.record();
-            if !is_past(record.deadline, now) && filter.holds(&record) {
-                // What the kernel has of it goes too: the exchange deletes there what was exported.
-                if record.marks.any(Marks::KERNEL) {
-                    connection.set_marks(Marks::EXPORTED);
-                    connection.clear_marks(Marks::KERNEL);
-                }
-                deleted += u64::from(self.shared.conntrack.remove(connection, guard));
-            }
-            ControlFlow::Continue(())
-        });
-        deleted
+        self.delete_all(filter)
     }
 
     fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow> {

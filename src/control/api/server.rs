@@ -7,11 +7,11 @@ use super::{
     CLIENTS_MAX, Connections, ConnectionsDo, Line, REQUEST_MAX, Request, Show, TIMEOUT, TraceFilter, end_accept,
     peer_trusted,
 };
-use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
     BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TracePacket, Worker,
 };
+use crate::control::{Error, log};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -156,8 +156,14 @@ fn admit(stream: UnixStream, shared: &Arc<Shared>, backend: &Arc<dyn Backend>) -
     }
     let (ours, shared, backend) = (stream.try_clone()?, Arc::clone(shared), Arc::clone(backend));
     let thread = thread::Builder::new().name("control-client".into()).spawn(move || {
-        // The client went, or was too slow: nobody is left to be told.
-        let _ = client(&stream, &shared, &*backend);
+        let answered = client(&stream, &shared, &*backend);
+        // One that went has nobody left to be told; one that is too slow sees its answer end.
+        if answered.is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)) {
+            let seconds = TIMEOUT.as_secs();
+            let line =
+                format_args!("bypath: a client of the control socket stood still for {seconds} s: it is cut off");
+            log::line(log::Stream::Err, line);
+        }
         // The list of clients keeps a second descriptor, so closing this one would not end the connection.
         let _ = stream.shutdown(Shutdown::Both);
     })?;
