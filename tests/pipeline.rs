@@ -387,6 +387,28 @@ fn a_port_that_goes_away_gives_its_frames_back_and_what_was_for_it_is_counted() 
 }
 
 #[test]
+fn a_full_mailbox_keeps_no_port_from_going() {
+    let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
+    // Nobody reads the answers, as where the worker stalls.
+    let (report, _) = crossbeam::channel::bounded(1);
+    while bench.shared.tell(1, Command::Report(report.clone())) {}
+    let (reply, given_back) = crossbeam::channel::bounded(4);
+    bench.shared.order(1, Command::Close(PortIndex(1), reply));
+    assert!(bench.workers[1].obey());
+    let queue = given_back.try_recv().expect("the queue, before all else");
+    bench.shared.order(1, Command::Open(PortIndex(1), 0, queue));
+    assert!(bench.workers[1].obey());
+    let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
+    assert!(bench.ports[0].push(&packet));
+    bench.turn();
+    assert_eq!(bench.ports[1].sent_count(), 1);
+    while !bench.shared.mailbox[1].is_empty() {
+        assert!(bench.workers[1].obey());
+    }
+    bench.assert_audit();
+}
+
+#[test]
 fn a_full_punt_queue_is_a_counted_drop() {
     let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
     let unroutable = lab::udp(Family::V4, 0xc633_6401, 18);

@@ -411,7 +411,7 @@ impl Instance {
         let mut reports: Vec<Report> = Vec::new();
         for (index, thread) in self.workers.drain(..).enumerate() {
             let (reply, last) = bounded(1);
-            self.shared.tell(index, Command::Stop(reply));
+            self.shared.order(index, Command::Stop(reply));
             match last.recv_timeout(FAREWELL) {
                 Ok((report, _)) => {
                     reports.push(report);

@@ -336,7 +336,7 @@ impl Ports {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         closed.retain(|count| count.port != index);
         for worker in 0..self.shared.limits.workers {
-            self.shared.tell(worker, Command::Forget(index));
+            self.shared.order(worker, Command::Forget(index));
         }
     }
 

@@ -107,8 +107,10 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let shared = worker.shared().clone();
     shared.asleep[index].store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let nothing =
-        shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
+    let nothing = shared.inbox[index].is_empty()
+        && shared.orders[index].is_empty()
+        && shared.mailbox[index].is_empty()
+        && shared.answers[index].is_empty();
     if nothing {
         wait_ns(worker.fds().chain([shared.wakers[index].as_raw_fd()]), sleep_ns);
         worker.slept();

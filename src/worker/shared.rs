@@ -6,7 +6,8 @@
 //!         <--home[a]----                     ... comes home after completion
 //!         --punts-----> punt thread          a frame for the kernel; comes home after the write
 //!         --questions-> oracle thread --answers[a]--> worker a
-//!  control --mailbox[a]--> worker a          queues come and go, reports, traces
+//!  control --orders[a]---> worker a          queues come and go, the end
+//!         --mailbox[a]--> worker a           reports, traces
 //! ```
 
 use super::Report;
@@ -21,7 +22,7 @@ use crate::table::oracle::Asked;
 use crate::table::qdisc::Handle;
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
 use std::io;
@@ -129,6 +130,8 @@ pub struct Shared<Q> {
     pub oracle_waker: Unparker,
     /// Answers of the oracle, by worker.
     pub answers: Vec<ArrayQueue<Asked>>,
+    /// What control must not lose: a worker that stalls may have a full mailbox. As long as ports come and go meanwhile.
+    pub orders: Vec<SegQueue<Command<Q>>>,
     /// Commands of control, by worker.
     pub mailbox: Vec<ArrayQueue<Command<Q>>>,
     /// Ends a worker's sleep.
@@ -167,6 +170,7 @@ impl<Q> Shared<Q> {
             questions: ArrayQueue::new(1024),
             oracle_waker: oracle.unparker().clone(),
             answers: per_worker.clone().map(|_| ArrayQueue::new(1024)).collect(),
+            orders: per_worker.clone().map(|_| SegQueue::new()).collect(),
             mailbox: per_worker.clone().map(|_| ArrayQueue::new(PORTS_MAX)).collect(),
             wakers: per_worker.clone().map(|_| Waker::new()).collect::<io::Result<_>>()?,
             asleep: per_worker.clone().map(|_| CachePadded::default()).collect(),
@@ -229,6 +233,12 @@ impl<Q> Shared<Q> {
     pub fn is_control_late(&self, now_ns: u64, limit_ns: u64) -> bool {
         let last = self.control_ns.load(Ordering::Relaxed);
         last != 0 && now_ns.saturating_sub(last) > limit_ns
+    }
+
+    /// Has `worker` obey a command before all that is in its mailbox, and wakes it.
+    pub fn order(&self, worker: usize, command: Command<Q>) {
+        self.orders[worker].push(command);
+        self.wakers[worker].wake();
     }
 
     /// Puts a command into `worker`'s mailbox and wakes it; false if the mailbox is full.

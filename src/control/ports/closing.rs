@@ -206,7 +206,7 @@ impl Ports {
         asked.dedup();
         let ask = |worker: usize| {
             let (reply, given_back) = bounded(workers.len());
-            self.shared.tell(worker, Command::Close(index, reply));
+            self.shared.order(worker, Command::Close(index, reply));
             (given_back, !gone.contains(&worker))
         };
         let queues = asked.into_iter().map(ask).collect();

@@ -295,7 +295,7 @@ impl Ports {
         let workers: Vec<usize> = (0..queues).map(|queue| worker(queue, queues)).collect();
         self.shared.set_owner(index, workers.first().copied());
         for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
-            self.shared.tell(worker, Command::Open(index, queue as u32, socket));
+            self.shared.order(worker, Command::Open(index, queue as u32, socket));
         }
         // The fill rings are full then.
         self.settle();
