@@ -181,7 +181,7 @@ impl Instance {
     /// SIGINT or SIGTERM.
     ///
     /// # Errors
-    /// A port that cannot be opened at the start; a worker that died.
+    /// A port that cannot be opened at the start; a thread that died; a punt device that is gone.
     pub fn serve(&mut self) -> Result<(), Error> {
         let signal = signals::Termination::catch()?;
         self.reconcile(true)?;
@@ -219,12 +219,7 @@ impl Instance {
             if signal.came() {
                 return Ok(());
             }
-            if self.workers.iter().any(JoinHandle::is_finished) {
-                return Err(Error::Other(
-                    "a worker ended by itself, which is a bug: the kernel forwards again; please report what it printed"
-                        .into(),
-                ));
-            }
+            self.watch_threads()?;
             self.watch_workers();
             stale |= self.follow()?;
             behind = self.bridges.turn(&self.mirror);
@@ -377,6 +372,20 @@ impl Instance {
         }
     }
 
+    /// Without any of the threads something is lost, or no longer heard of.
+    fn watch_threads(&self) -> Result<(), Error> {
+        let of_workers = self.workers.iter().any(JoinHandle::is_finished);
+        let of_helpers = self.helpers.iter().any(JoinHandle::is_finished);
+        let who = match (of_workers, of_helpers || self.ports.closer_is_gone()) {
+            (true, _) => "a worker",
+            (false, true) => "a helper thread",
+            (false, false) => return Ok(()),
+        };
+        Err(Error::Other(format!(
+            "{who} ended by itself, which is a bug: the kernel forwards again; please report what it printed"
+        )))
+    }
+
     /// Leaves everything to the kernel while a worker stalls. Steer sees by itself that the worker of a queue is stalled, but
     /// not that the frame's egress belongs to one; a live worker would hand frames over to nobody.
     fn watch_workers(&mut self) {
@@ -406,10 +415,15 @@ impl Instance {
         // What began while the others were exported.
         self.exchange.export_all(EXPORT);
         let totals = self.running.totals();
-        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
-        self.ports.close_all(&stalled);
+        let mut gone = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        gone.extend((0..self.workers.len()).filter(|&index| self.workers[index].is_finished()));
+        self.ports.close_all(&gone);
         let mut reports: Vec<Report> = Vec::new();
         for (index, thread) in self.workers.drain(..).enumerate() {
+            if thread.is_finished() {
+                say!("bypath: worker {index} has ended before; what it held is lost");
+                continue;
+            }
             let (reply, last) = bounded(1);
             self.shared.order(index, Command::Stop(reply));
             match last.recv_timeout(FAREWELL) {

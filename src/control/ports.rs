@@ -225,6 +225,11 @@ impl Ports {
         Arc::clone(&self.generic)
     }
 
+    /// Whether the thread that closes ports has died.
+    pub fn closer_is_gone(&self) -> bool {
+        self.closings.is_gone()
+    }
+
     /// Whether all ports forward, but for those of bridges that stay with the kernel.
     pub fn all_forward(&self) -> bool {
         let forwards = |port: &Port| port.stays || (port.open.is_some() && port.waits.is_none());

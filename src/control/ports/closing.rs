@@ -133,6 +133,11 @@ impl Closings {
         (!self.pending.is_empty()).then(|| self.looked + BUSY_PAUSE)
     }
 
+    /// Whether the thread has died.
+    pub fn is_gone(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits until all is closed; nothing can be closed afterwards.
     pub fn finish(&mut self) {
         self.to = None;
