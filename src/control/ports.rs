@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use closing::{Closed, Closer, Closings};
 use opening::{Opener, Slots};
 
-/// After how long a busy link is tried again, and for how long nothing is said of it.
+/// After how long a busy link is tried again, and for how long nothing is said of it; one that is busy for longer does not suit.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const BUSY_QUIET: Duration = Duration::from_secs(1);
 
@@ -103,13 +103,15 @@ struct Tried {
 }
 
 impl Tried {
+    /// Whether it may be busy for a moment only.
+    fn is_brief(&self) -> bool {
+        self.busy_since
+            .is_some_and(|since| self.at.saturating_duration_since(since) < BUSY_QUIET)
+    }
+
     /// After how long to try again.
     fn pause(&self) -> Duration {
-        if self.busy_since.is_some() {
-            BUSY_PAUSE
-        } else {
-            UNFIT_PAUSE
-        }
+        if self.is_brief() { BUSY_PAUSE } else { UNFIT_PAUSE }
     }
 }
 

@@ -8,7 +8,7 @@
 //! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
 //! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
 
-use super::{BUSY_QUIET, Open, Ports, Tried};
+use super::{Open, Ports, Tried};
 use crate::control::Error;
 use crate::control::dealing::{Rings, worker_of};
 use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
@@ -252,13 +252,13 @@ impl Ports {
             return Err(why.into());
         }
         let since = port.tried.as_ref().and_then(|tried| tried.busy_since).unwrap_or(now);
-        port.tried = Some(Tried {
+        let tried = port.tried.insert(Tried {
             link: link.clone(),
             at: now,
             busy_since: is_busy.then_some(since),
         });
-        port.stays = port.member.is_some() && !is_busy;
-        let quiet = is_busy && !starting && now.saturating_duration_since(since) < BUSY_QUIET;
+        let quiet = tried.is_brief() && !starting;
+        port.stays = port.member.is_some() && !tried.is_brief();
         // The line names the port already.
         Ok((!quiet).then(|| match Error::from(why) {
             Error::PortUnfit { why, .. } => why,
