@@ -19,12 +19,12 @@ use crate::table::fib::Prefix;
 use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -320,7 +320,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         events
     }
 
-    fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
+    fn trace(&self, filter: &TraceFilter, client: Weak<()>) -> Result<Receiver<TracePacket>, String> {
         let here = names(&self.ports);
         let port = match &filter.port {
             None => None,
@@ -343,7 +343,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             src: filter.src.map(within),
             dst: filter.dst.map(within),
         };
-        let (tracers, watched) = Tracer::pool(&filter, self.shared.limits.workers, u64::MAX);
+        let (tracers, watched) = Tracer::pool(&filter, self.shared.limits.workers, u64::MAX, &client);
         let (lines, reader) = bounded(64);
         for (worker, tracer) in tracers.into_iter().enumerate() {
             self.shared.tell(worker, Command::Trace(Some(tracer)));
@@ -352,7 +352,12 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         let convert = move || {
             // Ends when the reader is gone; the workers' tracers end with their next packet, or with the next trace.
             let mut number = 0;
-            for one in watched {
+            loop {
+                let one = match watched.recv_timeout(PATIENCE) {
+                    Ok(one) => one,
+                    Err(RecvTimeoutError::Timeout) if client.strong_count() > 0 => continue,
+                    Err(_) => return,
+                };
                 number += 1;
                 // Anew each time: ports of bridges come and go.
                 if lines.send(trace_packet(number, &one, &names(&ports))).is_err() {

@@ -243,6 +243,9 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     pub(super) fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
         let port = here.port;
+        if self.tracer.as_ref().is_some_and(Tracer::is_over) {
+            self.tracer = None;
+        }
         let parsed = match rx::parse_any(frame, port) {
             Continue(parsed) => Some(parsed),
             Break(_) => None,

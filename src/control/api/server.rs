@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -59,12 +59,12 @@ pub trait Backend: Send + Sync + 'static {
     fn delete_connections(&self, filter: &ConnectionFilter) -> u64;
     /// Connections as they begin, change and end, from now on, in a bounded channel. It ends when the receiver is dropped.
     fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow>;
-    /// Starts a trace. It ends when the receiver is dropped; the channel must be bounded, and what it cannot take counted
+    /// Starts a trace. It ends with `client`, and when the receiver is dropped; the channel must be bounded, and what it cannot take counted
     /// in [`TracePacket::lost`].
     ///
     /// # Errors
     /// In words: why this filter cannot be traced, and what to do.
-    fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String>;
+    fn trace(&self, filter: &TraceFilter, client: Weak<()>) -> Result<Receiver<TracePacket>, String>;
 }
 
 /// A running server. Dropping it ends it.
@@ -183,13 +183,16 @@ fn client(stream: &UnixStream, shared: &Shared, backend: &dyn Backend) -> io::Re
             show(&mut answer, what, backend)?;
             None
         }
-        Ok(Request::Trace(filter)) => match backend.trace(&filter) {
-            Err(why) => Some(why),
-            Ok(packets) => {
-                trace(&mut answer, stream, &packets, &filter, shared)?;
-                None
+        Ok(Request::Trace(filter)) => {
+            let client = Arc::new(());
+            match backend.trace(&filter, Arc::downgrade(&client)) {
+                Err(why) => Some(why),
+                Ok(packets) => {
+                    trace(&mut answer, stream, &packets, &filter, shared)?;
+                    None
+                }
             }
-        },
+        }
         Ok(Request::Connections(what)) => {
             connections(&mut answer, stream, &what, shared, backend)?;
             None
