@@ -55,9 +55,13 @@ fn usage_errors_exit_2_and_point_to_the_help() {
 }
 
 #[test]
-fn a_port_is_only_for_qdiscs() {
-    let line = error(&["show", "totals", "d0"], 1);
+fn conditions_and_ports_where_they_say_nothing_are_usage_errors() {
+    let line = error(&["show", "totals", "d0"], 2);
     assert!(line.contains("show qdisc"), "{line}");
+    let line = error(&["show", "totals", "--sport", "5"], 2);
+    assert!(line.contains("show conntrack"), "{line}");
+    let line = error(&["conntrack", "delete"], 2);
+    assert!(line.contains("conntrack flush"), "{line}");
 }
 
 #[test]

@@ -21,8 +21,12 @@ mod many_ports;
 mod nat;
 #[path = "instance/net.rs"]
 mod net;
+#[path = "instance/output.rs"]
+mod output;
 #[path = "instance/ports.rs"]
 mod ports;
+#[path = "instance/punt_device.rs"]
+mod punt_device;
 #[path = "instance/refused.rs"]
 mod refused;
 #[path = "instance/shaped.rs"]

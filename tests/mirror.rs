@@ -162,3 +162,34 @@ fn an_overrun_leads_to_reading_everything_again() {
         assert_eq!(main_route(&mut mirror, "172.16.0.4/30"), "via 10.0.1.8 dev d1");
     });
 }
+
+#[test]
+fn an_overrun_while_routes_are_read_begins_that_anew() {
+    namespace(|| {
+        router();
+        let net = |i: u32| format!("172.{}.{}.{}/32", 16 + (i >> 16), (i >> 8) & 255, i & 255);
+        let routes = |via: &str| {
+            (0..50_000)
+                .map(|i| format!("route replace {} via {via}\n", net(i)))
+                .collect::<String>()
+        };
+        batch(&routes("10.0.0.9"), true);
+        let mut mirror = Mirror::with_buffer(4096).unwrap();
+        settle(&mut mirror);
+        // Its nexthops may be dead now.
+        ip("link set d1 down");
+        mirror.process().unwrap();
+        assert!(!mirror.is_settled(), "50,000 routes must take more than one step");
+        let lines = |via: &str| {
+            (0..3000)
+                .map(|i| format!("route replace {} via {via}\n", net(i)))
+                .collect::<String>()
+        };
+        batch(&lines("10.0.0.8"), true);
+        let changed = mirror.process().unwrap();
+        assert!(changed.overrun, "the flood must not fit");
+        settle(&mut mirror);
+        assert_as_new(&mut mirror, "after an overrun in a read");
+        assert_eq!(main_route(&mut mirror, "172.16.0.4/32"), "via 10.0.0.8 dev d0");
+    });
+}

@@ -332,6 +332,41 @@ fn a_ring_that_stays_full_loses_frames_by_name_and_a_ring_that_is_slow_loses_non
 }
 
 #[test]
+fn what_a_slow_ring_keeps_leaves_without_further_arrivals() {
+    let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
+    bench.ports[1].set_fault(Fault::Slow(7));
+    let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
+    (0..BURST).for_each(|_| assert!(bench.ports[0].push(&packet)));
+    let (mut now_ns, mut turns) = (1_000_000, 0);
+    bench.turn_at(now_ns);
+    assert!(bench.ports[1].sent_count() < BURST as u64);
+    while bench.ports[1].sent_count() < BURST as u64 && turns < 20 {
+        // A worker that sleeps wakes up for it.
+        let due_ns = bench.workers[1].due_ns(now_ns).expect("something waits");
+        assert!(due_ns <= now_ns + 200_000);
+        (now_ns, turns) = (now_ns.max(due_ns), turns + 1);
+        bench.turn_at(now_ns);
+    }
+    assert_eq!(bench.ports[1].sent_count(), BURST as u64);
+    assert_eq!(bench.workers[1].due_ns(now_ns), None);
+    // A port that is down is asked less and less often, until it is up.
+    bench.ports[1].set_fault(Fault::Down);
+    assert!(bench.ports[0].push(&packet));
+    bench.turn_at(now_ns);
+    for _ in 0..20 {
+        now_ns = bench.workers[1].due_ns(now_ns).expect("something waits").max(now_ns);
+        bench.turn_at(now_ns);
+    }
+    let due_ns = bench.workers[1].due_ns(now_ns).expect("something waits");
+    assert_eq!(due_ns, now_ns + 100_000_000);
+    bench.ports[1].set_fault(Fault::None);
+    bench.turn_at(due_ns);
+    assert_eq!(bench.ports[1].sent_count(), BURST as u64 + 1);
+    bench.assert_balanced();
+    bench.assert_audit();
+}
+
+#[test]
 fn a_port_that_goes_away_gives_its_frames_back_and_what_was_for_it_is_counted() {
     let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
     let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
@@ -348,6 +383,28 @@ fn a_port_that_goes_away_gives_its_frames_back_and_what_was_for_it_is_counted() 
     bench.turn();
     let (received, forwarded, _, dropped) = bench.totals();
     assert_eq!((received, forwarded, dropped), (2 * BURST as u64, 0, 2 * BURST as u64));
+    bench.assert_audit();
+}
+
+#[test]
+fn a_full_mailbox_keeps_no_port_from_going() {
+    let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
+    // Nobody reads the answers, as where the worker stalls.
+    let (report, _) = crossbeam::channel::bounded(1);
+    while bench.shared.tell(1, Command::Report(report.clone())) {}
+    let (reply, given_back) = crossbeam::channel::bounded(4);
+    bench.shared.order(1, Command::Close(PortIndex(1), reply));
+    assert!(bench.workers[1].obey());
+    let queue = given_back.try_recv().expect("the queue, before all else");
+    bench.shared.order(1, Command::Open(PortIndex(1), 0, queue));
+    assert!(bench.workers[1].obey());
+    let packet = lab::udp(Family::V4, lab::gateway(Family::V4), 18);
+    assert!(bench.ports[0].push(&packet));
+    bench.turn();
+    assert_eq!(bench.ports[1].sent_count(), 1);
+    while !bench.shared.mailbox[1].is_empty() {
+        assert!(bench.workers[1].obey());
+    }
     bench.assert_audit();
 }
 

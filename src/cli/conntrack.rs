@@ -55,7 +55,7 @@ pub fn conntrack(args: &Conntrack) -> Outcome {
     let (what, select) = match &args.command {
         ConntrackCommand::Flush => (ConnectionsDo::Delete, Select::default()),
         ConntrackCommand::Delete(select) if select.is_empty() => {
-            return Err(Failure::Error(
+            return Err(Failure::Usage(
                 "delete needs a condition, such as -s 10.0.0.1: to delete all, use `bypath conntrack flush`".into(),
             ));
         }

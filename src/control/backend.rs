@@ -2,6 +2,8 @@
 //! table of ports. Runs on the threads of clients; a worker is asked by its mailbox and answers between two bursts, so a
 //! stalled one costs its client [`PATIENCE`], never the traffic.
 
+mod connections;
+
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
 use super::punting::PuntCounts;
@@ -12,18 +14,17 @@ use super::report::{
 use super::{describe, exchange};
 use crate::mirror::tc::Reader;
 use crate::packet::{DropReason, Family, PortIndex, Verdict};
-use crate::table::conntrack::table::{Connection, Guard};
-use crate::table::conntrack::{Marks, is_past, ticks};
+use crate::table::conntrack::ticks;
 use crate::table::fib::Prefix;
 use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,9 +67,6 @@ pub struct Running<Q> {
     /// What the exchange of connections with the kernel did.
     pub exchanged: Arc<exchange::Counts>,
 }
-
-/// Connections that are looked at between two moments in which deleted ones can be reclaimed.
-const WALK_PIECE: u32 = 4096;
 
 impl<Q: Send + 'static> Running<Q> {
     /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
@@ -118,26 +116,6 @@ impl<Q: Send + 'static> Running<Q> {
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
             held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
-        }
-    }
-
-    /// Shows every connection to `each` until it breaks, those of one moment at most in pieces.
-    fn walk_connections(&self, mut each: impl FnMut(Connection<'_>, &Guard) -> ControlFlow<()>) {
-        let table = &self.shared.conntrack;
-        let handle = table.register();
-        let mut from = 0;
-        loop {
-            let guard = handle.pin();
-            let mut more = ControlFlow::Continue(());
-            let next = table.walk(from, WALK_PIECE, &guard, |connection| {
-                if more.is_continue() {
-                    more = each(connection, &guard);
-                }
-            });
-            match next {
-                Some(next) if more.is_continue() => from = next,
-                _ => return,
-            }
         }
     }
 
@@ -329,33 +307,11 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
-        let acct = self.shared.snapshot.load().conntrack.acct;
-        let now = ticks(crate::port::wait::monotonic_ns());
-        self.walk_connections(|connection, _| {
-            let record = connection.record();
-            if !is_past(record.deadline, now) && filter.holds(&record) {
-                return each(ConnectionRow::new(&record, now, acct));
-            }
-            ControlFlow::Continue(())
-        });
+        self.list_connections(filter, each);
     }
 
     fn delete_connections(&self, filter: &ConnectionFilter) -> u64 {
-        let now = ticks(crate::port::wait::monotonic_ns());
-        let mut deleted = 0;
-        self.walk_connections(|connection, guard| {
-            let record = connection.record();
-            if !is_past(record.deadline, now) && filter.holds(&record) {
-                // What the kernel has of it goes too: the exchange deletes there what was exported.
-                if record.marks.any(Marks::KERNEL) {
-                    connection.set_marks(Marks::EXPORTED);
-                    connection.clear_marks(Marks::KERNEL);
-                }
-                deleted += u64::from(self.shared.conntrack.remove(connection, guard));
-            }
-            ControlFlow::Continue(())
-        });
-        deleted
+        self.delete_all(filter)
     }
 
     fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow> {
@@ -364,7 +320,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         events
     }
 
-    fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
+    fn trace(&self, filter: &TraceFilter, client: Weak<()>) -> Result<Receiver<TracePacket>, String> {
         let here = names(&self.ports);
         let port = match &filter.port {
             None => None,
@@ -387,7 +343,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
             src: filter.src.map(within),
             dst: filter.dst.map(within),
         };
-        let (tracers, watched) = Tracer::pool(&filter, self.shared.limits.workers, u64::MAX);
+        let (tracers, watched) = Tracer::pool(&filter, self.shared.limits.workers, u64::MAX, &client);
         let (lines, reader) = bounded(64);
         for (worker, tracer) in tracers.into_iter().enumerate() {
             self.shared.tell(worker, Command::Trace(Some(tracer)));
@@ -396,7 +352,12 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         let convert = move || {
             // Ends when the reader is gone; the workers' tracers end with their next packet, or with the next trace.
             let mut number = 0;
-            for one in watched {
+            loop {
+                let one = match watched.recv_timeout(PATIENCE) {
+                    Ok(one) => one,
+                    Err(RecvTimeoutError::Timeout) if client.strong_count() > 0 => continue,
+                    Err(_) => return,
+                };
                 number += 1;
                 // Anew each time: ports of bridges come and go.
                 if lines.send(trace_packet(number, &one, &names(&ports))).is_err() {

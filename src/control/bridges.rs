@@ -36,11 +36,11 @@ impl Bridges {
         if let Err(error) = &more
             && !std::mem::replace(&mut self.failed, true)
         {
-            eprintln!("bypath: entries of bridges cannot be renewed, {error}: they age, and are learned again");
+            say!("bypath: entries of bridges cannot be renewed, {error}: they age, and are learned again");
         }
         for (name, fdb) in mirror.fdbs() {
             if fdb.refused() > 0 && self.full.insert(name.clone()) {
-                eprintln!(
+                say!(
                     "bypath: {name} knows more addresses than the {} that there is room for: frames to others are the kernel's",
                     fdb.capacity()
                 );

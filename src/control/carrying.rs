@@ -90,7 +90,7 @@ pub fn why_left(snapshot: &Snapshot, families: [bool; 2]) -> String {
 
 /// Leaves the families that are tracked to the kernel, on every link.
 pub fn leave_tracked(snapshot: &mut Snapshot, why: &str) {
-    eprintln!("bypath: {why}; traffic that the kernel tracks is left to it");
+    say!("bypath: {why}; traffic that the kernel tracks is left to it");
     let tracked = snapshot.conntrack.tracked;
     for iface in Arc::make_mut(&mut snapshot.ifaces) {
         for (family, _) in iface.family.iter_mut().zip(tracked).filter(|(_, tracked)| *tracked) {

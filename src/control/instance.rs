@@ -18,13 +18,13 @@ use super::exchange::Exchange;
 use super::metrics::{self, MetricsHandle};
 use super::plan::Plan;
 use super::ports::{Carry, Ports};
-use super::punt::PuntDevice;
+use super::punt::{PUNT_DEVICE, PuntDevice};
 use super::punting::PuntCounts;
 use super::roster::Roster;
 use super::shaping::Charging;
 use super::steer::{HEARTBEAT_LIMIT, LocalKind, Steer};
 use super::threads::{DeviceSink, spawn, spawn_helpers, spawn_workers};
-use super::{Error, caps, obstacles, signals};
+use super::{Error, caps, obstacles, signals, tap};
 use crate::mirror::guard::{self, Guard};
 use crate::mirror::oracle::Oracle;
 use crate::mirror::{LinkInfo, Mirror};
@@ -33,7 +33,7 @@ use crate::port::umem::Umem;
 use crate::port::wait::{monotonic_ns, wait};
 use crate::port::xsk::XskQueue;
 use crate::table::Snapshot;
-use crate::worker::{Command, Report, Shared};
+use crate::worker::{CONTROL_LIMIT, Command, Report, Shared};
 use crossbeam::channel::bounded;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +71,7 @@ pub struct Instance {
     workers: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
     exchange: Arc<Exchange>,
+    punt_ifindex: u32,
     stop: Arc<AtomicBool>,
     retired: Vec<Arc<Snapshot>>,
     local: Vec<(IpAddr, LocalKind)>,
@@ -91,6 +92,7 @@ impl Instance {
         config.validate()?;
         caps::require()?;
         let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
+        let punt_ifindex = device.ifindex();
         let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
         let links: Vec<LinkInfo> = mirror.links().cloned().collect();
         let roster = Roster::new(config, &links);
@@ -164,6 +166,7 @@ impl Instance {
             workers,
             helpers,
             exchange,
+            punt_ifindex,
             stop,
             retired: Vec::new(),
             local: Vec::new(),
@@ -178,19 +181,23 @@ impl Instance {
     /// SIGINT or SIGTERM.
     ///
     /// # Errors
-    /// A port that cannot be opened at the start; a worker that died.
+    /// A port that cannot be opened at the start; a thread that died; a punt device that is gone.
     pub fn serve(&mut self) -> Result<(), Error> {
         let signal = signals::Termination::catch()?;
         self.reconcile(true)?;
+        let mut began_ns = monotonic_ns();
         self.look();
         self.publish();
         let mut ready = false;
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
         let mut behind = false;
         loop {
+            if !stale && !self.mirror.is_failing() {
+                self.beat(began_ns);
+            }
             if !ready && self.ports.all_forward() {
                 ready = true;
-                println!("bypath: ready");
+                announce!("bypath: ready");
                 signals::tell_systemd_ready();
             }
             let fds = self
@@ -208,15 +215,11 @@ impl Instance {
             let retry = self.ports.retry_at();
             let retry = retry.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
             wait(fds, timeout.min(retry.unwrap_or(timeout)).as_millis() as u32);
+            began_ns = monotonic_ns();
             if signal.came() {
                 return Ok(());
             }
-            if self.workers.iter().any(JoinHandle::is_finished) {
-                return Err(Error::Other(
-                    "a worker ended by itself, which is a bug: the kernel forwards again; please report what it printed"
-                        .into(),
-                ));
-            }
+            self.watch_threads()?;
             self.watch_workers();
             stale |= self.follow()?;
             behind = self.bridges.turn(&self.mirror);
@@ -236,10 +239,23 @@ impl Instance {
         }
     }
 
+    /// Tells workers that they have what the kernel said by `began_ns`; see [`CONTROL_LIMIT`].
+    fn beat(&self, began_ns: u64) {
+        let before = self.shared.control_ns.swap(began_ns, Ordering::Relaxed);
+        let late = Duration::from_nanos(began_ns.saturating_sub(before));
+        if before != 0 && late > CONTROL_LIMIT {
+            let late = late.as_secs_f32();
+            say!("bypath: changes of configuration were not heard of for {late:.1} s: the kernel forwarded meanwhile");
+        }
+    }
+
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
         self.more = changed.more;
+        if changed.links {
+            self.watch_punt_device()?;
+        }
         let is_due = self.ports.retry_at().is_some_and(|at| at <= Instant::now());
         let ports_changed = (changed.links || is_due) && self.reconcile(false)?;
         if ports_changed {
@@ -247,6 +263,27 @@ impl Instance {
             self.look();
         }
         Ok(ports_changed || changed.any())
+    }
+
+    /// Without the punt device all is lost that workers punt: it is set up again, or the kernel forwards alone.
+    fn watch_punt_device(&self) -> Result<(), Error> {
+        let link = self.mirror.links().find(|link| link.ifindex == self.punt_ifindex);
+        let why = match link {
+            Some(link) if link.is_admin_up() => return Ok(()),
+            Some(link) => match tap::set_up(&link.name) {
+                Ok(()) => {
+                    say!("bypath: {PUNT_DEVICE} was set down, and is set up again: what was punted meanwhile is lost");
+                    return Ok(());
+                }
+                // One that goes is set down first.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => "gone".into(),
+                Err(error) => format!("down and cannot be set up again ({error})"),
+            },
+            None => "gone".into(),
+        };
+        Err(Error::Other(format!(
+            "{PUNT_DEVICE} is {why}, by which frames go back to the kernel: leave it alone, and start bypath again"
+        )))
     }
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
@@ -265,7 +302,7 @@ impl Instance {
     fn leave_contended(&mut self, ifindex: u32) {
         let link = self.mirror.links().find(|link| link.ifindex == ifindex);
         let name = link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string());
-        eprintln!(
+        say!(
             "bypath: the kernel itself sends nearly all of a rate of {name}: what leaves there is left to it for a while"
         );
         self.guard.leave_contended(ifindex);
@@ -298,7 +335,7 @@ impl Instance {
             let own = local.iter().filter(|(_, kind)| *kind == LocalKind::Unicast);
             self.exchange.set_local(own.map(|&(ip, _)| Family::of(ip)).collect());
             if let Err(error) = self.steer.set_local(local.iter().copied()) {
-                eprintln!("bypath: local addresses: {error}");
+                say!("bypath: local addresses: {error}");
             }
             self.local = local;
         }
@@ -313,7 +350,7 @@ impl Instance {
         let before = self.shared.snapshot.load_full();
         let lets_go = lets_go_of_connections(&before, &snapshot);
         if lets_go != [false; 2] {
-            eprintln!("bypath: connections go to the kernel: {}", why_left(&snapshot, lets_go));
+            say!("bypath: connections go to the kernel: {}", why_left(&snapshot, lets_go));
             self.exchange.export_all(EXPORT);
         }
         self.tell_steer(|port| {
@@ -335,6 +372,20 @@ impl Instance {
         }
     }
 
+    /// Without any of the threads something is lost, or no longer heard of.
+    fn watch_threads(&self) -> Result<(), Error> {
+        let of_workers = self.workers.iter().any(JoinHandle::is_finished);
+        let of_helpers = self.helpers.iter().any(JoinHandle::is_finished);
+        let who = match (of_workers, of_helpers || self.ports.closer_is_gone()) {
+            (true, _) => "a worker",
+            (false, true) => "a helper thread",
+            (false, false) => return Ok(()),
+        };
+        Err(Error::Other(format!(
+            "{who} ended by itself, which is a bug: the kernel forwards again; please report what it printed"
+        )))
+    }
+
     /// Leaves everything to the kernel while a worker stalls. Steer sees by itself that the worker of a queue is stalled, but
     /// not that the frame's egress belongs to one; a live worker would hand frames over to nobody.
     fn watch_workers(&mut self) {
@@ -343,10 +394,10 @@ impl Instance {
             return;
         }
         for worker in stalled.iter().filter(|worker| !self.stalled.contains(worker)) {
-            eprintln!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
+            say!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
         }
         for worker in self.stalled.iter().filter(|worker| !stalled.contains(worker)) {
-            eprintln!("bypath: worker {worker} goes on");
+            say!("bypath: worker {worker} goes on");
         }
         self.stalled = stalled;
         if !self.stalled.is_empty() {
@@ -364,19 +415,24 @@ impl Instance {
         // What began while the others were exported.
         self.exchange.export_all(EXPORT);
         let totals = self.running.totals();
-        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
-        self.ports.close_all(&stalled);
+        let mut gone = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
+        gone.extend((0..self.workers.len()).filter(|&index| self.workers[index].is_finished()));
+        self.ports.close_all(&gone);
         let mut reports: Vec<Report> = Vec::new();
         for (index, thread) in self.workers.drain(..).enumerate() {
+            if thread.is_finished() {
+                say!("bypath: worker {index} has ended before; what it held is lost");
+                continue;
+            }
             let (reply, last) = bounded(1);
-            self.shared.tell(index, Command::Stop(reply));
+            self.shared.order(index, Command::Stop(reply));
             match last.recv_timeout(FAREWELL) {
                 Ok((report, _)) => {
                     reports.push(report);
                     let _ = thread.join();
                 }
                 // It is not waited for: it ends with the process.
-                Err(_) => eprintln!("bypath: worker {index} does not end; what it holds is lost"),
+                Err(_) => say!("bypath: worker {index} does not end; what it holds is lost"),
             }
         }
         self.stop.store(true, Ordering::Release);
@@ -391,7 +447,7 @@ impl Instance {
         } else {
             totals
         };
-        println!("bypath: ended, {}", super::report::summary(&totals));
+        announce!("bypath: ended, {}", super::report::summary(&totals));
     }
 }
 

@@ -430,7 +430,11 @@ mod tests {
         fn rules(&self) -> Vec<report::Rule> {
             vec![]
         }
-        fn trace(&self, _: &TraceFilter) -> Result<crossbeam::channel::Receiver<TracePacket>, String> {
+        fn trace(
+            &self,
+            _: &TraceFilter,
+            _: std::sync::Weak<()>,
+        ) -> Result<crossbeam::channel::Receiver<TracePacket>, String> {
             Err("not here".into())
         }
     }

@@ -6,7 +6,13 @@
 //!                      +-- backend --> api, metrics      report   the typed answers that both share
 //! ```
 //!
-//! Layer 5. May use `mirror`; nothing below knows it. `unsafe` may live here, for libc calls, each with its reason.
+//! Layer 5. May use `mirror`; nothing below knows it. `unsafe` may live here, for libc calls, each with its reason. Nothing here
+//! writes to stdout or stderr but by `log`, which waits for nobody.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+pub mod log;
 
 pub mod api;
 #[cfg(feature = "xdp")]
@@ -79,6 +85,7 @@ pub fn run(mut config: RunConfig) -> Result<(), Error> {
     let mut instance = instance::Instance::start(&config)?;
     let served = instance.serve();
     instance.end();
+    log::flush();
     served
 }
 

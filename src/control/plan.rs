@@ -109,7 +109,7 @@ impl Plan {
         }
         let frames = self.limits.slab_frames as usize * self.limits.workers;
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-        eprintln!(
+        say!(
             "bypath: room for {} ports of {}: {} MiB of packets now, about {} MiB of the kernel's memory for each port",
             self.room.queues,
             roster.bridges.join(" "),

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use closing::{Closed, Closer, Closings};
 use opening::{Opener, Slots};
 
-/// After how long a busy link is tried again, and for how long nothing is said of it.
+/// After how long a busy link is tried again, and for how long nothing is said of it; one that is busy for longer does not suit.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const BUSY_QUIET: Duration = Duration::from_secs(1);
 
@@ -103,13 +103,15 @@ struct Tried {
 }
 
 impl Tried {
+    /// Whether it may be busy for a moment only.
+    fn is_brief(&self) -> bool {
+        self.busy_since
+            .is_some_and(|since| self.at.saturating_duration_since(since) < BUSY_QUIET)
+    }
+
     /// After how long to try again.
     fn pause(&self) -> Duration {
-        if self.busy_since.is_some() {
-            BUSY_PAUSE
-        } else {
-            UNFIT_PAUSE
-        }
+        if self.is_brief() { BUSY_PAUSE } else { UNFIT_PAUSE }
     }
 }
 
@@ -225,6 +227,11 @@ impl Ports {
         Arc::clone(&self.generic)
     }
 
+    /// Whether the thread that closes ports has died.
+    pub fn closer_is_gone(&self) -> bool {
+        self.closings.is_gone()
+    }
+
     /// Whether all ports forward, but for those of bridges that stay with the kernel.
     pub fn all_forward(&self) -> bool {
         let forwards = |port: &Port| port.stays || (port.open.is_some() && port.waits.is_none());
@@ -250,7 +257,9 @@ impl Ports {
         let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
             let link = self.link_of(n, links);
-            let gone = |open: &Open| link.is_none_or(|link| link.ifindex != open.ifindex);
+            // What does not fit a frame would be lost.
+            let fits = |link: &&LinkInfo| link.mtu <= self.opener.mtu_max();
+            let gone = |open: &Open| link.filter(fits).is_none_or(|link| link.ifindex != open.ifindex);
             if self.ports[n].open.as_ref().is_some_and(gone) {
                 self.close(n, &[]);
                 changed = true;
@@ -334,7 +343,7 @@ impl Ports {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         closed.retain(|count| count.port != index);
         for worker in 0..self.shared.limits.workers {
-            self.shared.tell(worker, Command::Forget(index));
+            self.shared.order(worker, Command::Forget(index));
         }
     }
 
@@ -357,9 +366,9 @@ impl Ports {
             return;
         }
         match &waits {
-            Some(why) if port.stays => eprintln!("bypath: port {} stays with the kernel, {why}", port.name),
-            Some(why) => eprintln!("bypath: port {} waits, {why}", port.name),
-            None => eprintln!("bypath: port {} forwards", port.name),
+            Some(why) if port.stays => say!("bypath: port {} stays with the kernel, {why}", port.name),
+            Some(why) => say!("bypath: port {} waits, {why}", port.name),
+            None => say!("bypath: port {} forwards", port.name),
         }
         let state = match (&waits, &port.open) {
             (None, _) => "up",
@@ -398,6 +407,7 @@ impl Ports {
 
     /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.
     pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<Carry>) {
+        let frame_bytes_max = self.opener.mtu_max() + ETHERNET_HEADER_BYTES;
         for port in &mut self.ports {
             let Some(open) = &mut port.open else { continue };
             let Carry {
@@ -432,14 +442,14 @@ impl Ports {
                 bridge_v4,
                 bridge_v6,
                 bridge_other,
-                len_max: u16::try_from(mtu + header_bytes).unwrap_or(u16::MAX),
+                len_max: u16::try_from((mtu + header_bytes).min(frame_bytes_max)).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
                 continue;
             }
             match self.steer.set_port(open.ifindex, &row) {
                 Ok(()) => open.told = Some(row),
-                Err(error) => eprintln!("bypath: port {}: {error}", port.name),
+                Err(error) => say!("bypath: port {}: {error}", port.name),
             }
         }
     }

@@ -63,7 +63,7 @@ impl Charging {
             match self.look(&shaped, shared) {
                 Ok(links) => contended = links,
                 Err(error) if !std::mem::replace(&mut self.failed, true) => {
-                    eprintln!(
+                    say!(
                         "bypath: what the kernel sends by shaped ports cannot be read, {error}: it comes on top of \
                          their rate"
                     );

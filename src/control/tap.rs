@@ -21,7 +21,6 @@ pub(super) struct Tap {
     pub file: File,
     pub ifindex: u32,
     name: &'static str,
-    control: OwnedFd,
 }
 
 impl Tap {
@@ -48,21 +47,20 @@ impl Tap {
         silence_ipv6(name, ifindex).map_err(step("turning IPv6 off on bypath0"))?;
         request.ifr_ifru.ifru_mtu = MTU;
         ioctl(control.as_raw_fd(), libc::SIOCSIFMTU, &mut request).map_err(step("setting bypath0's MTU"))?;
-        Ok(Self {
-            file,
-            ifindex,
-            name,
-            control,
-        })
+        Ok(Self { file, ifindex, name })
     }
 
-    /// Sets it up, without ARP and multicast.
+    /// Sets it up.
     pub fn up(&self) -> Result<(), PuntOpenError> {
-        let mut request = named(self.name);
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_NOARP) as i16;
-        ioctl(self.control.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request)
-            .map_err(|source| PuntOpenError::system("setting bypath0 up", source))
+        set_up(self.name).map_err(|source| PuntOpenError::system("setting bypath0 up", source))
     }
+}
+
+/// Sets the device of this name up, without ARP and multicast.
+pub(super) fn set_up(name: &str) -> io::Result<()> {
+    let mut request = named(name);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_NOARP) as i16;
+    ioctl(inet_socket()?.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request)
 }
 
 /// No link-local address, no router solicitation, no MLD. Where /proc/sys is read-only (containers), no address is the next

@@ -5,7 +5,7 @@
 use super::address::Addresses;
 use super::netlink::{self, af};
 use super::nexthop::{Nexthops, RTM_GETNEXTHOP};
-use super::state::State;
+use super::state::{State, Wanted};
 use super::vlans::{self, RTM_GETVLAN};
 use super::{MirrorError, neighbor, rule};
 use crate::packet::Family;
@@ -16,9 +16,17 @@ use std::collections::HashSet;
 const DUMP_TRIES: usize = 10;
 
 impl State {
-    /// Reads anew what is small and wanted.
+    /// Reads anew what is small and wanted. What fails for the moment is wanted again, with the next turn.
     pub(super) fn read_small(&mut self) -> Result<(), MirrorError> {
         let wanted = std::mem::take(&mut self.wanted);
+        self.is_failing = !MirrorError::passing(self.read(wanted))?;
+        if self.is_failing {
+            self.wanted = self.wanted.and(wanted);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, wanted: Wanted) -> Result<(), MirrorError> {
         if wanted.all || wanted.links {
             self.read_links()?;
         }
@@ -50,15 +58,21 @@ impl State {
         request.extend_from_slice(&SKIP_STATS.to_ne_bytes());
         let mut seen = HashSet::new();
         let mut changes = Vec::new();
+        let mut dumped = Ok(false);
         for _ in 0..DUMP_TRIES {
             seen.clear();
-            let consistent = self.requests.dump(libc::RTM_GETLINK, &request, |message| {
+            dumped = self.requests.dump(libc::RTM_GETLINK, &request, |message| {
                 seen.extend(netlink::u32_at(message.payload, 4));
                 changes.push(self.world.links.apply(message));
-            })?;
-            if consistent {
+            });
+            if !matches!(dumped, Ok(false)) {
                 break;
             }
+        }
+        if let Err(error) = dumped {
+            // What it told before is told once.
+            changes.into_iter().for_each(|change| self.link_changed(change));
+            return Err(error);
         }
         let gone: Vec<u32> = self
             .world

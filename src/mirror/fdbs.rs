@@ -18,6 +18,7 @@
 use super::MirrorError;
 use super::link::Links;
 use super::netlink::{Channel, Message, Progress, as_u32, u16_at, u32_at};
+use super::reread::FAILED_PAUSE;
 use crate::table::bridge::Vid;
 use crate::table::fdb::{Entry, EntryFlags, Fdb};
 use crate::wire::Mac;
@@ -78,6 +79,8 @@ pub struct Fdbs {
     reading: Option<Reading>,
     wanted: bool,
     not_before: Instant,
+    /// The last dump failed.
+    is_failing: bool,
     completed: u64,
     /// What changed since it was last taken.
     pub change: FdbChange,
@@ -104,6 +107,7 @@ impl Fdbs {
             reading: None,
             wanted: true,
             not_before: Instant::now(),
+            is_failing: false,
             completed: 0,
             change: FdbChange::default(),
         })
@@ -136,6 +140,18 @@ impl Fdbs {
         self.wanted = true;
         self.reading = None;
         self.not_before = Instant::now();
+    }
+
+    /// The kernel could not tell: another dump is needed, after a pause.
+    pub fn failed(&mut self) {
+        self.restart();
+        self.is_failing = true;
+        self.not_before += FAILED_PAUSE;
+    }
+
+    /// Whether the last dump failed.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
     }
 
     /// How many dumps were completed.
@@ -251,6 +267,7 @@ impl Fdbs {
             }
         }
         self.completed += 1;
+        self.is_failing = false;
         self.wanted |= reading.doubt;
         // Reading takes at most a fifth of the time.
         let pause = (4 * reading.started.elapsed()).max(DOUBT_PAUSE);

@@ -107,6 +107,28 @@ impl MirrorError {
     pub(crate) fn io(what: &'static str, error: io::Error) -> Self {
         MirrorError::Io { what, error }
     }
+
+    /// Whether a dump that failed so may succeed a little later: the kernel was short of something.
+    fn is_passing(&self) -> bool {
+        use libc::{EAGAIN, EBUSY, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+        match self {
+            MirrorError::Io { error, .. } => matches!(
+                error.raw_os_error(),
+                Some(EAGAIN | EBUSY | EINTR | EMFILE | ENFILE | ENOBUFS | ENOMEM)
+            ),
+            MirrorError::Overrun => true,
+            MirrorError::Busy => false,
+        }
+    }
+
+    /// Whether a dump succeeded; not where its failure passes. Any other is an error.
+    fn passing(result: Result<(), Self>) -> Result<bool, Self> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_passing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// What changed since the last call.
@@ -238,6 +260,12 @@ impl Mirror {
     /// going on or due.
     pub fn is_settled(&self) -> bool {
         self.state.routes.iter().all(|routes| routes.reread.is_settled()) && self.state.fdbs.is_settled()
+    }
+
+    /// Whether the kernel could not tell something lately: what is known may be old until it can. It is asked again.
+    pub fn is_failing(&self) -> bool {
+        let of_routes = self.state.routes.iter().any(|routes| routes.reread.is_failing());
+        self.state.is_failing || self.state.fdbs.is_failing() || of_routes
     }
 
     /// Says that a link is a port of this process, or no more.

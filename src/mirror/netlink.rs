@@ -166,6 +166,8 @@ pub struct Channel {
     socket: Socket,
     seq: u32,
     interrupted: bool,
+    /// A dump was asked for and not read to its end: the kernel takes no other one on this socket (EBUSY).
+    is_dumping: bool,
     buffer: Vec<u8>,
 }
 
@@ -185,6 +187,7 @@ impl Channel {
             socket,
             seq: 0,
             interrupted: false,
+            is_dumping: false,
             buffer: Vec::with_capacity(DATAGRAM_MAX),
         })
     }
@@ -229,10 +232,14 @@ impl Channel {
         self.socket.as_fd()
     }
 
-    /// Sends a dump request: `kind` with a family header (and attributes) of `body`.
+    /// Sends a dump request: `kind` with a family header (and attributes) of `body`. One that is still going on is given up,
+    /// with its socket.
     pub fn request(&mut self, kind: u16, body: &[u8]) -> Result<(), MirrorError> {
+        if self.is_dumping {
+            *self = Self::for_requests()?;
+        }
         self.seq = self.seq.wrapping_add(1);
-        self.interrupted = false;
+        (self.interrupted, self.is_dumping) = (false, true);
         let mut message = Vec::with_capacity(HEADER + body.len());
         message.extend_from_slice(&((HEADER + body.len()) as u32).to_ne_bytes());
         message.extend_from_slice(&kind.to_ne_bytes());
@@ -259,11 +266,13 @@ impl Channel {
             self.interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
             match message.kind {
                 NLMSG_DONE => {
+                    self.is_dumping = false;
                     return Ok(Progress::Done {
                         consistent: !self.interrupted,
                     });
                 }
                 NLMSG_ERROR => {
+                    self.is_dumping = false;
                     let code = u32_at(message.payload, 0).unwrap_or_default() as i32;
                     // What this kernel does not have (IPv6, nexthop objects) is empty.
                     if matches!(-code, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) {

@@ -16,6 +16,9 @@
 //! waited for when a new event asks for a read: a link that went down and came up again within milliseconds leaves doubt
 //! about the first read, and only the second one tells that its nexthops are alive.
 //!
+//! A read that is given up (an overrun, a log that is too long) or that the kernel has no memory for leaves its socket in the
+//! midst of a dump; the next one has a fresh socket.
+//!
 //! Bounds: [`STEP_DATAGRAMS`] per step; the log by [`LOG_MAX`]; reads take at most half of the time, a fifth for doubt.
 
 use super::fibs::{Routes, Update, World, to_update};
@@ -34,6 +37,8 @@ const STEP_DATAGRAMS: usize = 32;
 const LOG_MAX: usize = 2_000_000;
 /// The least pause before a read for doubt.
 const DOUBT_PAUSE: Duration = Duration::from_millis(30);
+/// The pause behind a read that failed.
+pub const FAILED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The state of reading anew.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct Reread {
     /// When it may start if an event wants it.
     event_not_before: Instant,
     running: Option<Running>,
+    /// The last one failed.
+    is_failing: bool,
     completed: u64,
 }
 
@@ -66,6 +73,7 @@ impl Reread {
             not_before: Instant::now(),
             event_not_before: Instant::now(),
             running: None,
+            is_failing: false,
             completed: 0,
         })
     }
@@ -81,6 +89,19 @@ impl Reread {
         self.wanted = true;
         self.running = None;
         self.not_before = Instant::now();
+    }
+
+    /// The kernel could not tell: another one is needed, after a pause.
+    pub fn failed(&mut self) {
+        self.restart();
+        self.is_failing = true;
+        self.not_before += FAILED_PAUSE;
+        self.event_not_before = self.not_before;
+    }
+
+    /// Whether the last one failed.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
     }
 
     /// Whether none is wanted or going on.
@@ -198,6 +219,7 @@ impl Routes {
             self.select_prefix(table, key, world);
         }
         self.reread.completed += 1;
+        self.reread.is_failing = false;
         let took = started.elapsed();
         let now = Instant::now();
         self.reread.event_not_before = now + took;
@@ -335,6 +357,17 @@ mod tests {
             assert!(has(&routes, 8) && has(&routes, 16), "{family:?}");
             assert!(!routes.reread.is_settled());
         }
+    }
+
+    #[test]
+    fn one_that_fails_is_wanted_again_after_a_pause() {
+        let mut reread = Reread::new().unwrap();
+        assert!(reread.is_due());
+        reread.failed();
+        reread.want();
+        assert!(reread.is_failing() && !reread.is_settled() && !reread.is_due());
+        std::thread::sleep(FAILED_PAUSE);
+        assert!(reread.is_due());
     }
 
     #[test]

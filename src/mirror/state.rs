@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) ports: HashMap<u32, PortIndex>,
     pub(super) findings: Findings,
     pub(super) wanted: Wanted,
+    /// Something small could not be read, and is still wanted.
+    pub(super) is_failing: bool,
     pub(super) changed: Changed,
     pub(super) stale: publish::Stale,
     pub(super) snapshot: Snapshot,
@@ -51,6 +53,19 @@ pub(super) struct Wanted {
     pub(super) links: bool,
     pub(super) vlans: bool,
     pub(super) all: bool,
+}
+
+impl Wanted {
+    /// What either of them wants.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            rules: [0, 1].map(|family| self.rules[family] || other.rules[family]),
+            nexthops: self.nexthops || other.nexthops,
+            links: self.links || other.links,
+            vlans: self.vlans || other.vlans,
+            all: self.all || other.all,
+        }
+    }
 }
 
 impl State {
@@ -75,6 +90,7 @@ impl State {
                 all: true,
                 ..Wanted::default()
             },
+            is_failing: false,
             changed: Changed::default(),
             stale: publish::Stale::default(),
             snapshot: Snapshot::default(),
@@ -130,7 +146,9 @@ impl State {
 
     /// Goes on with a dump of forwarding databases, if there is one, and says what changed in them.
     pub(super) fn step_fdbs(&mut self) -> Result<(), MirrorError> {
-        self.fdbs.step(&self.world.links)?;
+        if !MirrorError::passing(self.fdbs.step(&self.world.links))? {
+            self.fdbs.failed();
+        }
         let change = std::mem::take(&mut self.fdbs.change);
         self.stale.ifaces |= change.replaced;
         self.stale.decisions |= change.decided;
@@ -140,7 +158,7 @@ impl State {
 
     /// Whether everything was read once.
     pub(super) fn has_all(&self) -> bool {
-        self.routes.iter().all(|routes| routes.reread.completed() > 0) && self.fdbs.completed() > 0
+        !self.wanted.all && self.routes.iter().all(|routes| routes.reread.completed() > 0) && self.fdbs.completed() > 0
     }
 
     pub(super) fn address_changed(&mut self, addr: Addr) {
@@ -283,7 +301,9 @@ impl State {
         if drained {
             routes.reread_finish(&self.world);
         }
-        routes.reread_step(drained)?;
+        if !MirrorError::passing(routes.reread_step(drained))? {
+            routes.reread.failed();
+        }
         let change = std::mem::take(&mut routes.change);
         self.changed.routes |= change.tables;
         self.stale.routes |= change.tables;

@@ -216,16 +216,16 @@ impl Queue for MemQueue {
         n
     }
 
-    fn kick(&mut self) {
+    fn kick(&mut self) -> usize {
         let rings = &mut *lock(&self.rings);
         if rings.tx.is_empty() {
-            return;
+            return 0;
         }
         rings.counters.kicks += 1;
         let mut left = match rings.fault {
             Fault::Down => {
                 rings.counters.kick_down += 1;
-                return;
+                return rings.tx.len();
             }
             Fault::Slow(n) => n,
             Fault::None | Fault::DropEvery(_) => usize::MAX,
@@ -245,6 +245,7 @@ impl Queue for MemQueue {
         if !rings.tx.is_empty() {
             rings.counters.kick_again += 1;
         }
+        rings.tx.len()
     }
 
     fn complete(&mut self, into: &mut Vec<Frame>) -> usize {

@@ -62,8 +62,9 @@ pub trait Queue {
     /// For how many frames the transmit ring has room. Those that were sent take room until they are taken back.
     fn room(&self) -> usize;
 
-    /// Has the kernel send what is in the transmit ring, until the ring is empty or the kernel takes no more.
-    fn kick(&mut self);
+    /// Has the kernel send what is in the transmit ring, until the ring is empty or the kernel takes no more. How many frames
+    /// it left there: nothing sends them but another kick.
+    fn kick(&mut self) -> usize;
 
     /// Appends the frames that were sent to `into`; how many. They may belong to another worker's slab.
     fn complete(&mut self, into: &mut Vec<Frame>) -> usize;

@@ -284,13 +284,14 @@ impl Queue for PcapQueue {
         n
     }
 
-    fn kick(&mut self) {
+    fn kick(&mut self) -> usize {
         while let Some(frame) = self.tx.pop_front() {
             if let Err(e) = self.to.write(frame.bytes(), self.time_ns) {
                 self.error = Some(e);
             }
             self.completion.push(frame);
         }
+        0
     }
 
     fn complete(&mut self, into: &mut Vec<Frame>) -> usize {

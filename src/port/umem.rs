@@ -192,7 +192,7 @@ fn check(config: &UmemConfig) -> Result<NonZeroU32, UmemError> {
         _ => refuse(
             "a frame count of",
             frames.min(u64::from(u32::MAX)) as u32,
-            "use 1 to 1048576 frames in all",
+            "use fewer workers (--workers): 1 to 1048576 frames in all",
         ),
     }
 }

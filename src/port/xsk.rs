@@ -357,16 +357,17 @@ impl Queue for XskQueue {
         n
     }
 
-    fn kick(&mut self) {
+    fn kick(&mut self) -> usize {
         let mut unsent = self.unsent();
         // In copy mode the flag means nothing: only this call sends. A zero-copy driver that is awake needs no call.
         let says_so = self.umem.shared.config.need_wakeup && !self.busy_poll;
         if self.zero_copy && says_so && !self.rings.tx.needs_wakeup() {
-            return;
+            return 0;
         }
         while unsent > 0 {
             self.counters.kicks += 1;
-            match self.send() {
+            let sent = self.send();
+            match sent {
                 Ok(()) => {}
                 Err(libc::EAGAIN) => self.counters.kick_again += 1,
                 Err(libc::EBUSY) => self.counters.kick_busy += 1,
@@ -375,12 +376,16 @@ impl Queue for XskQueue {
                 Err(_) => self.counters.kick_other += 1,
             }
             let before = std::mem::replace(&mut unsent, self.unsent());
-            // No progress: the completion ring or the send buffer is full, or the port is down. A zero-copy driver goes on
-            // by itself.
+            // A zero-copy driver that took the call goes on by itself.
+            if self.zero_copy && sent.is_ok() {
+                return 0;
+            }
+            // No progress: the completion ring or the send buffer is full, or the port is down.
             if unsent >= before || self.zero_copy {
-                return;
+                break;
             }
         }
+        unsent as usize
     }
 
     fn complete(&mut self, into: &mut Vec<Frame>) -> usize {

@@ -10,9 +10,10 @@ use crate::port::Queue;
 use std::sync::Arc;
 
 impl<Q: Queue> Worker<Q> {
-    /// Takes at most one command from the mailbox; `false` ends the loop.
+    /// Takes at most one command, orders first; `false` ends the loop.
     pub fn obey(&mut self) -> bool {
-        let Some(command) = self.shared.mailbox[self.index].pop() else {
+        let order = self.shared.orders[self.index].pop();
+        let Some(command) = order.or_else(|| self.shared.mailbox[self.index].pop()) else {
             return true;
         };
         match command {
@@ -84,6 +85,7 @@ impl<Q: Queue> Worker<Q> {
             shaper: None,
         });
         self.unsent.reserve(self.queues.len());
+        self.unkicked.places.reserve(self.queues.len());
         self.shaping.is_stale = true;
     }
 
@@ -104,6 +106,7 @@ impl<Q: Queue> Worker<Q> {
         }
         self.shaping.forget_places();
         self.find_ways_out();
+        self.unkicked.look_at_all(self.queues.len());
         closed
     }
 

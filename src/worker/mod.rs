@@ -20,10 +20,11 @@ mod shared;
 pub mod trace;
 mod tracked;
 mod turn;
+mod unkicked;
 mod way_out;
 
 pub use latency::Latency;
 pub use report::{PortCount, QueueReport, Report, Shaped};
-pub use run::{HEARTBEAT_LIMIT, Poll, run};
+pub use run::{CONTROL_LIMIT, HEARTBEAT_LIMIT, Poll, run};
 pub use shared::{Command, Handoff, Limits, Punted, Shared};
 pub use turn::Worker;

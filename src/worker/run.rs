@@ -4,6 +4,9 @@
 //! command comes, never longer than 200 ms: steer takes a worker for dead when its heartbeat is 750 ms old. `busy` never
 //! sleeps either but lets the kernel's busy polling drive the device; `spin` just turns.
 //!
+//! A worker whose control does not go on has an old configuration: new rules would not be obeyed. It goes on with what it holds,
+//! but gives no more heartbeats until control is there again, so that the kernel forwards.
+//!
 //! Where frames wait for tokens, the sleep ends shortly before these are due, and the rest is spun: a wake-up is late by some
 //! microseconds, and by how much nobody knows before.
 
@@ -38,6 +41,10 @@ const EARLY_NS: u64 = 60_000;
 /// A worker that gave no sign of life for so long gets no frames: the kernel forwards until it goes on.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_millis(750);
 
+/// How old the configuration may be. A turn of control takes milliseconds; all routes of the Internet read anew, or a hundred
+/// thousand elements of sets, take it tenths of a second, connections that go to the kernel 0.3 s.
+pub const CONTROL_LIMIT: Duration = Duration::from_secs(3);
+
 /// Steer may think so a little earlier, for it counts in ticks of the kernel's clock.
 const MISSED_NS: u64 = HEARTBEAT_LIMIT.as_nanos() as u64 - 50_000_000;
 
@@ -58,12 +65,14 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
         if bursts >= HEARTBEAT_BURSTS || idle > 0 {
             bursts = 0;
             let now_ns = monotonic_ns();
-            if now_ns.saturating_sub(beaten_ns) > MISSED_NS {
-                // Before the heartbeat says that it is there again, and frames come.
-                worker.missed_packets();
+            if !shared.is_control_late(now_ns, CONTROL_LIMIT.as_nanos() as u64) {
+                if now_ns.saturating_sub(beaten_ns) > MISSED_NS {
+                    // Before the heartbeat says that it is there again, and frames come.
+                    worker.missed_packets();
+                }
+                beaten_ns = now_ns;
+                heartbeat.store(beat(now_ns), Ordering::Relaxed);
             }
-            beaten_ns = now_ns;
-            heartbeat.store(beat(now_ns), Ordering::Relaxed);
             shared.alive_ns[index].store(now_ns, Ordering::Relaxed);
             if !worker.obey() {
                 return;
@@ -98,8 +107,10 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let shared = worker.shared().clone();
     shared.asleep[index].store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let nothing =
-        shared.inbox[index].is_empty() && shared.mailbox[index].is_empty() && shared.answers[index].is_empty();
+    let nothing = shared.inbox[index].is_empty()
+        && shared.orders[index].is_empty()
+        && shared.mailbox[index].is_empty()
+        && shared.answers[index].is_empty();
     if nothing {
         wait_ns(worker.fds().chain([shared.wakers[index].as_raw_fd()]), sleep_ns);
         worker.slept();

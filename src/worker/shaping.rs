@@ -31,7 +31,7 @@ use crate::wire::ether::EtherType;
 use std::sync::Arc;
 
 /// For how long a worker leaves a full transmit ring alone that nothing tells it of, in nanoseconds.
-const FULL_RING_NS: u64 = 200_000;
+pub(super) const FULL_RING_NS: u64 = 200_000;
 
 /// What is due by then is waited for, in nanoseconds: about as long as a frame takes anyway.
 const SOON_NS: u64 = 2000;
@@ -239,7 +239,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// When a shaper may have a frame again that the ring has room for, in monotonic nanoseconds; `None` when nothing waits.
-    pub fn due_ns(&self, now_ns: u64) -> Option<u64> {
+    pub(super) fn shaped_due_ns(&self, now_ns: u64) -> Option<u64> {
         let due = |&place: &u16| {
             let owned = self.queues.get(usize::from(place))?;
             let due_ns = owned.shaper.as_ref()?.due_ns()?;

@@ -6,7 +6,8 @@
 //!         <--home[a]----                     ... comes home after completion
 //!         --punts-----> punt thread          a frame for the kernel; comes home after the write
 //!         --questions-> oracle thread --answers[a]--> worker a
-//!  control --mailbox[a]--> worker a          queues come and go, reports, traces
+//!  control --orders[a]---> worker a          queues come and go, the end
+//!         --mailbox[a]--> worker a           reports, traces
 //! ```
 
 use super::Report;
@@ -21,7 +22,7 @@ use crate::table::oracle::Asked;
 use crate::table::qdisc::Handle;
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
 use std::io;
@@ -129,6 +130,8 @@ pub struct Shared<Q> {
     pub oracle_waker: Unparker,
     /// Answers of the oracle, by worker.
     pub answers: Vec<ArrayQueue<Asked>>,
+    /// What control must not lose: a worker that stalls may have a full mailbox. As long as ports come and go meanwhile.
+    pub orders: Vec<SegQueue<Command<Q>>>,
     /// Commands of control, by worker.
     pub mailbox: Vec<ArrayQueue<Command<Q>>>,
     /// Ends a worker's sleep.
@@ -137,6 +140,9 @@ pub struct Shared<Q> {
     pub asleep: Vec<CachePadded<AtomicBool>>,
     /// Monotonic time of a worker's last turn, in nanoseconds.
     pub alive_ns: Vec<CachePadded<AtomicU64>>,
+    /// When the last turn of control began that it got through, in monotonic nanoseconds: workers have what the kernel said by
+    /// then. 0 where nobody looks after that.
+    pub control_ns: CachePadded<AtomicU64>,
     /// The worker that owns a port's transmit ring, by port; [`NOBODY`] if none.
     owners: Vec<AtomicU16>,
 }
@@ -164,10 +170,12 @@ impl<Q> Shared<Q> {
             questions: ArrayQueue::new(1024),
             oracle_waker: oracle.unparker().clone(),
             answers: per_worker.clone().map(|_| ArrayQueue::new(1024)).collect(),
+            orders: per_worker.clone().map(|_| SegQueue::new()).collect(),
             mailbox: per_worker.clone().map(|_| ArrayQueue::new(PORTS_MAX)).collect(),
             wakers: per_worker.clone().map(|_| Waker::new()).collect::<io::Result<_>>()?,
             asleep: per_worker.clone().map(|_| CachePadded::default()).collect(),
             alive_ns: per_worker.map(|_| CachePadded::default()).collect(),
+            control_ns: CachePadded::default(),
             owners: (0..PORTS_MAX).map(|_| AtomicU16::new(NOBODY)).collect(),
         };
         Ok((shared, punt, oracle))
@@ -218,6 +226,19 @@ impl<Q> Shared<Q> {
         (0..self.limits.workers)
             .filter(|&worker| age(&self.alive_ns[worker]) > limit_ns)
             .collect()
+    }
+
+    /// Whether what workers have may be older than `limit_ns` at `now_ns`.
+    #[inline]
+    pub fn is_control_late(&self, now_ns: u64, limit_ns: u64) -> bool {
+        let last = self.control_ns.load(Ordering::Relaxed);
+        last != 0 && now_ns.saturating_sub(last) > limit_ns
+    }
+
+    /// Has `worker` obey a command before all that is in its mailbox, and wakes it.
+    pub fn order(&self, worker: usize, command: Command<Q>) {
+        self.orders[worker].push(command);
+        self.wakers[worker].wake();
     }
 
     /// Puts a command into `worker`'s mailbox and wakes it; false if the mailbox is full.

@@ -1,11 +1,12 @@
 //! `bypath trace`: what the boxes said about single packets. Free when off (one branch per packet), bounded when on: a
-//! tracer ends after its count, and packets that the reader does not take in time go unwatched and are counted.
+//! tracer ends after its count or with its reader, and packets that the reader does not take in time go unwatched and are counted.
 //!
 //! A worker never waits for a reader: a packet's lines go into a channel of 1,024 packets as one piece, or not at all.
 
 use super::pipeline::{Observer, Stage};
 use crate::packet::{Addr, Family, Parsed, PortIndex, Verdict};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Weak;
 
 /// Packets that may wait for the reader.
 const PACKETS_MAX: usize = 1024;
@@ -78,11 +79,13 @@ pub struct Tracer {
     lost: u64,
     boxes: Vec<(Stage, String)>,
     packets: Sender<Watched>,
+    /// Gone with whoever reads it.
+    client: Weak<()>,
 }
 
 impl Tracer {
-    /// Tracers for `workers` workers that watch up to `count` packets each, and where those arrive.
-    pub fn pool(filter: &Filter, workers: usize, count: u64) -> (Vec<Self>, Receiver<Watched>) {
+    /// Tracers for `workers` workers that watch up to `count` packets each as long as there is a `client`, and where those arrive.
+    pub fn pool(filter: &Filter, workers: usize, count: u64, client: &Weak<()>) -> (Vec<Self>, Receiver<Watched>) {
         let (packets, reader) = bounded(PACKETS_MAX);
         let of = |worker| Self {
             filter: filter.clone(),
@@ -91,8 +94,14 @@ impl Tracer {
             lost: 0,
             boxes: Vec::new(),
             packets: packets.clone(),
+            client: client.clone(),
         };
         ((0..workers).map(of).collect(), reader)
+    }
+
+    /// Whether no packet will be watched any more.
+    pub fn is_over(&self) -> bool {
+        self.left == 0 || self.client.strong_count() == 0
     }
 
     /// Whether the packet is to be watched.
@@ -133,6 +142,7 @@ impl Observer for Tracer {
 mod tests {
     use super::*;
     use crate::packet::PuntReason;
+    use std::sync::Arc;
 
     #[test]
     fn a_filter_names_packets_and_none_matches_all() {
@@ -171,7 +181,9 @@ mod tests {
 
     #[test]
     fn a_trace_ends_after_its_count_and_loses_packets_rather_than_wait() {
-        let (mut tracers, reader) = Tracer::pool(&Filter::default(), 1, PACKETS_MAX as u64 + 1);
+        let there = Arc::new(());
+        let (mut tracers, reader) =
+            Tracer::pool(&Filter::default(), 1, PACKETS_MAX as u64 + 1, &Arc::downgrade(&there));
         let tracer = &mut tracers[0];
         let punt = Verdict::Punt(PuntReason::Local);
         for _ in 0..PACKETS_MAX + 10 {
@@ -182,5 +194,14 @@ mod tests {
         assert_eq!(reader.recv().map(|w| w.boxes.len()), Ok(1));
         assert!(!tracer.end(PortIndex(0), punt), "the last of the count");
         assert!(!tracer.wants(PortIndex(0), None));
+    }
+
+    #[test]
+    fn a_trace_is_over_when_its_reader_is_gone_though_no_packet_matched() {
+        let there = Arc::new(());
+        let (tracers, _) = Tracer::pool(&Filter::default(), 1, 1, &Arc::downgrade(&there));
+        assert!(!tracers[0].is_over());
+        drop(there);
+        assert!(tracers[0].is_over());
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every packet of a burst gets its verdict before the burst ends; what waits for room in a transmit ring (`pending`) is
-//! tried once more after the kick and then dropped, counted, so that nothing piles up. Completions come before receives: a
+//! tried once more after the kick and then dropped, counted, so that nothing piles up. What the kernel left in a ring is kicked
+//! again in later turns (`unkicked.rs`). Completions come before receives: a
 //! worker under overload first gets its frames back.
 
 use super::ahead::{Ahead, look_for_stations};
@@ -15,6 +16,7 @@ use super::pipeline::{Here, Unobserved, walk, wire};
 use super::shaping::{Shaping, Waiting};
 use super::shared::{Handoff, Punted, Shared};
 use super::trace::Tracer;
+use super::unkicked::Unkicked;
 use super::{Latency, Report};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
 use crate::port::{Queue, take_stamp};
@@ -56,6 +58,8 @@ pub struct Worker<Q> {
     pub(super) egress: Vec<Option<u16>>,
     /// Places that have got frames since the last flush: with many ports most have none.
     pub(super) unsent: Vec<u16>,
+    /// Places whose rings the kernel did not take all of.
+    pub(super) unkicked: Unkicked,
     /// The other port of a wire, by port; all `None` when routing.
     pub(super) peers: Vec<Option<PortIndex>>,
     pub(super) free: Vec<Frame>,
@@ -88,6 +92,7 @@ impl<Q: Queue> Worker<Q> {
             queues: Vec::new(),
             egress: vec![None; PORTS_MAX],
             unsent: Vec::new(),
+            unkicked: Unkicked::default(),
             peers,
             free: slab,
             burst: Vec::with_capacity(BURST),
@@ -130,6 +135,9 @@ impl<Q: Queue> Worker<Q> {
             moved += self.serve(place, clock);
         }
         self.flush(clock);
+        if !self.unkicked.places.is_empty() {
+            self.kick_again(clock());
+        }
         moved += std::mem::take(&mut self.shaping.released);
         self.sweep(clock);
         if moved > 0 {
@@ -235,6 +243,9 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     pub(super) fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
         let port = here.port;
+        if self.tracer.as_ref().is_some_and(Tracer::is_over) {
+            self.tracer = None;
+        }
         let parsed = match rx::parse_any(frame, port) {
             Continue(parsed) => Some(parsed),
             Break(_) => None,
@@ -365,11 +376,14 @@ impl<Q: Queue> Worker<Q> {
     fn send(&mut self, place: usize) {
         let owned = &mut self.queues[place];
         let mut sent = owned.queue.transmit(&mut owned.pending);
-        owned.queue.kick();
+        let mut left = owned.queue.kick();
         if !owned.pending.is_empty() {
             owned.queue.complete(&mut self.done);
             sent += owned.queue.transmit(&mut owned.pending);
-            owned.queue.kick();
+            left = owned.queue.kick();
+        }
+        if left > 0 {
+            self.unkicked.note(place as u16);
         }
         self.report.forwarded += sent as u64;
         let port = owned.port;

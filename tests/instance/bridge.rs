@@ -5,6 +5,7 @@
 use crate::lab::bypath::Bypath;
 use crate::net::Net;
 use crate::stream::Stream;
+use bypath::control::steer::{Attach, HEARTBEAT_LIMIT, Steer};
 use std::time::{Duration, Instant};
 
 /// Waits until the ports that bypath has are these, all of them up; at most five seconds.
@@ -222,4 +223,35 @@ fn what_does_not_suit_or_finds_no_room_stays_with_the_kernel() {
     net.assert_audit(&bypath);
     bypath.stop();
     net.assert_nothing_left();
+}
+
+#[test]
+fn a_port_with_somebody_else_s_program_keeps_no_bridge_from_being_ready() {
+    let net = Net::bridged(3);
+    let line = net.router.run("ip -o link show d2");
+    let ifindex = line.split(':').next().and_then(|n| n.parse().ok()).expect("an ifindex");
+    let _foreign = net.router.enter(|| {
+        let steer = Steer::open(HEARTBEAT_LIMIT).expect("load a program");
+        let attached = steer.attach(ifindex, Attach::Native).expect("attach it");
+        (steer, attached)
+    });
+    let bypath = Bypath::start(&net.router, &words("br0"), &[]);
+    assert_ports(&net, &bypath, &["d0", "d1"]);
+    bypath.wait_said("port d2 waits, another XDP program is attached");
+    // It is not asked all the time whether it is free.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = switches(&bypath);
+    std::thread::sleep(Duration::from_millis(1000));
+    let after = switches(&bypath) - before;
+    assert!(after < 100, "{after} turns of the control loop in a second");
+    bypath.stop();
+}
+
+/// How often the control loop has gone to sleep.
+fn switches(bypath: &Bypath) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bypath.pid())).expect("status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count")
 }

@@ -212,3 +212,24 @@ fn the_mtu_of_a_port_changes() {
     net.assert_audit(&bypath);
     bypath.stop();
 }
+
+#[test]
+fn an_mtu_that_no_longer_fits_a_frame_leaves_the_port_to_the_kernel() {
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    assert_carried(&net, &bypath, 1);
+    let set_mtu = |mtu: u32| {
+        net.router.run(&format!("ip link set d1 mtu {mtu}"));
+        net.hosts[1].run(&format!("ip link set e0 mtu {mtu}"));
+    };
+    set_mtu(3000);
+    bypath.wait_said("port d1 waits, MTU 3000 of d1 does not fit");
+    let output = net.hosts[1].output("ping -n -c 3 -i 0.05 -W 1 -M dont -s 2500 10.0.0.2", "");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(" 3 received"), "{said}");
+    set_mtu(1500);
+    bypath.wait_said("port d1 forwards");
+    assert_carried(&net, &bypath, 1);
+    net.assert_audit(&bypath);
+    bypath.stop();
+}

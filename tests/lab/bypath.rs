@@ -80,12 +80,14 @@ impl Bypath {
 
     /// Runs `bypath WORDS` in `namespace` and waits for nothing.
     pub fn launch(namespace: &Namespace, words: &[String]) -> Self {
+        Self::launch_with(namespace, words, [Stdio::piped(), Stdio::piped()])
+    }
+
+    /// The same with a stdout and a stderr of which only what is piped is read.
+    pub fn launch_with(namespace: &Namespace, words: &[String], [stdout, stderr]: [Stdio; 2]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(words);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         sys::before_exec(&mut command, sys::die_with_parent);
         let output = Arc::new(Mutex::new(String::new()));
         let (started_to, started) = channel();
@@ -224,20 +226,20 @@ fn read_output(
     child: &mut Child,
     output: &Arc<Mutex<String>>,
     ready: std::sync::mpsc::Sender<()>,
-) -> [JoinHandle<()>; 2] {
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let stderr = child.stderr.take().expect("stderr is piped");
+) -> Vec<JoinHandle<()>> {
     let (of_stdout, of_stderr) = (output.clone(), output.clone());
-    [
+    let stdout = child.stdout.take().map(|stdout| {
         std::thread::spawn(move || {
             each_line(stdout, &of_stdout, |line| {
                 if line == "bypath: ready" {
                     let _ = ready.send(());
                 }
             });
-        }),
-        std::thread::spawn(move || each_line(stderr, &of_stderr, |_| {})),
-    ]
+        })
+    });
+    let stderr = child.stderr.take();
+    let stderr = stderr.map(|stderr| std::thread::spawn(move || each_line(stderr, &of_stderr, |_| {})));
+    stdout.into_iter().chain(stderr).collect()
 }
 
 fn each_line(stream: impl Read, output: &Mutex<String>, see: impl Fn(&str)) {

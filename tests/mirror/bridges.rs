@@ -192,6 +192,23 @@ fn a_table_grows_and_an_overrun_of_its_events_leaves_routes_alone() {
     });
 }
 
+#[test]
+fn an_overrun_while_a_table_is_read_begins_that_anew() {
+    namespace(|| {
+        bridged();
+        let mut mirror = Mirror::with_buffer(4096).unwrap();
+        settle(&mut mirror);
+        assert!(feed_bridge(many(40_000)).wait().unwrap().success());
+        mirror.process().unwrap();
+        assert!(!mirror.is_settled(), "40,000 addresses must take more than one step");
+        bridge("fdb flush dev br0 static");
+        assert!(mirror.process().unwrap().overrun);
+        settle(&mut mirror);
+        assert!(br0(&mut mirror).fdb.len() < 10);
+        assert_as_new(&mut mirror, "after an overrun in a read");
+    });
+}
+
 /// A line for `bridge -batch -force`, or for `ip`; the kernel may refuse it.
 fn random_change(random: &mut Random) -> (bool, String) {
     let (port, mac) = (random.below(3), random.below(12));

@@ -167,7 +167,8 @@ fn a_trace_says_by_which_class_a_packet_leaves() {
         let mut snapshot = shaped(shaping);
         snapshot.rules = rules.clone();
         let mut bench = Bench::new(snapshot, &[]);
-        let (tracers, watched) = Tracer::pool(&Filter::default(), 2, 1);
+        let reader = Arc::new(());
+        let (tracers, watched) = Tracer::pool(&Filter::default(), 2, 1, &Arc::downgrade(&reader));
         for (worker, tracer) in tracers.into_iter().enumerate() {
             assert!(bench.shared.tell(worker, Command::Trace(Some(tracer))));
             assert!(bench.workers[worker].obey());

@@ -22,12 +22,12 @@ use std::process::ExitCode;
 /// Asks and prints.
 pub fn show(args: &ShowArgs) -> Outcome {
     if args.what != What::Conntrack && args.select != Select::default() {
-        return Err(Failure::Error(
+        return Err(Failure::Usage(
             "the conditions -4 -6 -p -s -d --sport --dport --state --mark --count are for `show conntrack`: leave them out".into(),
         ));
     }
     if args.what != What::Qdisc && args.port.is_some() {
-        return Err(Failure::Error(
+        return Err(Failure::Usage(
             "a port is named only for `show qdisc`: leave it out".into(),
         ));
     }

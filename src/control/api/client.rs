@@ -143,10 +143,13 @@ impl<T: DeserializeOwned> Rows<T> {
                 .read_until(b'\n', &mut line)
                 .map_err(|error| failed(&self.socket, &error))?;
             if line.last() != Some(&b'\n') {
-                let why = "the answer was cut off, bypath may have ended: see whether it still runs, and try again";
+                let seconds = TIMEOUT.as_secs();
+                let why = format!(
+                    "the answer was cut off: its reader stood still for {seconds} s (`| less`), or bypath ended: try again"
+                );
                 return Err(Error::Control {
                     socket: self.socket.clone(),
-                    why: why.into(),
+                    why,
                 });
             }
             match serde_json::from_slice::<Line<T>>(&line) {

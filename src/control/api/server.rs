@@ -7,11 +7,11 @@ use super::{
     CLIENTS_MAX, Connections, ConnectionsDo, Line, REQUEST_MAX, Request, Show, TIMEOUT, TraceFilter, end_accept,
     peer_trusted,
 };
-use crate::control::Error;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
     BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TracePacket, Worker,
 };
+use crate::control::{Error, log};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -59,12 +59,12 @@ pub trait Backend: Send + Sync + 'static {
     fn delete_connections(&self, filter: &ConnectionFilter) -> u64;
     /// Connections as they begin, change and end, from now on, in a bounded channel. It ends when the receiver is dropped.
     fn connection_events(&self, filter: &ConnectionFilter) -> Receiver<ConnectionRow>;
-    /// Starts a trace. It ends when the receiver is dropped; the channel must be bounded, and what it cannot take counted
+    /// Starts a trace. It ends with `client`, and when the receiver is dropped; the channel must be bounded, and what it cannot take counted
     /// in [`TracePacket::lost`].
     ///
     /// # Errors
     /// In words: why this filter cannot be traced, and what to do.
-    fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String>;
+    fn trace(&self, filter: &TraceFilter, client: Weak<()>) -> Result<Receiver<TracePacket>, String>;
 }
 
 /// A running server. Dropping it ends it.
@@ -156,8 +156,14 @@ fn admit(stream: UnixStream, shared: &Arc<Shared>, backend: &Arc<dyn Backend>) -
     }
     let (ours, shared, backend) = (stream.try_clone()?, Arc::clone(shared), Arc::clone(backend));
     let thread = thread::Builder::new().name("control-client".into()).spawn(move || {
-        // The client went, or was too slow: nobody is left to be told.
-        let _ = client(&stream, &shared, &*backend);
+        let answered = client(&stream, &shared, &*backend);
+        // One that went has nobody left to be told; one that is too slow sees its answer end.
+        if answered.is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)) {
+            let seconds = TIMEOUT.as_secs();
+            let line =
+                format_args!("bypath: a client of the control socket stood still for {seconds} s: it is cut off");
+            log::line(log::Stream::Err, line);
+        }
         // The list of clients keeps a second descriptor, so closing this one would not end the connection.
         let _ = stream.shutdown(Shutdown::Both);
     })?;
@@ -177,13 +183,16 @@ fn client(stream: &UnixStream, shared: &Shared, backend: &dyn Backend) -> io::Re
             show(&mut answer, what, backend)?;
             None
         }
-        Ok(Request::Trace(filter)) => match backend.trace(&filter) {
-            Err(why) => Some(why),
-            Ok(packets) => {
-                trace(&mut answer, stream, &packets, &filter, shared)?;
-                None
+        Ok(Request::Trace(filter)) => {
+            let client = Arc::new(());
+            match backend.trace(&filter, Arc::downgrade(&client)) {
+                Err(why) => Some(why),
+                Ok(packets) => {
+                    trace(&mut answer, stream, &packets, &filter, shared)?;
+                    None
+                }
             }
-        },
+        }
         Ok(Request::Connections(what)) => {
             connections(&mut answer, stream, &what, shared, backend)?;
             None

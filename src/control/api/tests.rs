@@ -117,7 +117,7 @@ impl Backend for Fake {
             ..Rule::default()
         }]
     }
-    fn trace(&self, filter: &TraceFilter) -> Result<Receiver<TracePacket>, String> {
+    fn trace(&self, filter: &TraceFilter, _: std::sync::Weak<()>) -> Result<Receiver<TracePacket>, String> {
         if filter.port.as_deref() == Some("nope") {
             return Err("port nope is not one of this instance: `bypath show ports`".into());
         }

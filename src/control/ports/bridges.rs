@@ -35,7 +35,7 @@ impl Ports {
                 None => {
                     let gone = !links.iter().any(|link| link.ifindex == *ifindex);
                     let what = if gone { "is gone" } else { "is none of it any more" };
-                    eprintln!("bypath: port {} of {bridge} {what}", self.ports[n].name);
+                    say!("bypath: port {} of {bridge} {what}", self.ports[n].name);
                     changed |= self.ports[n].open.is_some();
                     self.remove(n, now);
                 }
@@ -61,7 +61,7 @@ impl Ports {
             *bridge = member.bridge.to_owned();
         }
         if *port.name != *member.link.name {
-            eprintln!("bypath: port {} is called {} now", port.name, member.link.name);
+            say!("bypath: port {} is called {} now", port.name, member.link.name);
             port.name = member.link.name.to_string();
             self.numbers.rename(port.index, &port.name);
             let (index, name, bridge) = (port.index, port.name.clone(), member.bridge.to_owned());
@@ -86,7 +86,7 @@ impl Ports {
         if self.add(name, key, now) {
             self.said.remove(name);
             if !starting {
-                eprintln!("bypath: port {name} of {} is taken up", member.bridge);
+                say!("bypath: port {name} of {} is taken up", member.bridge);
             }
         } else {
             // They rest for a moment.
@@ -126,7 +126,7 @@ impl Ports {
             return;
         }
         if !line.is_empty() {
-            eprintln!("{line}");
+            say!("{line}");
         }
         self.said.insert(name.to_owned(), line);
     }

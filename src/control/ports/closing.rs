@@ -133,6 +133,11 @@ impl Closings {
         (!self.pending.is_empty()).then(|| self.looked + BUSY_PAUSE)
     }
 
+    /// Whether the thread has died.
+    pub fn is_gone(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits until all is closed; nothing can be closed afterwards.
     pub fn finish(&mut self) {
         self.to = None;
@@ -206,7 +211,7 @@ impl Ports {
         asked.dedup();
         let ask = |worker: usize| {
             let (reply, given_back) = bounded(workers.len());
-            self.shared.tell(worker, Command::Close(index, reply));
+            self.shared.order(worker, Command::Close(index, reply));
             (given_back, !gone.contains(&worker))
         };
         let queues = asked.into_iter().map(ask).collect();

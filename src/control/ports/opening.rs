@@ -8,13 +8,13 @@
 //! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
 //! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
 
-use super::{BUSY_QUIET, Open, Ports, Tried};
+use super::{Open, Ports, Tried};
 use crate::control::Error;
 use crate::control::dealing::{Rings, worker_of};
 use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
-use crate::port::link::Link;
+use crate::port::link::{Link, mtu_max};
 use crate::port::umem::Umem;
 use crate::port::xsk::{self, XskQueue};
 use crate::port::{OpenError, Promiscuous, Queue};
@@ -99,6 +99,11 @@ impl Slots {
 }
 
 impl Opener {
+    /// The largest MTU of a port.
+    pub fn mtu_max(&self) -> u32 {
+        mtu_max(self.umem.frame_size())
+    }
+
     /// Opens the sockets of a link, of `queues_max` of its queues at most, with rings of `rings`, and gives them slots; `worker`
     /// says who serves a queue of how many. Frames on other queues pass to the kernel.
     ///
@@ -247,13 +252,13 @@ impl Ports {
             return Err(why.into());
         }
         let since = port.tried.as_ref().and_then(|tried| tried.busy_since).unwrap_or(now);
-        port.tried = Some(Tried {
+        let tried = port.tried.insert(Tried {
             link: link.clone(),
             at: now,
             busy_since: is_busy.then_some(since),
         });
-        port.stays = port.member.is_some() && !is_busy;
-        let quiet = is_busy && !starting && now.saturating_duration_since(since) < BUSY_QUIET;
+        let quiet = tried.is_brief() && !starting;
+        port.stays = port.member.is_some() && !tried.is_brief();
         // The line names the port already.
         Ok((!quiet).then(|| match Error::from(why) {
             Error::PortUnfit { why, .. } => why,
@@ -290,7 +295,7 @@ impl Ports {
         let workers: Vec<usize> = (0..queues).map(|queue| worker(queue, queues)).collect();
         self.shared.set_owner(index, workers.first().copied());
         for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
-            self.shared.tell(worker, Command::Open(index, queue as u32, socket));
+            self.shared.order(worker, Command::Open(index, queue as u32, socket));
         }
         // The fill rings are full then.
         self.settle();
@@ -320,7 +325,7 @@ impl Ports {
             return Err(NotOpened::Unfit(port_unfit(&link.name, why)));
         }
         if let Some(why) = &attached.refused {
-            eprintln!(
+            say!(
                 "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
                 link.name
             );
@@ -357,10 +362,11 @@ impl Ports {
 fn say_of_queues_without_socket(name: &str, queues: u32) {
     let Ok(link) = Link::query(name) else { return };
     if link.rx_queues > queues {
-        eprintln!(
+        say!(
             "bypath: port {name} receives on {} queues since XDP is attached and transmits on {queues}: what comes on the others \
              stays with the kernel; before the start, `ethtool -L {name} combined {}`, or `ethtool -X {name} equal {queues}`",
-            link.rx_queues, link.queues_max
+            link.rx_queues,
+            link.queues_max
         );
     }
 }
