@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Questions asked at a time.
 const BATCH: usize = 64;
+/// How long it rests: it is woken.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Answers questions until `stop`. When the kernel does not answer, the flow stays with it.
 pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut oracle: Oracle, stop: &AtomicBool) {
@@ -23,7 +25,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut oracle: Oracle, stop: &At
             batch.push(asked);
         }
         if batch.is_empty() {
-            parker.park_timeout(Duration::from_millis(100));
+            parker.park_timeout(IDLE);
             continue;
         }
         let questions: Vec<Question> = batch.iter().map(|asked| asked.question).collect();

@@ -22,8 +22,8 @@ pub trait Sink: Send {
     /// Tells the kernel what it must know of a connection before it gets the next frame.
     fn export(&mut self, leaving: Option<&Leaving>);
 
-    /// Undoes what was told for frames that the kernel has had by now.
-    fn rest(&mut self);
+    /// Undoes what was told for frames that the kernel has had by now; whether there is more to undo, soon.
+    fn rest(&mut self) -> bool;
 
     /// Hands `frame` to the kernel as if it had just arrived on `port`; false if the kernel refused it.
     fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool;
@@ -78,6 +78,11 @@ fn of_the_pair(reason: PuntReason) -> bool {
     )
 }
 
+/// How long the thread rests where there is something to undo.
+const REST: Duration = Duration::from_millis(100);
+/// ... and where there is nothing: it is woken.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Writes punted frames until `stop`, and what is still queued then.
 pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: &Arc<PuntCounts>, stop: &AtomicBool) {
     let mut repeats = Repeats::default();
@@ -100,11 +105,14 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
             }
             shared.send_home(frame);
         }
-        sink.rest();
+        let rests = match sink.rest() {
+            true => REST,
+            false => IDLE,
+        };
         if stop.load(Ordering::Acquire) {
             return;
         }
-        parker.park_timeout(Duration::from_millis(100));
+        parker.park_timeout(rests);
     }
 }
 

@@ -115,10 +115,8 @@ impl Sink for DeviceSink {
         }
     }
 
-    fn rest(&mut self) {
-        if let Some(exporter) = &mut self.exporter {
-            exporter.rest();
-        }
+    fn rest(&mut self) -> bool {
+        self.exporter.as_mut().is_some_and(Exporter::rest)
     }
 
     fn punt(&mut self, port: PortIndex, frame: &[u8]) -> bool {

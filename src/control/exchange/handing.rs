@@ -102,14 +102,15 @@ impl Exporter {
         }
     }
 
-    /// Deletes the entries of invalid packets that the kernel has had by now, and those that are too many.
-    pub fn rest(&mut self) {
+    /// Deletes the entries of invalid packets that the kernel has had by now, and those that are too many; whether there are more.
+    pub fn rest(&mut self) -> bool {
         if self.turned.is_empty() {
-            return;
+            return false;
         }
         let exchange = Arc::clone(&self.exchange);
         let _alone = exchange.copying();
         self.turn_old_back();
+        !self.turned.is_empty()
     }
 
     fn turn_old_back(&mut self) {

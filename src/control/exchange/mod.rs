@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 
 /// Between two rounds, unless there are events.
 const ROUND: Duration = Duration::from_millis(100);
+/// ... and while nothing is tracked: it is woken.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Rounds for one walk over our table.
 const ROUNDS_PER_WALK: u32 = 10;
@@ -214,11 +216,10 @@ impl Exchange {
     /// Keeps the tables in step, until [`stop`](Self::stop). A thread of its own runs it.
     pub fn run(&self) {
         while !self.stop.load(Relaxed) {
-            let fds = self.lock().as_ref().map(|inner| inner.events.as_raw_fd());
-            wait(
-                fds.into_iter().chain([self.waker.as_raw_fd()]),
-                ROUND.as_millis() as u32,
-            );
+            let events = self.lock().as_ref().map(|inner| inner.events.as_raw_fd());
+            let round = if events.is_some() { ROUND } else { IDLE };
+            let fds = events.into_iter().chain([self.waker.as_raw_fd()]);
+            wait(fds, round.as_millis() as u32);
             self.waker.drain();
             if let Some(inner) = &mut *self.lock() {
                 self.round(inner);
