@@ -352,6 +352,74 @@ fn a_mark_that_a_user_sets_in_the_kernel_is_ours_too() {
         .is_some_and(|record| record.mark == 9)));
 }
 
+/// Whether a connection ends in so many seconds, here and in the kernel.
+fn ends_in(set: &mut Box, record: &Record, seconds: u32) -> bool {
+    let about = |deadline: Ticks| {
+        let left = deadline.wrapping_sub(now()) as i32;
+        (left - (seconds * TICKS_PER_SECOND) as i32).abs() < 5 * TICKS_PER_SECOND as i32
+    };
+    let kernels = set.kernels(&record.original).map(|entry| entry.record.deadline);
+    let ours = set.ours(&record.original).map(|ours| ours.deadline);
+    ours.is_some_and(about) && kernels.is_some_and(about)
+}
+
+#[test]
+fn a_timeout_that_a_user_sets_in_the_kernel_is_ours_too() {
+    let mut set = Box::new(&[]);
+    let (tcp, udp) = (record(Protocol::TCP, 2, 80, 400), record(Protocol::UDP, 3, 53, 100));
+    set.insert(&tcp);
+    set.insert(&udp);
+    assert!(within(2.0, || set.count() == 2));
+    set.namespace
+        .run("conntrack -U -p tcp -s 10.0.0.1 --orig-port-src 2 -t 60");
+    set.namespace
+        .run("conntrack -U -p udp -s 10.0.0.1 --orig-port-src 3 -t 900");
+    assert!(within(2.0, || ends_in(&mut set, &tcp, 60) && ends_in(&mut set, &udp, 900)));
+    // And it stays so.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(ends_in(&mut set, &tcp, 58) && ends_in(&mut set, &udp, 898));
+}
+
+/// The event about another change says when the copy ends, too, which is older than ours.
+#[test]
+fn what_else_a_user_changes_is_no_timeout() {
+    // One that was the kernel's is taken over: its packets there have refreshed it, of which no event told.
+    let adopted = record(Protocol::TCP, 6, 80, 100);
+    let mut set = Box::new(std::slice::from_ref(&adopted));
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    let mut all: Vec<Record> = (2..6).map(|port| record(Protocol::TCP, port, 80, 100)).collect();
+    all.iter().for_each(|tcp| set.insert(tcp));
+    assert!(within(2.0, || set.count() == 5));
+    all.push(adopted);
+    set.namespace
+        .run("conntrack -U -p tcp -s 10.0.0.1 --orig-port-src 6 -t 200");
+    // Packets of the second were punted; what the kernel made of their copy's end is its own.
+    exporter.export(Some(&Leaving::AsItIs(all[1].original)));
+    set.namespace
+        .run("conntrack -U -p tcp -s 10.0.0.1 --orig-port-src 3 -t 1000");
+    let later = now().wrapping_add(500 * TICKS_PER_SECOND);
+    let handle = set.table.register();
+    for tcp in &all {
+        let guard = handle.pin();
+        let hash = set.table.hash(&tcp.original);
+        let (connection, _) = set.table.lookup(&tcp.original, hash, now(), &guard).expect("ours");
+        connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
+        assert!(connection.refresh(later));
+    }
+    set.namespace.run("conntrack -U -p tcp -s 10.0.0.1 -m 9");
+    let marked = |set: &Box| {
+        all.iter()
+            .all(|tcp| set.ours(&tcp.original).is_some_and(|ours| ours.mark == 9))
+    };
+    assert!(within(2.0, || marked(&set)));
+    std::thread::sleep(Duration::from_millis(300));
+    let ends: Vec<_> = all
+        .iter()
+        .map(|tcp| set.ours(&tcp.original).map(|ours| ours.deadline))
+        .collect();
+    assert_eq!(ends, [Some(later); 5]);
+}
+
 /// More deletions than the events that wait find room for.
 #[test]
 fn deletions_that_no_event_told_of_are_honoured() {

@@ -73,7 +73,7 @@ impl World for Known {
             .find_map(|record| accept(&record.reply))
     }
 
-    fn end(&mut self, _: &Tuple) -> bool {
+    fn end(&mut self, _: &Holder) -> bool {
         panic!("no connection of this test is over");
     }
 

@@ -51,6 +51,8 @@ mod load;
 mod nat;
 #[path = "conntrack/nat_changes.rs"]
 mod nat_changes;
+#[path = "conntrack/nat_extensions.rs"]
+mod nat_extensions;
 #[path = "conntrack/nat_marks.rs"]
 mod nat_marks;
 #[path = "conntrack/nat_more.rs"]

@@ -305,10 +305,11 @@ impl<'a> AtHooks<'_, 'a> {
         Continue(())
     }
 
-    /// A masqueraded connection whose packets leave by another link now is over (nf_nat_oif_changed). Which one it was is not known: the
-    /// link has the address that was chosen then, or it is another one.
+    /// A masqueraded connection whose packets leave by another link now is over (nf_nat_oif_changed). Which one it was is not known,
+    /// but that it has the address that was chosen then. An address that no link has for its packets any more was deprecated
+    /// where it is, or has gone, which ends the connection elsewhere.
     fn still_masquerades(
-        &mut self,
+        &self,
         connection: &Connection<'a>,
         direction: Direction,
         tracking: &Tracking<'a>,
@@ -317,10 +318,15 @@ impl<'a> AtHooks<'_, 'a> {
         if direction == Direction::Reply || !connection.marks().any(Marks::MASQUERADED) {
             return Continue(());
         }
-        let Some(oif) = self.oif else { return Continue(()) };
+        let Some((_, oif, _)) = self.oif else {
+            return Continue(());
+        };
         let chosen = connection.tuple(Direction::Reply).dst;
-        let mut here_still = oif.1.sources[self.packet.family as usize].iter();
-        if here_still.any(|source| source.addr == chosen) || self.source(oif, here)? == chosen {
+        let has = |iface: &Iface| {
+            let sources = &iface.sources[self.packet.family as usize];
+            sources.iter().any(|source| source.addr == chosen)
+        };
+        if has(oif) || !here.snapshot.ifaces.iter().any(has) {
             return Continue(());
         }
         tracking.table.remove(*connection, tracking.guard);

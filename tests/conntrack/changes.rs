@@ -191,6 +191,42 @@ fn the_user_deletes() {
     twin.finish(Share::AtLeast(0.8));
 }
 
+/// How long connections live that have no packet, until they have one.
+#[test]
+fn the_user_sets_timeouts() {
+    let mut twin = strict("user_sets_timeouts", &[]);
+    let mut streams = Streams::begin(&mut twin);
+    streams.go_on(&mut twin, "before", true);
+    written_behind(&mut twin);
+    let ends = |flow: &Flow| (flow.ends[0], flow.ends[1]);
+    let set = |flow: &Flow, seconds: u32| format!("conntrack -U -p tcp -s {} -t {seconds}", flow.ends[CLIENT]);
+    let (soon, short, long) = (&streams.tcp[0], &streams.tcp[1], &streams.tcp[2]);
+    twin.change(&[&set(soon, 4), &set(short, 100), &set(long, 1_000_000)]);
+    let seconds = |twin: &mut Twin, when: &str, flow: &Flow| {
+        let table = twin.compare_tables(when, Free::default());
+        let (one, other) = ends(flow);
+        let timeouts: Vec<_> = table.between(6, one, other).iter().map(|known| known.timeout).collect();
+        timeouts.first().copied().flatten()
+    };
+    for (flow, most) in [(soon, 4), (short, 100), (long, 1_000_000)] {
+        let left = seconds(&mut twin, "after", flow).expect("it is there");
+        assert!((most - 3..=most).contains(&left), "the kernel's: {left} of {most}");
+    }
+    let mark = format!("conntrack -U -p tcp -s {} -m 5", long.ends[CLIENT]);
+    twin.change(&[&mark]);
+    twin.wait(Duration::from_millis(6000));
+    assert_eq!(seconds(&mut twin, "one is over", &soon.clone()), None);
+    let soon = streams.tcp.remove(0);
+    streams.go_on(&mut twin, "the others", true);
+    for flow in &streams.tcp {
+        let left = seconds(&mut twin, "with packets", flow).expect("it is there");
+        assert!((431_990..=432_000).contains(&left), "the kernel's: {left}");
+    }
+    // loose=0: it is not picked up again.
+    play_for(&mut twin, "too late", &[soon], [c(ACK, 501, 501).lost()]);
+    twin.finish(Share::AtLeast(0.8));
+}
+
 #[test]
 fn the_user_flushes() {
     let mut twin = strict("user_flushes", &[]);

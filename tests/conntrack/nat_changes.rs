@@ -140,12 +140,63 @@ fn the_address_changes() {
     twin.finish(Share::AtLeast(0.6));
 }
 
+/// The link gets another address, by which what begins goes out: what has the first one keeps it, and is not over.
+#[test]
+fn the_link_gets_another_address() {
+    let mut twin = start("nat_another_address", &postrouting(MASQUERADE));
+    let mut old = views(|_| {});
+    play_each(&mut twin, "before", &mut old, talk());
+    let mut stream_of = views(|_| {});
+    play_each(&mut twin, "before, tcp", &mut stream_of, stream().into_iter().take(6));
+    let mac = text(neighbor_mac(SERVER, 0));
+    twin.change(&[
+        "ip addr add 10.9.1.1/24 dev d1",
+        "ip addr add fd00:9:0:1::1/64 dev d1 nodad",
+        &format!("ip neigh replace 10.9.1.2 lladdr {mac} dev d1 nud permanent"),
+        &format!("ip neigh replace fd00:9:0:1::2 lladdr {mac} dev d1 nud permanent"),
+        "ip route replace 10.101.0.0/16 via 10.9.1.2",
+        "ip route replace fd00:101::/32 via fd00:9:0:1::2",
+    ]);
+    let passes = talk().into_iter().map(Step::passes);
+    play_each(&mut twin, "after", &mut old, passes);
+    play_each(
+        &mut twin,
+        "after, tcp",
+        &mut stream_of,
+        [c(ACK, 601, 12).passes(), c(ACK, 601, 12).data(9).passes()],
+    );
+    let mut new = views(|_| {});
+    play_each(&mut twin, "new", &mut new, talk());
+    let seen = |views: &[View]| views[0].labs[0].seen_by(SERVER).ends[CLIENT].to_string();
+    assert_eq!((seen(&old), seen(&new)), ("10.0.1.1".into(), "10.9.1.1".into()));
+    // An old address is good for what has it.
+    twin.change(&["ip addr change fd00:0:0:1::1/64 dev d1 valid_lft forever preferred_lft 0"]);
+    play_each(&mut twin, "deprecated", &mut old, talk().into_iter().map(Step::passes));
+    twin.compare_counters();
+    // What begins by a link of several addresses of IPv6 is the kernel's.
+    twin.finish(Share::AtLeast(0.8));
+}
+
 /// The way moves to another link, of another address.
 #[test]
 fn the_route_moves() {
+    the_route_moves_to_a_link("nat_route_moves", &[]);
+}
+
+/// ... or of several, of which the kernel would choose one for what begins.
+#[test]
+fn the_route_moves_to_several_addresses() {
+    let more = [
+        "ip addr add 10.9.2.1/24 dev d2",
+        "ip addr add fd00:9:0:2::1/64 dev d2 nodad",
+    ];
+    the_route_moves_to_a_link("nat_route_moves_to_several", &more);
+}
+
+fn the_route_moves_to_a_link(name: &str, addresses: &[&str]) {
     let mut twin = Twin::start(Setup {
         fence: Fence::None,
-        ..Setup::tracked("nat_route_moves", 3, &postrouting(MASQUERADE))
+        ..Setup::tracked(name, 3, &postrouting(MASQUERADE)).with(addresses)
     });
     twin.hand_over();
     let mut old = views(|_| {});

@@ -1,9 +1,9 @@
 //! Resets: which close a connection, and which are not believed.
 
-use crate::flow::{ACK, FIN, PSH, RST, SYN, Segment, c, s};
+use crate::flow::{ACK, FIN, Flow, PSH, RST, SYN, Segment, c, s};
 use crate::lab::twin::{Setup, Share, Twin};
 use crate::rules::STRICT;
-use crate::script::{Step, play};
+use crate::script::{Step, one, play};
 use crate::tcp_open::after_handshake;
 
 /// A handshake, a thousand bytes each way, all acknowledged; then more.
@@ -149,4 +149,64 @@ fn half_open() {
         play(&mut twin, title, steps);
     }
     twin.finish(Share::AtLeast(0.6));
+}
+
+/// A segment whose field acknowledges up to `number` of what its own sender has sent, with the flag or without.
+fn of_its_own(segment: Segment, number: u32) -> Step {
+    let text = format!("{} of its own {number}", segment.text());
+    let from = segment.from;
+    one(&text, from, move |flow: &Flow| {
+        let relative = flow.isn[from].wrapping_add(number).wrapping_sub(flow.isn[1 - from]);
+        flow.tcp(&segment.clone().ack_of(relative))
+    })
+}
+
+/// The client opens anew, which is let through. A reset about it is the server's to send; so is one of a wrong number, which is
+/// not judged. Of the client itself it is judged like others.
+#[test]
+fn about_an_ignored_syn() {
+    let mut twin = Twin::start(Setup::tracked("reset_about_a_syn", 2, STRICT));
+    let far = 5_000_000;
+    let ignored = |more: Vec<Step>| {
+        let mut steps = vec![c(SYN, 300_000, 0).mss().passes()];
+        steps.extend(more);
+        with_data(steps)
+    };
+    let closes = s(RST | ACK, far, 300_001).passes().says("CLOSE ASSURED");
+    play(&mut twin, "of the server", ignored(vec![closes]));
+    let other = s(RST | ACK, far, 300_002).lost().says("ESTABLISHED ASSURED");
+    play(&mut twin, "of the server, about another", ignored(vec![other]));
+    for flags in [RST | ACK, RST] {
+        let own = of_its_own(c(flags, far, 0), 300_001);
+        let own = own.lost().says("ESTABLISHED ASSURED");
+        let goes_on = c(ACK | PSH, 1001, 1001).data(10).passes();
+        play(&mut twin, "of the client", ignored(vec![own, goes_on]));
+    }
+    twin.finish(Share::AtLeast(0.8));
+}
+
+/// The server has acknowledged once more, and that was the last: its reset whose field is the end of that is not judged, with
+/// whatever flags. The client's is, for it must have the number that the server has acknowledged.
+#[test]
+fn about_the_last_ack_of_a_half_open_connection() {
+    let mut twin = Twin::start(Setup::tracked("reset_about_an_ack", 2, STRICT));
+    let far = 5_000_000;
+    let half_open = |reset: Step| {
+        vec![
+            c(SYN, 0, 0).mss().says("SYN_SENT UNREPLIED"),
+            s(SYN | ACK, 0, 1).mss().says("SYN_RECV"),
+            s(ACK, 1, 1).says("SYN_RECV"),
+            reset,
+        ]
+    };
+    for flags in [RST | ACK, RST] {
+        let closes = |step: Step| step.passes().says("CLOSE");
+        let own = of_its_own(s(flags, far, 0), 1);
+        play(&mut twin, "of the server", half_open(closes(own)));
+        let other = c(flags, far, 0).ack_of(1).lost();
+        play(&mut twin, "of the client", half_open(other));
+        let wrong = of_its_own(s(flags, far, 0), 2);
+        play(&mut twin, "of the server, of more", half_open(wrong.lost()));
+    }
+    twin.finish(Share::AtLeast(0.7));
 }

@@ -178,6 +178,7 @@ pub(super) fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], count
     counts.refreshed.fetch_add((records.len() - lost.len()) as u64, Relaxed);
     for (connection, record) in unknown.iter().chain(&updated) {
         connection.set_kernel_deadline(record.deadline);
+        connection.clear_marks(Marks::TOUCHED);
         if record.status.any(Status::ASSURED) {
             connection.set_marks(Marks::SETTLED);
         } else {

@@ -140,7 +140,11 @@ impl Exporter {
         let settled =
             marks.any(Marks::SETTLED) && !marks.any(Marks::REMARKED) && Protocol(original.proto) != Protocol::GRE;
         let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
-        if marks.any(Marks::KERNEL) || fresh {
+        if marks.any(Marks::KERNEL) {
+            return;
+        }
+        if fresh {
+            connection.set_marks(Marks::TOUCHED); // the packet comes now
             return;
         }
         export(&mut self.link, &[connection], &self.exchange.counts, now);
@@ -149,6 +153,7 @@ impl Exporter {
             let _ = self.link.delete(&[*original], |_, _| {});
             export(&mut self.link, &[connection], &self.exchange.counts, now);
         }
+        connection.set_marks(Marks::TOUCHED);
         // It may have ended meanwhile, and its copy been deleted before it was made.
         if table.lookup(original, table.hash(original), now, &guard).is_none() {
             let _ = self.link.delete(&[*original], |_, _| {});
@@ -200,6 +205,7 @@ impl Exporter {
                 }
             }
             connection.set_kernel_deadline(record.deadline);
+            connection.set_marks(Marks::TOUCHED);
             // It is as old as the packet: the next one needs it anew.
             connection.clear_marks(Marks::SETTLED);
             // It has the mark, too, unless that is just being changed.

@@ -28,7 +28,8 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// An entry whose end was still so far away did not expire.
+/// An entry whose end was still so far away did not expire; and one that ends so much sooner or later than we left it has been
+/// changed: the kernel tells seconds.
 const EARLY_TICKS: i32 = 2 * TICKS_PER_SECOND as i32;
 
 /// Connections that one guard covers.
@@ -95,7 +96,10 @@ impl Exchange {
         }
         match event.kind {
             EventKind::New => return self.enter(handle, &event.entry, Told::New, &self.local.load(), now),
-            EventKind::Update => return self.enter(handle, &event.entry, Told::Update, &self.local.load(), now),
+            EventKind::Update => {
+                let told = if is_users(event) { Told::Change } else { Told::Update };
+                return self.enter(handle, &event.entry, told, &self.local.load(), now);
+            }
             EventKind::Destroy => {}
         }
         let guard = handle.pin();
@@ -103,7 +107,7 @@ impl Exchange {
         let Some((connection, _)) = self.table.lookup(tuple, self.table.hash(tuple), now, &guard) else {
             return;
         };
-        let by_user = event.port != 0;
+        let by_user = is_users(event);
         let marks = connection.clear_marks(Marks::EXPORTED);
         let kernels = marks.any(Marks::KERNEL);
         if kernels && !marks.any(Marks::EXPORTED) {
@@ -118,6 +122,41 @@ impl Exchange {
             self.table.remove(connection, &guard);
         }
         self.counts.deleted_by_user.fetch_add(u64::from(by_user), Relaxed);
+    }
+
+    /// A user has changed the kernel's copies of these, as `conntrack -U` does. An event says when the copy ends, whoever set
+    /// that, and ours may have been brought up to date since; so the kernel is asked. What is not as we left it is the user's,
+    /// and ours ends then, too, unless another packet comes; if the kernel has had packets since, nobody knows whose it is.
+    pub(super) fn ask_changed(&self, inner: &mut Inner, changed: &[Tuple]) {
+        if changed.is_empty() {
+            return;
+        }
+        let now = now();
+        let Inner { link, handle, .. } = inner;
+        let _alone = self.copying();
+        let _ = link.get(changed, now, |_, entry| {
+            if let Some(entry) = entry {
+                self.end_when_told(handle, &entry.record, now);
+            }
+        });
+    }
+
+    fn end_when_told(&self, handle: &Handle, copy: &Record, now: Ticks) {
+        let guard = handle.pin();
+        let found = self
+            .table
+            .lookup(&copy.original, self.table.hash(&copy.original), now, &guard);
+        let Some((connection, Direction::Original)) = found else {
+            return;
+        };
+        let (marks, copys) = (connection.marks(), connection.kernel_deadline());
+        let known =
+            marks.any(Marks::EXPORTED) && !marks.any(Marks::KERNEL | Marks::TURNED | Marks::TOUCHED) && copys != 0;
+        let off = (copy.deadline.wrapping_sub(copys) as i32).abs();
+        if known && off > EARLY_TICKS && connection.tuple(Direction::Reply) == copy.reply {
+            connection.set_kernel_deadline(copy.deadline);
+            connection.refresh(copy.deadline);
+        }
     }
 
     /// Takes in an entry as it is in the kernel now.
@@ -140,21 +179,22 @@ impl Exchange {
         } else {
             0
         };
-        let marks = Marks::KERNEL | Marks::EXPORTED | adoptable | settled;
+        // Its packets refresh it there, without an event.
+        let marks = Marks::KERNEL | Marks::EXPORTED | Marks::TOUCHED | adoptable | settled;
         let guard = handle.pin();
         let hash = self.table.hash(&record.original);
         match self.table.lookup(&record.original, hash, now, &guard) {
             Some((connection, Direction::Original)) if connection.tuple(Direction::Reply) == record.reply => {
                 let known = connection.marks();
                 if !known.any(Marks::KERNEL) || known.any(Marks::EXPORTED) {
-                    return renew(&connection, entry, marks);
+                    return renew(&connection, entry, marks, told);
                 }
-                if told != Told::Update {
+                if !told.is_news_of_old() {
                     self.heard(&connection, known);
                 }
                 match told {
-                    Told::Update => {}
-                    Told::New if began_so(&connection, record) => renew(&connection, entry, marks),
+                    Told::Update | Told::Change => {}
+                    Told::New if began_so(&connection, record) => renew(&connection, entry, marks, told),
                     _ => {
                         self.insert(record, kept(record, marks), Some(connection), now, &guard);
                     }
@@ -236,6 +276,20 @@ pub(super) enum Told {
     New,
     /// An event: it has changed.
     Update,
+    /// An event: a user has changed it.
+    Change,
+}
+
+impl Told {
+    /// Whether it is of an entry that was there before.
+    fn is_news_of_old(self) -> bool {
+        matches!(self, Told::Update | Told::Change)
+    }
+}
+
+/// Whether somebody else than the kernel has caused it, by a socket.
+pub(super) fn is_users(event: &Event) -> bool {
+    event.port != 0
 }
 
 /// The marks of an entry that began otherwise than we saw it.
@@ -259,7 +313,7 @@ fn began_so(connection: &Connection<'_>, record: &Record) -> bool {
 
 /// News of a connection that is in our table. Of one that is ours already only that it is answered is news: its fragments,
 /// which we do not track, may have done that. (Where a connection can be opened anew the news may be of the one before.)
-fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
+fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16, told: Told) {
     let record = &entry.record;
     // What makes the copy of ours assured, the kernel sees otherwise than we do: it does not know when it began.
     let ours = !connection.marks().any(Marks::KERNEL);
@@ -269,14 +323,18 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16) {
         true => Status::SEEN_REPLY,
     };
     connection.set_status(Status(record.status.0 & news.0));
-    connection.set_kernel_deadline(record.deadline);
+    // Of what a user has changed of ours the kernel is asked anew.
+    if !(ours && told == Told::Change) {
+        connection.set_kernel_deadline(record.deadline);
+    }
     // Another one is a user's, or that of a rule for a packet that was punted; unless the kernel does not know ours yet.
     let unknown_there = ours && connection.marks().any(Marks::REMARKED);
     if entry.marked && !unknown_there {
         connection.set_mark(record.mark);
     }
     if ours {
-        connection.set_marks(Marks::EXPORTED);
+        let touched = if told == Told::Update { Marks::TOUCHED } else { 0 };
+        connection.set_marks(Marks::EXPORTED | touched);
         closed_there(connection, entry);
         return;
     }

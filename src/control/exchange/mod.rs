@@ -26,8 +26,10 @@ pub use counts::Counts;
 pub use handing::Exporter;
 pub use own::Local;
 
+use import::is_users;
+
 use super::connections::Subscribers;
-use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, Events, Heard, Own};
+use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, EventKind, Events, Heard, Own};
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Event, Handle, Table};
@@ -198,7 +200,7 @@ impl Exchange {
                 if !families[original.family as usize] || connection.marks().any(Marks::KERNEL) {
                     return;
                 }
-                connection.set_marks(Marks::KERNEL | Marks::ADOPTABLE);
+                connection.set_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::TOUCHED);
                 if original.proto == Protocol::TCP.0 {
                     let (version, proto) = connection.proto();
                     connection.commit(version, &tcp::forget_windows(&proto));
@@ -242,10 +244,23 @@ impl Exchange {
     }
 
     fn hear(&self, inner: &mut Inner) {
+        let mut changed = Vec::new();
+        self.take_in_events(inner, &mut changed);
+        self.ask_changed(inner, &changed);
+    }
+
+    /// Takes in what there is, and says which of ours a user may have changed.
+    fn take_in_events(&self, inner: &mut Inner, changed: &mut Vec<Tuple>) {
         let now = now();
         for _ in 0..EVENTS_MAX {
             let Inner { events, handle, .. } = inner;
-            match events.read(now, |event| self.take_in(handle, &event, now)) {
+            let heard = events.read(now, |event| {
+                self.take_in(handle, &event, now);
+                if event.kind == EventKind::Update && is_users(&event) && !self.own.contains(event.port) {
+                    changed.push(event.entry.record.original);
+                }
+            });
+            match heard {
                 Ok(Heard::Some) => {}
                 Ok(Heard::Nothing) => return,
                 Ok(Heard::Overrun) | Err(_) => {

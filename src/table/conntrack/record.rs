@@ -37,6 +37,8 @@ impl Marks {
     pub const RESETTABLE: u16 = 1 << 8;
     /// A rule has set its `ct mark` here, and the kernel's copy does not have it yet.
     pub const REMARKED: u16 = 1 << 9;
+    /// The kernel has had a packet of it since its copy was brought up to date: when the copy ends is not known here.
+    pub const TOUCHED: u16 = 1 << 10;
 
     /// Whether any of `bits` is set.
     #[inline]

@@ -1,8 +1,9 @@
 //! The world of a choice as it is: the connection table, where sources went, and random numbers.
 
+use super::unique::is_over;
 use super::{BySource, Holder, World};
 use crate::table::conntrack::table::{Guard, Table};
-use crate::table::conntrack::{Direction, Ticks, Tuple};
+use crate::table::conntrack::{Direction, Marks, Ticks, Tuple};
 use std::hash::{BuildHasher, RandomState};
 
 /// Random numbers from a secret of the operating system: SipHash of a counter. Who sees some of them learns nothing of
@@ -51,9 +52,16 @@ impl World for Live<'_> {
         self.by_source.find(original, self.table, self.now, self.guard, accept)
     }
 
-    fn end(&mut self, reply: &Tuple) -> bool {
-        let found = self.table.lookup(reply, self.table.hash(reply), self.now, self.guard);
-        found.is_some_and(|(connection, _)| self.table.remove(connection, self.guard))
+    fn end(&mut self, holder: &Holder) -> bool {
+        let hash = self.table.hash(&holder.reply);
+        let Some((connection, _)) = self.table.lookup(&holder.reply, hash, self.now, self.guard) else {
+            return false;
+        };
+        // What the kernel tracks would live on there, with its port. And another worker may have been quicker: what has the
+        // port since then is not over.
+        let is_kernels = connection.marks().any(Marks::KERNEL);
+        let is_it = connection.tuple(Direction::Original) == holder.original && is_over(&connection.proto().1);
+        is_it && !is_kernels && self.table.remove(connection, self.guard)
     }
 
     fn random(&mut self) -> u32 {

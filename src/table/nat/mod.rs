@@ -91,8 +91,8 @@ pub trait World {
     /// whose reply tuple `accept` makes something, the newest ones first. May miss some.
     fn mapping<T>(&self, original: &Tuple, accept: impl FnMut(&Tuple) -> Option<T>) -> Option<T>;
 
-    /// Ends the connection that has `reply` for its reply tuple, to make room; false if somebody else was quicker.
-    fn end(&mut self, reply: &Tuple) -> bool;
+    /// Ends `holder`, which is over but for its TIME_WAIT, to make room; false if it is another one by now, or not ours to end.
+    fn end(&mut self, holder: &Holder) -> bool;
 
     /// A number that nobody can foresee.
     fn random(&mut self) -> u32;

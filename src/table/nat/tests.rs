@@ -72,10 +72,7 @@ impl World for Town {
             .find_map(|holder| accept(&holder.reply))
     }
 
-    fn end(&mut self, reply: &Tuple) -> bool {
-        let Some(holder) = self.holders.get(reply).copied() else {
-            return false;
-        };
+    fn end(&mut self, holder: &Holder) -> bool {
         self.holders.remove(&holder.original);
         self.holders.remove(&holder.reply).is_some()
     }

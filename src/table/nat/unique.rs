@@ -20,7 +20,7 @@ use super::range::{Range, flag, has_port};
 use super::{Holder, Manip, World};
 use crate::packet::{Addr, Family};
 use crate::table::conntrack::tracker::tcp::{self, Tcp};
-use crate::table::conntrack::{Record, Status, Tuple};
+use crate::table::conntrack::{ProtoState, Record, Status, Tuple};
 use crate::table::rules::hash::{jhash, scale};
 use crate::wire::Protocol;
 
@@ -237,11 +237,16 @@ fn is_used_harder(record: &Record, tuple: &Tuple, tries_left: u32, world: &mut i
     let Some(holder) = world.holder(&reply) else {
         return false;
     };
-    let is_over = holder.reply == reply
-        && tcp::state(&holder.proto) >= TIME_WAIT
+    let may_go = holder.reply == reply
+        && is_over(&holder.proto)
         && holder.status.any(Status::SRC_NAT)
         && !holder.status.any(Status::FIXED_TIMEOUT | Status::DYING);
-    !(is_over && has_advanced(&holder, record) && world.end(&reply))
+    !(may_go && has_advanced(&holder, record) && world.end(&holder))
+}
+
+/// Whether a TCP connection is over but for what may come late.
+pub(super) fn is_over(proto: &ProtoState) -> bool {
+    tcp::state(proto) >= TIME_WAIT
 }
 
 /// Whether the sequence numbers of `new` lie behind those of `old`, so that late answers to that are no answers to

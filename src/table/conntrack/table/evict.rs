@@ -1,18 +1,21 @@
-//! Early drop: an insertion into a full table ends another connection, as early_drop of nf_conntrack_core.c does.
+//! Early drop: an insertion into a full table ends another connection, as nf_conntrack_core.c does.
 //!
-//! First what is over, then what was never answered, then what is not assured; assured connections stay, whatever floods
-//! in. What the kernel tracks has a place here only so that its packets are punted: it is never assured. Bounded: [`EVICTION_MAX`] entries of the slab, or the lines where a slot finds no place.
+//! First what is over, then what was never answered, then what is not assured (early_drop), and at last what is assured and
+//! closing (gc_worker_can_early_drop). The kernel refuses what finds none but the last, and has its collector end all of them
+//! a little later; here one gives way at once. Other assured connections stay, whatever floods in. What the kernel tracks has
+//! a place here only so that its packets are punted: it is never assured. Bounded: [`EVICTION_MAX`] entries of the slab, or
+//! the lines where a slot finds no place.
 
 use super::counts::Count;
 use super::entry::Entry;
 use super::life::Life;
 use super::{EVICTION_MAX, Guard, Table, TupleHash};
-use crate::table::conntrack::{Marks, Status, Ticks};
+use crate::table::conntrack::{Direction, Marks, Status, Ticks, tracker};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Table {
     /// Ends one of the next connections of the slab, to make room: one that is over, else one that was never answered, else
-    /// one that is not assured.
+    /// one that is not assured, else one that is closing.
     pub(super) fn evict(&self, now: Ticks, guard: &Guard<'_>) -> bool {
         let used = self.slab.used();
         if used == 0 {
@@ -47,15 +50,21 @@ impl Table {
     fn evict_of(&self, candidates: impl Iterator<Item = u32>, now: Ticks, guard: &Guard<'_>) -> bool {
         let mut best: Option<(u8, u32, Life)> = None;
         for index in candidates {
-            let Some(life) = self.slab.entries.get(index as usize).map(Entry::life) else {
+            let Some(entry) = self.slab.entries.get(index as usize) else {
                 continue;
             };
+            let life = entry.life();
             if !life.is_live() {
                 continue;
             }
             let worth = match life.status() {
                 _ if life.is_expired(now) => 0,
-                status if status.any(Status::ASSURED) && !life.marks().any(Marks::KERNEL) => continue,
+                status if status.any(Status::ASSURED) && !life.marks().any(Marks::KERNEL) => {
+                    if best.is_some() || !self.is_closing(index, entry) {
+                        continue;
+                    }
+                    3
+                }
                 status if !status.any(Status::SEEN_REPLY) => 1,
                 _ => 2,
             };
@@ -67,6 +76,12 @@ impl Table {
             }
         }
         self.end_best(&mut best, guard)
+    }
+
+    /// Whether an assured connection may go all the same. A look at its second line, which a flood of assured ones pays for.
+    fn is_closing(&self, index: u32, entry: &Entry) -> bool {
+        let proto = self.connection(index, entry).tuple(Direction::Original).proto;
+        tracker::can_early_drop(proto, &entry.proto().1)
     }
 
     fn end_best(&self, best: &mut Option<(u8, u32, Life)>, guard: &Guard<'_>) -> bool {

@@ -10,7 +10,8 @@
 //!
 //! Bounds: as many connections as `new` was told, at 128 bytes of entry, 36 of counters and the like, 2.5 of annexes, 21.6
 //! of slots, 1.3 of spare entries and 1.7 of log: 192 at most. When it is full, an insertion ends another connection
-//! first, unreplied ones before those that are not assured; where [`EVICTION_MAX`] entries have none such, it is refused.
+//! first, unreplied ones before those that are not assured, and these before those that are closing; where [`EVICTION_MAX`]
+//! entries have none such, it is refused.
 
 mod awaited;
 mod bucket;

@@ -206,6 +206,16 @@ pub fn has_states(proto: u8) -> bool {
     matches!(Protocol(proto), Protocol::TCP | Protocol::SCTP)
 }
 
+/// Whether a connection may make room for another though it is assured: it is closing (can_early_drop of struct
+/// nf_conntrack_l4proto).
+pub fn can_early_drop(proto: u8, state: &ProtoState) -> bool {
+    match Protocol(proto) {
+        Protocol::TCP => tcp::can_early_drop(state),
+        Protocol::SCTP => sctp::can_early_drop(state),
+        _ => false,
+    }
+}
+
 /// Whether all that was seen of a connection is what begins it, where that can be told.
 pub fn is_beginning(proto: u8, state: &ProtoState) -> bool {
     match Protocol(proto) {

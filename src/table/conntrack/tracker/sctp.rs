@@ -38,6 +38,8 @@ pub const WORDS: [&str; 9] = [
 const NONE: u8 = 0;
 const CLOSED: u8 = 1;
 const ESTABLISHED: u8 = 4;
+const SHUTDOWN_SENT: u8 = 5;
+const SHUTDOWN_ACK_SENT: u8 = 7;
 const HEARTBEAT_SENT: u8 = 8;
 /// Not part of any connection in this state.
 const INVALID: u8 = 9;
@@ -182,6 +184,11 @@ pub fn told(segment: &[u8], words: &ProtoState, direction: Direction) -> ProtoSt
         _ => {}
     }
     sctp.pack()
+}
+
+/// Whether its ends have begun to shut it down (sctp_can_early_drop).
+pub fn can_early_drop(words: &ProtoState) -> bool {
+    (SHUTDOWN_SENT..=SHUTDOWN_ACK_SENT).contains(&state(words))
 }
 
 /// Whether all that was seen is what begins a connection.

@@ -107,6 +107,7 @@ pub enum Seen {
 }
 
 /// A connection, and the packets of one tuple that come to it.
+#[derive(Clone)]
 pub struct Flow {
     pub config: Config,
     pub now: Ticks,

@@ -114,6 +114,22 @@ fn udp_is_a_stream_when_it_is_answered_and_two_seconds_old() {
     }
 }
 
+/// Ticks tell what is past from what is to come for 248 days.
+#[test]
+fn a_stream_of_udp_stays_one_for_years() {
+    const DAYS: Ticks = 24 * 3600 * TICKS_PER_SECOND;
+    let datagram = |direction| udp(V4, Protocol::UDP, direction, b"data", None);
+    let mut flow = Flow::new();
+    for direction in [Original, Reply] {
+        flow.take(&datagram(direction), direction);
+    }
+    for _ in 0..10 {
+        flow.pass(100 * DAYS);
+        flow.take(&datagram(Original), Original);
+        assert_eq!((flow.left(), flow.assured()), (120, true));
+    }
+}
+
 #[test]
 fn udp_of_a_clash_is_never_assured_and_one_from_elsewhere_is_old_enough() {
     let mut flow = Flow::new();

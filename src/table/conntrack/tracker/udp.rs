@@ -31,9 +31,11 @@ pub fn track(segment: &Segment<'_>, view: &View, config: &Config, now: Ticks) ->
     if !view.confirmed {
         return Outcome::valid(Some(begun(now)), config.udp[0]);
     }
-    // One that came from elsewhere (imported) has no such moment: it is old enough.
+    // One that came from elsewhere (imported) has no such moment: it is old enough. So is one that is assured, as it has been
+    // since then: of the moment itself ticks tell for 248 days that it is past.
     let moment = view.proto[1];
-    let is_old = moment & KNOWN == 0 || now.wrapping_sub(moment as u32).cast_signed() > 0;
+    let is_known = moment & KNOWN != 0 && !view.status.any(Status::ASSURED);
+    let is_old = !is_known || now.wrapping_sub(moment as u32).cast_signed() > 0;
     advance(view, is_old && view.status.any(Status::SEEN_REPLY), config)
 }
 

@@ -170,3 +170,81 @@ fn threads_may_fill_one_bucket_at_once() {
     });
     assert_eq!(sources.bytes(), 32);
 }
+
+/// What is over gives its port away, unless it is the kernel's own, which has the port there, too; or is another one by now.
+#[test]
+fn a_closed_connection_gives_its_port_away_if_it_is_ours() {
+    let port = Range {
+        ports: Some((40000, 40000)),
+        ..to(GATE)
+    };
+    for (marks, gives) in [
+        (0, true),
+        (Marks::EXPORTED, true),
+        (Marks::KERNEL | Marks::EXPORTED, false),
+        (Marks::KERNEL | Marks::ADOPTABLE, false),
+    ] {
+        let mut place = Place::new();
+        let handle = place.table.register();
+        let mut old = begun(tuple(Protocol::TCP, (CLIENT + 1, 5000), (SERVER, 80)));
+        (old.proto, old.marks) = (tcp_state(7, 999), Marks(marks));
+        let old = place.begin(&handle, old, &port, 100);
+        let mut new = begun(tuple(Protocol::TCP, (CLIENT, 6000), (SERVER, 80)));
+        new.proto = tcp_state(1, 1000);
+        let guard = handle.pin();
+        let mut world = Live {
+            table: &place.table,
+            by_source: &place.sources,
+            guard: &guard,
+            now: NOW,
+            random: &mut place.random,
+        };
+        assert_eq!(
+            setup(&mut new, &port, Manip::Source, &mut world).is_ok(),
+            gives,
+            "{marks:#x}"
+        );
+        let hash = place.table.hash(&old.original);
+        let found = place.table.lookup(&old.original, hash, NOW, &guard);
+        assert_eq!(found.is_none(), gives, "{marks:#x}");
+    }
+}
+
+/// Another worker has given the port away since this one looked.
+#[test]
+fn what_has_the_port_of_a_closed_connection_by_now_is_not_ended() {
+    let mut place = Place::new();
+    let handle = place.table.register();
+    let mut over = begun(tuple(Protocol::TCP, (CLIENT + 1, 5000), (SERVER, 80)));
+    over.proto = tcp_state(7, 999);
+    let over = place.begin(&handle, over, &to(GATE), 100);
+    let guard = handle.pin();
+    let mut world = Live {
+        table: &place.table,
+        by_source: &place.sources,
+        guard: &guard,
+        now: NOW,
+        random: &mut place.random,
+    };
+    let holder = world.holder(&over.reply).unwrap();
+    let mut next = Record {
+        original: tuple(Protocol::TCP, (CLIENT, 6000), (SERVER, 80)),
+        ..over.clone()
+    };
+    let (found, _) = place
+        .table
+        .lookup(&over.reply, place.table.hash(&over.reply), NOW, &guard)
+        .unwrap();
+    assert!(place.table.remove(found, &guard) && place.table.insert(&next, NOW, &guard).is_ok());
+    assert!(!world.end(&holder), "of another client");
+    // The same client's, which has opened it anew.
+    next.original = over.original;
+    next.proto = tcp_state(1, 5000);
+    let (found, _) = place
+        .table
+        .lookup(&over.reply, place.table.hash(&over.reply), NOW, &guard)
+        .unwrap();
+    assert!(place.table.remove(found, &guard) && place.table.insert(&next, NOW, &guard).is_ok());
+    assert!(!world.end(&holder), "no more over");
+    assert_eq!(place.table.len(), 1);
+}

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::table::conntrack::Counter;
+use crate::wire::Protocol;
 
 const NOW: Ticks = 100;
 
@@ -52,6 +53,59 @@ fn a_full_table_drops_the_unreplied_first_and_the_assured_never() {
     assert_eq!((there(0..40), there(100..124), table.len()), (40, 24, 64));
     let counts = table.counts();
     assert_eq!((counts.early_dropped, counts.full, counts.inserted), (24, 2000, 88));
+}
+
+/// The states by protocol in which an assured connection may go, and such in which it stays. Only TCP and SCTP have any.
+#[test]
+fn a_full_table_drops_what_is_assured_and_closing_last() {
+    const ASSURED: Status = Status(Status::ASSURED.0 | Status::SEEN_REPLY.0);
+    let of = |n: u32, proto: Protocol, state: u64| {
+        let mut record = with(n, ASSURED, 0);
+        (record.original.proto, record.reply.proto) = (proto.0, proto.0);
+        record.proto[0] = state;
+        record
+    };
+    let closing = [
+        (Protocol::TCP, &[4, 5, 6, 7, 8][..]),
+        (Protocol::SCTP, &[5, 6, 7]),
+        (Protocol::UDP, &[]),
+    ];
+    let mut records = Vec::new();
+    for (proto, states) in closing {
+        for state in 0..10 {
+            let record = of(records.len() as u32, proto, state);
+            records.push((record, states.contains(&state)));
+        }
+    }
+    let table = Table::new(32);
+    let handle = table.register();
+    let guard = handle.pin();
+    for (record, _) in &records {
+        assert!(table.insert(record, NOW, &guard).is_ok());
+    }
+    let there = |record: &Record| {
+        let tuple = &record.original;
+        table.lookup(tuple, table.hash(tuple), NOW, &guard).is_some()
+    };
+    let insert = |n, status| table.insert(&with(n, status, 0), NOW, &guard).map(drop);
+    for n in [50, 51] {
+        assert_eq!(insert(n, Status(0)), Ok(()));
+    }
+    for n in 100..102 {
+        assert_eq!(insert(n, ASSURED), Ok(()));
+    }
+    assert!(
+        records.iter().all(|(record, _)| there(record)),
+        "those that are not assured go first"
+    );
+    for n in 102..110 {
+        assert_eq!(insert(n, ASSURED), Ok(()));
+    }
+    for (record, closing) in &records {
+        assert_ne!(there(record), *closing, "{record:?}");
+    }
+    assert_eq!(insert(200, ASSURED), Err(Refused::Full));
+    assert_eq!((table.counts().early_dropped, table.len()), (10, 32));
 }
 
 #[test]

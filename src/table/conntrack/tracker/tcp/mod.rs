@@ -31,6 +31,7 @@ mod transitions;
 mod window;
 
 pub use state::{
-    Side, Tcp, WORDS, closed, exported, flag, forget_windows, imported, is_beginning, is_closing, number, state,
+    Side, Tcp, WORDS, can_early_drop, closed, exported, flag, forget_windows, imported, is_beginning, is_closing,
+    number, state,
 };
 pub(super) use track::{in_the_middle, track};

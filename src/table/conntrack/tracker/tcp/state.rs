@@ -199,6 +199,11 @@ pub fn is_closing(words: &ProtoState) -> bool {
     matches!(state(words), number::TIME_WAIT | number::CLOSE)
 }
 
+/// Whether its ends have begun to close it (tcp_can_early_drop).
+pub fn can_early_drop(words: &ProtoState) -> bool {
+    (number::FIN_WAIT..=number::CLOSE).contains(&state(words))
+}
+
 /// The same connection when a rule has answered for one of its ends with a reset (nf_conntrack_tcp_set_closing).
 pub fn closed(words: &ProtoState) -> ProtoState {
     let mut tcp = Tcp::unpack(words);

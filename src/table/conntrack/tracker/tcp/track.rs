@@ -325,10 +325,11 @@ fn reset(tcp: &mut Tcp, header: &Header<'_>, view: &View, direction: Direction, 
         // Not exactly where it should be: the other end will ask for proof.
         new = old;
     }
-    // Without an ACK, and from the side that was let through, it answers nothing, whatever its field says.
-    let answers_ignored = (seen_reply && last_was(tcp, Index::Syn) || !assured && last_was(tcp, Index::Ack))
-        && (header.has_ack || tcp.last_dir != direction as u8)
-        && header.ack == tcp.last_end;
+    // The field counts, with the flag ACK or without. Until June 2026 (bed6e04be8e6) kernels let the side that sent the SYN
+    // answer it, too.
+    let answers_syn = seen_reply && last_was(tcp, Index::Syn) && tcp.last_dir != direction as u8;
+    let answers_ack = !assured && last_was(tcp, Index::Ack);
+    let answers_ignored = (answers_syn || answers_ack) && header.ack == tcp.last_end;
     let answers_challenge = old == number::SYN_SENT
         && last_was(tcp, Index::Ack)
         && tcp.last_dir == Direction::Reply as u8

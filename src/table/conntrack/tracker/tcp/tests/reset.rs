@@ -205,6 +205,52 @@ fn an_rst_about_an_ignored_syn_is_not_judged_by_old_windows() {
     assert_eq!(tcp.s(refusal), ("CLOSE", 10));
 }
 
+/// `segment` whose acknowledgement field has this number, with the flag or without.
+fn with_field(segment: Segment<'_>, direction: Direction, number: u32) -> Vec<u8> {
+    let mut bytes = segment.bytes(direction);
+    bytes[8..12].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// Whoever sent the SYN does not answer it.
+#[test]
+fn an_rst_of_the_side_whose_syn_was_ignored_is_judged() {
+    for flags in [RST, RST_ACK] {
+        let mut tcp = Tcp::plain();
+        tcp.c(data(1, 1, 100));
+        tcp.s(seg(ACK, 1, 101));
+        assert_eq!(tcp.c(seg(SYN, 300_000, 0)).0, "ESTABLISHED");
+        let own = with_field(seg(flags, 5_000_000, 0), Original, CLIENT.wrapping_add(300_001));
+        assert_eq!(tcp.bytes(Original, own), Seen::Invalid, "{flags:#x}");
+        assert_eq!(tcp.0.word(), "ESTABLISHED", "{flags:#x}");
+    }
+}
+
+/// Of one that is half open the reset of the server, of which the client has acknowledged nothing, is taken for an answer to
+/// the last ACK, if its field fits, whatever its flags.
+#[test]
+fn an_rst_of_a_half_open_connection_is_not_judged_if_its_field_is_that_of_the_last_ack() {
+    for flags in [RST, RST_ACK] {
+        let mut tcp = Tcp::new();
+        tcp.c(seg(SYN, 0, 0));
+        tcp.s(seg(SYN_ACK, 0, 1));
+        assert_eq!(tcp.s(seg(ACK, 1, 1)).0, "SYN_RECV");
+        let reset = seg(flags, 5_000_000, 0);
+        let (fits, other) = (SERVER.wrapping_add(1), SERVER.wrapping_add(2));
+        for (direction, number) in [(Reply, other), (Original, fits)] {
+            let mut judged = Tcp(tcp.0.clone());
+            let seen = judged.bytes(direction, with_field(reset, direction, number));
+            assert_eq!(seen, Seen::Invalid, "{flags:#x} {direction:?}");
+        }
+        assert_eq!(
+            tcp.bytes(Reply, with_field(reset, Reply, fits)),
+            Seen::Valid,
+            "{flags:#x}"
+        );
+        assert_eq!(tcp.0.word(), "CLOSE", "{flags:#x}");
+    }
+}
+
 #[test]
 fn a_time_wait_of_either_end_may_be_opened_anew() {
     for opener in [Original, Reply] {
