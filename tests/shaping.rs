@@ -11,6 +11,8 @@ mod lab;
 mod labels;
 #[path = "shaping/owners.rs"]
 mod owners;
+#[path = "shaping/policing.rs"]
+mod policing;
 #[path = "shaping/random.rs"]
 mod random;
 #[path = "box/rules.rs"]

@@ -293,13 +293,17 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         let snapshot = self.shared.snapshot.load_full();
         let counted: Vec<_> = self.reports().into_iter().flat_map(|report| report.shaping).collect();
         let mut reader = Reader::open().ok();
-        let mut kernel = |ifindex| {
+        let mut rows = describe::qdiscs(&snapshot, &counted, &mut |ifindex| {
+            let reader = reader.as_mut();
+            reader.and_then(|reader| reader.all(ifindex).ok()).unwrap_or_default()
+        });
+        rows.extend(describe::policers(&snapshot, &mut |ifindex| {
+            let reader = reader.as_mut();
             reader
-                .as_mut()
-                .and_then(|reader| reader.all(ifindex).ok())
+                .and_then(|reader| reader.policed(ifindex).ok())
                 .unwrap_or_default()
-        };
-        describe::qdiscs(&snapshot, &counted, &mut kernel)
+        }));
+        rows
     }
 
     fn rules(&self) -> Vec<report::Rule> {

@@ -4,9 +4,11 @@
 //! A link that is gone meanwhile is named by its index.
 
 mod bridge;
+mod policing;
 mod qdisc;
 
 pub use bridge::{bridges, fdb};
+pub use policing::policers;
 pub use qdisc::qdiscs;
 
 use super::report;

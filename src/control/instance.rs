@@ -17,6 +17,7 @@ use super::config::RunConfig;
 use super::exchange::Exchange;
 use super::metrics::{self, MetricsHandle};
 use super::plan::Plan;
+use super::policing::Policing;
 use super::ports::{Carry, Ports};
 use super::punt::{PUNT_DEVICE, PuntDevice};
 use super::punting::PuntCounts;
@@ -64,6 +65,7 @@ pub struct Instance {
     findings: guard::Findings,
     bridges: Bridges,
     charging: Charging,
+    policing: Policing,
     ports: Ports,
     steer: Arc<Steer>,
     shared: Arc<Shared<XskQueue>>,
@@ -159,6 +161,7 @@ impl Instance {
             findings: guard::Findings::default(),
             bridges,
             charging: Charging::default(),
+            policing: Policing::default(),
             ports,
             steer,
             shared,
@@ -225,6 +228,9 @@ impl Instance {
             behind = self.bridges.turn(&self.mirror);
             for ifindex in self.charging.turn(&self.shared.snapshot.load(), &self.shared) {
                 self.leave_contended(ifindex);
+            }
+            for ifindex in self.policing.turn(&self.shared.snapshot.load()) {
+                self.leave_policed(ifindex);
             }
             if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
                 looked = Instant::now();
@@ -300,12 +306,26 @@ impl Instance {
 
     /// The kernel itself fills a rate of this link's, so ours shares its queue for a while.
     fn leave_contended(&mut self, ifindex: u32) {
-        let link = self.mirror.links().find(|link| link.ifindex == ifindex);
-        let name = link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string());
+        let name = self.name(ifindex);
         say!(
             "bypath: the kernel itself sends nearly all of a rate of {name}: what leaves there is left to it for a while"
         );
         self.guard.leave_contended(ifindex);
+    }
+
+    /// The same of what it takes of a policer's rate.
+    fn leave_policed(&mut self, ifindex: u32) {
+        let name = self.name(ifindex);
+        say!(
+            "bypath: the kernel itself takes nearly all that a policer of {name} lets pass: what arrives there is left to it \
+             for a while"
+        );
+        self.guard.leave_policed(ifindex);
+    }
+
+    fn name(&self, ifindex: u32) -> String {
+        let link = self.mirror.links().find(|link| link.ifindex == ifindex);
+        link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string())
     }
 
     fn guard_has_news(&self) -> bool {

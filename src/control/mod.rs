@@ -46,6 +46,8 @@ mod oracle;
 #[cfg(feature = "xdp")]
 mod plan;
 #[cfg(feature = "xdp")]
+mod policing;
+#[cfg(feature = "xdp")]
 mod ports;
 #[cfg(feature = "xdp")]
 pub mod punt;

@@ -31,6 +31,7 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
         tracked: findings.tracked,
         rules: findings.rules.clone(),
         shaping: findings.shaping.clone(),
+        policing: findings.policing.clone(),
     });
 }
 

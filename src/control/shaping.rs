@@ -10,7 +10,7 @@
 //! A [`Ledger`] for each link says who pays, a [`Contention`] where the kernel leaves too little for frames of ours. Nothing is read while no port is shaped, and reading takes at most a
 //! fiftieth of the time: trees of very many classes are read less often.
 
-mod contention;
+pub(super) mod contention;
 mod ledger;
 
 use crate::mirror::tc::Reader;
@@ -18,7 +18,7 @@ use crate::packet::PortIndex;
 use crate::table::Snapshot;
 use crate::table::qdisc::{Handle, Shaping};
 use crate::worker::{Command, Shared};
-use contention::Contention;
+use contention::{Contention, rates};
 use ledger::Ledger;
 use std::collections::HashMap;
 use std::io;
@@ -89,7 +89,7 @@ impl Charging {
             let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
             let (ledger, contention) = self.links.entry(ifindex).or_default();
             let since = ledger.settle(shaping, sent);
-            if contention.is_contended(shaping, &since, Instant::now()) {
+            if contention.is_contended(&rates(shaping), &since, Instant::now()) {
                 contended.push(ifindex);
             }
             if !since.is_empty() {

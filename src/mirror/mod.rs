@@ -57,6 +57,7 @@ use crate::packet::{Family, PortIndex};
 use crate::table::Snapshot;
 use crate::table::fdb::Fdb;
 use crate::table::iface::Left;
+use crate::table::police::Policing;
 use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
 use netlink::{Channel, EVENTS_BYTES, Hears};
@@ -177,6 +178,8 @@ pub struct Findings {
     pub rules: Arc<Rules>,
     /// How what leaves by a link is shaped, by ifindex; one without an entry is not.
     pub shaping: HashMap<u32, Shaping>,
+    /// What polices what arrives by a link, by ifindex; one without an entry has nothing that does.
+    pub policing: HashMap<u32, Arc<Policing>>,
 }
 
 /// The kernel's configuration of one network namespace.

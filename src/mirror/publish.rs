@@ -119,6 +119,7 @@ impl State {
                 up: link.info.is_up(),
                 port,
                 bridge_port: self.bridge_port(link).map(Arc::new),
+                policing: self.findings.policing.get(&link.info.ifindex).cloned(),
                 shaping: self
                     .findings
                     .shaping

@@ -154,5 +154,7 @@ reasons! {
         QdiscMemory = "qdisc_memory",
         /// The qdisc or class that it waited in is gone, or its port down.
         QdiscGone = "qdisc_gone",
+        /// It exceeds what a policer of tc lets pass of what arrives by its port.
+        Policed = "policed",
     }
 }

@@ -9,6 +9,7 @@ pub mod bridge_check;
 pub mod bridging;
 pub mod flow;
 pub mod forward;
+pub mod ingress;
 pub mod nat;
 pub mod neighbor;
 pub mod postrouting;

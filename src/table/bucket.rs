@@ -148,10 +148,15 @@ impl Rate {
     /// What a frame of `bytes` costs by it: its bytes, and what it has around (psched_l2t_ns).
     #[inline]
     fn cost(&self, bytes: u32) -> i128 {
-        let framed = (u64::from(bytes) + u64::from(self.overhead)).max(self.mpu.into());
-        let on_wire = if self.atm { framed.div_ceil(48) * 53 } else { framed };
         // 32 bits of bytes, and what is around them, cost less than 64 bits hold.
-        i128::from(on_wire * BYTE)
+        i128::from(self.on_wire(bytes) * BYTE)
+    }
+
+    /// The bytes that a frame of `bytes` counts.
+    #[inline]
+    pub fn on_wire(&self, bytes: u32) -> u64 {
+        let framed = (u64::from(bytes) + u64::from(self.overhead)).max(self.mpu.into());
+        if self.atm { framed.div_ceil(48) * 53 } else { framed }
     }
 }
 

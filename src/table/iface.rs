@@ -4,6 +4,7 @@
 //! the kernel's sparse ifindex. What a link's addresses are is asked by masquerade alone ([`Source`]).
 
 use super::bridge::{Bridge, BridgePort};
+use super::police::Policing;
 use super::qdisc::Shaping;
 use crate::packet::{Addr, Family, PortIndex};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Iface {
     pub bridge_port: Option<Arc<BridgePort>>,
     /// The bridge that it is, if it is one.
     pub bridge: Option<Arc<Bridge>>,
+    /// What polices what arrives here, if it is a port and anything does.
+    pub policing: Option<Arc<Policing>>,
     /// How what leaves here is shaped.
     pub shaping: Shaping,
     /// What holds per family, indexed by [`Family`].

@@ -16,6 +16,7 @@ pub mod iface;
 pub mod nat;
 pub mod neighbor;
 pub mod oracle;
+pub mod police;
 pub mod qdisc;
 pub mod rules;
 pub mod snapshot;

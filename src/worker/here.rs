@@ -8,6 +8,7 @@ use crate::stage::prerouting::Tracking;
 use crate::stage::rules::Ports;
 use crate::table::Snapshot;
 use crate::table::iface::{Iface, IfaceIndex};
+use crate::table::police::Policing;
 
 /// Where a burst arrived, looked up once for all of it.
 #[derive(Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Here<'a> {
     pub by_connection: [bool; 2],
     /// The connections, if any family is tracked.
     pub tracking: Option<Tracking<'a>>,
+    /// What polices what arrives by the port, if anything.
+    pub policing: Option<&'a Policing>,
     /// Some port is shaped: frames tell its qdisc what is known of them.
     pub labels: bool,
     /// The burst's time, in monotonic nanoseconds.
@@ -44,6 +47,7 @@ impl<'a> Here<'a> {
             by_destination: Family::ALL.map(|family| snapshot.fib(family).is_by_destination()),
             by_connection: Family::ALL.map(|family| !snapshot.fib(family).looks_at_tos()),
             tracking: None,
+            policing: snapshot.port(port).and_then(|(_, iface)| iface.policing.as_deref()),
             labels: false,
             now_ns: 0,
         }

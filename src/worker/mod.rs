@@ -13,6 +13,7 @@ mod hooks;
 mod latency;
 mod observer;
 pub mod pipeline;
+mod policing;
 mod report;
 mod run;
 mod shaping;

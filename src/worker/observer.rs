@@ -8,6 +8,8 @@ use std::fmt;
 /// A box of the walk: its word in traces, counters and docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// stage/ingress.rs
+    Ingress,
     /// stage/rx.rs
     Rx,
     /// stage/bridge_check.rs
@@ -34,7 +36,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every box, in order.
-    pub const ALL: [Stage; 11] = [
+    pub const ALL: [Stage; 12] = [
+        Stage::Ingress,
         Stage::Rx,
         Stage::BridgeCheck,
         Stage::Bridging,
@@ -51,6 +54,7 @@ impl Stage {
     /// Its one word.
     pub const fn word(self) -> &'static str {
         match self {
+            Stage::Ingress => "ingress",
             Stage::Rx => "rx",
             Stage::BridgeCheck => "bridge_check",
             Stage::Bridging => "bridging",
@@ -71,6 +75,7 @@ impl Stage {
     pub const fn of_drop(reason: DropReason) -> Self {
         use DropReason::*;
         match reason {
+            Policed => Stage::Ingress,
             Filter => Stage::Forward,
             BridgeSamePort | BridgeBlocked | BridgeIsolated | BridgeVlan | BridgeMtu => Stage::Bridging,
             ConntrackFull | ConntrackBusy | Nat => Stage::Postrouting,

@@ -28,6 +28,8 @@ pub const WALK: &str = "\
 NIC -> XDP steer --pass--> kernel (local, ARP/ND, group, not ours)
           | redirect into the AF_XDP ring of this (port, queue)
           v
+  ingress      has the port policers at its ingress? tokens, or dropped
+          v
   rx           parse once, complete partial checksums
           v
   bridge_check a port of a bridge? its VLAN, is its sender known here?        -- none of a bridge --> flow

@@ -13,6 +13,7 @@
 
 use super::ahead::{Ahead, look_for_stations};
 use super::pipeline::{Here, Unobserved, walk, wire};
+use super::policing::see_policing;
 use super::shaping::{Shaping, Waiting};
 use super::shared::{Handoff, Punted, Shared};
 use super::trace::Tracer;
@@ -197,6 +198,9 @@ impl<Q: Queue> Worker<Q> {
                 ..Here::new(port, &snapshot)
             };
             self.shaping.now_ns = now_ns;
+            if let Some(policing) = here.policing {
+                self.police(&mut burst, &here, policing);
+            }
             if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
                 look_for_stations(&burst, &here);
                 for frame in burst.drain(..) {
@@ -252,6 +256,7 @@ impl<Q: Queue> Worker<Q> {
         };
         match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
             Some(mut tracer) => {
+                see_policing(frame, here, &mut tracer);
                 let verdict = walk(frame, here, &mut self.flows, &mut tracer);
                 if let Verdict::Forward(egress) = verdict {
                     self.see_shaping(egress, frame, &mut tracer);
@@ -315,6 +320,7 @@ impl<Q: Queue> Worker<Q> {
 
     /// A frame for the kernel, to the punt thread.
     fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
+        self.unpolice(&frame, port);
         let leaving = self.flows.aside.leaving.take();
         match self.shared.punts.push(Punted {
             frame,

@@ -32,7 +32,9 @@ fn ports_of_bridges_and_bridges() {
         check_there(&[
             tc!("tc qdisc add dev d0 root stab overhead 20 linklayer atm tbf rate 1mbit burst 10k latency 10ms",
                 "tc qdisc del dev d0 root", &["d0"], BRIDGED, &["out"], "qdisc tbf"),
-            tc!("tc qdisc add dev d0 clsact", "tc qdisc del dev d0 clsact", &["d0"], BRIDGED, &["in"], "qdisc clsact"),
+            tc!("tc qdisc add dev d0 clsact; tc filter add dev d0 ingress bpf bytecode '1,6 0 0 0'", "tc qdisc del dev d0 clsact",
+                &["d0"], BRIDGED, &["in"], "qdisc clsact"),
+            tc!("tc qdisc add dev br0 clsact", "tc qdisc del dev br0 clsact", &["br0"], V46, &["in"], "qdisc clsact"),
             tc!("tc qdisc add dev br0 root tbf rate 1mbit burst 10k latency 10ms", "tc qdisc del dev br0 root",
                 &["br0"], V46, &["out"], "on br0"),
             tc!("tc qdisc add dev br1 root tbf rate 1mbit burst 10k latency 10ms", "tc qdisc del dev br1 root",

@@ -16,12 +16,70 @@ fn qdiscs_and_filters() {
         tc!("tc qdisc add dev p0 root tbf rate 1mbit burst 10k latency 10ms", "tc qdisc del dev p0 root", &[], &[], ""),
         tc!("tc qdisc add dev d0 root pfifo_fast", "tc qdisc del dev d0 root", &[], &[], ""),
         tc!("tc qdisc add dev d0 root bfifo", "tc qdisc del dev d0 root", &[], &[], ""),
-        tc!("tc qdisc add dev d0 ingress", "tc qdisc del dev d0 ingress", &["d0"], &["in"], "qdisc ingress ffff: on d0"),
+        tc!("tc qdisc add dev d0 ingress", "tc qdisc del dev d0 ingress", &[], &[], ""),
+        tc!("tc qdisc add dev d0 ingress; tc filter add dev d0 ingress chain 3 protocol ip u32 match ip dport 53 0xffff flowid :1",
+            "tc qdisc del dev d0 ingress", &["d0"], &["in"],
+            "qdisc ingress ffff: on d0: filter protocol ip pref 49152 u32 chain 3: only chain 0 is carried"),
+        tc!("tc qdisc add dev d0 ingress_block 5 ingress", "tc qdisc del dev d0 ingress_block 5 ingress", &["d0"], &["in"],
+            "qdisc ingress ffff: on d0: its filters are a block's"),
+        tc!("tc qdisc add dev p0 ingress", "tc qdisc del dev p0 ingress", &[], &[], ""),
         tc!("tc qdisc add dev d0 clsact; tc filter add dev d0 ingress bpf bytecode '1,6 0 0 0'", "tc qdisc del dev d0 clsact",
-            &["d0"], &["in"], "qdisc clsact ffff: on d0"),
+            &["d0"], &["in"],
+            "qdisc clsact ffff: on d0: filter protocol all pref 49152 bpf chain 0: filters of this kind are not carried"),
         tc!("tc qdisc add dev d1 clsact; tc filter add dev d1 egress u32 match u32 0 0 classid 1:1", "tc qdisc del dev d1 clsact",
-            &["d1"], BOTH_WAYS, "qdisc clsact ffff: on d1"),
+            &["d1"], &["out"], "qdisc clsact ffff: on d1"),
     ]));
+}
+
+/// What does nothing to what arrives is named; a policer, where the kernel has that, is the same one until it is told something else.
+#[test]
+fn filters_at_ingress_that_are_carried() {
+    isolated("qdiscs::filters_at_ingress_that_are_carried", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        let now = links(PORTS);
+        sh(
+            "tc qdisc add dev d1 clsact; tc filter add dev d1 ingress protocol ip u32 match ip dport 53 0xffff flowid :1",
+        );
+        let found = guard.read(&now);
+        assert!(!found.leaves() && found.policing.is_empty(), "{found:#?}");
+        let note = &found.notes[0];
+        assert!(
+            &*note.text == "qdisc clsact ffff: on d1" && note.remedy.starts_with("carried: it does nothing"),
+            "{note:?}"
+        );
+        let police =
+            "tc filter replace dev d1 ingress prio 9 handle 1 matchall action police burst 10k conform-exceed drop";
+        let has_police = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("{police} rate 1mbit"))
+            .output();
+        if !has_police.is_ok_and(|output| output.status.success()) {
+            println!("SKIPPED policers: this kernel has none (scripts/vm has)");
+            return;
+        }
+        let policing = |guard: &mut Guard| {
+            let found = guard.read(&now);
+            assert!(!found.leaves(), "{:#?}", found.notes);
+            found.policing[&ifindex("d1")].clone()
+        };
+        let first = policing(&mut guard);
+        assert_eq!((first.policers.len(), &*first.kind), (1, "clsact"));
+        sh("tc filter add dev d1 ingress protocol ip prio 7 matchall action pass");
+        let second = policing(&mut guard);
+        assert!(first != second && std::sync::Arc::ptr_eq(&first.policers[0], &second.policers[0]));
+        sh(&format!("{police} rate 2mbit"));
+        assert_ne!(
+            policing(&mut guard).policers[0].config.limit,
+            first.policers[0].config.limit
+        );
+        guard.leave_policed(ifindex("d1"));
+        let found = guard.read(&now);
+        assert_eq!(left(&found, &now), each(&["d1"], V46, &["in"]), "{:#?}", found.notes);
+        assert!(found.policing.is_empty());
+        sh("tc qdisc del dev d1 clsact");
+        assert!(!guard.read(&now).leaves());
+    });
 }
 
 /// Trees that are carried leave nothing, are named, and change with tc.

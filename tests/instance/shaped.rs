@@ -149,7 +149,7 @@ fn changes_of_tc_are_in_force_at_once_and_shown() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    words(&["no port is shaped"]);
+    words(&["no port is shaped or policed"]);
     tc(
         &net,
         "qdisc add dev d1 root handle 1: tbf rate 100mbit burst 10000 latency 10ms",
@@ -186,13 +186,13 @@ fn changes_of_tc_are_in_force_at_once_and_shown() {
         &net,
         "qdisc replace dev d1 root handle 3: stab overhead 20 linklayer atm tbf rate 100mbit burst 10000 latency 10ms",
     );
-    words(&["no port is shaped"]);
+    words(&["no port is shaped or policed"]);
     let before = bypath.totals_at_rest();
     assert_eq!(net.ping(0, "10.0.1.2", 5), 5);
     // What comes back leaves by d0, which is not shaped.
     assert_eq!(bypath.totals_at_rest().forwarded - before.forwarded, 5);
     tc(&net, "qdisc del dev d1 root");
-    words(&["no port is shaped"]);
+    words(&["no port is shaped or policed"]);
     net.assert_audit(&bypath);
     bypath.stop();
 }

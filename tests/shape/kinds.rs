@@ -1,4 +1,4 @@
-//! Kinds of qdiscs and filters that not every kernel has: prio, fq_codel, sfq and fq; fw, flower and matchall. `scripts/test vm` runs
+//! Kinds of qdiscs and filters that not every kernel has: prio, fq_codel, sfq and fq; fw, flower and matchall; police at ingress. `scripts/test vm` runs
 //! these where they are. There a burst takes some 50 ms on its way, so the rates are lower than elsewhere: a byte a millisecond.
 
 use crate::lab::namespace::Namespace;
@@ -6,6 +6,9 @@ use crate::net::{Flow, Shaped, behind};
 use crate::random::seeds;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::time::Duration;
+
+#[path = "police.rs"]
+mod police;
 
 /// A bucket that owes a frame is full again.
 const QUIET: Duration = Duration::from_millis(2200);

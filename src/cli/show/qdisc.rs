@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// All of it, a paragraph each.
 pub fn qdiscs(rows: &[Qdisc]) -> String {
     if rows.is_empty() {
-        return "no port is shaped by bypath\n".into();
+        return "no port is shaped or policed by bypath\n".into();
     }
     rows.iter().map(one).collect()
 }
@@ -58,7 +58,11 @@ fn one(row: &Qdisc) -> String {
 }
 
 fn what(row: &Qdisc) -> &'static str {
-    if row.class { "class" } else { "qdisc" }
+    match row.kind.as_str() {
+        "police" => "action",
+        _ if row.class => "class",
+        _ => "qdisc",
+    }
 }
 
 fn sent(counts: &QdiscCounts) -> String {
@@ -87,6 +91,8 @@ fn words(row: &Qdisc) -> Vec<String> {
         "cburst",
         "peakrate",
         "minburst",
+        "mtu",
+        "action",
         "r2q",
         "default",
         "direct_packets_stat",
@@ -106,13 +112,14 @@ fn words(row: &Qdisc) -> Vec<String> {
 fn word(kind: &str, name: &str, value: &Value) -> Option<String> {
     Some(match (name, value) {
         ("limit", _) if kind == "tbf" => return None,
+        ("mtu", _) if value.as_u64() == Some(u32::MAX.into()) => return None,
         (_, Value::Bool(is_on)) => return is_on.then(|| name.to_owned()),
         ("rate" | "ceil" | "peakrate" | "maxrate" | "low_rate_threshold", _) => {
             format!("{name} {}", rate(value.as_u64()?))
         }
         ("limit_packets", _) => format!("limit {}p", value.as_u64()?),
         ("flow_limit", _) => format!("{name} {}p", value.as_u64()?),
-        ("limit" | "burst" | "cburst" | "minburst" | "mpu" | "memory_limit", _) => {
+        ("limit" | "burst" | "cburst" | "minburst" | "mpu" | "mtu" | "memory_limit", _) => {
             format!("{name} {}", size(value.as_u64()?))
         }
         ("target" | "interval" | "ce_threshold" | "refill_delay", _) => {
@@ -249,7 +256,7 @@ mod tests {
                       lended: 0 borrowed: 0 giants: 0\n \
                       kernel: Sent 90 bytes 1 pkt (dropped 0, overlimits 0 requeues 0)\n";
         assert_eq!(qdiscs(&[tbf, class]), wanted);
-        assert_eq!(qdiscs(&[]), "no port is shaped by bypath\n");
+        assert_eq!(qdiscs(&[]), "no port is shaped or policed by bypath\n");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Metrics of the qdiscs and classes by which ports are shaped: those of `show qdisc`, by port and handle.
+//! Metrics of the qdiscs and classes by which ports are shaped, and of policers: those of `show qdisc`, by port and handle.
 //!
 //! As many samples as there are classes, which the operator has bounded by configuring them.
 
@@ -12,25 +12,25 @@ const QDISC_COUNTS: [QdiscCount; 5] = [
     (
         "qdisc_bytes_total",
         "counter",
-        "Bytes that a qdisc or class sent.",
+        "Bytes that a qdisc or class sent, or that met a policer.",
         |counts| counts.bytes,
     ),
     (
         "qdisc_packets_total",
         "counter",
-        "Packets that a qdisc or class sent.",
+        "Packets that a qdisc or class sent, or that met a policer.",
         |counts| counts.packets,
     ),
     (
         "qdisc_drops_total",
         "counter",
-        "Packets that a qdisc or class dropped.",
+        "Packets that a qdisc, class or policer dropped.",
         |counts| counts.drops,
     ),
     (
         "qdisc_overlimits_total",
         "counter",
-        "Times that a packet had to wait for tokens.",
+        "Times that a packet had to wait for tokens, or exceeded.",
         |counts| counts.overlimits,
     ),
     ("qdisc_backlog_bytes", "gauge", "Bytes that wait.", |counts| {

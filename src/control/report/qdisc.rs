@@ -1,5 +1,5 @@
 //! Rows of `show qdisc`: the qdiscs and classes by which bypath shapes, in the words of `tc -j -s qdisc` and `tc -j -s
-//! class`.
+//! class`; and the policers at ingress.
 //!
 //! What the kernel's own of that handle counted is beside it: it has what the kernel itself sends by the port. Rates
 //! are in bytes per second, sizes in bytes, times in nanoseconds.
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// `show qdisc`: a qdisc, or a class of one.
+/// `show qdisc`: a qdisc, a class of one, or a policer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qdisc {
     /// The port.
@@ -18,9 +18,9 @@ pub struct Qdisc {
     pub queue: Option<u32>,
     /// Whether it is a class.
     pub class: bool,
-    /// `tbf`, `htb`, ...; of a class that of its qdisc.
+    /// `tbf`, `htb`, ...; of a class that of its qdisc; of a policer `police`.
     pub kind: String,
-    /// `1:`, `1:10`.
+    /// `1:`, `1:10`; of a policer its number, `0x1`.
     pub handle: String,
     /// Where it hangs; none for a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]

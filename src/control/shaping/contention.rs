@@ -24,11 +24,11 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Takes in what the kernel sent by payers of `shaping` since the last call; whether one of them is contended. What was sent
+    /// Takes in what the kernel sent by these payers, each with its rate in bytes per second, since the last call; whether one of them is contended. What was sent
     /// before the first call of a payer does not count.
-    pub fn is_contended(&mut self, shaping: &Shaping, sent: &[(Handle, u64)], now: Instant) -> bool {
+    pub fn is_contended(&mut self, payers: &[(Handle, u64)], sent: &[(Handle, u64)], now: Instant) -> bool {
         let mut contended = false;
-        for (payer, bytes_per_second) in rates(shaping) {
+        for &(payer, bytes_per_second) in payers {
             let bytes = sent.iter().find(|(of, _)| *of == payer).map_or(0, |(_, bytes)| *bytes);
             let (since, total) = self.windows.entry(payer).or_insert((now, 0));
             let took = now.saturating_duration_since(*since);
@@ -46,7 +46,7 @@ impl Contention {
 }
 
 /// Who pays, and the rate of each in bytes per second.
-fn rates(shaping: &Shaping) -> Vec<(Handle, u64)> {
+pub fn rates(shaping: &Shaping) -> Vec<(Handle, u64)> {
     let mut rates = Vec::new();
     match shaping {
         Shaping::Unshaped => {}
@@ -123,7 +123,7 @@ mod tests {
         let (begin, mut contention) = (Instant::now(), Contention::default());
         (0..100)
             .map(|n| Duration::from_millis(50) * n)
-            .find(|&after| contention.is_contended(shaping, &[(TBF, each)], begin + after))
+            .find(|&after| contention.is_contended(&rates(shaping), &[(TBF, each)], begin + after))
     }
 
     #[test]
@@ -138,10 +138,10 @@ mod tests {
     fn at_a_low_rate_it_takes_a_dozen_frames() {
         let (shaping, mut contention) = (tbf(8_000), Contention::default());
         let begin = Instant::now();
-        assert!(!contention.is_contended(&shaping, &[(TBF, 1500)], begin));
+        assert!(!contention.is_contended(&rates(&shaping), &[(TBF, 1500)], begin));
         for n in 1..=40 {
             let sent = if n == 3 { vec![(TBF, 1500)] } else { Vec::new() };
-            assert!(!contention.is_contended(&shaping, &sent, begin + Duration::from_millis(100) * n));
+            assert!(!contention.is_contended(&rates(&shaping), &sent, begin + Duration::from_millis(100) * n));
         }
         assert_eq!(contended(&shaping, 360), Some(Duration::from_millis(2050)));
     }

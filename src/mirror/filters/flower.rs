@@ -5,12 +5,13 @@
 //! not listed: such a filter is taken for one that does not ask for it.
 
 use super::super::nlattr::get_be16;
-use super::{Listed, Why, action, class, in_software, options};
+use super::action::{Acts, Reading};
+use super::{Listed, Why, class, options};
 use crate::table::filter::flower::{Field, Flower, Rule};
 use crate::table::filter::{Match, PROTOCOL_ALL};
 
 const CLASSID: u16 = 1;
-const ACT: u16 = 3;
+pub(super) const ACT: u16 = 3;
 const ETH_TYPE: u16 = 8;
 const FLAGS: u16 = 22;
 const IN_HW_COUNT: u16 = 86;
@@ -42,11 +43,11 @@ const FIELDS: [(u16, u16, Option<u8>, Field); 17] = [
 ];
 const PORTS: [u16; 6] = [18, 19, 20, 21, 41, 42];
 
-pub(super) fn read(below: &[Listed]) -> Result<Option<Match>, Why> {
+pub(super) fn read(below: &[Listed], reading: &mut Reading) -> Result<Option<Match>, Why> {
     let mut rules = Vec::with_capacity(below.len());
     let mut handles = Vec::with_capacity(below.len());
     for one in below {
-        if let Some(rule) = rule(one)? {
+        if let Some(rule) = rule(one, reading)? {
             rules.push(rule);
             handles.push(one.handle);
         }
@@ -61,18 +62,18 @@ pub(super) fn read(below: &[Listed]) -> Result<Option<Match>, Why> {
 }
 
 /// A filter; none that is in hardware alone.
-fn rule(one: &Listed) -> Result<Option<Rule>, Why> {
+fn rule(one: &Listed, reading: &mut Reading) -> Result<Option<Rule>, Why> {
     let mut rule = Rule::default();
     let mut says = None;
     let mut software = true;
-    let mut not_carried = Ok(());
+    let mut acts = Acts::default();
     let mut ends = [None; 4];
     let (mut exact, mut kind_of_frame) = (false, PROTOCOL_ALL);
     options(one, |kind, payload| {
         match kind {
             CLASSID => says = Some(class(payload)?),
-            ACT => not_carried = action::read(payload),
-            FLAGS => software = in_software(payload)?,
+            ACT => acts.read(payload),
+            FLAGS => software = reading.in_software(payload)?,
             IN_HW_COUNT => {}
             PORT_SRC_MIN..=PORT_DST_MAX => ends[usize::from(kind - PORT_SRC_MIN)] = get_be16(payload),
             _ => {
@@ -96,7 +97,6 @@ fn rule(one: &Listed) -> Result<Option<Rule>, Why> {
         return Ok(None);
     }
     let fail = |why: &str| Err((Some(one.handle), why.to_string()));
-    not_carried.map_err(|why| (Some(one.handle), why))?;
     for (range, ends) in rule.ports.iter_mut().zip(ends.chunks_exact(2)) {
         *range = match *ends {
             [Some(least), Some(most)] => Some((least, most)),
@@ -111,7 +111,8 @@ fn rule(one: &Listed) -> Result<Option<Rule>, Why> {
     if !PROTOCOLS.contains(&one.protocol) || kind_of_frame != one.protocol {
         return fail("flower is not carried under this protocol");
     }
-    rule.class = says.unwrap_or_default();
+    let says = reading.says(says.unwrap_or_default(), acts);
+    rule.class = says.map_err(|why| (Some(one.handle), why))?;
     Ok(Some(rule))
 }
 

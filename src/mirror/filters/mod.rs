@@ -15,11 +15,17 @@ mod action;
 mod flower;
 mod mark;
 mod matchall;
+mod police;
 mod u32;
+
+pub use police::{Passed, read_passed};
+
+use action::Reading;
 
 use super::nlattr::{Attrs, Message, Request, get_str, get_u32};
 use super::nlsock::NlSock;
 use crate::table::filter::{Filter, Match, join};
+use crate::table::police::Police;
 use crate::table::qdisc::Handle;
 use std::io;
 
@@ -27,6 +33,7 @@ const NEWTFILTER: u16 = 44;
 const GETTFILTER: u16 = 46;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_STATS: u16 = 3;
 const TCA_CHAIN: u16 = 11;
 /// Bytes of a `struct tcmsg`.
 const TCMSG_LEN: usize = 20;
@@ -34,6 +41,8 @@ const TCMSG_LEN: usize = 20;
 const TRIES_MAX: u32 = 3;
 /// The filter is in hardware alone (TCA_CLS_FLAGS_SKIP_SW).
 const FLAG_SKIP_SW: u32 = 2;
+/// It is in hardware as well.
+const FLAG_IN_HW: u32 = 4;
 /// SKIP_HW, SKIP_SW, IN_HW, NOT_IN_HW, VERBOSE.
 const FLAGS_KNOWN: u32 = 0x1f;
 
@@ -46,6 +55,8 @@ struct Listed {
     kind: String,
     handle: u32,
     options: Option<Box<[u8]>>,
+    /// What it counted, where it has a policer in the old way.
+    stats: Option<Box<[u8]>>,
 }
 
 /// Why a filter is not carried: its handle, where it is one below its preference, and a reason in words.
@@ -57,7 +68,25 @@ type Why = (Option<u32>, String);
 /// In words, as tc shows the filter: the first that is not carried, or that they cannot be read.
 pub fn read_filters(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
     let listed = list(sock, ifindex, parent)?;
-    filters(&listed).map(join)
+    filters(&listed, &mut Reading::Classes).map(join)
+}
+
+/// The filters at ingress, which say what policer a frame meets: 0 for none, 1 for the first of these.
+///
+/// # Errors
+/// As [`read_filters`].
+pub fn read_policing(sock: &mut NlSock, ifindex: u32, parent: Handle) -> Result<(Vec<Filter>, Vec<Police>), String> {
+    let listed = list(sock, ifindex, parent)?;
+    policing(&listed)
+}
+
+fn policing(listed: &[Listed]) -> Result<(Vec<Filter>, Vec<Police>), String> {
+    let mut reading = Reading::Ingress(Vec::new());
+    let filters = join(filters(listed, &mut reading)?);
+    match reading {
+        Reading::Ingress(policers) => Ok((filters, policers)),
+        Reading::Classes => Ok((filters, Vec::new())),
+    }
 }
 
 /// The same, by a socket of its own in the network namespace of this thread.
@@ -151,12 +180,13 @@ fn listed(m: &Message) -> Option<Listed> {
         kind: get_str(attrs.find(TCA_KIND)?),
         handle: word(8)?,
         options: attrs.find(TCA_OPTIONS).map(Into::into),
+        stats: attrs.find(TCA_STATS).map(Into::into),
     })
 }
 
-fn filters(listed: &[Listed]) -> Result<Vec<Filter>, String> {
+fn filters(listed: &[Listed], reading: &mut Reading) -> Result<Vec<Filter>, String> {
     let of = |a: &Listed, b: &Listed| (a.chain, a.preference) == (b.chain, b.preference);
-    let tables = u32::Tables::of(listed);
+    let tables = u32::Tables::of(listed, reading);
     let mut filters = Vec::new();
     for group in listed.chunk_by(of) {
         let Some(head) = group.first() else { continue };
@@ -166,9 +196,9 @@ fn filters(listed: &[Listed]) -> Result<Vec<Filter>, String> {
             _ if head.chain != 0 => Err((None, "only chain 0 is carried".into())),
             _ if group.iter().any(|one| one.kind != head.kind) => Err((None, "it changed while it was read".into())),
             "matchall" if alone => Err((None, "its filter is not listed".into())),
-            "matchall" => matchall::read(below),
-            "fw" => mark::read(below),
-            "flower" => flower::read(below),
+            "matchall" => matchall::read(below, reading),
+            "fw" => mark::read(below, reading),
+            "flower" => flower::read(below, reading),
             "u32" => tables.read(head.preference).map(|what| what.map(Match::U32)),
             _ => Err((None, "filters of this kind are not carried".into())),
         };
@@ -223,14 +253,6 @@ fn options(of: &Listed, mut take: impl FnMut(u16, &[u8]) -> Result<bool, String>
         }
     }
     Ok(())
-}
-
-/// Whether frames meet it, by its flags.
-fn in_software(payload: &[u8]) -> Result<bool, String> {
-    match get_u32(payload) {
-        Some(flags) if flags & !FLAGS_KNOWN == 0 => Ok(flags & FLAG_SKIP_SW == 0),
-        _ => Err("its flags are not known".into()),
-    }
 }
 
 /// A class's number.

@@ -4,17 +4,19 @@
 use super::super::nlattr::Messages;
 use super::*;
 use crate::table::filter::{Facts, classify};
+use crate::table::police::{Act, Limit};
+use crate::table::qdisc::Rate;
 
 fn recorded(bytes: &[u8]) -> Vec<Listed> {
     Messages(bytes).map(|m| listed(&m).unwrap()).collect()
 }
 
 fn carried(bytes: &[u8]) -> Vec<Filter> {
-    filters(&recorded(bytes)).unwrap()
+    filters(&recorded(bytes), &mut Reading::Classes).unwrap()
 }
 
 fn refused(bytes: &[u8]) -> String {
-    filters(&recorded(bytes)).unwrap_err()
+    filters(&recorded(bytes), &mut Reading::Classes).unwrap_err()
 }
 
 const U32: &[u8] = include_bytes!("testdata/u32.bin");
@@ -138,19 +140,19 @@ fn what_is_not_carried_has_a_name() {
             .into(),
     );
     assert_eq!(
-        filters(&listed).unwrap_err(),
+        filters(&listed, &mut Reading::Classes).unwrap_err(),
         "filter protocol ip pref 3 flower chain 0 handle 0x1: its attribute 200 is not known"
     );
     let mut lost = recorded(MATCHALL);
     lost.remove(1);
     assert_eq!(
-        filters(&lost).unwrap_err(),
+        filters(&lost, &mut Reading::Classes).unwrap_err(),
         "filter protocol 802.1Q pref 9 matchall chain 0: its filter is not listed"
     );
     let mut chained = recorded(FW);
     chained.iter_mut().for_each(|one| one.chain = 4);
     assert_eq!(
-        filters(&chained).unwrap_err(),
+        filters(&chained, &mut Reading::Classes).unwrap_err(),
         "filter protocol all pref 7 fw chain 4: only chain 0 is carried"
     );
 }
@@ -166,30 +168,136 @@ fn a_root_that_could_be_two_is_not_guessed() {
     inside.handle = 0x8050_0800;
     listed.insert(4, inside);
     assert_eq!(
-        filters(&listed).unwrap_err(),
+        filters(&listed, &mut Reading::Classes).unwrap_err(),
         "filter protocol ip pref 10 u32 chain 0 fh 805:: whether the kernel begins with this table is not told"
     );
     // A link leads there: then it is none.
     let link = [8, 0, 3, 0, 0, 0, 0x50, 0x80];
     let of = listed.iter_mut().find(|one| one.handle == 0x8000_0800).unwrap();
     of.options = Some([&of.options.clone().unwrap()[..], &link].concat().into());
-    assert!(filters(&listed).is_ok());
+    assert!(filters(&listed, &mut Reading::Classes).is_ok());
+}
+
+/// handle ffff: ingress
+/// protocol ip prio 10 u32 match ip src 0.0.0.0/0 police rate 10mbit burst 100k drop flowid :1
+/// protocol all prio 20 matchall action police rate 1mbit burst 20k peakrate 2mbit mtu 1600 overhead 24 linklayer atm
+///   conform-exceed drop/pipe
+/// protocol ip prio 30 flower ip_proto tcp action police rate 8kbit burst 5000 mpu 64 conform-exceed drop/ok
+/// protocol ip prio 40 handle 3 fw police rate 1mbit burst 10k drop
+/// protocol ip prio 50 flower ip_proto udp action pass
+/// protocol ipv6 prio 60 matchall action police pkts_rate 1000 pkts_burst 50 conform-exceed drop
+/// protocol ipv6 prio 70 matchall action police rate 40gbit burst 1m conform-exceed drop; ten frames of 500 bytes since
+const INGRESS: &[u8] = include_bytes!("testdata/ingress.bin");
+/// clsact; matchall action police rate 8kbit burst 3000 mtu 1000 conform-exceed drop; ten frames each of 500, 1000 and 1001 bytes
+/// and of 504 with a tag, and one of 70 by the kernel itself
+const CLSACT: &[u8] = include_bytes!("testdata/clsact.bin");
+
+#[test]
+fn policers_at_ingress() {
+    let (filters, policers) = policing(&recorded(INGRESS)).unwrap();
+    let rate = |bytes_per_second| Rate {
+        bytes_per_second,
+        ..Rate::default()
+    };
+    let police = |index, limit, burst_ns, mtu| Police {
+        index,
+        limit: Some(limit),
+        burst_ns,
+        peak: None,
+        mtu,
+        conforming: Act::Pass,
+        exceeding: Act::Drop,
+    };
+    let atm = |bytes_per_second| Rate {
+        overhead: 24,
+        atm: true,
+        ..rate(bytes_per_second)
+    };
+    let wanted = [
+        police(1, Limit::Bytes(rate(1_250_000)), 81_920_000, 2040),
+        Police {
+            peak: Some((atm(250_000), 53 * 34 * 4_000)),
+            ..police(2, Limit::Bytes(atm(125_000)), 163_840_000, 1600)
+        },
+        police(3, Limit::Bytes(Rate { mpu: 64, ..rate(1_000) }), 5_000_000_000, 2040),
+        police(4, Limit::Bytes(rate(125_000)), 81_920_000, 2040),
+        police(5, Limit::Packets(1000), 50_000_000, u32::MAX),
+        police(6, Limit::Bytes(rate(5_000_000_000)), 208_960, 2040),
+    ];
+    assert_eq!(policers, wanted);
+    let meets = |bytes: &[u8]| class_of(&filters, bytes, 0);
+    assert_eq!(meets(&tcp(0, 1)), Some(1));
+    let mut arp = tcp(0, 1);
+    arp[13] = 6;
+    assert_eq!(meets(&arp), Some(2));
+}
+
+#[test]
+fn what_policers_counted() {
+    let counted = |bytes| -> Vec<_> { recorded(bytes).iter().filter_map(police::passed).collect() };
+    let passed = |bytes, packets, exceeded| Passed {
+        bytes,
+        packets,
+        exceeded,
+    };
+    let ingress = counted(INGRESS);
+    assert_eq!(ingress[0], (1, passed(4860, 10, 0)));
+    assert_eq!(
+        ingress.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    assert_eq!(counted(CLSACT), [(1, passed(29_506, 41, 29))]);
+    assert_eq!(counted(FLOWER), []);
+}
+
+#[test]
+fn what_is_not_carried_at_ingress_has_a_name() {
+    // The action of a police: struct tc_police has it behind its number.
+    let refused = |change: &dyn Fn(&mut [u8])| {
+        let mut listed = recorded(CLSACT);
+        let options = listed[1].options.as_mut().unwrap();
+        change(options);
+        policing(&listed).unwrap_err()
+    };
+    let at = |options: &[u8], what: &[u8]| options.windows(what.len()).position(|bytes| bytes == what).unwrap();
+    // TCA_POLICE_TBF, index 1, TC_ACT_SHOT.
+    let tbf = [60, 0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0];
+    let says = |action: u32| {
+        refused(&move |options| {
+            let from = at(options, &tbf) + 8;
+            options[from..from + 4].copy_from_slice(&action.to_ne_bytes());
+        })
+    };
+    let name = "filter protocol all pref 49152 matchall chain 0 handle 0x1: its action police";
+    assert_eq!(says(1), format!("{name} says reclassify"));
+    assert_eq!(says(u32::MAX), format!("{name} says continue"));
+    assert_eq!(says(0x2000_0001), format!("{name} says more than pass and drop"));
+    let other = refused(&|options| {
+        let from = at(options, b"police");
+        options[from..from + 6].copy_from_slice(b"mirred");
+    });
+    assert_eq!(
+        other,
+        "filter protocol all pref 49152 matchall chain 0 handle 0x1: its action mirred is not carried"
+    );
 }
 
 #[test]
 fn no_cut_and_no_changed_byte_ends_in_a_panic() {
-    for bytes in [U32, FW, MARK, MATCHALL, FLOWER, POLICE, BASIC] {
+    for bytes in [U32, FW, MARK, MATCHALL, FLOWER, POLICE, BASIC, INGRESS, CLSACT] {
         for at in 0..bytes.len() {
             for change in [0, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x80] {
                 let mut broken = bytes.to_vec();
                 broken[at] = change;
                 let listed: Vec<_> = Messages(&broken).filter_map(|m| listed(&m)).collect();
-                if let Ok(filters) = filters(&listed) {
+                if let Ok(filters) = filters(&listed, &mut Reading::Classes) {
                     class_of(&filters, &tcp(3, 80), 3);
                 }
+                let _ = policing(&listed);
+                let _ = listed.iter().filter_map(police::passed).count();
             }
             let cut: Vec<_> = Messages(&bytes[..at]).filter_map(|m| listed(&m)).collect();
-            let _ = filters(&cut);
+            let _ = filters(&cut, &mut Reading::Classes);
         }
     }
 }

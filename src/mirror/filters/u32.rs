@@ -7,7 +7,8 @@
 //! A mark is listed only by a kernel that was built to look at it; one that was not takes `match mark`, and forgets it.
 
 use super::super::nlattr::{get_u16, get_u32};
-use super::{Listed, Why, action, class, in_software, options};
+use super::action::{Acts, Reading};
+use super::{Listed, Why, class, options};
 use crate::table::filter::u32::{Key, Link, Mark, Node, Shift, Table, U32, Variable};
 use std::collections::HashMap;
 
@@ -16,8 +17,8 @@ const HASH: u16 = 2;
 const LINK: u16 = 3;
 const DIVISOR: u16 = 4;
 const SEL: u16 = 5;
-const POLICE: u16 = 6;
-const ACT: u16 = 7;
+pub(super) const POLICE: u16 = 6;
+pub(super) const ACT: u16 = 7;
 const INDEV: u16 = 8;
 const PCNT: u16 = 9;
 const MARK: u16 = 10;
@@ -79,13 +80,13 @@ fn table_of(handle: u32) -> u32 {
 
 impl<'a> Tables<'a> {
     /// All of chain 0.
-    pub(super) fn of(listed: &'a [Listed]) -> Self {
+    pub(super) fn of(listed: &'a [Listed], reading: &mut Reading) -> Self {
         let mut tables = Self::default();
         for one in listed
             .iter()
             .filter(|one| one.chain == 0 && one.kind == "u32" && one.handle != 0)
         {
-            if let Err(why) = tables.add(one) {
+            if let Err(why) = tables.add(one, reading) {
                 tables.odd.entry(one.preference).or_insert(why);
             }
         }
@@ -99,7 +100,7 @@ impl<'a> Tables<'a> {
         tables
     }
 
-    fn add(&mut self, one: &'a Listed) -> Result<(), Why> {
+    fn add(&mut self, one: &'a Listed, reading: &mut Reading) -> Result<(), Why> {
         let fail = |why: &str| (Some(one.handle), why.to_string());
         if one.handle == table_of(one.handle) {
             let mut divisor = 0;
@@ -125,7 +126,9 @@ impl<'a> Tables<'a> {
                 Some(_) => Err(fail("it is listed twice")),
             };
         }
-        let Some(entry) = entry(one)? else { return Ok(()) };
+        let Some(entry) = entry(one, reading)? else {
+            return Ok(());
+        };
         let bucket = (one.handle >> 12 & 0xff) as usize;
         let table = self.tables.get_mut(&table_of(one.handle));
         let bucket = table.and_then(|table| table.buckets.get_mut(bucket));
@@ -198,7 +201,7 @@ impl<'a> Tables<'a> {
 }
 
 /// A filter; none that is in hardware alone.
-fn entry(one: &Listed) -> Result<Option<Entry>, Why> {
+fn entry(one: &Listed, reading: &mut Reading) -> Result<Option<Entry>, Why> {
     let mut entry = Entry {
         node: Node::default(),
         link: None,
@@ -206,16 +209,16 @@ fn entry(one: &Listed) -> Result<Option<Entry>, Why> {
     let mut says = None;
     let mut selector = None;
     let mut software = true;
-    let mut not_carried = Ok(());
+    let (mut acts, mut not_carried) = (Acts::default(), Ok(()));
     options(one, |kind, payload| {
         match kind {
             CLASSID => says = Some(class(payload)?),
             LINK => entry.link = Some(get_u32(payload).ok_or("its link cannot be read")?).filter(|&link| link != 0),
             SEL => selector = Some(read_selector(payload).ok_or("its keys cannot be read")?),
             MARK => entry.node.mark = read_mark(payload).ok_or("its mark cannot be read")?,
-            FLAGS => software = in_software(payload)?,
-            ACT => not_carried = not_carried.clone().and(action::read(payload)),
-            POLICE => not_carried = Err("its action police is not carried".to_string()),
+            FLAGS => software = reading.in_software(payload)?,
+            ACT => acts.read(payload),
+            POLICE => acts.police(payload),
             INDEV => not_carried = Err("it asks where a frame came from".to_string()),
             HASH | PCNT | PAD => {}
             _ => return Ok(false),
@@ -227,9 +230,10 @@ fn entry(one: &Listed) -> Result<Option<Entry>, Why> {
     }
     let fail = |why: String| (Some(one.handle), why);
     not_carried.map_err(fail)?;
+    let says = reading.says(says.unwrap_or_default(), acts).map_err(fail)?;
     let (flags, keys, link) = selector.ok_or_else(|| fail("it has no keys".into()))?;
     entry.node.keys = keys;
-    entry.node.class = (flags & TERMINAL != 0).then(|| says.unwrap_or_default());
+    entry.node.class = (flags & TERMINAL != 0).then_some(says);
     entry.node.link = entry.link.map(|_| link);
     Ok(Some(entry))
 }

@@ -9,6 +9,7 @@
 
 use super::link::LinkFacts;
 use crate::packet::Family;
+use crate::table::police::Policing;
 use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
 use std::collections::HashMap;
@@ -24,6 +25,12 @@ const TRACKED: &str = "carried: connections are tracked as the kernel would";
 const CARRIED: &str = "carried: its rules are run in the fast path";
 /// What follows from a qdisc that is carried.
 const SHAPED: &str = "carried: what leaves by this port is shaped in the fast path";
+
+/// What follows from policers that are carried.
+const POLICED: &str = "carried: what arrives by this port is policed in the fast path";
+
+/// ... from filters at ingress that do nothing.
+const NOT_POLICED: &str = "carried: it does nothing to what arrives by this port";
 
 /// What holds for one family on one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +104,8 @@ pub struct Findings {
     pub rules: Arc<Rules>,
     /// How what leaves by a port is shaped, by ifindex, where workers do it.
     pub shaping: HashMap<u32, Shaping>,
+    /// What polices what arrives by a port, by ifindex, where workers do it.
+    pub policing: HashMap<u32, Arc<Policing>>,
 }
 
 impl Findings {
@@ -205,6 +214,19 @@ impl Collector {
         self.note(scope, text.into(), SHAPED, false);
     }
 
+    /// Has what arrives by a port policed.
+    pub(super) fn police(&mut self, ifindex: u32, text: String, policing: Arc<Policing>) {
+        let Some((_, name)) = self.passed.iter().find(|p| p.0 == ifindex) else {
+            return;
+        };
+        let scope = Scope::Port(name.clone());
+        let polices = !policing.policers.is_empty();
+        if polices {
+            self.findings.policing.insert(ifindex, policing);
+        }
+        self.note(scope, text.into(), if polices { POLICED } else { NOT_POLICED }, false);
+    }
+
     /// Whether a link is a port of this process itself: frames of ours leave by it.
     pub(super) fn is_port(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
@@ -292,6 +314,13 @@ impl Collector {
 
     pub(super) fn finish(mut self) -> Findings {
         self.say_carried();
+        // What is the kernel's as it arrives is policed there alone.
+        let by_iface = &self.findings.by_iface;
+        let is_left = |ifindex: &u32| {
+            let both = by_iface.get(ifindex);
+            both.is_some_and(|both| both.iter().all(|family| family.ingress.is_some()))
+        };
+        self.findings.policing.retain(|ifindex, _| !is_left(ifindex));
         if self.unlisted > 0 {
             let text = format!("{} more findings are not listed", self.unlisted).into();
             self.findings.notes.push(Note {

@@ -41,7 +41,7 @@ pub use link::LinkFacts;
 
 use super::nlsock::Listener;
 use crate::port::bpf_query::NewLinks;
-use findings::Collector;
+use findings::{Collector, Way};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -136,7 +136,12 @@ impl Guard {
     /// The kernel itself sends so much by a shaped link that what would go out there is left to it for some seconds, or longer
     /// where that is so again and again.
     pub fn leave_contended(&mut self, ifindex: u32) {
-        self.tc.reader.leave_contended(ifindex);
+        self.tc.reader.leave_contended(ifindex, Way::Egress);
+    }
+
+    /// The same of a policed link, and of what arrives there.
+    pub fn leave_policed(&mut self, ifindex: u32) {
+        self.tc.reader.leave_contended(ifindex, Way::Ingress);
     }
 
     /// Reads everything and says what it found. `links` are all links of the namespace, the ports marked.

@@ -2,19 +2,21 @@
 //!
 //! What a tree of qdiscs means is told by `mirror::tc`: one that only queues is nothing here; one that workers shape
 //! by is found as that; every other leaves what would go out, and so does any on a bridge, which has no way out of its
-//! own here. Filters on ingress and clsact leave what they may touch.
+//! own here. Filters at the ingress of a port that do nothing but police are found as that; others leave what arrives, filters
+//! at clsact's egress what would leave, and both what they may touch on a bridge.
 //!
 //! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
 //! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
 //! holds in between. A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
 //! while, so that both wait in one queue.
 
-use super::super::tc::{Qdiscs, Reader};
+use super::super::tc::{Qdiscs, Reader, Record};
 use super::READ_AFTER;
 use super::findings::{Collector, Way};
+use crate::table::police::{Police, Policer, Policing};
 use crate::table::qdisc::{Handle, Shaping};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// The filters that frames meet on their way out of a device with clsact.
@@ -26,8 +28,11 @@ const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (th
 /// For how long a contended port is left; twice as long each time that it is contended again soon.
 const CONTENDED: Duration = Duration::from_secs(10);
 const CONTENDED_MAX: Duration = Duration::from_secs(160);
-const REMEDY_FILTER: &str =
-    "filters and programs of tc are not carried; remove the qdisc (`tc qdisc del dev DEV clsact`)";
+const REMEDY_FILTER: &str = "of filters at ingress and clsact only those at a port's ingress are carried that police, or do nothing; what \
+                             arrives is the kernel's until the filter is gone, or the qdisc (`tc qdisc del dev DEV clsact`)";
+const REMEDY_EGRESS: &str = "filters at clsact's egress are not carried; what leaves is the kernel's until they are gone (`tc filter del dev DEV egress`)";
+const REMEDY_POLICED: &str = "the kernel itself takes nearly all of a policer's rate (what is for the box itself, or what is not carried), \
+                              so all of it shares the kernel's policer; it is tried again after some seconds";
 
 pub(super) fn open() -> io::Result<Reader> {
     Reader::open()
@@ -44,12 +49,15 @@ pub(super) struct Tc {
     read: Option<(Links, Instant)>,
     found: Vec<Found>,
     contended: Vec<Contended>,
+    /// Policers at work.
+    policers: Vec<Weak<Policer>>,
 }
 
 /// A port that is left because the kernel itself sends much by it.
 #[derive(Debug)]
 struct Contended {
     ifindex: u32,
+    way: Way,
     since: Instant,
     hold: Duration,
 }
@@ -61,6 +69,8 @@ enum Found {
     Leaves(u32, Way, String, &'static str),
     /// It shapes.
     Shapes(u32, String, Shaping),
+    /// It polices.
+    Polices(u32, String, Arc<Policing>),
 }
 
 impl Tc {
@@ -70,16 +80,19 @@ impl Tc {
             read: None,
             found: Vec::new(),
             contended: Vec::new(),
+            policers: Vec::new(),
         }
     }
 
     /// See [`Guard::leave_contended`](super::Guard::leave_contended).
-    pub(super) fn leave_contended(&mut self, ifindex: u32) {
+    pub(super) fn leave_contended(&mut self, ifindex: u32, way: Way) {
         let since = Instant::now();
-        match self.contended.iter_mut().find(|one| one.ifindex == ifindex) {
+        let is_it = |one: &&mut Contended| one.ifindex == ifindex && one.way == way;
+        match self.contended.iter_mut().find(is_it) {
             Some(one) => (one.since, one.hold) = (since, CONTENDED_MAX.min(one.hold * 2)),
             None => self.contended.push(Contended {
                 ifindex,
+                way,
                 since,
                 hold: CONTENDED,
             }),
@@ -96,16 +109,20 @@ impl Tc {
         }
         // Who was not contended again for as long as it was left before is forgotten.
         self.contended.retain(|one| one.since.elapsed() < one.hold * 2);
-        let is_contended = |ifindex| {
-            let holds = |one: &Contended| one.ifindex == ifindex && one.since.elapsed() < one.hold;
+        let is_contended = |ifindex, way| {
+            let holds = |one: &Contended| one.ifindex == ifindex && one.way == way && one.since.elapsed() < one.hold;
             self.contended.iter().any(holds)
         };
         for one in &self.found {
             match one.clone() {
                 Found::Leaves(ifindex, way, text, remedy) => found.leave_port(ifindex, way, text, remedy),
-                Found::Shapes(ifindex, text, _) if is_contended(ifindex) => {
+                Found::Shapes(ifindex, text, _) if is_contended(ifindex, Way::Egress) => {
                     found.leave_port(ifindex, Way::Egress, text, REMEDY_CONTENDED);
                 }
+                Found::Polices(ifindex, text, _) if is_contended(ifindex, Way::Ingress) => {
+                    found.leave_port(ifindex, Way::Ingress, text, REMEDY_POLICED);
+                }
+                Found::Polices(ifindex, text, policing) => found.police(ifindex, text, policing),
                 Found::Shapes(ifindex, text, shaping) => found.shape(ifindex, text, shaping),
             }
         }
@@ -140,30 +157,74 @@ impl Tc {
         }
         for qdisc in qdiscs.of(ifindex, true) {
             let words = format!("qdisc {} {} on {name}", qdisc.kind, qdisc.handle);
-            let has_egress = qdisc.kind == "clsact" && self.reader.has_filter(ifindex, PARENT_CLSACT_EGRESS);
-            let way = if has_egress { Way::Both } else { Way::Ingress };
-            self.found.push(Found::Leaves(ifindex, way, words, REMEDY_FILTER));
+            if qdisc.kind == "clsact" && self.reader.has_filter(ifindex, PARENT_CLSACT_EGRESS) {
+                let found = Found::Leaves(ifindex, Way::Egress, words.clone(), REMEDY_EGRESS);
+                self.found.push(found);
+            }
+            let found = match self.policing(qdisc, is_port) {
+                Ok(policing) => Found::Polices(ifindex, words, policing),
+                Err(why) if why.is_empty() => Found::Leaves(ifindex, Way::Ingress, words, REMEDY_FILTER),
+                Err(why) => Found::Leaves(ifindex, Way::Ingress, format!("{words}: {why}"), REMEDY_FILTER),
+            };
+            self.found.push(found);
         }
         Ok(())
     }
 
+    /// What polices at an ingress or clsact, or why that is not carried.
+    fn policing(&mut self, qdisc: &Record, is_port: bool) -> Result<Arc<Policing>, String> {
+        if !is_port {
+            return Err(String::new());
+        }
+        if qdisc.has_block {
+            return Err("its filters are a block's".into());
+        }
+        if qdisc.offloaded {
+            return Err("it is offloaded".into());
+        }
+        let (filters, policers) = self.reader.policing(qdisc.ifindex)?;
+        Ok(Arc::new(Policing {
+            kind: qdisc.kind.as_str().into(),
+            handle: qdisc.handle,
+            filters,
+            policers: policers.into_iter().map(|police| self.policer(police)).collect(),
+        }))
+    }
+
+    /// One that is as it was goes on with its tokens, of whatever filter and port it is.
+    fn policer(&mut self, police: Police) -> Arc<Policer> {
+        let known = self.policers.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.into_iter().find(|one| one.config == police) {
+            return known;
+        }
+        let new = Arc::new(Policer::new(police));
+        self.policers.retain(|one| one.strong_count() > 0);
+        self.policers.push(Arc::downgrade(&new));
+        new
+    }
+
     /// A tree that is as it was stays the same one, so that nobody compares it to the end each time.
     fn keep(&mut self, before: &[Found]) {
-        let mut same_links = Vec::new();
+        let mut same = Vec::new();
         for found in &mut self.found {
+            if let Found::Polices(ifindex, _, policing) = found {
+                let is_same =
+                    |old: &Found| matches!(old, Found::Polices(of, _, old) if of == ifindex && old == policing);
+                same.extend(before.iter().any(is_same).then_some((*ifindex, Way::Ingress)));
+            }
             let Found::Shapes(ifindex, _, shaping) = found else {
                 continue;
             };
-            let same = before.iter().find_map(|old| match old {
+            let known = before.iter().find_map(|old| match old {
                 Found::Shapes(of, _, old) if of == ifindex && old == shaping => Some(old),
                 _ => None,
             });
-            if let Some(old) = same {
+            if let Some(old) = known {
                 *shaping = old.clone();
-                same_links.push(*ifindex);
+                same.push((*ifindex, Way::Egress));
             }
         }
-        // By another tree it is tried at once.
-        self.contended.retain(|one| same_links.contains(&one.ifindex));
+        // By another tree, or other policers, it is tried at once.
+        self.contended.retain(|one| same.contains(&(one.ifindex, one.way)));
     }
 }

@@ -15,6 +15,8 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_STATS2: u16 = 7;
 const TCA_STAB: u16 = 8;
 const TCA_HW_OFFLOAD: u16 = 12;
+const TCA_INGRESS_BLOCK: u16 = 13;
+const TCA_EGRESS_BLOCK: u16 = 14;
 const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
 const TCA_STATS_APP: u16 = 4;
@@ -37,6 +39,8 @@ pub struct Record {
     pub stab: bool,
     /// The device does it.
     pub offloaded: bool,
+    /// Its filters are those of a block, of other qdiscs as well.
+    pub has_block: bool,
     /// What it counted.
     pub counts: Counts,
 }
@@ -72,6 +76,7 @@ pub fn record(message: &Message<'_>) -> Option<Record> {
         parent: Handle(word(12)?),
         options: find(TCA_OPTIONS).unwrap_or_default().to_vec(),
         stab: find(TCA_STAB).is_some(),
+        has_block: find(TCA_INGRESS_BLOCK).or_else(|| find(TCA_EGRESS_BLOCK)).is_some(),
         offloaded: find(TCA_HW_OFFLOAD).is_some_and(|it| it != [0]),
         counts: find(TCA_STATS2).map(|stats| counts(stats, &kind)).unwrap_or_default(),
         kind,

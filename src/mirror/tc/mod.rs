@@ -13,19 +13,21 @@
 
 mod message;
 mod options;
-mod rate;
+pub(super) mod rate;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use message::{Counts, Record};
 
-use super::filters::read_filters;
+use super::filters::{Passed, read_filters, read_passed, read_policing};
 use super::nlattr::{Message, Request, get_u32};
 use super::nlsock::NlSock;
 use crate::table::filter::Filter;
+use crate::table::police::Police;
 use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
 use message::{TCMSG_LEN, record};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use tree::{Link, Not};
@@ -41,6 +43,8 @@ const IFLA_TXQLEN: u16 = 13;
 const HEADER_LEN: u32 = crate::wire::ether::HEADER_LEN as u32;
 /// Bytes of a `struct ifinfomsg`.
 const IFINFOMSG_LEN: usize = 16;
+/// The filters that frames meet on their way in, by ingress and by clsact.
+const PARENT_INGRESS: Handle = Handle(0xffff_fff2);
 /// How often a pair of dumps that does not fit is read again.
 const TRIES: usize = 5;
 
@@ -184,6 +188,22 @@ impl Reader {
     /// Why they are not carried.
     pub fn filters(&mut self, ifindex: u32, parent: Handle) -> Result<Vec<Filter>, String> {
         read_filters(&mut self.sock, ifindex, parent)
+    }
+
+    /// What the filters at the ingress of a link police, see [`read_policing`].
+    ///
+    /// # Errors
+    /// Why it is not carried.
+    pub fn policing(&mut self, ifindex: u32) -> Result<(Vec<Filter>, Vec<Police>), String> {
+        read_policing(&mut self.sock, ifindex, PARENT_INGRESS)
+    }
+
+    /// What the kernel's policers there have counted, by their numbers.
+    ///
+    /// # Errors
+    /// In words, where they cannot be read.
+    pub fn policed(&mut self, ifindex: u32) -> Result<HashMap<u32, Passed>, String> {
+        read_passed(&mut self.sock, ifindex, PARENT_INGRESS)
     }
 
     /// Whether filters hang on a parent; also where that cannot be told.

@@ -1,0 +1,180 @@
+//! The kernel's part of what a policer at ingress lets pass: what steer passes (for the box itself, ARP, groups) and what is
+//! punted meets the kernel's own policer, which knows nothing of bypath's. So what the kernel's has passed is taken out of
+//! bypath's bucket, as for what leaves by a shaped port (see `shaping`): together they keep the rate, over any time that is
+//! long against [`EVERY`]. Where the kernel takes nearly all of a rate, what arrives is left to it for a while.
+//!
+//! ```text
+//!  RTM_GETTFILTER: bytes, packets, exceeded --difference--> Policer::charge
+//! ```
+//!
+//! The kernel tells how many packets exceeded, and not how many bytes those had: of what met its policer since the last look
+//! the same part of the bytes is taken. A policer of several filters or ports is charged once.
+//! Nothing is read while no port is policed, and reading takes at most a fiftieth of the time.
+
+use super::shaping::EVERY;
+use super::shaping::contention::Contention;
+use crate::mirror::filters::Passed;
+use crate::mirror::tc::Reader;
+use crate::packet::PortIndex;
+use crate::port::wait::monotonic_ns;
+use crate::table::Snapshot;
+use crate::table::police::{self, Limit, Policer};
+use crate::table::qdisc::Handle;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Reading may take this part of the time.
+const PART: u32 = 50;
+
+/// Charges policers.
+#[derive(Debug, Default)]
+pub struct Policing {
+    reader: Option<Reader>,
+    next: Option<Instant>,
+    /// By a policer's number: as of the last look.
+    known: HashMap<u32, Passed>,
+    /// By link.
+    contention: HashMap<u32, Contention>,
+    failed: bool,
+}
+
+/// A policed port.
+type Policed<'a> = (u32, &'a police::Policing);
+
+impl Policing {
+    /// Looks if it is time, and charges what the kernel passed since; the links where that is so much that what arrives there
+    /// is better left to it.
+    pub fn turn(&mut self, snapshot: &Snapshot) -> Vec<u32> {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return Vec::new();
+        }
+        let policed: Vec<Policed<'_>> = (0..snapshot.ports.len())
+            .filter_map(|port| snapshot.port(PortIndex(port as u16)))
+            .filter_map(|(_, iface)| Some((iface.ifindex, iface.policing.as_deref()?)))
+            .filter(|(_, policing)| !policing.policers.is_empty())
+            .collect();
+        let mut contended = Vec::new();
+        if policed.is_empty() {
+            self.known.clear();
+        } else {
+            match self.look(&policed, now) {
+                Ok(links) => contended = links,
+                Err(error) if !std::mem::replace(&mut self.failed, true) => {
+                    say!(
+                        "bypath: what the kernel's policers pass cannot be read, {error}: it comes on top of their rate"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        self.contention
+            .retain(|ifindex, _| policed.iter().any(|port| port.0 == *ifindex));
+        self.next = Some(now + EVERY.max(now.elapsed() * PART));
+        contended
+    }
+
+    fn look(&mut self, policed: &[Policed<'_>], now: Instant) -> Result<Vec<u32>, String> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => Reader::open().map_err(|error| error.to_string())?,
+        };
+        let mut passed = HashMap::new();
+        for (ifindex, _) in policed {
+            passed.extend(reader.policed(*ifindex)?);
+        }
+        let since: HashMap<u32, (u64, u64)> = passed
+            .iter()
+            .filter_map(|(index, now)| Some((*index, since(self.known.get(index)?, now)?)))
+            .collect();
+        self.known = passed;
+        let mut charged = Vec::new();
+        let mut contended = Vec::new();
+        for (ifindex, policing) in policed {
+            for policer in &policing.policers {
+                let index = policer.config.index;
+                if let Some(&(bytes, packets)) = since.get(&index).filter(|_| !charged.contains(&index)) {
+                    charged.push(index);
+                    policer.charge(bytes, packets, monotonic_ns());
+                }
+            }
+            let [payers, sent] = payers(&policing.policers, &since);
+            if self
+                .contention
+                .entry(*ifindex)
+                .or_default()
+                .is_contended(&payers, &sent, now)
+            {
+                contended.push(*ifindex);
+            }
+        }
+        (self.reader, self.failed) = (Some(reader), false);
+        Ok(contended)
+    }
+}
+
+/// Bytes and packets that a policer of the kernel's has passed between two looks; none for one that is new meanwhile.
+fn since(before: &Passed, now: &Passed) -> Option<(u64, u64)> {
+    let bytes = now.bytes.checked_sub(before.bytes)?;
+    // Counts of 32 bits go round.
+    let packets = u64::from(now.packets.wrapping_sub(before.packets));
+    let passed = packets.saturating_sub(now.exceeded.wrapping_sub(before.exceeded).into());
+    if passed == 0 {
+        return None;
+    }
+    let bytes = u128::from(bytes) * u128::from(passed) / u128::from(packets);
+    Some((u64::try_from(bytes).ok()?, passed))
+}
+
+/// Those that drop what exceeds, with the bytes of a second, and what the kernel's passed. A packet counts for its least length.
+fn payers(policers: &[Arc<Policer>], since: &HashMap<u32, (u64, u64)>) -> [Vec<(Handle, u64)>; 2] {
+    const PACKET: u64 = 64;
+    let (mut payers, mut sent) = (Vec::new(), Vec::new());
+    for policer in policers.iter().filter(|policer| policer.config.is_bound()) {
+        let handle = Handle(policer.config.index);
+        let (bytes, packets) = since.get(&policer.config.index).copied().unwrap_or_default();
+        match policer.config.limit {
+            Some(Limit::Bytes(rate)) => {
+                payers.push((handle, rate.bytes_per_second));
+                sent.push((handle, bytes));
+            }
+            Some(Limit::Packets(rate)) => {
+                payers.push((handle, rate.saturating_mul(PACKET)));
+                sent.push((handle, packets * PACKET));
+            }
+            None => {}
+        }
+    }
+    [payers, sent]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(bytes: u64, packets: u32, exceeded: u32) -> Passed {
+        Passed {
+            bytes,
+            packets,
+            exceeded,
+        }
+    }
+
+    #[test]
+    fn what_exceeded_was_not_passed() {
+        assert_eq!(since(&passed(0, 0, 0), &passed(5_000, 5, 0)), Some((5_000, 5)));
+        assert_eq!(since(&passed(5_000, 5, 0), &passed(15_000, 15, 4)), Some((6_000, 6)));
+        assert_eq!(since(&passed(15_000, 15, 4), &passed(15_000, 15, 4)), None);
+        assert_eq!(since(&passed(15_000, 15, 4), &passed(16_000, 16, 5)), None);
+    }
+
+    #[test]
+    fn a_new_policer_of_that_number_is_not_charged_and_counts_go_round() {
+        assert_eq!(since(&passed(15_000, 15, 4), &passed(200, 1, 0)), None);
+        assert_eq!(
+            since(&passed(15_000, u32::MAX, u32::MAX), &passed(16_000, 1, 0)),
+            Some((500, 1))
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! What `tc` says about what arrives by a port: filters at its ingress, and the policers of these (net/sched/act_police.c). A
+//! policer lets pass what its token bucket has tokens for, and never has anything wait.
+//!
+//! ```text
+//!  filters --class n--> policer n --tokens?--> conforms: pass | exceeds: dropped      no filter, or class 0: pass
+//! ```
+//!
+//! One policer may be that of several filters and of several ports (`police index N`), and a port's queues may be of several
+//! workers, so a bucket is one word: the time at which it will be full. What a frame costs puts that off; a frame exceeds
+//! where it would be put off by more than the bucket's size:
+//!
+//! ```text
+//!  now        full                     now + size           in parts of a nanosecond, 64 each
+//!   |---------->|------cost------>|      |
+//!   |  missing  |                 | <= now + size: conforms
+//! ```
+//!
+//! What a frame costs is rounded up to a part, where the kernel cuts off a fraction of a nanosecond: over any time T a policer
+//! lets pass at most `burst + rate * T`. The kernel counts what is behind the Ethernet header, and behind a tag, which it has
+//! beside the frame by then; for `mtu` the header counts.
+//!
+//! Configuration but for the buckets and counts: these live as long as what the kernel told of the policer stays the same.
+
+use super::filter::Filter;
+use super::qdisc::{Handle, Rate};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Bytes of an Ethernet header.
+const HEADER_LEN: u32 = 14;
+/// Parts of a nanosecond, as a shift. 64 bits of them are nine years since the machine began.
+const PARTS: u32 = 6;
+/// What a byte per second, or a packet, costs by a rate of one per second.
+const SECOND: u64 = 1_000_000_000 << PARTS;
+/// No bucket holds more, in nanoseconds: two years.
+const SIZE_NS_MAX: u64 = 1 << 56;
+/// What the kernel passed is owed for so long at most, in nanoseconds.
+const DEBT_NS_MAX: u64 = 60_000_000_000;
+
+/// What polices what arrives by a port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policing {
+    /// The qdisc at ingress: `ingress`, `clsact`.
+    pub kind: Arc<str>,
+    /// Its handle.
+    pub handle: Handle,
+    /// The filters there. Class 0 is no policer, n the one at n - 1 of `policers`.
+    pub filters: Vec<Filter>,
+    /// The policers.
+    pub policers: Vec<Arc<Policer>>,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// It goes on (`ok`, or `pipe` with nothing behind).
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+/// What a policer is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Police {
+    /// Its number, unique in the namespace.
+    pub index: u32,
+    /// What it bounds, if anything but the length.
+    pub limit: Option<Limit>,
+    /// How much may pass at once, in nanoseconds of the limit.
+    pub burst_ns: u64,
+    /// The second bucket: its rate, and its size in nanoseconds of that.
+    pub peak: Option<(Rate, u64)>,
+    /// The longest frame that conforms, in bytes with the Ethernet header.
+    pub mtu: u32,
+    /// What becomes of frames that conform.
+    pub conforming: Act,
+    /// ... that exceed.
+    pub exceeding: Act,
+}
+
+/// What a policer bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes.
+    Bytes(Rate),
+    /// Packets, in a second.
+    Packets(u64),
+}
+
+/// A policer at work. Two are equal that were told the same.
+#[derive(Debug)]
+pub struct Policer {
+    /// What it was told.
+    pub config: Police,
+    bucket: Bucket,
+    peak: Bucket,
+    bytes: AtomicU64,
+    packets: AtomicU64,
+    exceeded: AtomicU64,
+}
+
+/// What a policer counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes that met it, without Ethernet headers.
+    pub bytes: u64,
+    /// Packets that met it.
+    pub packets: u64,
+    /// ... of which exceeded.
+    pub exceeded: u64,
+}
+
+impl Limit {
+    /// What a frame costs that counts `bytes`, in parts.
+    #[inline]
+    fn cost(self, bytes: u32) -> u64 {
+        match self {
+            // What is around them included, 32 bits of bytes hold what 20 do here.
+            Limit::Bytes(rate) => (rate.on_wire(bytes).min(1 << 28) * SECOND).div_ceil(rate.bytes_per_second.max(1)),
+            Limit::Packets(per_second) => SECOND.div_ceil(per_second.max(1)),
+        }
+    }
+}
+
+impl PartialEq for Policer {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
+impl Policer {
+    /// One with full buckets.
+    pub fn new(config: Police) -> Self {
+        Self {
+            config,
+            bucket: Bucket::default(),
+            peak: Bucket::default(),
+            bytes: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
+            exceeded: AtomicU64::new(0),
+        }
+    }
+
+    /// What becomes of a frame that counts `bytes`, which are those behind its Ethernet header. Takes tokens if it conforms.
+    #[inline]
+    pub fn police(&self, bytes: u32, now_ns: u64) -> Act {
+        self.packets.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes.into(), Relaxed);
+        if self.conforms(bytes, now_ns) {
+            return self.config.conforming;
+        }
+        self.exceeded.fetch_add(1, Relaxed);
+        self.config.exceeding
+    }
+
+    #[inline]
+    fn conforms(&self, bytes: u32, now_ns: u64) -> bool {
+        let Police {
+            limit,
+            burst_ns,
+            peak,
+            mtu,
+            ..
+        } = &self.config;
+        if bytes.saturating_add(HEADER_LEN) > *mtu {
+            return false;
+        }
+        let Some(limit) = limit else { return true };
+        let cost = limit.cost(bytes);
+        if !self.bucket.take(cost, *burst_ns, now_ns) {
+            return false;
+        }
+        if let Some((rate, size_ns)) = peak
+            && !self.peak.take(Limit::Bytes(*rate).cost(bytes), *size_ns, now_ns)
+        {
+            self.bucket.give_back(cost);
+            return false;
+        }
+        true
+    }
+
+    /// Forgets a frame that [`Policer::police`] has passed: the kernel polices it. Its tokens are there again.
+    pub fn give_back(&self, bytes: u32) {
+        self.packets.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes.into(), Relaxed);
+        if !self.config.is_bound() {
+            // Whether it had conformed is not known, and nothing hangs on it.
+            return;
+        }
+        if let Some(limit) = self.config.limit {
+            self.bucket.give_back(limit.cost(bytes));
+        }
+        if let Some((rate, _)) = self.config.peak {
+            self.peak.give_back(Limit::Bytes(rate).cost(bytes));
+        }
+    }
+
+    /// Pays for `packets` that the kernel's own policer has passed, of together so many bytes.
+    pub fn charge(&self, bytes: u64, packets: u64, now_ns: u64) {
+        let each = u32::try_from(bytes / packets.max(1)).unwrap_or(u32::MAX);
+        let cost = |limit: Limit| match limit {
+            Limit::Bytes(rate) if rate.on_wire(each) == u64::from(each) => {
+                let parts = u128::from(bytes) * u128::from(SECOND) / u128::from(rate.bytes_per_second.max(1));
+                u64::try_from(parts).unwrap_or(u64::MAX)
+            }
+            _ => limit.cost(each).saturating_mul(packets),
+        };
+        if let Some(limit) = self.config.limit {
+            self.bucket.charge(cost(limit), self.config.burst_ns, now_ns);
+        }
+        if let Some((rate, size_ns)) = self.config.peak {
+            self.peak.charge(cost(Limit::Bytes(rate)), size_ns, now_ns);
+        }
+    }
+
+    /// What it counted.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            bytes: self.bytes.load(Relaxed),
+            packets: self.packets.load(Relaxed),
+            exceeded: self.exceeded.load(Relaxed),
+        }
+    }
+}
+
+impl Police {
+    /// Whether it drops what exceeds, and nothing else.
+    pub fn is_bound(&self) -> bool {
+        (self.conforming, self.exceeding) == (Act::Pass, Act::Drop)
+    }
+}
+
+/// See the module's head: the time at which it will be full, in parts; any that is past for one that is.
+#[derive(Debug, Default)]
+struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Takes `cost` if it is there.
+    #[inline]
+    fn take(&self, cost: u64, size_ns: u64, now_ns: u64) -> bool {
+        let (now, size) = (now_ns << PARTS, size_ns.min(SIZE_NS_MAX) << PARTS);
+        let mut full = self.0.load(Relaxed);
+        loop {
+            let after = full.max(now).saturating_add(cost);
+            if after > now.saturating_add(size) {
+                return false;
+            }
+            match self.0.compare_exchange_weak(full, after, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(other) => full = other,
+            }
+        }
+    }
+
+    fn give_back(&self, cost: u64) {
+        let _ = self
+            .0
+            .fetch_update(Relaxed, Relaxed, |full| Some(full.saturating_sub(cost)));
+    }
+
+    /// Takes it, by debt if need be.
+    fn charge(&self, cost: u64, size_ns: u64, now_ns: u64) {
+        let now = now_ns << PARTS;
+        let most = now.saturating_add((size_ns.min(SIZE_NS_MAX) + DEBT_NS_MAX) << PARTS);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |full| {
+            Some(full.max(now).saturating_add(cost).min(most.max(full)))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
