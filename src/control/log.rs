@@ -7,7 +7,7 @@
 //! A terminal may be held (Ctrl-S), a pipe full or closed. The control loop must go on in any case: while it waits, workers
 //! forward by rules that are no longer the kernel's. So what is said is written by a thread of its own. What finds no room is
 //! lost, and counted: how much is said as soon as somebody reads again. What cannot be written is nobody's. At the end it is
-//! waited for, no longer than [`PATIENCE`].
+//! waited for, no longer than `PATIENCE`.
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::fmt::Arguments;
