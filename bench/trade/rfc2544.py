@@ -6,8 +6,10 @@
         └── loss curve: from the highest rate down in equal steps, until two in a row lose nothing (26.3)
         └── back-to-back: the longest burst that loses nothing, halved for, some times over
 
-The same as src/bench/rfc2544.rs for generators that bypath does not drive itself. Bounded: a search for a resolution of
-1 in n takes log2(n) + 1 trials. A rate that the generator cannot reach is said, and what it reached takes its place.
+As src/bench/rfc2544 does it, for generators that bypath does not drive itself: both ends of a search are a part of each other,
+so that a slow device is known as exactly as a fast one. Bounded: log2 of the highest rate by what the device does, and of
+one by the resolution, and no rate below the least one. A rate that the generator cannot reach is said, and what it reached takes its
+place.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ class Plan:
     """What is measured, and how carefully."""
 
     seconds: float = 10.0
-    # As a part of the highest rate.
+    # As a part of the rate that is found.
     resolution: float = 0.005
+    # Frames per second; nothing is tried below.
+    rate_min: float = 1000.0
     # The part of the frames that may be lost and the trial still passes.
     loss_max: float = 0.0
     shares: tuple = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -86,14 +90,20 @@ class Run:
                 passed = rate
             else:
                 failed = rate
-            if failed - passed <= self.plan.resolution * self.rate_max:
+            if failed - passed <= self.plan.resolution * failed:
                 return passed, search
-            rate = (passed + failed) / 2
+            if failed <= self.plan.rate_min:
+                self._note(f"no rate without loss: the lowest tried, {failed:.0f} frames a second, lost, too")
+                return 0.0, search
+            rate = max((passed + failed) / 2, self.plan.rate_min)
 
     def latency(self, throughput):
         """Delays at shares of the throughput."""
         found = []
         for share in self.plan.shares:
+            if share * throughput < self.plan.rate_min:
+                self._note(f"no delays at {share:g} of the throughput: that is less than {self.plan.rate_min:.0f} frames a second")
+                continue
             outcome = self._send(f"latency at {share:g}", share * throughput)
             if outcome["latency"] is None:
                 self._note(f"no delays at {share:g} of the throughput: no frame that was timed arrived")
@@ -107,7 +117,10 @@ class Run:
         """The loss at rates from the highest down."""
         curve, clean = [], 0
         for step in range(self.plan.curve_steps, 0, -1):
-            outcome = self._send("loss", self.rate_max * step / self.plan.curve_steps)
+            rate = self.rate_max * step / self.plan.curve_steps
+            if rate < self.plan.rate_min:
+                break
+            outcome = self._send("loss", rate)
             curve.append([offered_pps(outcome), loss(outcome)])
             clean = clean + 1 if outcome["lost"] == 0 else 0
             if clean == 2:
