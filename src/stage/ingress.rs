@@ -1,8 +1,8 @@
 //! ingress: what `tc` polices of what arrives by a port, before any other box, a bridge's too (sch_handle_ingress of
 //! net/core/dev.c stands there). Only a burst of a port that has policers comes here.
 //!
-//! A frame that exceeds ends here. One that a later box gives to the kernel meets the kernel's own policer on its way, so it
-//! gets its tokens back here ([`give_back`]); what the kernel's counted is charged (control/policing.rs).
+//! A frame that exceeds ends here. One that a later box gives to the kernel meets the kernel's own policer on its way: it has
+//! paid here ([`punted`]), which is settled with what the kernel's counted (control/policing.rs).
 //! At that hook a frame has no mark and no priority yet, and its VLAN tag is beside it.
 
 use crate::packet::{DropReason, Step, Verdict};
@@ -24,9 +24,9 @@ pub fn police(bytes: &[u8], policing: &Policing, now_ns: u64) -> Step<()> {
 }
 
 /// The frame passed, and is the kernel's now.
-pub fn give_back(bytes: &[u8], policing: &Policing) {
+pub fn punted(bytes: &[u8], policing: &Policing) {
     if let Some(policer) = policer(bytes, policing) {
-        policer.give_back(counted(bytes));
+        policer.punted(counted(bytes));
     }
 }
 
@@ -120,11 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_was_never_there() {
+    fn what_is_punted_is_not_counted() {
         let policing = policing();
         let frame = frame([8, 0], 90);
         assert!(police(&frame, &policing, 1).is_continue());
-        give_back(&frame, &policing);
+        punted(&frame, &policing);
         assert_eq!(policing.policers[0].counts(), Default::default());
     }
 }

@@ -19,6 +19,11 @@
 //! lets pass at most `burst + rate * T`. The kernel counts what is behind the Ethernet header, and behind a tag, which it has
 //! beside the frame by then; for `mtu` the header counts.
 //!
+//! What is punted has paid here, and meets the kernel's own policer next, which lets pass what else it gets as well. So now and then
+//! the two settle ([`Policer::settle`]): what the kernel's passed beyond what has paid is taken from the bucket as of the time since
+//! then, and what has paid and did not pass is given back. What is taken so late may be owed for as long as it took (`slack`), or
+//! frames that conform would be lost for it.
+//!
 //! Configuration but for the buckets and counts: these live as long as what the kernel told of the policer stays the same.
 
 use super::filter::Filter;
@@ -97,7 +102,12 @@ pub struct Policer {
     bytes: AtomicU64,
     packets: AtomicU64,
     exceeded: AtomicU64,
+    /// Of what was punted since the kernel and we settled: bytes and packets.
+    paid: [AtomicU64; 2],
 }
+
+/// Bytes and packets.
+pub type Amount = (u64, u64);
 
 /// What a policer counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +130,18 @@ impl Limit {
             Limit::Packets(per_second) => SECOND.div_ceil(per_second.max(1)),
         }
     }
+
+    /// What so much costs together, in parts; all packets count as long as each other.
+    fn cost_of(self, (bytes, packets): Amount) -> u64 {
+        let each = u32::try_from(bytes / packets.max(1)).unwrap_or(u32::MAX);
+        match self {
+            Limit::Bytes(rate) if rate.on_wire(each) == u64::from(each) => {
+                let parts = u128::from(bytes) * u128::from(SECOND) / u128::from(rate.bytes_per_second.max(1));
+                u64::try_from(parts).unwrap_or(u64::MAX)
+            }
+            _ => self.cost(each).saturating_mul(packets),
+        }
+    }
 }
 
 impl PartialEq for Policer {
@@ -138,6 +160,7 @@ impl Policer {
             bytes: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             exceeded: AtomicU64::new(0),
+            paid: Default::default(),
         }
     }
 
@@ -179,37 +202,31 @@ impl Policer {
         true
     }
 
-    /// Forgets a frame that [`Policer::police`] has passed: the kernel polices it. Its tokens are there again.
-    pub fn give_back(&self, bytes: u32) {
+    /// A frame that [`Policer::police`] has passed is the kernel's, whose policer counts it.
+    pub fn punted(&self, bytes: u32) {
         self.packets.fetch_sub(1, Relaxed);
         self.bytes.fetch_sub(bytes.into(), Relaxed);
-        if !self.config.is_bound() {
-            // Whether it had conformed is not known, and nothing hangs on it.
-            return;
-        }
-        if let Some(limit) = self.config.limit {
-            self.bucket.give_back(limit.cost(bytes));
-        }
-        if let Some((rate, _)) = self.config.peak {
-            self.peak.give_back(Limit::Bytes(rate).cost(bytes));
+        // Of others it is not known whether it conformed, and nothing hangs on it.
+        if self.config.is_bound() {
+            self.paid[0].fetch_add(bytes.into(), Relaxed);
+            self.paid[1].fetch_add(1, Relaxed);
         }
     }
 
-    /// Pays for `packets` that the kernel's own policer has passed, of together so many bytes.
-    pub fn charge(&self, bytes: u64, packets: u64, now_ns: u64) {
-        let each = u32::try_from(bytes / packets.max(1)).unwrap_or(u32::MAX);
-        let cost = |limit: Limit| match limit {
-            Limit::Bytes(rate) if rate.on_wire(each) == u64::from(each) => {
-                let parts = u128::from(bytes) * u128::from(SECOND) / u128::from(rate.bytes_per_second.max(1));
-                u64::try_from(parts).unwrap_or(u64::MAX)
-            }
-            _ => limit.cost(each).saturating_mul(packets),
+    /// Settles with the kernel, whose own policer has passed so much since then; `None` where nobody knows.
+    pub fn settle(&self, passed: Option<Amount>, since_ns: u64, now_ns: u64) {
+        let [bytes, packets] = self.paid.each_ref().map(|paid| paid.swap(0, Relaxed));
+        let Some(passed) = passed else { return };
+        let settle = |bucket: &Bucket, limit: Limit, size_ns| {
+            let (passed, paid) = (limit.cost_of(passed), limit.cost_of((bytes, packets)));
+            bucket.give_back(paid.saturating_sub(passed));
+            bucket.charge(passed.saturating_sub(paid), size_ns, since_ns, now_ns);
         };
         if let Some(limit) = self.config.limit {
-            self.bucket.charge(cost(limit), self.config.burst_ns, now_ns);
+            settle(&self.bucket, limit, self.config.burst_ns);
         }
         if let Some((rate, size_ns)) = self.config.peak {
-            self.peak.charge(cost(Limit::Bytes(rate)), size_ns, now_ns);
+            settle(&self.peak, Limit::Bytes(rate), size_ns);
         }
     }
 
@@ -230,22 +247,28 @@ impl Police {
     }
 }
 
-/// See the module's head: the time at which it will be full, in parts; any that is past for one that is.
+/// See the module's head.
 #[derive(Debug, Default)]
-struct Bucket(AtomicU64);
+struct Bucket {
+    /// The time at which it will be full, in parts; any that is past for one that is.
+    full: AtomicU64,
+    /// By how much more than its size it may be put off, in parts.
+    slack: AtomicU64,
+}
 
 impl Bucket {
     /// Takes `cost` if it is there.
     #[inline]
     fn take(&self, cost: u64, size_ns: u64, now_ns: u64) -> bool {
         let (now, size) = (now_ns << PARTS, size_ns.min(SIZE_NS_MAX) << PARTS);
-        let mut full = self.0.load(Relaxed);
+        let latest = now.saturating_add(size).saturating_add(self.slack.load(Relaxed));
+        let mut full = self.full.load(Relaxed);
         loop {
             let after = full.max(now).saturating_add(cost);
-            if after > now.saturating_add(size) {
+            if after > latest {
                 return false;
             }
-            match self.0.compare_exchange_weak(full, after, Relaxed, Relaxed) {
+            match self.full.compare_exchange_weak(full, after, Relaxed, Relaxed) {
                 Ok(_) => return true,
                 Err(other) => full = other,
             }
@@ -254,17 +277,19 @@ impl Bucket {
 
     fn give_back(&self, cost: u64) {
         let _ = self
-            .0
+            .full
             .fetch_update(Relaxed, Relaxed, |full| Some(full.saturating_sub(cost)));
     }
 
-    /// Takes it, by debt if need be.
-    fn charge(&self, cost: u64, size_ns: u64, now_ns: u64) {
-        let now = now_ns << PARTS;
+    /// Takes what was used since then, by debt if need be. Who has the bucket later may owe as much, and half of what it was before.
+    fn charge(&self, cost: u64, size_ns: u64, since_ns: u64, now_ns: u64) {
+        let (since, now) = (since_ns << PARTS, now_ns << PARTS);
         let most = now.saturating_add((size_ns.min(SIZE_NS_MAX) + DEBT_NS_MAX) << PARTS);
-        let _ = self.0.fetch_update(Relaxed, Relaxed, |full| {
-            Some(full.max(now).saturating_add(cost).min(most.max(full)))
+        let _ = self.full.fetch_update(Relaxed, Relaxed, |full| {
+            Some(full.max(since).saturating_add(cost).min(most.max(full)))
         });
+        let slack = cost.min(now.saturating_sub(since)).max(self.slack.load(Relaxed) / 2);
+        self.slack.store(slack, Relaxed);
     }
 }
 

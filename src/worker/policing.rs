@@ -1,8 +1,8 @@
 //! A worker's part in policing: the burst of a port that has policers at its ingress goes by these before it walks, in order,
 //! with the tokens of the burst's time. A burst of another port is asked once whether it has any.
 //!
-//! What exceeds is lost here, `policed`. What a later box punts gets its tokens back ([`Worker::unpolice`]), since the kernel's
-//! policer is next. A frame that is watched tells whose tokens it took.
+//! What exceeds is lost here, `policed`. What a later box punts meets the kernel's policer next, and has paid for that
+//! ([`Worker::police_punted`]). A frame that is watched tells whose tokens it took.
 
 use super::observer::{Observer, Stage};
 use super::pipeline::Here;
@@ -27,10 +27,10 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A frame of this port is the kernel's.
-    pub(super) fn unpolice(&self, frame: &Frame, port: PortIndex) {
+    pub(super) fn police_punted(&self, frame: &Frame, port: PortIndex) {
         let iface = self.snapshot.port(port).map(|(_, iface)| iface);
         if let Some(policing) = iface.and_then(|iface| iface.policing.as_deref()) {
-            ingress::give_back(frame.bytes(), policing);
+            ingress::punted(frame.bytes(), policing);
         }
     }
 

@@ -320,7 +320,7 @@ impl<Q: Queue> Worker<Q> {
 
     /// A frame for the kernel, to the punt thread.
     fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
-        self.unpolice(&frame, port);
+        self.police_punted(&frame, port);
         let leaving = self.flows.aside.leaving.take();
         match self.shared.punts.push(Punted {
             frame,

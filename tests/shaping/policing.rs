@@ -1,4 +1,4 @@
-//! Policing in workers: what exceeds at a port's ingress is lost there and nowhere else, and what is punted costs nothing.
+//! Policing in workers: what exceeds at a port's ingress is lost there and nowhere else, and what is punted pays once.
 
 use super::{Bench, OUT, lab, lost, packet};
 use bypath::packet::{BURST, DropReason, Family, PortIndex, PuntReason, Verdict};
@@ -94,30 +94,41 @@ fn what_leaves_by_a_policed_port_is_not_policed() {
     bench.assert_audit();
 }
 
-/// The kernel's own policer is next.
+/// The kernel's own policer is next: it counts them, and what it passes has paid.
 #[test]
-fn what_is_punted_costs_nothing() {
+fn what_is_punted_pays_once() {
     let policer = policer(10);
     let mut bench = Bench::new(policed(&[0], &policer), &[]);
     let own = lab::udp(Family::V4, lab::own(Family::V4), 18);
-    for _ in 0..5 {
+    for passed in [(8 * BYTES, 8), (0, 0)] {
         push(&bench, &own, 8);
         bench.turn();
+        policer.settle(Some(passed), 0, 0);
     }
     assert_eq!(
-        (bench.punted[PuntReason::Local as usize], policer.counts()),
-        (40, Counts::default())
+        (
+            bench.punted[PuntReason::Local as usize],
+            lost(&bench, DropReason::Policed)
+        ),
+        (10, 6),
+        "of the second eight, two had tokens"
     );
+    let exceeded = Counts {
+        bytes: 6 * BYTES,
+        packets: 6,
+        exceeded: 6,
+    };
+    assert_eq!(policer.counts(), exceeded);
     push(&bench, &packet(), 12);
     bench.turn();
     assert_eq!(
         (bench.ports[1].sent().len(), lost(&bench, DropReason::Policed)),
-        (10, 2)
+        (2, 16)
     );
     // Without tokens, what would be punted is lost as well: both sides have one rate.
     push(&bench, &own, 3);
     bench.turn();
-    assert_eq!(lost(&bench, DropReason::Policed), 5);
+    assert_eq!(lost(&bench, DropReason::Policed), 19);
     bench.assert_balanced();
     bench.assert_audit();
 }

@@ -129,29 +129,74 @@ fn never_more_than_burst_and_rate_and_nearly_no_less() {
     }
 }
 
+/// What is punted pays here, and no second time when the kernel's policer has passed it; what that does not pass costs nothing.
 #[test]
-fn what_is_punted_costs_nothing_and_is_not_counted() {
-    let policer = Policer::new(police(1_000, 2_000));
-    for _ in 0..100 {
-        assert_eq!(policer.police(1_500, 7), Act::Pass);
-        policer.give_back(1_500);
+fn what_is_punted_pays_once_and_is_not_counted() {
+    let (policer, second) = (Policer::new(police(1_000, 2_000)), 1_000_000_000);
+    for passed in [(1_500, 1), (0, 0), (500, 1)] {
+        assert_eq!(policer.police(1_500, second), Act::Pass);
+        policer.punted(1_500);
+        policer.settle(Some(passed), second, second);
+        assert_eq!(policer.counts(), Counts::default());
+        policer.bucket.give_back(Limit::Bytes(rate(1_000)).cost_of(passed));
     }
-    assert_eq!(policer.counts(), Counts::default());
-    assert_eq!([2_000, 1].map(|bytes| policer.police(bytes, 7)), [Act::Pass, Act::Drop]);
+    assert_eq!(
+        [2_000, 1].map(|bytes| policer.police(bytes, second)),
+        [Act::Pass, Act::Drop]
+    );
 }
 
 #[test]
 fn what_the_kernel_passed_is_owed() {
     let policer = Policer::new(police(1_000, 2_000));
     let second = 1_000_000_000;
-    policer.charge(2_500, 2, second);
+    policer.settle(Some((2_500, 2)), second, second);
     assert_eq!(policer.police(1, second), Act::Drop);
     assert_eq!(policer.police(1, second + second / 2), Act::Drop);
     assert_eq!(policer.police(100, second + 6 * second / 10), Act::Pass);
     // Bounded by a minute beyond an empty bucket.
-    policer.charge(u64::MAX, 1, 10 * second);
+    policer.settle(Some((u64::MAX, 1)), 10 * second, 10 * second);
     assert_eq!(policer.police(1, 69 * second), Act::Drop);
     assert_eq!(policer.police(1_000, 71 * second), Act::Pass);
+}
+
+/// The time in which the kernel passed it has paid for it, however long it is told afterwards.
+#[test]
+fn what_is_told_late_is_not_owed_once_more() {
+    let (policer, second) = (Policer::new(police(1_000, 2_000)), 1_000_000_000);
+    policer.settle(Some((29_000, 29)), second, 30 * second);
+    assert_eq!(policer.police(2_000, 30 * second), Act::Pass);
+}
+
+/// The kernel's policer passes 3/10 of the rate, which is told 20 times a second and is more than the bucket holds; half of the rate
+/// that comes here conforms. More than the rate does not.
+#[test]
+fn what_is_taken_at_once_costs_no_frame_that_conforms() {
+    for (burst, ours, least, most) in [
+        (10_000, 50, 1.0, 1.0),
+        (10_000, 200, 0.34, 0.36),
+        (100_000, 200, 0.34, 0.37),
+    ] {
+        let bytes_per_second = 1_250_000;
+        let policer = Policer::new(police(bytes_per_second, burst));
+        let (begin, look) = (1_000_000_000, 50_000_000);
+        let gap = 1_000 * 1_000_000_000 / bytes_per_second * 100 / ours;
+        let (mut sent, mut passed, mut next) = (0u32, 0u32, begin + look);
+        for now in (begin..begin + 20_000_000_000).step_by(gap as usize) {
+            if now >= next {
+                let kernels = bytes_per_second * 3 / 10 / 20;
+                policer.settle(Some((kernels, kernels / 500)), next - look, next);
+                next += look;
+            }
+            sent += 1;
+            passed += u32::from(policer.police(1_000, now) == Act::Pass);
+        }
+        let share = f64::from(passed) / f64::from(sent);
+        assert!(
+            (least..=most).contains(&share),
+            "{share} of {ours} % with a burst of {burst}"
+        );
+    }
 }
 
 #[test]
