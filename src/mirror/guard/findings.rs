@@ -314,13 +314,21 @@ impl Collector {
 
     pub(super) fn finish(mut self) -> Findings {
         self.say_carried();
-        // What is the kernel's as it arrives is policed there alone.
-        let by_iface = &self.findings.by_iface;
+        // What is the kernel's as it arrives is policed there alone: all of it, what is bridged as well.
+        let Findings {
+            by_iface,
+            bridging,
+            policing,
+            ..
+        } = &mut self.findings;
+        let bridges = &self.bridge_ports;
         let is_left = |ifindex: &u32| {
             let both = by_iface.get(ifindex);
-            both.is_some_and(|both| both.iter().all(|family| family.ingress.is_some()))
+            let is_bridged =
+                bridges.contains(ifindex) && bridging.get(ifindex).is_none_or(|found| found.ingress.is_none());
+            !is_bridged && both.is_some_and(|both| both.iter().all(|family| family.ingress.is_some()))
         };
-        self.findings.policing.retain(|ifindex, _| !is_left(ifindex));
+        policing.retain(|ifindex, _| !is_left(ifindex));
         if self.unlisted > 0 {
             let text = format!("{} more findings are not listed", self.unlisted).into();
             self.findings.notes.push(Note {
@@ -388,4 +396,67 @@ pub(super) fn name(family: Family) -> &'static str {
 /// The names of families for an operator.
 pub(super) fn names(families: &[Family]) -> String {
     families.iter().map(|f| name(*f)).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LinkFacts;
+    use super::*;
+    use crate::table::police::{Act, Police, Policer};
+    use crate::table::qdisc::Handle;
+
+    /// What a port of a bridge bridges is carried though IP is not, and policed as long as it is.
+    #[test]
+    fn a_port_is_policed_as_long_as_anything_of_it_is_carried() {
+        let link = |ifindex, kind: &str, master| LinkFacts {
+            ifindex,
+            name: ifindex.to_string().into(),
+            kind: Some(kind.into()),
+            master,
+            is_port: kind != "bridge",
+            ..LinkFacts::default()
+        };
+        let links = [link(1, "veth", None), link(2, "veth", Some(3)), link(3, "bridge", None)];
+        let policing = Arc::new(Policing {
+            kind: "ingress".into(),
+            handle: Handle(0xffff_0000),
+            filters: Vec::new(),
+            policers: vec![Arc::new(Policer::new(Police {
+                index: 1,
+                limit: None,
+                burst_ns: 0,
+                peak: None,
+                mtu: 2040,
+                conforming: Act::Pass,
+                exceeding: Act::Drop,
+            }))],
+        });
+        let policed = |leave: fn(&mut Collector)| {
+            let mut found = Collector::new(&links);
+            for port in [1, 2] {
+                found.police(port, String::new(), policing.clone());
+            }
+            leave(&mut found);
+            let mut policed: Vec<u32> = found.finish().policing.into_keys().collect();
+            policed.sort_unstable();
+            policed
+        };
+        assert_eq!(policed(|_| {}), [1, 2]);
+        assert_eq!(
+            policed(|found| found.leave_families(&[Family::V4], String::new(), "")),
+            [1, 2]
+        );
+        assert_eq!(
+            policed(|found| found.leave_families(&Family::ALL, String::new(), "")),
+            [2]
+        );
+        assert_eq!(
+            policed(|found| found.leave_port(2, Way::Ingress, String::new(), "")),
+            [1]
+        );
+        assert_eq!(
+            policed(|found| found.leave_port(2, Way::Egress, String::new(), "")),
+            [1, 2]
+        );
+    }
 }
