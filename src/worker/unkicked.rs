@@ -28,11 +28,9 @@ impl Unkicked {
     /// The kernel left something in the ring of this place.
     #[cold]
     pub(super) fn note(&mut self, place: u16) {
-        if self.places.is_empty() {
-            (self.left, self.due_ns) = (usize::MAX, 0);
-        }
         if !self.places.contains(&place) {
             self.places.push(place);
+            (self.left, self.due_ns) = (usize::MAX, 0);
         }
     }
 
