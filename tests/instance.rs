@@ -19,6 +19,8 @@ mod live;
 mod many_ports;
 #[path = "instance/nat.rs"]
 mod nat;
+#[path = "instance/neighbors.rs"]
+mod neighbors;
 #[path = "instance/net.rs"]
 mod net;
 #[path = "instance/output.rs"]

@@ -16,6 +16,7 @@ use super::carrying::{both, carry, leave_tracked, lets_go_of_connections, local_
 use super::config::RunConfig;
 use super::exchange::Exchange;
 use super::metrics::{self, MetricsHandle};
+use super::neighbors::Neighbors;
 use super::plan::Plan;
 use super::policing::Policing;
 use super::ports::{Carry, Ports};
@@ -64,6 +65,7 @@ pub struct Instance {
     guard: Guard,
     findings: guard::Findings,
     bridges: Bridges,
+    neighbors: Neighbors,
     charging: Charging,
     policing: Policing,
     ports: Ports,
@@ -79,6 +81,8 @@ pub struct Instance {
     local: Vec<(IpAddr, LocalKind)>,
     /// The mirror has more to take in at once.
     more: bool,
+    /// The last turn but for which it was said that the configuration cannot be read.
+    said_ns: u64,
     /// Workers that gave no sign of life in time, when last looked.
     stalled: Vec<usize>,
     _api: ServerHandle,
@@ -103,7 +107,9 @@ impl Instance {
         let umem = Umem::create(plan.umem(config.mode())).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
-        let bridges = Bridges::open().map_err(|e| Error::Other(format!("a netlink socket: {e}")))?;
+        let no_socket = |e| Error::Other(format!("a netlink socket: {e}"));
+        let bridges = Bridges::open().map_err(no_socket)?;
+        let neighbors = Neighbors::open().map_err(no_socket)?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
 
         let (shared, punt_parker, oracle_parker) = Shared::new(plan.limits, Snapshot::default()).map_err(no_eventfd)?;
@@ -160,6 +166,7 @@ impl Instance {
             guard,
             findings: guard::Findings::default(),
             bridges,
+            neighbors,
             charging: Charging::default(),
             policing: Policing::default(),
             ports,
@@ -174,6 +181,7 @@ impl Instance {
             retired: Vec::new(),
             local: Vec::new(),
             more: false,
+            said_ns: 0,
             stalled: Vec::new(),
             _api: api,
             _metrics: metrics,
@@ -195,8 +203,10 @@ impl Instance {
         let (mut looked, mut published, mut stale) = (Instant::now(), Instant::now(), false);
         let mut behind = false;
         loop {
-            if !stale && !self.mirror.is_failing() {
-                self.beat(began_ns);
+            match self.mirror.trouble().map(str::to_owned) {
+                None if !stale => self.beat(began_ns),
+                None => {}
+                Some(why) => self.say_trouble(&why),
             }
             if !ready && self.ports.all_forward() {
                 ready = true;
@@ -225,7 +235,7 @@ impl Instance {
             self.watch_threads()?;
             self.watch_workers();
             stale |= self.follow()?;
-            behind = self.bridges.turn(&self.mirror);
+            behind = self.bridges.turn(&self.mirror) | self.neighbors.turn(&self.mirror);
             for ifindex in self.charging.turn(&self.shared.snapshot.load(), &self.shared) {
                 self.leave_contended(ifindex);
             }
@@ -252,6 +262,15 @@ impl Instance {
         if before != 0 && late > CONTROL_LIMIT {
             let late = late.as_secs_f32();
             say!("bypath: changes of configuration were not heard of for {late:.1} s: the kernel forwarded meanwhile");
+        }
+    }
+
+    /// Says once why workers will not be told that they have what the kernel said, when that has its effect.
+    fn say_trouble(&mut self, why: &str) {
+        let last = self.shared.control_ns.load(Ordering::Relaxed);
+        let late = Duration::from_nanos(monotonic_ns().saturating_sub(last));
+        if late > CONTROL_LIMIT && std::mem::replace(&mut self.said_ns, last) != last {
+            say!("bypath: the configuration cannot be read, again and again ({why}): the kernel forwards until it can");
         }
     }
 
@@ -285,6 +304,8 @@ impl Instance {
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => "gone".into(),
                 Err(error) => format!("down and cannot be set up again ({error})"),
             },
+            // Links that were listed while others went may lack one.
+            None if tap::set_up(PUNT_DEVICE).is_ok() => return Ok(()),
             None => "gone".into(),
         };
         Err(Error::Other(format!(

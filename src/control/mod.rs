@@ -40,6 +40,8 @@ mod instance;
 pub mod jiffies;
 pub mod kernel;
 pub mod metrics;
+#[cfg(feature = "xdp")]
+mod neighbors;
 mod obstacles;
 #[cfg(feature = "xdp")]
 mod oracle;

@@ -19,7 +19,8 @@ impl State {
     /// Reads anew what is small and wanted. What fails for the moment is wanted again, with the next turn.
     pub(super) fn read_small(&mut self) -> Result<(), MirrorError> {
         let wanted = std::mem::take(&mut self.wanted);
-        self.is_failing = !MirrorError::passing(self.read(wanted))?;
+        let read = self.read(wanted);
+        self.is_failing = !MirrorError::passing(read, &mut self.trouble)?;
         if self.is_failing {
             self.wanted = self.wanted.and(wanted);
         }
@@ -145,6 +146,7 @@ impl State {
         }
         self.changed.neighbors = true;
         self.stale.neighbors = true;
+        self.stale.choice = true;
         Ok(())
     }
 

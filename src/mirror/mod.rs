@@ -43,6 +43,7 @@ mod route;
 mod route4;
 mod route6;
 mod rule;
+pub mod stale;
 mod state;
 mod store;
 mod sysctl;
@@ -122,11 +123,14 @@ impl MirrorError {
         }
     }
 
-    /// Whether a dump succeeded; not where its failure passes. Any other is an error.
-    fn passing(result: Result<(), Self>) -> Result<bool, Self> {
+    /// Whether a dump succeeded; not where its failure passes, which is noted. Any other is an error.
+    fn passing(result: Result<(), Self>, trouble: &mut Option<String>) -> Result<bool, Self> {
         match result {
             Ok(()) => Ok(true),
-            Err(error) if error.is_passing() => Ok(false),
+            Err(error) if error.is_passing() => {
+                *trouble = Some(error.to_string());
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -265,10 +269,12 @@ impl Mirror {
         self.state.routes.iter().all(|routes| routes.reread.is_settled()) && self.state.fdbs.is_settled()
     }
 
-    /// Whether the kernel could not tell something lately: what is known may be old until it can. It is asked again.
-    pub fn is_failing(&self) -> bool {
-        let of_routes = self.state.routes.iter().any(|routes| routes.reread.is_failing());
-        self.state.is_failing || self.state.fdbs.is_failing() || of_routes
+    /// Why the kernel could not tell something lately, if so: what is known may be old until it can. It is asked again.
+    pub fn trouble(&self) -> Option<&str> {
+        let State { routes, fdbs, .. } = &self.state;
+        let of_routes = routes.iter().any(|routes| routes.reread.is_failing());
+        let is_failing = self.state.is_failing || fdbs.is_failing() || of_routes;
+        self.state.trouble.as_deref().filter(|_| is_failing)
     }
 
     /// Says that a link is a port of this process, or no more.

@@ -1,6 +1,7 @@
 //! Neighbours: RTM_NEWNEIGH and RTM_DELNEIGH of IPv4 and IPv6, on Ethernet links. An entry is carried while the kernel
 //! itself sends by it (NUD_VALID: PERMANENT, NOARP, REACHABLE, PROBE, STALE, DELAY); proxied entries are answers, not
-//! neighbours. As net/core/neighbour.c. Bounded by the kernel's own table (gc_thresh3).
+//! neighbours. Which are STALE is noted: of those the kernel hears no more unless it is told that they are used (`stale`).
+//! As net/core/neighbour.c. Bounded by the kernel's own table (gc_thresh3).
 
 use super::link::Links;
 use super::netlink::{Message, as_addr, family, u16_at, u32_at};
@@ -15,14 +16,27 @@ const NTF_PROXY: u8 = 8;
 /// PERMANENT, NOARP, REACHABLE, PROBE, STALE, DELAY.
 const NUD_VALID: u16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 
-/// Takes in RTM_NEWNEIGH or RTM_DELNEIGH; whether the table changed.
-pub fn apply(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> bool {
-    let Some((header, attributes)) = message.split(HEADER) else {
-        return false;
-    };
-    let Some(family) = family(header[0]) else { return false };
+const NUD_STALE: u16 = 0x04;
+
+/// What a message changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NeighborChange {
+    /// The table.
+    pub any: bool,
+    /// Whether the kernel takes this one, by its link's number, for good among several nexthops.
+    pub choice: Option<(u32, Family, Addr)>,
+}
+
+/// Takes in RTM_NEWNEIGH or RTM_DELNEIGH.
+pub fn apply(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> NeighborChange {
+    take_in(neighbors, links, message).unwrap_or_default()
+}
+
+fn take_in(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> Option<NeighborChange> {
+    let (header, attributes) = message.split(HEADER)?;
+    let family = family(header[0])?;
     if header[10] & NTF_PROXY != 0 {
-        return false;
+        return None;
     }
     let (mut dst, mut mac) = (None, None);
     for (kind, value) in attributes {
@@ -32,28 +46,31 @@ pub fn apply(neighbors: &mut Neighbors, links: &Links, message: Message<'_>) -> 
             _ => {}
         }
     }
-    let Some((_, addr)) = dst.filter(|&(f, _)| f == family) else {
-        return false;
-    };
+    let (_, addr) = dst.filter(|&(f, _)| f == family)?;
     if is_multicast(family, addr) {
-        return false;
+        return None;
     }
-    let Some(link) = links.get(u32_at(header, 4).unwrap_or_default()) else {
-        return false;
-    };
-    let Some(index) = link.index else { return false };
+    let link = links.get(u32_at(header, 4)?)?;
+    let index = link.index?;
     let state = u16_at(header, 8).unwrap_or_default();
     let usable = message.kind == libc::RTM_NEWNEIGH && state & NUD_VALID != 0 && link.info.is_ethernet();
-    match mac {
+    let (other, any) = match mac {
         Some(mac) if usable => {
-            let same = neighbors.lookup(index, family, addr) == Some(&mac);
-            if !same {
+            let is_other = neighbors.lookup(index, family, addr) != Some(&mac);
+            if is_other {
                 neighbors.insert(index, family, addr, mac);
             }
-            !same
+            // Whoever has the way by it in a cache would leave no mark.
+            let is_stale_now = neighbors.set_stale(index, family, addr, state & NUD_STALE != 0);
+            (is_other, is_other || is_stale_now)
         }
-        _ => neighbors.remove(index, family, addr),
-    }
+        // One of which nothing was known may have been good as well: none is.
+        _ => (true, neighbors.remove(index, family, addr)),
+    };
+    Some(NeighborChange {
+        any,
+        choice: other.then_some((link.info.ifindex, family, addr)),
+    })
 }
 
 /// No packet is forwarded to a group, and the kernel makes such entries without a word.

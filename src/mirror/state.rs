@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) wanted: Wanted,
     /// Something small could not be read, and is still wanted.
     pub(super) is_failing: bool,
+    /// Why a dump failed last.
+    pub(super) trouble: Option<String>,
     pub(super) changed: Changed,
     pub(super) stale: publish::Stale,
     pub(super) snapshot: Snapshot,
@@ -91,6 +93,7 @@ impl State {
                 ..Wanted::default()
             },
             is_failing: false,
+            trouble: None,
             changed: Changed::default(),
             stale: publish::Stale::default(),
             snapshot: Snapshot::default(),
@@ -107,8 +110,10 @@ impl State {
             }
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
                 let changed = neighbor::apply(&mut self.neighbors, &self.world.links, message);
-                self.changed.neighbors |= changed;
-                self.stale.neighbors |= changed;
+                self.changed.neighbors |= changed.any;
+                self.stale.neighbors |= changed.any;
+                let is_router = |(link, family, addr)| self.world.nexthops.has_router(link, family, addr);
+                self.stale.choice |= changed.choice.is_some_and(is_router);
             }
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
                 let change = self.world.links.apply(message);
@@ -146,7 +151,7 @@ impl State {
 
     /// Goes on with a dump of forwarding databases, if there is one, and says what changed in them.
     pub(super) fn step_fdbs(&mut self) -> Result<(), MirrorError> {
-        if !MirrorError::passing(self.fdbs.step(&self.world.links))? {
+        if !MirrorError::passing(self.fdbs.step(&self.world.links), &mut self.trouble)? {
             self.fdbs.failed();
         }
         let change = std::mem::take(&mut self.fdbs.change);
@@ -301,7 +306,7 @@ impl State {
         if drained {
             routes.reread_finish(&self.world);
         }
-        if !MirrorError::passing(routes.reread_step(drained))? {
+        if !MirrorError::passing(routes.reread_step(drained), &mut self.trouble)? {
             routes.reread.failed();
         }
         let change = std::mem::take(&mut routes.change);

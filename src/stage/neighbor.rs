@@ -14,7 +14,7 @@ pub fn resolve(packet: &Parsed, way: &Way, snapshot: &Snapshot) -> Step<[u8; 6]>
         Gateway::Onlink => (packet.family, packet.dst),
         Gateway::Via(family, addr) => (family, addr),
     };
-    match snapshot.neighbors.lookup(way.nexthop.iface, family, addr) {
+    match snapshot.neighbors.resolve(way.nexthop.iface, family, addr) {
         Some(&mac) => Continue(mac),
         None => Verdict::punt(PuntReason::NeighborUnresolved),
     }
