@@ -188,8 +188,8 @@ pub fn parse(message: Message<'_>) -> Option<RouteMessage> {
             libc::RTA_MULTIPATH => multipath(value, &mut hops, &mut shape),
             RTA_NH_ID => shape.nh_id = as_u32(value),
             libc::RTA_CACHEINFO => shape.until = until(value),
-            // RTA_IIF, MFC_STATS, PREF (only among equals), EXPIRES, PAD, UID
-            libc::RTA_IIF | 17 | 20 | 23 | 24 | 25 => {}
+            // RTA_IIF, MFC_STATS, PREF (only among equals), EXPIRES, PAD, UID, DEL_REASON
+            libc::RTA_IIF | 17 | 20 | 23 | 24 | 25 | 32 => {}
             _ if hop_attribute(&mut first, kind, value) => {}
             _ => shape.unknown = kind,
         }

@@ -256,9 +256,9 @@ impl Rules {
         self.raw.len() != own || !self.raw.iter().all(|rule| rule.is_default(family))
     }
 
-    /// Whether one asks for a mark.
+    /// Whether one asks for a mark, if only for none.
     pub fn ask_for_marks(&self) -> bool {
-        self.raw.iter().any(|rule| rule.mark & rule.mask != 0)
+        self.raw.iter().any(|rule| rule.mask != 0)
     }
 
     /// The rules as lookups use them; `place` tells a table's place by its number.

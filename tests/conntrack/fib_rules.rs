@@ -156,3 +156,32 @@ fn where_the_mirror_is_not_sure() {
     twin.compare_counters();
     twin.finish(Share::AtLeast(0.0));
 }
+
+/// A rule that asks for no mark is one about marks: what has one is routed by the next.
+#[test]
+fn a_rule_for_what_has_no_mark() {
+    let ruleset = "table inet fw {
+        chain prerouting {
+            type filter hook prerouting priority mangle; policy accept;
+            meta length 60-79 meta mark set 1
+        }
+    }";
+    let setup = Setup::tracked("fib_no_mark", 3, ruleset).with(&[
+        "ip rule add pref 100 fwmark 0/0xff table 100",
+        "ip route add 10.101.0.0/16 via 10.0.2.2 table 100",
+    ]);
+    let mut twin = Twin::start(Setup {
+        fence: Fence::None,
+        ..setup
+    });
+    twin.hand_over();
+    let steps = [
+        udp(CLIENT, 10),
+        udp(CLIENT, 40),
+        udp(CLIENT, 12),
+        udp(CLIENT, 45),
+        udp(CLIENT, 200),
+    ];
+    play_for(&mut twin, "udp", &flows(), steps);
+    twin.finish(Share::AtLeast(0.3));
+}
