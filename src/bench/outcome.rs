@@ -69,6 +69,19 @@ impl Outcome {
     }
 }
 
+/// The lost share of all that was offered in all rounds, 0 to 1: a median of the rounds would hide the one that failed.
+pub fn loss_of_all(rounds: &[&Outcome]) -> f64 {
+    let sum = |count: fn(&Outcome) -> u64| rounds.iter().map(|outcome| count(outcome)).sum::<u64>();
+    let (lost, offered) = (sum(|outcome| outcome.lost), sum(|outcome| outcome.offered));
+    if offered > 0 { lost as f64 / offered as f64 } else { 0.0 }
+}
+
+/// `in 2 of 5 rounds` where some lost frames and others did not; nothing where all rounds are alike.
+pub fn losing_rounds(rounds: &[&Outcome]) -> Option<String> {
+    let losing = rounds.iter().filter(|outcome| outcome.lost > 0).count();
+    (losing > 0 && losing < rounds.len()).then(|| format!("in {losing} of {} rounds", rounds.len()))
+}
+
 /// Delays, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {

@@ -208,6 +208,38 @@ fn the_table_lines_up_and_leaves_out_what_nothing_was_measured_of() {
 }
 
 #[test]
+fn a_round_that_failed_is_seen_in_what_was_lost_and_in_the_longest_delay() {
+    let mut report = sample();
+    report
+        .entries
+        .retain(|entry| entry.subject == "bypath" && entry.work.rate == Rate::Unpaced);
+    for entry in &mut report.entries {
+        (entry.outcome.received, entry.outcome.lost) = (4_000_000, 0);
+    }
+    // One of six rounds lost a tenth, and waited a second.
+    let failed = &mut report.entries[2].outcome;
+    (failed.received, failed.lost) = (3_600_000, 400_000);
+    failed.latency.as_mut().unwrap().max_ns = 1_000_000_000;
+    let grids = grid::grids(&report);
+    let cell = |name: &str| {
+        let at = grids[0].head.iter().position(|column| column.name == name).unwrap();
+        grids[0].rows[0][at].clone()
+    };
+    assert_eq!(
+        (cell("loss").as_str(), cell("max").as_str()),
+        ("1.67 % in 1 of 6 rounds", "1.00 s")
+    );
+    report.rfc2544.clear();
+    let page = html::text(&report);
+    let results = page.split("<table class=\"results\">").nth(1).unwrap();
+    let results = results.split("</table>").next().unwrap();
+    assert!(
+        results.contains("lost in 1 of 6 rounds") && results.contains(">1.00 s<"),
+        "{results}"
+    );
+}
+
+#[test]
 fn rounds_with_other_addresses_are_of_one_row() {
     let mut report = sample();
     for (n, entry) in report.entries.iter_mut().enumerate() {
