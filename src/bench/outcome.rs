@@ -34,7 +34,8 @@ pub struct Outcome {
     pub foreign: u64,
     /// One-way delay of the frames received; nothing where the sink only counts.
     pub latency: Option<Latency>,
-    /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received.
+    /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received, from
+    /// the first frame offered until the sender was done; nothing where that was too short to be seen.
     pub cpu_ns_per_frame: Option<f64>,
     /// What is to be said of it, one line each: a rate that was not reached, a clock that jumped.
     pub notes: Vec<String>,

@@ -96,8 +96,8 @@ impl Sent {
 /// A port that frames are sent by.
 pub trait Source: Send {
     /// Sends frames of `work`, as its rate says, until `limit` (its duration is not looked at). `run` marks the frames.
-    /// Blocks; `progress` is called about ten times a second with the number of frames offered so far, and ends the run by
-    /// `false`.
+    /// Blocks; `progress` is called with the number of frames offered so far, once the first has left and then about ten
+    /// times a second, and ends the run by `false`.
     ///
     /// # Errors
     /// One line that names the remedy.

@@ -58,9 +58,9 @@ pub fn cpu(model: &Model) -> Option<Section> {
     let section = Section {
         id: "cpu",
         title: "CPU time per frame",
-        lead: "Time that all cores together were not idle, for each frame that arrived: user, system \
-               and softirq. Sender and receiver are in it, and an unpaced sender also works on frames \
-               that are lost: at a paced rate subjects compare best. Less is better.",
+        lead: "Time that all cores together were not idle while frames were sent, for each frame that \
+               arrived: user, system and softirq. Sender and receiver are in it, and an unpaced sender \
+               also works on frames that are lost: at a paced rate subjects compare best. Less is better.",
         ..Section::default()
     };
     bars(model, &measured, section, "CPU time", |_| Unit {
