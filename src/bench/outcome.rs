@@ -18,6 +18,9 @@ pub struct Outcome {
     /// Of these, how many the port said it dropped at once: its ring, or on veth the ring of its peer, was full. They count
     /// as offered, since on a wire the sender would not know; where nothing says so, 0.
     pub refused: u64,
+    /// Frames of a paced trial that the source was over 5 ms late with and left out; they are not offered.
+    #[serde(default)]
+    pub missed: u64,
     /// Seconds from the first frame sent to the last.
     pub seconds: f64,
     /// Frames of this trial that arrived, each number once.

@@ -92,7 +92,7 @@ fn own_errors(plan: &Plan, case: Case, lab: &Topology) {
         for through in [Through::Veth, Through::Wire] {
             Event::Doing(format!("what the bench itself gets wrong, size {size}")).tell();
             match own_error_through(through, traffic::ends(plan), &work) {
-                Ok(own) => Event::OwnError(own).tell(),
+                Ok(own) => Event::OwnError(Box::new(own)).tell(),
                 Err(error) => Event::Note(format!("the own error is not known: {error}")).tell(),
             }
         }

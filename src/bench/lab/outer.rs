@@ -206,7 +206,7 @@ fn take(event: Event, report: &mut Report, progress: &mut dyn FnMut(Progress<'_>
             }
         }
         Event::Version(name, version) => drop(report.provenance.versions.insert(name, version)),
-        Event::OwnError(own) => report.own_error.push(own),
+        Event::OwnError(own) => report.own_error.push(*own),
         Event::Entry(entry) => {
             progress(Progress::Entry(&entry));
             report.entries.push(*entry);

@@ -49,6 +49,7 @@ fn entry(subject: &str, round: u32, rate: Rate, received: u64) -> Entry {
         outcome: Outcome {
             wanted_pps: None,
             offered: 4_000_000,
+            missed: 3,
             seconds: 2.0,
             received,
             lost: 4_000_000 - received,
@@ -96,6 +97,12 @@ fn json_comes_back_as_it_was() {
     let text = json::text(&report).unwrap();
     assert_eq!(json::read("r.json", &text).unwrap(), report);
     assert!(text.ends_with("}\n"));
+    // One of before frames that were left out were counted.
+    let older = json::read("r.json", &text.replace("\"missed\": 3,", "")).unwrap();
+    assert_eq!(
+        (report.entries[0].outcome.missed, older.entries[0].outcome.missed),
+        (3, 0)
+    );
 }
 
 #[test]
@@ -145,6 +152,7 @@ fn csv_has_a_row_for_each_trial_and_each_conclusion_with_nothing_rounded() {
         "order",
         "round",
         "wanted_pps",
+        "missed",
         "received",
         "received_pps",
         "loss",
@@ -156,6 +164,7 @@ fn csv_has_a_row_for_each_trial_and_each_conclusion_with_nothing_rounded() {
         "zipf:1.5",
         "0",
         "",
+        "3",
         "3000000",
         "1500000.0",
         "0.25",
