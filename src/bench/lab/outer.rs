@@ -60,13 +60,21 @@ enum Told {
 /// process' own.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(Progress<'_>)) -> (Report, Result<(), String>) {
     let provenance = Provenance::collect(["veth"], "copy");
-    let mut report = Report::new("lab", provenance);
+    let mut report = Report::new(kind(plan), provenance);
     let ended = carry_out(plan, &mut report, progress);
     if let Err(why) = &ended {
         report.notes.push(format!("not the whole run: {why}"));
     }
     conclude(plan, &mut report);
     (report, ended)
+}
+
+/// What the report is of: trials of a search are no results there, wherever they were made.
+fn kind(plan: &Plan) -> &'static str {
+    match plan.test {
+        Test::Trials => "lab",
+        Test::Rfc2544(_) => "rfc2544",
+    }
 }
 
 fn carry_out(plan: &Plan, report: &mut Report, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), String> {
@@ -337,6 +345,14 @@ mod tests {
         assert_eq!((ended, report.entries.len()), (Err("no".into()), 1));
         let (ended, _) = told(&["kernel"], &[], false);
         assert!(ended.unwrap_err().contains("ended early"));
+    }
+
+    #[test]
+    fn the_steps_of_a_search_are_no_results_of_the_lab() {
+        let mut plan = plan(&["kernel"]);
+        assert_eq!(kind(&plan), "lab");
+        plan.test = Test::Rfc2544(crate::bench::rfc2544::Plan::default());
+        assert_eq!(kind(&plan), "rfc2544");
     }
 
     #[test]
