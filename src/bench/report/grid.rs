@@ -379,7 +379,7 @@ pub fn notes(report: &Report) -> Vec<String> {
             add(format!("{}, {}, size {}: {note}", one.case, one.subject, one.size));
         }
     }
-    // Those of a search's trials are in its result, where they matter.
+    // Those of a search's trials are in its result, each kind once.
     for entry in report.entries.iter().filter(|_| report.kind != "rfc2544") {
         for note in &entry.outcome.notes {
             add(format!(

@@ -326,6 +326,39 @@ fn measured_again(plan: &Plan, device: &mut Device) -> Rfc2544 {
 }
 
 #[test]
+fn what_trials_say_is_said_of_the_result_once_for_each_kind() {
+    let mut device = Device {
+        says: Some((2, "frames arrived that the receiver had no time to look at")),
+        queue: 64.0,
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut device);
+    // Those of delays, four here, stand beside their shares.
+    let trials = device.asked.len() - 4;
+    let of_all = format!(
+        "in {} of {trials} trials, in the first of them: 2 frames arrived",
+        trials - 1
+    );
+    let like = |part: &str| result.notes.iter().filter(|note| note.contains(part)).count();
+    assert_eq!((like(&of_all), like("had no time")), (1, 1 + 4), "{:?}", result.notes);
+
+    let mut last = Device {
+        says: Some((device.asked.len(), "frames, at the last of the bursts")),
+        queue: 64.0,
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut last);
+    assert!(has_note(&result, &format!("in 1 of {trials} trials: ")), "{result:?}");
+
+    let mut unreached = Device {
+        says: Some((1, "frames: the rate was not reached")),
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut unreached);
+    assert!(!has_note(&result, "the rate was not reached"), "{result:?}");
+}
+
+#[test]
 fn a_path_that_carries_nothing_ends_the_run_with_one_line() {
     let error = |device: &mut Device| run(&plan(), "route", "device", device, &mut |_| ()).unwrap_err();
     let dead = error(&mut Device::new(0.0, 1_000_000.0));

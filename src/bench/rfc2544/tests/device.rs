@@ -26,6 +26,8 @@ pub(super) struct Device {
     pub(super) paced_pps: f64,
     /// Whether delays are taken.
     pub(super) timed: bool,
+    /// What each trial says, from the one of this number on, with the number of the trial before it.
+    pub(super) says: Option<(usize, &'static str)>,
     pub(super) rng: ChaCha8Rng,
     /// The rates that were asked for, and seconds; nothing for a burst.
     pub(super) asked: Vec<(Rate, f64)>,
@@ -42,6 +44,7 @@ impl Device {
             source_pps,
             paced_pps: source_pps,
             timed: true,
+            says: None,
             rng: ChaCha8Rng::seed_from_u64(7),
             asked: Vec::new(),
         }
@@ -65,6 +68,12 @@ impl Device {
         count
     }
 
+    fn notes(&self) -> Vec<String> {
+        let trial = self.asked.len();
+        let saying = self.says.filter(|&(from, _)| trial >= from);
+        saying.into_iter().map(|(_, what)| format!("{trial} {what}")).collect()
+    }
+
     fn outcome(&mut self, pps: f64, frames: f64) -> Outcome {
         let seconds = frames / pps;
         let mut lost = (frames - self.limit_pps * seconds - self.queue).max(0.0).floor();
@@ -81,6 +90,7 @@ impl Device {
             seconds,
             received,
             lost: lost as u64,
+            notes: self.notes(),
             latency: self.timed.then(|| Latency::of(&histogram)),
             ..Outcome::default()
         }
