@@ -242,10 +242,12 @@ fn conclude(plan: &Plan, report: &mut Report) {
         .map(|&name| ("bypath", name));
     for (of, to) in to_base.chain(of_bypath) {
         // Trials of a search are no pairs.
-        report.ratios.extend(match plan.test {
+        let found = match plan.test {
             Test::Trials => statistics::ratios(&report.entries, of, to),
             Test::Rfc2544(_) => statistics::throughput_ratios(&report.rfc2544, of, to),
-        });
+        };
+        report.ratios.extend(found.ratios);
+        report.notes.extend(found.notes);
     }
 }
 
@@ -336,6 +338,29 @@ mod tests {
         assert_eq!(
             found,
             [("bypath", "kernel", 2.0), ("x", "kernel", 0.5), ("bypath", "x", 4.0)]
+        );
+    }
+
+    #[test]
+    fn a_round_that_failed_is_told_of_where_it_leaves_no_ratio() {
+        let lines = [
+            ("kernel", 0, 100),
+            ("bypath", 0, 200),
+            ("bypath", 1, 0),
+            ("kernel", 1, 100),
+        ];
+        let mut lines = lines
+            .map(|(subject, round, received)| entry(subject, round, received))
+            .to_vec();
+        lines.push(Event::Done);
+        let (_, report) = told(&["kernel", "bypath"], &lines, false);
+        assert!(
+            !report.ratios.iter().any(|ratio| ratio.what == "received_pps"),
+            "{report:?}"
+        );
+        assert_eq!(
+            report.notes,
+            ["route, bypath to kernel, size 64, flows 1, received_pps: 1 of 2 rounds without a rate: no ratio"]
         );
     }
 

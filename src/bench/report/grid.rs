@@ -10,7 +10,7 @@
 //! A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an RFC
 //! 2544 run are steps of a search and no results: they are in the JSON and in the CSV alone.
 
-use super::units::{frames_per_second, interval, loss, nanoseconds};
+use super::units::{frames_per_second, interval, loss, nanoseconds, times};
 use super::{Entry, Interval, Report, Rfc2544};
 use crate::bench::outcome::{Outcome, losing_rounds, loss_of_all};
 use crate::bench::statistics::{self, Same};
@@ -219,7 +219,7 @@ fn ratios(report: &Report) -> Grid {
             ratio.what.clone(),
             ratio.flows.to_string(),
             rate(ratio.wanted_pps.map_or(Rate::Unpaced, Rate::Paced)),
-            interval(&ratio.ratio, &|value| format!("{value:.2}")),
+            interval(&ratio.ratio, &times),
             ratio.ratio.samples.to_string(),
         ]);
     }

@@ -70,7 +70,7 @@ fn sample() -> Report {
             .push(entry("bypath", round, Rate::Unpaced, 3_000_000 + u64::from(round)));
     }
     report.entries.push(entry("bypath", 0, Rate::Paced(1e5), 4_000_000));
-    report.ratios = statistics::ratios(&report.entries, "bypath", "kernel");
+    report.ratios = statistics::ratios(&report.entries, "bypath", "kernel").ratios;
     report.own_error.push(OwnError {
         path: "veth".into(),
         outcome: report.entries[0].outcome.clone(),
