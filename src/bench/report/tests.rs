@@ -249,6 +249,21 @@ fn a_round_that_failed_is_seen_in_what_was_lost_and_in_the_longest_delay() {
 }
 
 #[test]
+fn delays_of_the_measurement_itself_are_the_paced_ones_or_said_to_be_none_of_these() {
+    let mut report = sample();
+    let page = html::text(&report);
+    assert!(
+        page.contains("the measurement itself (veth, unpaced, so of full queues)"),
+        "{page}"
+    );
+    let mut paced = report.own_error[0].clone();
+    (paced.path, paced.outcome.wanted_pps) = ("veth, at 100k/s".into(), Some(1e5));
+    report.own_error.push(paced);
+    let page = html::text(&report);
+    assert!(page.contains("the measurement itself (veth, at 100k/s)"), "{page}");
+}
+
+#[test]
 fn rounds_with_other_addresses_are_of_one_row() {
     let mut report = sample();
     for (n, entry) in report.entries.iter_mut().enumerate() {
