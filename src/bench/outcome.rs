@@ -18,6 +18,9 @@ pub struct Outcome {
     /// Of these, how many the port said it dropped at once: its ring, or on veth the ring of its peer, was full. They count
     /// as offered, since on a wire the sender would not know; where nothing says so, 0.
     pub refused: u64,
+    /// Frames of a paced trial that the source was over 5 ms late with and left out; they are not offered.
+    #[serde(default)]
+    pub missed: u64,
     /// Seconds from the first frame sent to the last.
     pub seconds: f64,
     /// Frames of this trial that arrived, each number once.
@@ -34,7 +37,8 @@ pub struct Outcome {
     pub foreign: u64,
     /// One-way delay of the frames received; nothing where the sink only counts.
     pub latency: Option<Latency>,
-    /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received.
+    /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received, from
+    /// the first frame offered until the sender was done; nothing where that was too short to be seen.
     pub cpu_ns_per_frame: Option<f64>,
     /// What is to be said of it, one line each: a rate that was not reached, a clock that jumped.
     pub notes: Vec<String>,
@@ -67,6 +71,19 @@ impl Outcome {
             0.0
         }
     }
+}
+
+/// The lost share of all that was offered in all rounds, 0 to 1: a median of the rounds would hide the one that failed.
+pub fn loss_of_all(rounds: &[&Outcome]) -> f64 {
+    let sum = |count: fn(&Outcome) -> u64| rounds.iter().map(|outcome| count(outcome)).sum::<u64>();
+    let (lost, offered) = (sum(|outcome| outcome.lost), sum(|outcome| outcome.offered));
+    if offered > 0 { lost as f64 / offered as f64 } else { 0.0 }
+}
+
+/// `in 2 of 5 rounds` where some lost frames and others did not; nothing where all rounds are alike.
+pub fn losing_rounds(rounds: &[&Outcome]) -> Option<String> {
+    let losing = rounds.iter().filter(|outcome| outcome.lost > 0).count();
+    (losing > 0 && losing < rounds.len()).then(|| format!("in {losing} of {} rounds", rounds.len()))
 }
 
 /// Delays, in nanoseconds.

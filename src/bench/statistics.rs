@@ -7,6 +7,9 @@
 //!   only 15 of 16 runs, and no resampling of the five comes out of that range. There it is Student's interval on the
 //!   logarithms, which supposes that rounds vary by factors, evenly up and down. It is wide, and should be.
 //! - Of one sample there is none: both ends are the sample, and `samples` says why.
+//! - A round in which a subject forwarded nothing is a sample of rates like any other: 0 where it is above the line, and
+//!   [`UNBOUNDED`] below it. Ranks take that; Student's interval cannot, so that below six samples there is no ratio then,
+//!   and that is said. A round in which both forwarded nothing has none.
 //!
 //! Rounds are paired: what disturbs this machine for a minute disturbs both subjects of a round, and cancels in their
 //! ratio.
@@ -20,6 +23,9 @@ use std::collections::BTreeMap;
 const STUDENT: [f64; 4] = [12.706_204_736, 4.302_652_730, 3.182_446_305, 2.776_445_105];
 /// From so many samples on nothing need be supposed of them.
 const ENOUGH: usize = STUDENT.len() + 2;
+
+/// A ratio to nothing, and the highest end of an interval. No infinity, for which JSON has no number.
+pub const UNBOUNDED: f64 = 1e300;
 
 /// The median; nothing of none. What is not finite is left out.
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -58,7 +64,7 @@ fn middle(sorted: &[f64]) -> Option<f64> {
     match sorted.len() {
         0 => None,
         odd if odd % 2 == 1 => Some(sorted[half]),
-        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
+        _ => Some(f64::midpoint(sorted[half - 1], sorted[half])),
     }
 }
 
@@ -86,7 +92,7 @@ fn student(values: &[f64]) -> (f64, f64) {
     let mean = scaled.iter().sum::<f64>() / n;
     let variance = scaled.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let half = STUDENT[scaled.len() - 2] * (variance / n).sqrt();
-    let back = |v: f64| if by_factors { v.exp().min(f64::MAX) } else { v };
+    let back = |v: f64| if by_factors { v.exp().min(UNBOUNDED) } else { v };
     (back(mean - half), back(mean + half))
 }
 
@@ -110,7 +116,7 @@ enum Of {
 
 /// A number of an outcome by the name that [`Ratio::what`] has for it; nothing where it was not measured.
 pub fn value(outcome: &Outcome, what: &str) -> Option<f64> {
-    let latency = outcome.latency.as_ref();
+    let latency = outcome.latency.as_ref().filter(|latency| latency.count > 0);
     match what {
         "received_pps" => Some(outcome.received_pps()),
         "p50_ns" => latency.map(|l| l.p50_ns as f64),
@@ -146,9 +152,72 @@ impl Same {
     }
 }
 
+/// How one subject compares with another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compared {
+    /// All ratios that there are.
+    pub ratios: Vec<Ratio>,
+    /// What is to be said of them, and of those that there are not.
+    pub notes: Vec<String>,
+}
+
+impl Compared {
+    /// Adds one, of which all but the interval is known: of pairs of rounds, above and below the line.
+    fn add(&mut self, ratio: Ratio, pairs: &[(f64, f64)]) {
+        let rates = ratio.what.ends_with("_pps");
+        let quotients: Vec<f64> = pairs
+            .iter()
+            .filter_map(|&(above, below)| {
+                if rates {
+                    of_rates(above, below)
+                } else {
+                    Some(above / below)
+                }
+            })
+            .collect();
+        let failed = pairs
+            .iter()
+            .filter(|(above, below)| *above <= 0.0 || *below <= 0.0)
+            .count();
+        let found = match rates && failed > 0 && quotients.len() < ENOUGH {
+            true => None,
+            false => interval(&quotients),
+        };
+        if rates && failed > 0 {
+            let Ratio {
+                case,
+                of,
+                to,
+                size,
+                flows,
+                what,
+                ..
+            } = &ratio;
+            let outcome = match found {
+                Some(_) => "a round of the former counts as 0, of the latter as beyond all bounds, of both not at all",
+                None => "no ratio",
+            };
+            self.notes.push(format!(
+                "{case}, {of} to {to}, size {size}, flows {flows}, {what}: {failed} of {} rounds without a rate: {outcome}",
+                pairs.len()
+            ));
+        }
+        self.ratios.extend(found.map(|found| Ratio { ratio: found, ..ratio }));
+    }
+}
+
+/// A ratio of rates; nothing where neither of them is one.
+fn of_rates(above: f64, below: f64) -> Option<f64> {
+    match (above > 0.0, below > 0.0) {
+        (_, true) => Some(above / below),
+        (true, false) => Some(UNBOUNDED),
+        (false, false) => None,
+    }
+}
+
 /// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds
-/// in which one of them is missing, or has nothing to divide by, are left out.
-pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
+/// in which one of them is missing are left out, and those that have no delay or no CPU time to divide.
+pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
     // In the order of the report, which is that in which they were measured first.
     let mut order: Vec<Same> = Vec::new();
     let mut rounds: BTreeMap<(usize, u32), [Option<&Outcome>; 2]> = BTreeMap::new();
@@ -165,7 +234,7 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
         });
         rounds.entry((at, entry.round)).or_default()[side] = Some(&entry.outcome);
     }
-    let mut found = Vec::new();
+    let mut found = Compared::default();
     for (at, same) in order.iter().enumerate() {
         let (trial, wanted_pps) = match same.rate {
             Rate::Paced(pps) => (Of::Paced, Some(pps)),
@@ -175,12 +244,11 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
             if of_trial != Of::Any && of_trial != trial {
                 continue;
             }
-            let quotients: Vec<f64> = rounds
+            let pairs: Vec<(f64, f64)> = rounds
                 .range((at, 0)..=(at, u32::MAX))
-                .filter_map(|(_, pair)| Some(value(pair[0]?, what)? / value(pair[1]?, what)?))
+                .filter_map(|(_, pair)| Some((value(pair[0]?, what)?, value(pair[1]?, what)?)))
                 .collect();
-            let Some(ratio) = interval(&quotients) else { continue };
-            found.push(Ratio {
+            let ratio = Ratio {
                 case: same.case.clone(),
                 size: same.size.to_string(),
                 flows: same.flows.count,
@@ -188,33 +256,31 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Vec<Ratio> {
                 of: of.to_owned(),
                 to: to.to_owned(),
                 what: what.to_owned(),
-                ratio,
-            });
+                ratio: Interval::default(),
+            };
+            found.add(ratio, &pairs);
         }
     }
     found
 }
 
-/// The same of throughputs by RFC 2544: the n-th of one subject against the n-th of the other, where neither is 0.
-pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Vec<Ratio> {
+/// The same of throughputs by RFC 2544: the n-th of one subject against the n-th of the other.
+pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Compared {
     let all = |subject: &str, like: &Rfc2544| -> Vec<f64> {
         let same = |one: &&Rfc2544| (&one.case, &one.size, one.flows) == (&like.case, &like.size, like.flows);
         let theirs = results.iter().filter(|one| one.subject == subject);
         theirs.filter(same).map(|one| one.throughput_pps).collect()
     };
-    let mut found: Vec<Ratio> = Vec::new();
+    let mut found = Compared::default();
+    let mut known = Vec::new();
     for like in results.iter().filter(|one| one.subject == of) {
-        let known = |ratio: &Ratio| (&ratio.case, &ratio.size, ratio.flows) == (&like.case, &like.size, like.flows);
-        if found.iter().any(known) {
+        let key = (&like.case, &like.size, like.flows);
+        if known.contains(&key) {
             continue;
         }
-        let pairs = all(of, like).into_iter().zip(all(to, like));
-        let quotients: Vec<f64> = pairs
-            .filter(|&(above, below)| above > 0.0 && below > 0.0)
-            .map(|(above, below)| above / below)
-            .collect();
-        let Some(ratio) = interval(&quotients) else { continue };
-        found.push(Ratio {
+        known.push(key);
+        let pairs: Vec<(f64, f64)> = all(of, like).into_iter().zip(all(to, like)).collect();
+        let ratio = Ratio {
             case: like.case.clone(),
             size: like.size.clone(),
             flows: like.flows,
@@ -222,8 +288,9 @@ pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Vec<Ratio> 
             of: of.to_owned(),
             to: to.to_owned(),
             what: "throughput_pps".to_owned(),
-            ratio,
-        });
+            ratio: Interval::default(),
+        };
+        found.add(ratio, &pairs);
     }
     found
 }

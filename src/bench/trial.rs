@@ -6,9 +6,12 @@
 //!     begin ─────────────────────────────────────────> begin(run)
 //!     go ────────────────> run(work, run, limit)         turn, turn, ...
 //!       <── tick ───────── offered     arrived ───────── every few milliseconds
-//!     drain  <──────────── Sent                          until all are there, or nothing comes any more
+//!     drain  <──────────── Sent, CPU time                until all are there, or nothing comes any more
 //!     end ───────────────────────────────────────────> end ──> Found ──> Outcome
 //! ```
+//!
+//! The CPU time is from the first frame to the end of the sending: of what is made ready before and of the waiting after it a
+//! program that polls would have a core's time in each frame, and one that sleeps nothing.
 //!
 //! Times of both ends are CLOCK_MONOTONIC of this machine. Each trial has a number of its own, so that what is late of one is not
 //! taken for the next one's. A trial is over when everything has arrived, or when nothing has for [`QUIET`], at most [`DRAIN_MAX`]
@@ -80,6 +83,9 @@ struct Look {
     begun: Sender<()>,
 }
 
+/// What was sent, and the time of all cores meanwhile; nothing where /proc does not say, or no frame was seen to leave.
+type Sending = (Sent, Option<f64>);
+
 /// What is called ten times a second while a trial runs; `false` ends the trial.
 pub type OnTick = Box<dyn FnMut(&Tick) -> bool>;
 
@@ -87,7 +93,7 @@ pub type OnTick = Box<dyn FnMut(&Tick) -> bool>;
 pub struct Pair {
     work: Work,
     names: (String, String),
-    sender: Desk<Job, Sent>,
+    sender: Desk<Job, Sending>,
     receiver: Desk<Look, Found>,
     shared: Arc<Shared>,
     run: u16,
@@ -197,17 +203,19 @@ impl Pair {
             return Err(self.found().err().unwrap_or_else(|| "the receiver ended early".into()));
         }
         let rate = work.rate;
-        let (clocks, busy) = (Clocks::now(), busy_ns());
+        let clocks = Clocks::now();
         let sent = self.send_while(work, limit);
-        if let Ok(sent) = &sent {
+        if let Ok((sent, _)) = &sent {
             self.drain(sent.offered);
         }
-        let busy = busy_ns().zip(busy).map(|(now, then)| now - then);
         let leap = clocks.judge(&Clocks::now());
-        let found = self.found();
-        let mut outcome = found?.outcome(sent?, rate);
+        let found = self.found()?;
+        let (sent, busy) = sent?;
+        let mut outcome = found.outcome(sent, rate);
         self.judge_nothing(&mut outcome)?;
         if outcome.received > 0 {
+            // What was over between two ticks of /proc/stat is not known to have cost nothing.
+            let busy = busy.filter(|&ns| ns > 0.0);
             outcome.cpu_ns_per_frame = busy.map(|ns| ns / outcome.received as f64);
         }
         outcome.notes.extend(unreached(&outcome, rate));
@@ -216,7 +224,7 @@ impl Pair {
     }
 
     /// Has the sender send, and looks on.
-    fn send_while(&mut self, work: Work, limit: Limit) -> Result<Sent, String> {
+    fn send_while(&mut self, work: Work, limit: Limit) -> Result<Sending, String> {
         let seconds = match limit {
             Limit::Time(time) => Some(time.as_secs_f64()),
             Limit::Frames(_) => None,
@@ -230,9 +238,9 @@ impl Pair {
         let (began, mut first, mut ended_by) = (Instant::now(), None, None);
         loop {
             if let Some(sent) = self.sender.answer(TICK) {
-                let mut sent = sent?;
+                let (mut sent, busy) = sent?;
                 sent.notes.extend(ended_by);
-                return Ok(sent);
+                return Ok((sent, busy));
             }
             let elapsed = began.elapsed();
             let tick = Tick {
@@ -327,16 +335,21 @@ fn unreached(outcome: &Outcome, rate: Rate) -> Option<String> {
     })
 }
 
-fn send_frames(source: &mut dyn Source, check: &Check, job: &Job, shared: &Shared) -> Result<Sent, String> {
+fn send_frames(source: &mut dyn Source, check: &Check, job: &Job, shared: &Shared) -> Result<Sending, String> {
     check()?;
+    let mut busy_before = None;
     let mut progress = |offered| {
+        if offered > 0 && busy_before.is_none() {
+            busy_before = busy_ns();
+        }
         shared.offered.store(offered, Relaxed);
         !shared.stop.load(Relaxed)
     };
     let sent = source.run(&job.work, job.run, job.limit, &mut progress)?;
+    let busy = busy_ns().zip(busy_before).map(|(now, then)| now - then);
     shared.offered.store(sent.offered, Relaxed);
     check()?;
-    Ok(sent)
+    Ok((sent, busy))
 }
 
 fn receive(sink: &mut dyn Sink, check: &Check, job: Look, shared: &Shared) -> Result<Found, String> {

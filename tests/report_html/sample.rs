@@ -65,7 +65,7 @@ pub fn comparison() -> Report {
     }
     let mut ratios = Vec::new();
     for subject in ["bypath", "bare", EVIL] {
-        ratios.extend(statistics::ratios(&entries, subject, "kernel"));
+        ratios.extend(statistics::ratios(&entries, subject, "kernel").ratios);
     }
     entries[3]
         .outcome

@@ -15,7 +15,7 @@ pub enum Event {
     /// A subject's name, and the version that it told.
     Version(String, String),
     /// A measurement of the bench itself.
-    OwnError(OwnError),
+    OwnError(Box<OwnError>),
     /// A trial.
     Entry(Box<Entry>),
     /// The tests of RFC 2544 on one subject.

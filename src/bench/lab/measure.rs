@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What was forwarded by whom is looked at, since a subject that leaves everything to the kernel would measure the
-//! kernel: bypath's own totals, and for the others the datagrams that the router's kernel says it forwarded, against
-//! what arrived.
+//! kernel: bypath's own totals, against what it took and against what arrived (what a bridge of the kernel forwards it
+//! counts nowhere), and for all the datagrams that the router's kernel says it forwarded.
 
 use super::case::Case;
 use super::event::Event;
@@ -92,7 +92,7 @@ fn own_errors(plan: &Plan, case: Case, lab: &Topology) {
         for through in [Through::Veth, Through::Wire] {
             Event::Doing(format!("what the bench itself gets wrong, size {size}")).tell();
             match own_error_through(through, traffic::ends(plan), &work) {
-                Ok(own) => Event::OwnError(own).tell(),
+                Ok(own) => Event::OwnError(Box::new(own)).tell(),
                 Err(error) => Event::Note(format!("the own error is not known: {error}")).tell(),
             }
         }
@@ -308,6 +308,13 @@ impl Counters {
                 "the kernel forwarded {} of the {received} frames that came, not {name}: this measures the kernel too",
                 self.kernel
             ));
+        } else if let Some((_, forwarded)) = self.own
+            && (forwarded as f64) < OWN_SHARE_MIN * received as f64
+        {
+            notes.push(format!(
+                "{name} forwarded {forwarded} of the {received} frames that came, and somebody else the others: this measures \
+                 the kernel too"
+            ));
         }
         notes
     }
@@ -395,6 +402,14 @@ mod tests {
         );
         let notes = counters(Some((1_000, 10)), 900).notes(&Subject::Bypath, 910);
         assert!(notes.len() == 2 && notes.iter().all(|note| note.ends_with("measures the kernel too")));
+        // What a bridge of the kernel forwards is in no counter of IP.
+        let bridged = counters(Some((500, 500)), 0);
+        assert_eq!(bridged.notes(&Subject::Bypath, 510).len(), 1);
+        let notes = bridged.notes(&Subject::Bypath, 1_000);
+        assert!(
+            notes.len() == 2 && notes[1].contains("500 of the 1000") && notes[1].ends_with("measures the kernel too"),
+            "{notes:?}"
+        );
         assert!(counters(None, 1_000).notes(&Subject::Kernel, 1_000).is_empty());
         assert_eq!(counters(None, 1_000).notes(&Subject::Bare, 1_000).len(), 1);
     }

@@ -60,13 +60,21 @@ enum Told {
 /// process' own.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(Progress<'_>)) -> (Report, Result<(), String>) {
     let provenance = Provenance::collect(["veth"], "copy");
-    let mut report = Report::new("lab", provenance);
+    let mut report = Report::new(kind(plan), provenance);
     let ended = carry_out(plan, &mut report, progress);
     if let Err(why) = &ended {
         report.notes.push(format!("not the whole run: {why}"));
     }
     conclude(plan, &mut report);
     (report, ended)
+}
+
+/// What the report is of: trials of a search are no results there, wherever they were made.
+fn kind(plan: &Plan) -> &'static str {
+    match plan.test {
+        Test::Trials => "lab",
+        Test::Rfc2544(_) => "rfc2544",
+    }
 }
 
 fn carry_out(plan: &Plan, report: &mut Report, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), String> {
@@ -206,7 +214,7 @@ fn take(event: Event, report: &mut Report, progress: &mut dyn FnMut(Progress<'_>
             }
         }
         Event::Version(name, version) => drop(report.provenance.versions.insert(name, version)),
-        Event::OwnError(own) => report.own_error.push(own),
+        Event::OwnError(own) => report.own_error.push(*own),
         Event::Entry(entry) => {
             progress(Progress::Entry(&entry));
             report.entries.push(*entry);
@@ -234,10 +242,12 @@ fn conclude(plan: &Plan, report: &mut Report) {
         .map(|&name| ("bypath", name));
     for (of, to) in to_base.chain(of_bypath) {
         // Trials of a search are no pairs.
-        report.ratios.extend(match plan.test {
+        let found = match plan.test {
             Test::Trials => statistics::ratios(&report.entries, of, to),
             Test::Rfc2544(_) => statistics::throughput_ratios(&report.rfc2544, of, to),
-        });
+        };
+        report.ratios.extend(found.ratios);
+        report.notes.extend(found.notes);
     }
 }
 
@@ -332,11 +342,42 @@ mod tests {
     }
 
     #[test]
+    fn a_round_that_failed_is_told_of_where_it_leaves_no_ratio() {
+        let lines = [
+            ("kernel", 0, 100),
+            ("bypath", 0, 200),
+            ("bypath", 1, 0),
+            ("kernel", 1, 100),
+        ];
+        let mut lines = lines
+            .map(|(subject, round, received)| entry(subject, round, received))
+            .to_vec();
+        lines.push(Event::Done);
+        let (_, report) = told(&["kernel", "bypath"], &lines, false);
+        assert!(
+            !report.ratios.iter().any(|ratio| ratio.what == "received_pps"),
+            "{report:?}"
+        );
+        assert_eq!(
+            report.notes,
+            ["route, bypath to kernel, size 64, flows 1, received_pps: 1 of 2 rounds without a rate: no ratio"]
+        );
+    }
+
+    #[test]
     fn the_first_line_of_error_is_the_one() {
         let (ended, report) = told(&["kernel"], &[entry("kernel", 0, 1), Event::Failed("no".into())], false);
         assert_eq!((ended, report.entries.len()), (Err("no".into()), 1));
         let (ended, _) = told(&["kernel"], &[], false);
         assert!(ended.unwrap_err().contains("ended early"));
+    }
+
+    #[test]
+    fn the_steps_of_a_search_are_no_results_of_the_lab() {
+        let mut plan = plan(&["kernel"]);
+        assert_eq!(kind(&plan), "lab");
+        plan.test = Test::Rfc2544(crate::bench::rfc2544::Plan::default());
+        assert_eq!(kind(&plan), "rfc2544");
     }
 
     #[test]

@@ -33,6 +33,7 @@ struct Row<'a> {
     seconds: Option<f64>,
     offered: Option<u64>,
     refused: Option<u64>,
+    missed: Option<u64>,
     received: Option<u64>,
     lost: Option<u64>,
     reordered: Option<u64>,
@@ -172,6 +173,7 @@ impl Row<'_> {
         self.seconds = Some(outcome.seconds);
         self.offered = Some(outcome.offered);
         self.refused = Some(outcome.refused);
+        self.missed = Some(outcome.missed);
         self.received = Some(outcome.received);
         self.lost = Some(outcome.lost);
         self.reordered = Some(outcome.reordered);

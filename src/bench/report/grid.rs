@@ -1,7 +1,8 @@
 //! What a report says, as tables of words: the one place that decides what is shown to people, in which order and how
 //! numbers are rounded. `table.rs` and `markdown.rs` lay out the same grids.
 //!
-//! - results: one row for each case, work and subject, the median over its rounds with its interval
+//! - results: one row for each case, work and subject, the median over its rounds with its interval; but what is lost is
+//!   of all rounds together, and the longest delay that of all rounds, or a round that failed would not be seen
 //! - ratios: one row for each pair of subjects and what is compared
 //! - RFC 2544: throughput, latency, loss, back-to-back
 //! - own error: what the measurement itself costs and gets wrong
@@ -9,9 +10,9 @@
 //! A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an RFC
 //! 2544 run are steps of a search and no results: they are in the JSON and in the CSV alone.
 
-use super::units::{frames_per_second, interval, loss, nanoseconds};
+use super::units::{frames_per_second, interval, loss, nanoseconds, times};
 use super::{Entry, Interval, Report, Rfc2544};
-use crate::bench::outcome::Outcome;
+use crate::bench::outcome::{Outcome, losing_rounds, loss_of_all};
 use crate::bench::statistics::{self, Same};
 use crate::bench::work::{Rate, Work};
 
@@ -96,7 +97,7 @@ fn rate(rate: Rate) -> String {
     }
 }
 
-/// Numbers of outcomes, each the median over the rounds.
+/// Numbers of outcomes, each the median over the rounds; but the loss, the longest delay and the counts are of all rounds.
 const MEASURED: [&str; 12] = [
     "offered/s",
     "received/s",
@@ -133,16 +134,25 @@ fn measured(outcomes: &[&Outcome]) -> Vec<String> {
     let text = |number: Option<Interval>, unit: &dyn Fn(f64) -> String| {
         number.map(|number| interval(&number, unit)).unwrap_or_default()
     };
+    let lost = (!outcomes.is_empty()).then(|| {
+        let share = loss(loss_of_all(outcomes));
+        losing_rounds(outcomes).map_or(share.clone(), |rounds| format!("{share} {rounds}"))
+    });
+    let longest = outcomes
+        .iter()
+        .filter_map(|o| o.latency.as_ref())
+        .map(|l| l.max_ns)
+        .max();
     vec![
         over(&|o| Some(o.offered_pps()))
             .map(|i| frames_per_second(i.median))
             .unwrap_or_default(),
         text(over(&|o| Some(o.received_pps())), &frames_per_second),
-        over(&|o| Some(o.loss())).map(|i| loss(i.median)).unwrap_or_default(),
+        lost.unwrap_or_default(),
         delay(&|l| l.p50_ns),
         delay(&|l| l.p99_ns),
         delay(&|l| l.p999_ns),
-        delay(&|l| l.max_ns),
+        longest.map(|ns| nanoseconds(ns as f64)).unwrap_or_default(),
         text(over(&|o| o.cpu_ns_per_frame), &|ns| format!("{ns:.0}")),
         sum(&|o| o.reordered),
         sum(&|o| o.duplicated),
@@ -209,7 +219,7 @@ fn ratios(report: &Report) -> Grid {
             ratio.what.clone(),
             ratio.flows.to_string(),
             rate(ratio.wanted_pps.map_or(Rate::Unpaced, Rate::Paced)),
-            interval(&ratio.ratio, &|value| format!("{value:.2}")),
+            interval(&ratio.ratio, &times),
             ratio.ratio.samples.to_string(),
         ]);
     }
@@ -369,7 +379,7 @@ pub fn notes(report: &Report) -> Vec<String> {
             add(format!("{}, {}, size {}: {note}", one.case, one.subject, one.size));
         }
     }
-    // Those of a search's trials are in its result, where they matter.
+    // Those of a search's trials are in its result, each kind once.
     for entry in report.entries.iter().filter(|_| report.kind != "rfc2544") {
         for note in &entry.outcome.notes {
             add(format!(

@@ -130,7 +130,7 @@ pub struct Ratio {
     pub to: String,
     /// What is divided: `received_pps`, `p50_ns`, `p99_ns`, `p999_ns`, `cpu_ns_per_frame`, `throughput_pps`.
     pub what: String,
-    /// The ratio.
+    /// The ratio. A round of a rate of 0 above the line is 0, below it [`crate::bench::statistics::UNBOUNDED`].
     pub ratio: Interval,
 }
 

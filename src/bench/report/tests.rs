@@ -49,6 +49,7 @@ fn entry(subject: &str, round: u32, rate: Rate, received: u64) -> Entry {
         outcome: Outcome {
             wanted_pps: None,
             offered: 4_000_000,
+            missed: 3,
             seconds: 2.0,
             received,
             lost: 4_000_000 - received,
@@ -69,7 +70,7 @@ fn sample() -> Report {
             .push(entry("bypath", round, Rate::Unpaced, 3_000_000 + u64::from(round)));
     }
     report.entries.push(entry("bypath", 0, Rate::Paced(1e5), 4_000_000));
-    report.ratios = statistics::ratios(&report.entries, "bypath", "kernel");
+    report.ratios = statistics::ratios(&report.entries, "bypath", "kernel").ratios;
     report.own_error.push(OwnError {
         path: "veth".into(),
         outcome: report.entries[0].outcome.clone(),
@@ -96,6 +97,12 @@ fn json_comes_back_as_it_was() {
     let text = json::text(&report).unwrap();
     assert_eq!(json::read("r.json", &text).unwrap(), report);
     assert!(text.ends_with("}\n"));
+    // One of before frames that were left out were counted.
+    let older = json::read("r.json", &text.replace("\"missed\": 3,", "")).unwrap();
+    assert_eq!(
+        (report.entries[0].outcome.missed, older.entries[0].outcome.missed),
+        (3, 0)
+    );
 }
 
 #[test]
@@ -145,6 +152,7 @@ fn csv_has_a_row_for_each_trial_and_each_conclusion_with_nothing_rounded() {
         "order",
         "round",
         "wanted_pps",
+        "missed",
         "received",
         "received_pps",
         "loss",
@@ -156,6 +164,7 @@ fn csv_has_a_row_for_each_trial_and_each_conclusion_with_nothing_rounded() {
         "zipf:1.5",
         "0",
         "",
+        "3",
         "3000000",
         "1500000.0",
         "0.25",
@@ -205,6 +214,53 @@ fn the_table_lines_up_and_leaves_out_what_nothing_was_measured_of() {
     ] {
         assert!(text.contains(said), "{said} in\n{text}");
     }
+}
+
+#[test]
+fn a_round_that_failed_is_seen_in_what_was_lost_and_in_the_longest_delay() {
+    let mut report = sample();
+    report
+        .entries
+        .retain(|entry| entry.subject == "bypath" && entry.work.rate == Rate::Unpaced);
+    for entry in &mut report.entries {
+        (entry.outcome.received, entry.outcome.lost) = (4_000_000, 0);
+    }
+    // One of six rounds lost a tenth, and waited a second.
+    let failed = &mut report.entries[2].outcome;
+    (failed.received, failed.lost) = (3_600_000, 400_000);
+    failed.latency.as_mut().unwrap().max_ns = 1_000_000_000;
+    let grids = grid::grids(&report);
+    let cell = |name: &str| {
+        let at = grids[0].head.iter().position(|column| column.name == name).unwrap();
+        grids[0].rows[0][at].clone()
+    };
+    assert_eq!(
+        (cell("loss").as_str(), cell("max").as_str()),
+        ("1.67 % in 1 of 6 rounds", "1.00 s")
+    );
+    report.rfc2544.clear();
+    let page = html::text(&report);
+    let results = page.split("<table class=\"results\">").nth(1).unwrap();
+    let results = results.split("</table>").next().unwrap();
+    assert!(
+        results.contains("lost in 1 of 6 rounds") && results.contains(">1.00 s<"),
+        "{results}"
+    );
+}
+
+#[test]
+fn delays_of_the_measurement_itself_are_the_paced_ones_or_said_to_be_none_of_these() {
+    let mut report = sample();
+    let page = html::text(&report);
+    assert!(
+        page.contains("the measurement itself (veth, unpaced, so of full queues)"),
+        "{page}"
+    );
+    let mut paced = report.own_error[0].clone();
+    (paced.path, paced.outcome.wanted_pps) = ("veth, at 100k/s".into(), Some(1e5));
+    report.own_error.push(paced);
+    let page = html::text(&report);
+    assert!(page.contains("the measurement itself (veth, at 100k/s)"), "{page}");
 }
 
 #[test]

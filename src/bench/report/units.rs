@@ -32,6 +32,14 @@ pub fn loss(share: f64) -> String {
     }
 }
 
+/// A ratio; what is beyond all sense is short.
+pub fn times(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio > 9_999.0 => ">9999".into(),
+        ratio => format!("{ratio:.2}"),
+    }
+}
+
 /// A median with its interval in brackets; without one where there was but one sample.
 pub fn interval(of: &Interval, unit: &dyn Fn(f64) -> String) -> String {
     match of.samples {
@@ -56,6 +64,11 @@ mod tests {
     fn a_loss_is_never_rounded_to_none() {
         let said = [0.0, 1e-9, 1.24e-5, 0.01234, 1.0].map(loss);
         assert_eq!(said, ["0", "<0.1 ppm", "12.4 ppm", "1.23 %", "100.00 %"]);
+    }
+
+    #[test]
+    fn a_ratio_to_nothing_is_no_row_of_digits() {
+        assert_eq!([0.0, 1.5, 1e300].map(times), ["0.00", "1.50", ">9999"]);
     }
 
     #[test]

@@ -19,11 +19,13 @@
 //! Bounded: a search by [`TRIALS_MAX`], a curve by its step, bursts by [`Plan::burst_seconds_max`].
 
 mod bursts;
+mod said;
 mod throughput;
 
 use super::outcome::{Outcome, Trial};
 use super::report::Rfc2544;
 use super::work::{Rate, Size};
+use said::{Said, is_of_rate};
 use serde::{Deserialize, Serialize};
 use throughput::Found;
 
@@ -177,6 +179,7 @@ pub fn run(
             trial: &mut *trial,
             watch: &mut *watch,
             burst_pps: 0.0,
+            said: Said::default(),
             result: Rfc2544 {
                 case: case.to_owned(),
                 subject: subject.to_owned(),
@@ -185,6 +188,7 @@ pub fn run(
             },
         };
         session.measure()?;
+        session.said.notes().into_iter().for_each(|note| session.note(note));
         results.push(session.result);
     }
     Ok(results)
@@ -198,6 +202,8 @@ struct Session<'a> {
     watch: &'a mut dyn FnMut(Step<'_>),
     /// The rate within the last burst that came through whole.
     burst_pps: f64,
+    /// What trials have said.
+    said: Said,
     result: Rfc2544,
 }
 
@@ -259,11 +265,7 @@ impl Session<'_> {
                 ));
             }
             // Such as frames that the receiver had no time for. Of the rate it is said above.
-            for note in outcome
-                .notes
-                .iter()
-                .filter(|note| !note.contains("rate was not reached"))
-            {
+            for note in outcome.notes.iter().filter(|note| !is_of_rate(note)) {
                 self.note(format!("delays at {:.0} % of the throughput: {note}", share * 100.0));
             }
             let Some(latency) = outcome.latency.filter(|latency| latency.count > 0) else {
@@ -307,6 +309,9 @@ impl Session<'_> {
     }
 
     fn tell(&mut self, test: Test, rate: Rate, outcome: &Outcome) {
+        if test != Test::Latency {
+            self.said.hear(outcome);
+        }
         (self.watch)(Step {
             test,
             size: self.size,

@@ -1,102 +1,9 @@
 //! The tests of RFC 2544 on simulated devices, of which the right answer is known.
 
 use super::*;
-use crate::bench::latency::recorder;
-use crate::bench::outcome::Latency;
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use device::Device;
 
-/// A device that forwards so many frames per second, with a queue in front of it, and the source that sends to it.
-struct Device {
-    /// What it forwards, frames per second.
-    limit_pps: f64,
-    /// Its queue, in frames; empty when a trial begins.
-    queue: f64,
-    /// Each frame is lost with this probability, whatever the rate.
-    noise: f64,
-    /// Each so many-th trial loses one frame more, if any.
-    flake: Option<usize>,
-    /// What the source offers unpaced.
-    source_pps: f64,
-    /// What it offers at most when it is paced.
-    paced_pps: f64,
-    /// Whether delays are taken.
-    timed: bool,
-    rng: ChaCha8Rng,
-    /// The rates that were asked for, and seconds; nothing for a burst.
-    asked: Vec<(Rate, f64)>,
-}
-
-impl Device {
-    fn new(limit_pps: f64, source_pps: f64) -> Self {
-        Device {
-            limit_pps,
-            queue: 0.0,
-            noise: 0.0,
-            flake: None,
-            source_pps,
-            paced_pps: source_pps,
-            timed: true,
-            rng: ChaCha8Rng::seed_from_u64(7),
-            asked: Vec::new(),
-        }
-    }
-
-    /// How many of so many frames noise takes: Poisson's law, for few by its definition, for many by a normal.
-    fn taken(&mut self, frames: f64) -> f64 {
-        let expected = frames * self.noise;
-        if expected > 50.0 {
-            let normal = (0..12).map(|_| self.rng.random::<f64>()).sum::<f64>() - 6.0;
-            return (expected + normal * expected.sqrt()).round().clamp(0.0, frames);
-        }
-        let (mut count, mut left) = (0.0, (-expected).exp());
-        let mut sum = left;
-        let point = self.rng.random::<f64>();
-        while sum < point && count < frames {
-            count += 1.0;
-            left *= expected / count;
-            sum += left;
-        }
-        count
-    }
-
-    fn outcome(&mut self, pps: f64, frames: f64) -> Outcome {
-        let seconds = frames / pps;
-        let mut lost = (frames - self.limit_pps * seconds - self.queue).max(0.0).floor();
-        lost += self.taken(frames - lost);
-        if self.flake.is_some_and(|each| self.asked.len().is_multiple_of(each)) {
-            lost += 1.0;
-        }
-        let lost = lost.min(frames);
-        let received = (frames - lost) as u64;
-        let mut histogram = recorder();
-        histogram.saturating_record_n(5000, received);
-        Outcome {
-            offered: frames as u64,
-            seconds,
-            received,
-            lost: lost as u64,
-            latency: self.timed.then(|| Latency::of(&histogram)),
-            ..Outcome::default()
-        }
-    }
-}
-
-impl Trial for Device {
-    fn send(&mut self, _: Size, rate: Rate, seconds: f64) -> Result<Outcome, String> {
-        self.asked.push((rate, seconds));
-        let pps = match rate {
-            Rate::Paced(pps) => pps.min(self.paced_pps),
-            Rate::Unpaced => self.source_pps,
-        };
-        Ok(self.outcome(pps, (pps * seconds).floor()))
-    }
-
-    fn burst(&mut self, _: Size, frames: u64) -> Result<Outcome, String> {
-        self.asked.push((Rate::Unpaced, 0.0));
-        Ok(self.outcome(self.source_pps, frames as f64))
-    }
-}
+mod device;
 
 fn plan() -> Plan {
     Plan {
@@ -186,6 +93,42 @@ fn a_trial_that_loses_by_chance_may_be_repeated() {
     let again = Plan { repeats: 1, ..plan() };
     let result = measured(&again, &mut device());
     assert!((495_000.0..500_000.1).contains(&result.throughput_pps), "{result:?}");
+}
+
+#[test]
+fn a_rate_is_not_found_by_a_repeat_that_was_never_offered_at_it() {
+    // Whichever trial the source is held up in: of the search, a repeat, or of the full time.
+    let throughput_only = |plan| Plan {
+        repeats: 1,
+        bursts: 0,
+        loss_step: 0.0,
+        latency_shares: vec![],
+        ..plan
+    };
+    let full = throughput_only(plan());
+    let short = throughput_only(Plan {
+        search_seconds: 1.0,
+        seconds: 20.0,
+        ..plan()
+    });
+    let capped = throughput_only(Plan {
+        pps_max: Some(502_000.0),
+        ..plan()
+    });
+    for (plan, queue) in [(&full, 0.0), (&short, 5_000.0), (&capped, 0.0)] {
+        for trial in 2..16 {
+            let mut device = Device {
+                queue,
+                held_up: Some((trial, 0.6)),
+                ..Device::new(500_000.0, 1_000_000.0)
+            };
+            let result = measured(plan, &mut device);
+            // The queue is worth 250 frames a second of a trial of 20 seconds.
+            let most = 500_000.0 + queue / plan.seconds + 0.2;
+            let right = 494_000.0..=most;
+            assert!(right.contains(&result.throughput_pps), "{trial}, {queue}: {result:?}");
+        }
+    }
 }
 
 #[test]
@@ -380,6 +323,39 @@ fn delays_are_taken_at_shares_of_the_throughput_for_the_full_time() {
 fn measured_again(plan: &Plan, device: &mut Device) -> Rfc2544 {
     device.asked.clear();
     measured(plan, device)
+}
+
+#[test]
+fn what_trials_say_is_said_of_the_result_once_for_each_kind() {
+    let mut device = Device {
+        says: Some((2, "frames arrived that the receiver had no time to look at")),
+        queue: 64.0,
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut device);
+    // Those of delays, four here, stand beside their shares.
+    let trials = device.asked.len() - 4;
+    let of_all = format!(
+        "in {} of {trials} trials, in the first of them: 2 frames arrived",
+        trials - 1
+    );
+    let like = |part: &str| result.notes.iter().filter(|note| note.contains(part)).count();
+    assert_eq!((like(&of_all), like("had no time")), (1, 1 + 4), "{:?}", result.notes);
+
+    let mut last = Device {
+        says: Some((device.asked.len(), "frames, at the last of the bursts")),
+        queue: 64.0,
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut last);
+    assert!(has_note(&result, &format!("in 1 of {trials} trials: ")), "{result:?}");
+
+    let mut unreached = Device {
+        says: Some((1, "frames: the rate was not reached")),
+        ..Device::new(500_000.0, 1_000_000.0)
+    };
+    let result = measured(&plan(), &mut unreached);
+    assert!(!has_note(&result, "the rate was not reached"), "{result:?}");
 }
 
 #[test]

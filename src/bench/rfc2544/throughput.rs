@@ -25,6 +25,14 @@ pub struct Found {
     pub by_source: bool,
 }
 
+/// What came of a rate that was tried.
+struct Judged {
+    /// Whether no more was lost than is accepted.
+    passes: bool,
+    /// Of the trial that decided it.
+    outcome: Outcome,
+}
+
 /// The two ends of a search, in frames per second that were offered.
 struct Bracket {
     /// Nothing was lost at this rate; 0 where none is known.
@@ -58,16 +66,20 @@ impl Session<'_> {
     /// The throughput, from the first trial on.
     pub(super) fn throughput(&mut self, top: &Top) -> Result<Found, String> {
         let resolution = self.plan.resolution;
-        let keeps_up = self.judged(&top.outcome, top.rate, self.plan.search_seconds)?;
+        let first = self.judged(top.outcome.clone(), top.rate, self.plan.search_seconds)?;
+        // A repeat that was held up has passed at what it was offered, and says nothing of the highest rate.
+        let keeps_up = first.passes && reached(&first.outcome, top.pps);
+        let passed = if first.passes { first.outcome.offered_pps() } else { 0.0 };
         let mut bracket = Bracket {
-            passed: if keeps_up { top.pps } else { 0.0 },
-            failed: top.pps,
+            passed,
+            failed: if keeps_up { passed } else { top.pps },
             by_source: keeps_up,
             step: 2.0 * resolution,
         };
         // Not so near to what has failed that nothing would be learned.
         let guess = top.outcome.received_pps().min(top.pps * (1.0 - resolution));
-        self.search(&mut bracket, Some(guess), self.plan.search_seconds, top.pps)?;
+        let guess = Some(guess).filter(|&guess| guess > passed);
+        self.search(&mut bracket, guess, self.plan.search_seconds, top.pps)?;
         let pps = self.confirmed(bracket.passed)?;
         let by_source = bracket.by_source && pps >= bracket.passed * (1.0 - resolution);
         self.conclude(pps, by_source, top);
@@ -101,28 +113,18 @@ impl Session<'_> {
 
     /// One trial of a search, between the ends.
     fn narrow(&mut self, bracket: &mut Bracket, wanted: f64, seconds: f64) -> Result<(), String> {
-        let rate = Rate::Paced(wanted);
-        let mut outcome = self.send(Test::Throughput, rate, seconds)?;
-        let mut passed = self.judged(&outcome, rate, seconds)?;
-        // A source that was held up once may reach the rate the next time; what was lost is lost, though.
-        for _ in 1..ATTEMPTS {
-            if !passed || reached(&outcome, wanted) {
-                break;
-            }
-            outcome = self.send(Test::Throughput, rate, seconds)?;
-            passed = self.judged(&outcome, rate, seconds)?;
-        }
+        let Judged { passes, outcome } = self.tried(wanted, seconds)?;
         let offered = outcome.offered_pps();
         let reached = self.has_reached(&outcome, wanted);
-        if passed {
+        if passes {
             bracket.passed = bracket.passed.max(offered);
         }
-        if passed && !reached {
+        if passes && !reached {
             // What the source did not reach was not tried, and asking once more would not help.
             bracket.failed = bracket.passed;
             bracket.by_source = true;
         }
-        if !passed {
+        if !passes {
             // What was offered is what failed, but never a rate below one that passed.
             bracket.failed = if offered > bracket.passed {
                 offered.min(wanted)
@@ -134,19 +136,43 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Whether a trial passes; one that loses is repeated as often as the plan says, and passes if one of them does.
-    fn judged(&mut self, outcome: &Outcome, rate: Rate, seconds: f64) -> Result<bool, String> {
-        let accepted = self.plan.accepted_loss;
-        let mut passes = self.counted(outcome);
-        for _ in 0..self.plan.repeats {
-            // A device far beyond its limit need not be asked twice.
-            if passes || outcome.loss() > 100.0 * accepted.max(0.0001) {
+    /// A rate, until it loses or the source has reached it; a source that was held up once may reach it the next time.
+    fn tried(&mut self, wanted: f64, seconds: f64) -> Result<Judged, String> {
+        let rate = Rate::Paced(wanted);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let outcome = self.send(Test::Throughput, rate, seconds)?;
+            let judged = self.judged(outcome, rate, seconds)?;
+            if !judged.passes || attempts == ATTEMPTS || reached(&judged.outcome, wanted) {
+                return Ok(judged);
+            }
+        }
+    }
+
+    /// Whether a trial passes, and which one decided it: one that loses is repeated as often as the plan says, and the
+    /// first repeat that does not lose passes, at the rate that this one was offered at. Where all lose, it is the one
+    /// that was offered most: at a lower rate it was not tried so often.
+    fn judged(&mut self, mut outcome: Outcome, rate: Rate, seconds: f64) -> Result<Judged, String> {
+        let far_beyond = 100.0 * self.plan.accepted_loss.max(0.0001);
+        let mut passes = self.counted(&outcome);
+        // A device far beyond its limit need not be asked twice.
+        let repeats = if outcome.loss() > far_beyond {
+            0
+        } else {
+            self.plan.repeats
+        };
+        for _ in 0..repeats {
+            if passes {
                 break;
             }
             let again = self.send(Test::Throughput, rate, seconds)?;
             passes = self.counted(&again);
+            if passes || again.offered_pps() > outcome.offered_pps() {
+                outcome = again;
+            }
         }
-        Ok(passes)
+        Ok(Judged { passes, outcome })
     }
 
     fn counted(&mut self, outcome: &Outcome) -> bool {
@@ -160,9 +186,8 @@ impl Session<'_> {
         if seconds <= short || found <= 0.0 {
             return Ok(found);
         }
-        let rate = Rate::Paced(found);
-        let outcome = self.send(Test::Throughput, rate, seconds)?;
-        if self.judged(&outcome, rate, seconds)? {
+        let Judged { passes, outcome } = self.tried(found, seconds)?;
+        if passes {
             self.has_reached(&outcome, found);
             return Ok(outcome.offered_pps().min(found));
         }

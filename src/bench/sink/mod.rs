@@ -100,6 +100,7 @@ impl Found {
             },
             offered: sent.offered,
             refused: sent.refused,
+            missed: sent.missed,
             seconds: sent.last_ns.saturating_sub(sent.first_ns) as f64 / 1e9,
             foreign: self.foreign,
             ..Outcome::default()
@@ -176,6 +177,7 @@ mod tests {
             offered,
             first_ns: 1_000_000_000,
             last_ns: 3_000_000_000,
+            missed: 7,
             notes: vec!["of the source".into()],
             ..Sent::default()
         }
@@ -207,6 +209,7 @@ mod tests {
         assert_eq!((outcome.offered, outcome.received, outcome.lost), (6, 4, 2));
         assert_eq!((outcome.duplicated, outcome.reordered, outcome.foreign), (1, 1, 2));
         assert_eq!((outcome.wanted_pps, outcome.seconds), (Some(3.0), 2.0));
+        assert_eq!(outcome.missed, 7, "they are not of those offered");
         assert_eq!(outcome.notes, ["of the source", "of the sink"]);
         assert_eq!(outcome.latency.unwrap().p50_ns, 1000);
     }

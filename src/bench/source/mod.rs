@@ -78,10 +78,17 @@ impl Sent {
         self.last_ns.saturating_sub(self.first_ns) as f64 / 1e9
     }
 
-    /// Says it where the rate that was asked for was not reached, by more than one frame in a thousand.
+    /// Says it where frames were left out, and that the rate was not reached where they are more than one in a thousand.
     pub fn note_rate(&mut self, rate: Rate) {
         let Rate::Paced(wanted) = rate else { return };
         let share = self.missed as f64 / (self.offered + self.missed).max(1) as f64;
+        if self.missed > 0 && share <= 0.001 {
+            self.notes.push(format!(
+                "{} of {} frames were over 5 ms late and left out: the source was held up",
+                self.missed,
+                self.offered + self.missed
+            ));
+        }
         if share > 0.001 {
             self.notes.push(format!(
                 "the rate was not reached: {wanted:.0} frames per second were asked for, {:.0} were sent ({:.1} % were over 5 ms \
@@ -96,8 +103,8 @@ impl Sent {
 /// A port that frames are sent by.
 pub trait Source: Send {
     /// Sends frames of `work`, as its rate says, until `limit` (its duration is not looked at). `run` marks the frames.
-    /// Blocks; `progress` is called about ten times a second with the number of frames offered so far, and ends the run by
-    /// `false`.
+    /// Blocks; `progress` is called with the number of frames offered so far, once the first has left and then about ten
+    /// times a second, and ends the run by `false`.
     ///
     /// # Errors
     /// One line that names the remedy.
@@ -153,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_that_was_not_reached_is_said() {
+    fn a_rate_that_was_not_reached_and_each_frame_that_was_left_out_is_said() {
         let sent = |missed| {
             let mut sent = Sent {
                 offered: 9_000,
@@ -164,7 +171,11 @@ mod tests {
             sent.notes
         };
         assert_eq!(sent(0), [""; 0]);
-        assert_eq!(sent(9), [""; 0]);
+        assert_eq!(
+            sent(9),
+            ["9 of 9009 frames were over 5 ms late and left out: the source was held up"]
+        );
+        assert_eq!(sent(1_000).len(), 1);
         assert!(sent(1_000)[0].contains("9000 were sent (10.0 %"), "{:?}", sent(1_000));
         let mut unpaced = Sent {
             missed: 5,

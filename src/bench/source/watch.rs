@@ -2,8 +2,8 @@
 //! progress, and ends the run when its time is up.
 //!
 //! ```text
-//!   caller:  watch ── sleeps ── progress(offered) ── ... ── stop = 1, SIGURG ─┐
-//!   sender:     '── first_ns ── offered += n ─────────────────────────────────┴── done
+//!   caller:  watch ── progress(first) ── sleeps ── progress(offered) ── ... ── stop = 1, SIGURG ─┐
+//!   sender:     '── first_ns ── offered += n ────────────────────────────────────────────────────┴── done
 //! ```
 //!
 //! The sender may be inside one system call for the whole run (live frames), which an interruption ends. One that comes too early,
@@ -16,7 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 const PROGRESS_NS: u64 = 100_000_000;
-/// How often it is looked whether the first frame has been sent.
+/// How often it is looked whether the first frame has been sent, which is told of at once.
 const START_NS: u64 = 1_000_000;
 const AGAIN_NS: u64 = 5_000_000;
 
@@ -63,7 +63,7 @@ pub(super) fn watch<R: Send>(
             thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
             send()
         });
-        let mut told_ns = monotonic_ns();
+        let (mut told_ns, mut begun) = (monotonic_ns(), false);
         loop {
             let now = monotonic_ns();
             let sleep_ns = next_look(shared, end, now, told_ns + PROGRESS_NS);
@@ -73,8 +73,9 @@ pub(super) fn watch<R: Send>(
             }
             let now = monotonic_ns();
             let mut over = is_over(shared, end, now);
-            if now >= told_ns + PROGRESS_NS {
-                told_ns = now;
+            let first = !begun && shared.offered.load(Relaxed) > 0;
+            if first || now >= told_ns + PROGRESS_NS {
+                (told_ns, begun) = (now, begun || first);
                 over |= !progress(shared.offered.load(Relaxed));
             }
             if over {
@@ -105,7 +106,7 @@ fn next_look(shared: &Shared<'_>, end: End, now: u64, progress: u64) -> u64 {
     let mut look = progress;
     if shared.stop.load(Relaxed) != 0 {
         look = now + AGAIN_NS;
-    } else if first == 0 {
+    } else if first == 0 || offered == 0 {
         look = now + START_NS;
     } else if let Some(after) = end.after {
         look = look.min(first.saturating_add(after.as_nanos() as u64));
@@ -194,6 +195,26 @@ mod tests {
             Ok(7)
         );
         assert_eq!(told[..2], [3, 3]);
+    }
+
+    #[test]
+    fn the_first_frame_is_told_of_before_a_tenth_of_a_second_is_over() {
+        let state = State::default();
+        let end = End {
+            after: Some(Duration::from_millis(30)),
+            frames: None,
+        };
+        let mut told = Vec::new();
+        let mut progress = |offered| {
+            told.push(offered);
+            true
+        };
+        let send = || {
+            state.offered.store(1, Relaxed);
+            state.sleep()
+        };
+        assert_eq!(watch(&state.shared(), None, end, &mut progress, send), Ok(7));
+        assert_eq!(told.first(), Some(&1));
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn a_disturbance_that_meets_both_of_a_round_cancels() {
     // A round that only one was measured in, and a third subject, count for nothing.
     entries.push(entry("bypath", 7, Rate::Unpaced, 4_000_000, 0));
     entries.push(entry("wire", 0, Rate::Unpaced, 4_000_000, 0));
-    let found = ratios(&entries, "bypath", "kernel");
+    let found = ratios(&entries, "bypath", "kernel").ratios;
     let [ratio] = &found[..] else { panic!("{found:?}") };
     assert_eq!((ratio.what.as_str(), ratio.wanted_pps), ("received_pps", None));
     assert_eq!(
@@ -169,6 +169,7 @@ fn rates_are_not_mixed_and_only_paced_trials_compare_delays() {
         entries.push(entry("bypath", round, Rate::Unpaced, 2000, 1));
     }
     let found: Vec<(String, Option<f64>, f64)> = ratios(&entries, "bypath", "kernel")
+        .ratios
         .into_iter()
         .map(|ratio| (ratio.what, ratio.wanted_pps, ratio.ratio.median))
         .collect();
@@ -182,7 +183,7 @@ fn rates_are_not_mixed_and_only_paced_trials_compare_delays() {
 }
 
 #[test]
-fn throughputs_are_compared_like_with_like_and_none_with_what_has_none() {
+fn throughputs_are_compared_like_with_like() {
     let one = |subject: &str, flows, pps| Rfc2544 {
         case: "nat".into(),
         subject: subject.into(),
@@ -201,10 +202,63 @@ fn throughputs_are_compared_like_with_like_and_none_with_what_has_none() {
         one("bypath", 7, 1.0),
     ];
     let found = throughput_ratios(&results, "bypath", "kernel");
-    let [ratio] = &found[..] else { panic!("{found:?}") };
+    // The one without a throughput is no ratio, and not forgotten.
+    assert_eq!(
+        found.notes,
+        ["nat, bypath to kernel, size 64, flows 1000, throughput_pps: 1 of 1 rounds without a rate: no ratio"]
+    );
+    let [ratio] = &found.ratios[..] else {
+        panic!("{found:?}")
+    };
     assert_eq!(
         (ratio.what.as_str(), ratio.flows, ratio.ratio.samples),
         ("throughput_pps", 1, 2)
     );
     assert!((ratio.ratio.median - 2.0).abs() < 1e-9, "{ratio:?}");
+}
+
+#[test]
+fn rounds_that_failed_count_in_the_ranks_and_leave_no_ratio_of_few() {
+    let measured = |rounds: &[(u64, u64)]| {
+        let numbered = (0u32..).zip(rounds);
+        let both = |(round, &(of, to)): (u32, &(u64, u64))| {
+            [("bypath", of), ("kernel", to)].map(|(who, received)| entry(who, round, Rate::Unpaced, received, 0))
+        };
+        let found = ratios(&numbered.flat_map(both).collect::<Vec<_>>(), "bypath", "kernel");
+        let of_rates = found.ratios.iter().find(|ratio| ratio.what == "received_pps");
+        (of_rates.map(|ratio| ratio.ratio), found.notes)
+    };
+    const FINE: (u64, u64) = (2_000_000, 1_000_000);
+    let (fine, notes) = measured(&[FINE; 7]);
+    assert_eq!(
+        (fine.map(|f| (f.low, f.median, f.high)), notes.len()),
+        (Some((2.0, 2.0, 2.0)), 0)
+    );
+
+    // Four of seven rounds failed: so has the median.
+    let (ratio, notes) = measured(&[FINE, (0, 1), FINE, (0, 1), (0, 1), FINE, (0, 1)]);
+    let ratio = ratio.unwrap();
+    assert_eq!((ratio.low, ratio.median, ratio.high, ratio.samples), (0.0, 0.0, 2.0, 7));
+    assert!(
+        notes.len() == 1 && notes[0].contains("4 of 7 rounds without a rate"),
+        "{notes:?}"
+    );
+
+    // The other one failed; in one round both did. No number is one that JSON has not.
+    let (ratio, notes) = measured(&[FINE, (1, 0), (1, 0), (1, 0), (1, 0), (0, 0), FINE]);
+    let ratio = ratio.unwrap();
+    assert_eq!(
+        (ratio.low, ratio.median, ratio.high, ratio.samples),
+        (2.0, UNBOUNDED, UNBOUNDED, 6)
+    );
+    assert!(notes[0].contains("5 of 7 rounds"), "{notes:?}");
+    let json = serde_json::to_string(&ratio).unwrap();
+    assert_eq!(serde_json::from_str::<Interval>(&json).unwrap(), ratio, "{json}");
+
+    let (ratio, notes) = measured(&[FINE, FINE, (0, 1), FINE]);
+    assert_eq!(ratio, None);
+    assert!(
+        notes[0].ends_with("1 of 4 rounds without a rate: no ratio"),
+        "{notes:?}"
+    );
 }

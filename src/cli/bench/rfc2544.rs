@@ -8,6 +8,7 @@ use super::super::output::{Failure, Outcome};
 use super::forms::Files;
 use super::progress::{self, Interrupt};
 use super::{ports, send, work};
+use crate::bench::ends::Ends;
 use crate::bench::loopback::own_error;
 use crate::bench::outcome::{self, Trial};
 use crate::bench::report::units::{frames_per_second, loss};
@@ -61,10 +62,21 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
         });
         progress::clear();
         match found {
-            Ok(found) => report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
-                flows: base.flows.count,
-                ..one
-            })),
+            Ok(found) => {
+                let paced = found.iter().find_map(delays_pps);
+                if let Some(pps) = paced.filter(|_| !args.path.no_own_error && !interrupt.came()) {
+                    match own_delays(ends, base, size, pps) {
+                        Ok(own) => report.own_error.push(own),
+                        Err(error) => report
+                            .notes
+                            .push(format!("the own error of delays is not known: {error}")),
+                    }
+                }
+                report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
+                    flows: base.flows.count,
+                    ..one
+                }));
+            }
             Err(_) if interrupt.came() => {
                 report.notes.push(format!(
                     "ended by a signal while frames of {} were sent: what comes from there on is missing",
@@ -85,6 +97,29 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
         send::written(files, &report)?;
     }
     measured.map(|()| ExitCode::SUCCESS)
+}
+
+/// The rate of the middle one of the shares at which delays were taken.
+fn delays_pps(found: &result::Rfc2544) -> Option<f64> {
+    let (share, _) = found.latency.get(found.latency.len() / 2)?;
+    Some(share * found.throughput_pps)
+}
+
+/// What the measurement itself takes at such a rate: unpaced, as before the search, its delays are those of full queues.
+fn own_delays(ends: Ends, base: &Work, size: Size, pps: f64) -> Result<result::OwnError, String> {
+    let rate = Rate::Paced(pps);
+    let own = own_error(
+        ends,
+        &Work {
+            size,
+            rate,
+            ..base.clone()
+        },
+    )?;
+    Ok(result::OwnError {
+        path: format!("{}, at {}/s", own.path, frames_per_second(pps)),
+        ..own
+    })
 }
 
 /// The flags as a plan.
@@ -230,6 +265,21 @@ mod tests {
         let bursts = planned("--tests back-to-back --repeat 50");
         assert!(bursts.throughput && bursts.bursts == 50 && bursts.loss_step == 0.0);
         assert!([loss, bursts].iter().all(|plan| plan.validate().is_ok()));
+    }
+
+    #[test]
+    fn delays_of_the_measurement_itself_are_taken_at_the_rate_of_a_share() {
+        let found = |shares: &[f64]| result::Rfc2544 {
+            throughput_pps: 1e6,
+            latency: shares
+                .iter()
+                .map(|&share| (share, outcome::Latency::default()))
+                .collect(),
+            ..result::Rfc2544::default()
+        };
+        assert_eq!(delays_pps(&found(&[0.1, 0.5, 0.9])), Some(5e5));
+        assert_eq!(delays_pps(&found(&[0.9])), Some(9e5));
+        assert_eq!(delays_pps(&found(&[])), None, "nothing was timed");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The section of delays: one chart for each work that was timed, one line for each subject, on HdrHistogram's scale.
 //! Beside them, dashed, what the measurement itself takes on a path where nothing happens: nothing below that line is
-//! known.
+//! known, where it is paced as they are.
 
 use super::axis::Axis;
 use super::lines::{Line, Lines, Of, Point};
@@ -62,7 +62,7 @@ pub fn section(model: &Model) -> Option<Section> {
                thousand; a line ends with its slowest frame. Lines are all rounds as one, the area \
                around them goes from the best round to the worst. Both axes are logarithmic.",
         subjects,
-        own: own.as_ref().map(|(path, _)| (*path).to_owned()),
+        own: own.as_ref().map(|(path, _)| path.clone()),
         main: first[..seen].iter().map(panel).collect(),
         more: first[seen..].iter().chain(&rest).map(panel).collect(),
     })

@@ -5,7 +5,7 @@
 //! nor UDP with TCP. So a number on the page is always of one work, and the page says which.
 
 use super::units;
-use crate::bench::outcome::Latency;
+use crate::bench::outcome::{Latency, Outcome, losing_rounds, loss_of_all};
 use crate::bench::report::{Entry, Interval, Report};
 use crate::bench::statistics;
 use crate::bench::work::{Kind, Order, Rate, Size, Work};
@@ -121,9 +121,21 @@ impl Group<'_> {
 
     /// The lost share of all that was offered in all rounds.
     pub fn loss(&self) -> f64 {
-        let sum = |of: fn(&Entry) -> u64| self.entries.iter().map(|entry| of(entry)).sum::<u64>();
-        let (lost, offered) = (sum(|entry| entry.outcome.lost), sum(|entry| entry.outcome.offered));
-        if offered > 0 { lost as f64 / offered as f64 } else { 0.0 }
+        loss_of_all(&self.outcomes())
+    }
+
+    /// In how many rounds something was lost, where that is not the same in all.
+    pub fn losing_rounds(&self) -> Option<String> {
+        losing_rounds(&self.outcomes())
+    }
+
+    /// The longest delay of all rounds: a median would hide the round that failed.
+    pub fn longest_ns(&self) -> Option<u64> {
+        self.latencies().iter().map(|latency| latency.max_ns).max()
+    }
+
+    fn outcomes(&self) -> Vec<&Outcome> {
+        self.entries.iter().map(|entry| &entry.outcome).collect()
     }
 
     /// The delays of each round.

@@ -229,7 +229,8 @@ fn legend(model: &Model, section: &Section) -> String {
 
 fn results(model: &Model) -> String {
     let lead = "Medians of the rounds, with 95 % intervals where there is more than one round. “lost” is of all \
-                that was offered in all rounds: an unpaced source offers more than any path forwards.";
+                that was offered in all rounds: an unpaced source offers more than any path forwards. “max” is \
+                the longest delay of all rounds.";
     format!("<p class=\"lead\">{lead}</p>\n{}", tables::results(model))
 }
 

@@ -7,7 +7,8 @@ use super::bars::{Bar, Bars, reach, reaches};
 use super::lines::{Line, Lines, Of, Point};
 use super::model::{Group, Model, Setting, bytes_name, distinct, flows_name, mean_bytes, rate_name, size_name};
 use super::units::{self, Unit};
-use crate::bench::report::{Interval, Report};
+use crate::bench::outcome::Latency;
+use crate::bench::report::{Interval, OwnError, Report};
 use crate::bench::work::Rate;
 
 /// A chart with its title.
@@ -58,9 +59,9 @@ pub fn cpu(model: &Model) -> Option<Section> {
     let section = Section {
         id: "cpu",
         title: "CPU time per frame",
-        lead: "Time that all cores together were not idle, for each frame that arrived: user, system \
-               and softirq. Sender and receiver are in it, and an unpaced sender also works on frames \
-               that are lost: at a paced rate subjects compare best. Less is better.",
+        lead: "Time that all cores together were not idle while frames were sent, for each frame that \
+               arrived: user, system and softirq. Sender and receiver are in it, and an unpaced sender \
+               also works on frames that are lost: at a paced rate subjects compare best. Less is better.",
         ..Section::default()
     };
     bars(model, &measured, section, "CPU time", |_| Unit {
@@ -282,13 +283,17 @@ pub fn sorted(subjects: impl IntoIterator<Item = usize>) -> Vec<usize> {
     subjects
 }
 
-/// Delays that the measurement itself has: of the first path that has any.
-pub fn own_delay(report: &Report) -> Option<(&str, &crate::bench::outcome::Latency)> {
-    let mut paths = report.own_error.iter();
-    paths.find_map(|own| {
-        Some((
-            own.path.as_str(),
-            own.outcome.latency.as_ref().filter(|latency| latency.count > 0)?,
-        ))
-    })
+/// Delays that the measurement itself has, and where: of the first paced path that has any, else of the first. Unpaced
+/// they are those of full queues, and no floor of paced ones, which the name says.
+pub fn own_delay(report: &Report) -> Option<(String, &Latency)> {
+    let timed = |own: &&OwnError| own.outcome.latency.as_ref().is_some_and(|latency| latency.count > 0);
+    let paths = || report.own_error.iter().filter(timed);
+    let paced = paths().find(|own| own.outcome.wanted_pps.is_some());
+    let own = paced.or(paths().next())?;
+    let unpaced = if paced.is_none() {
+        ", unpaced, so of full queues"
+    } else {
+        ""
+    };
+    Some((format!("{}{unpaced}", own.path), own.outcome.latency.as_ref()?))
 }

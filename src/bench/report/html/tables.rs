@@ -81,7 +81,7 @@ pub fn results(model: &Model) -> String {
             number(&delay(|latency| latency.p50_ns as f64)),
             number(&delay(|latency| latency.p99_ns as f64)),
             number(&delay(|latency| latency.p999_ns as f64)),
-            number(&delay(|latency| latency.max_ns as f64)),
+            number(&group.longest_ns().map_or(NONE.to_owned(), |ns| units::time(ns as f64))),
             with_interval(group.cpu(), units::digits),
             said(&beside(group)),
         ];
@@ -146,7 +146,8 @@ fn beside(group: &Group) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(number, word)| format!("{} {word}", units::count(number)))
         .collect();
-    parts.join(", ")
+    let lost = group.losing_rounds().map(|rounds| format!("lost {rounds}"));
+    lost.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
 }
 
 /// RFC 2544 by subject and size.
