@@ -1,5 +1,7 @@
 //! Numbers for people: three or four digits that matter, and a unit. Programs read the JSON or the CSV, which round
 //! nothing.
+//! What is small is never rounded to nothing (a loss of one in a million is not 0), and what is beyond all sense (a ratio
+//! to a round that forwarded nothing) is no row of digits.
 
 use super::Interval;
 
