@@ -242,7 +242,7 @@ impl Instance {
             for ifindex in self.policing.turn(&self.shared.snapshot.load()) {
                 self.leave_policed(ifindex);
             }
-            if looked.elapsed() >= LOOK_EVERY || self.guard_has_news() {
+            if looked.elapsed() >= LOOK_EVERY || super::signals::readable(&self.guard.fds()) {
                 looked = Instant::now();
                 stale |= self.mirror.poll_some_sysctls();
                 stale |= self.look();
@@ -338,8 +338,7 @@ impl Instance {
     fn leave_policed(&mut self, ifindex: u32) {
         let name = self.name(ifindex);
         say!(
-            "bypath: the kernel itself takes nearly all that a policer of {name} lets pass: what arrives there is left to it \
-             for a while"
+            "bypath: the kernel itself takes nearly all that a policer of {name} lets pass: what arrives is left to it for a while"
         );
         self.guard.leave_policed(ifindex);
     }
@@ -347,10 +346,6 @@ impl Instance {
     fn name(&self, ifindex: u32) -> String {
         let link = self.mirror.links().find(|link| link.ifindex == ifindex);
         link.map_or_else(|| ifindex.to_string(), |link| link.name.to_string())
-    }
-
-    fn guard_has_news(&self) -> bool {
-        super::signals::readable(&self.guard.fds())
     }
 
     /// Looks for what could stand in the path; whether that changed.
