@@ -32,8 +32,6 @@ pub struct Stale {
     sock: NlSock,
     lookout: Lookout,
     due: VecDeque<Request>,
-    /// How many were told of, ever.
-    pub told: u64,
 }
 
 impl Stale {
@@ -46,7 +44,6 @@ impl Stale {
             sock: NlSock::open(libc::NETLINK_ROUTE, false)?,
             lookout: Lookout::new(EVERY),
             due: VecDeque::new(),
-            told: 0,
         })
     }
 
@@ -66,7 +63,6 @@ impl Stale {
             return Ok(false);
         }
         let batch: Vec<Request> = self.due.drain(..self.due.len().min(BATCH)).collect();
-        self.told += batch.len() as u64;
         // What is refused went, or its link did: the kernel told of it.
         self.sock.change(batch, |_, _| {})?;
         Ok(!self.due.is_empty())
