@@ -33,15 +33,17 @@ check() {
 show() { in_ "$router" "$bypath" show "$@"; }
 count() { show totals --json | grep -oE "\"$1\":[0-9]+" | head -n 1 | cut -d: -f2; }
 
-# build: what is missing, and bypath; BYPATH names one that is built already.
+# build: what is missing, and bypath; BYPATH names one that is built already, and then neither Rust nor a compiler is needed.
 build() {
   [ "$(id -u)" = 0 ] || { echo "${0##*/}: it makes network namespaces, which needs root: sudo scripts/${0##*/}" >&2; exit 1; }
-  scripts/setup
   if [ -n "${BYPATH:-}" ]; then
+    [ -x "$BYPATH" ] || { echo "${0##*/}: BYPATH is $BYPATH, which is no program (seen from $PWD)" >&2; exit 1; }
+    scripts/setup lab
     bypath=$BYPATH
     return
   fi
-  cargo build --release --locked --quiet
+  scripts/setup
+  as_caller cargo build --release --locked --quiet
   bypath=${CARGO_TARGET_DIR:-target}/release/bypath
 }
 
