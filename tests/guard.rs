@@ -5,7 +5,7 @@
 
 mod netns;
 
-use bypath::mirror::guard::{Findings, Guard, LinkFacts};
+use bypath::mirror::guard::{Findings, Guard, LinkFacts, Note};
 use bypath::packet::Family;
 use netns::{attach_bpf, ifindex, isolated, links, readable, sh};
 use std::collections::BTreeSet;

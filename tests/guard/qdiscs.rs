@@ -124,3 +124,51 @@ fn qdiscs_that_are_carried() {
         assert!(found.shaping.is_empty());
     });
 }
+
+/// A root that only queues leaves nothing; of those that somebody may count on one line says that nothing here waits in them.
+#[test]
+fn queues_that_are_passed_by() {
+    isolated("qdiscs::queues_that_are_passed_by", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        let now = links(PORTS);
+        let add = |line: &str| std::process::Command::new("tc").args(line.split(' ')).output();
+        let has = |kind: &str| {
+            let done = add(&format!("qdisc add dev d0 root {kind}")).is_ok_and(|output| output.status.success());
+            if !done {
+                println!("SKIPPED {kind} as a root: not in this kernel (scripts/vm has it)");
+            }
+            done
+        };
+        for kind in ["pfifo_fast", "fq_codel", "fq"] {
+            if !has(kind) {
+                continue;
+            }
+            let says = |guard: &mut Guard| {
+                let found = guard.read(&now);
+                assert!(!found.leaves() && found.shaping.is_empty(), "{kind}: {found:#?}");
+                let said = |note: &Note| format!("{}: {}", note.text, note.remedy);
+                found.notes.iter().map(said).collect::<Vec<_>>()
+            };
+            if kind == "pfifo_fast" {
+                assert!(says(&mut guard).is_empty());
+            } else {
+                let [line] = &says(&mut guard)[..] else {
+                    panic!("{kind}: one line")
+                };
+                assert!(
+                    line.starts_with(&format!("qdisc {kind} on d0: carried, but past")),
+                    "{line}"
+                );
+                sh(&format!("tc qdisc add dev d1 root {kind}"));
+                let [line] = &says(&mut guard)[..] else {
+                    panic!("{kind}: one line for both ports")
+                };
+                assert!(line.starts_with(&format!("qdisc {kind} on d0 d1: ")), "{line}");
+                sh("tc qdisc del dev d1 root");
+            }
+            sh("tc qdisc del dev d0 root");
+        }
+        assert_eq!(guard.read(&now), Findings::default());
+    });
+}

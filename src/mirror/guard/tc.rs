@@ -1,7 +1,7 @@
 //! Traffic control on a port, or a bridge: its root qdisc and what hangs below, ingress and clsact.
 //!
-//! What a tree of qdiscs means is told by `mirror::tc`: one that only queues is nothing here; one that workers shape
-//! by is found as that; every other leaves what would go out, and so does any on a bridge, which has no way out of its
+//! What a tree of qdiscs means is told by `mirror::tc`: one that only queues leaves nothing, and is named where somebody may
+//! count on its queue ([`COUNTED_ON`]); one that workers shape by is found as that; every other leaves what would go out, and so does any on a bridge, which has no way out of its
 //! own here. Filters at the ingress of a port that do nothing but police are found as that; others leave what arrives, filters
 //! at clsact's egress what would leave, and both what they may touch on a bridge.
 //!
@@ -25,6 +25,12 @@ const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this por
                             that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
 const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (the box's own traffic, or what is not \
                                 carried), so all of it shares the kernel's queue; it is tried again after some seconds";
+/// Kinds that a port may have against a long queue, and in which nothing waits that leaves by a ring of ours.
+const COUNTED_ON: [&str; 2] = ["fq_codel", "fq"];
+const REMEDY_PASSED: &str = "carried, but past this queue: what is forwarded here does not wait in a root that only queues; \
+                             below a tbf or htb that has the link's rate it does";
+/// So many ports are named by a line about several; the rest is counted.
+const NAMED_MAX: usize = 4;
 /// For how long a contended port is left; twice as long each time that it is contended again soon.
 const CONTENDED: Duration = Duration::from_secs(10);
 const CONTENDED_MAX: Duration = Duration::from_secs(160);
@@ -71,6 +77,8 @@ enum Found {
     Shapes(u32, String, Shaping),
     /// It polices.
     Polices(u32, String, Arc<Policing>),
+    /// It only queues, and what is forwarded here passes it by: its kind, and the link's name.
+    Passed(&'static str, Arc<str>),
 }
 
 impl Tc {
@@ -124,7 +132,11 @@ impl Tc {
                 }
                 Found::Polices(ifindex, text, policing) => found.police(ifindex, text, policing),
                 Found::Shapes(ifindex, text, shaping) => found.shape(ifindex, text, shaping),
+                Found::Passed(..) => {}
             }
+        }
+        for text in passed_by(&self.found) {
+            found.remark(text, REMEDY_PASSED);
         }
     }
 
@@ -144,12 +156,16 @@ impl Tc {
         self.keep(&before);
     }
 
-    fn judge(&mut self, ifindex: u32, name: &str, is_port: bool, qdiscs: &Qdiscs) -> io::Result<()> {
+    fn judge(&mut self, ifindex: u32, name: &Arc<str>, is_port: bool, qdiscs: &Qdiscs) -> io::Result<()> {
         let egress = self.reader.egress(ifindex, qdiscs)?;
         let words = format!("qdisc {} on {name}", egress.root);
         let leaves = |text| Found::Leaves(ifindex, Way::Egress, text, REMEDY_SHAPE);
         match egress.shaping {
-            Ok(Shaping::Unshaped) => {}
+            Ok(Shaping::Unshaped) => {
+                let stands = |kind: &&str| qdiscs.of(ifindex, false).any(|qdisc| qdisc.kind == **kind);
+                let kinds = COUNTED_ON.into_iter().filter(stands);
+                self.found.extend(kinds.map(|kind| Found::Passed(kind, name.clone())));
+            }
             Ok(_) if !is_port => self.found.push(leaves(words)),
             Ok(shaping) => self.found.push(Found::Shapes(ifindex, words, shaping)),
             Err(why) if why.is_empty() => self.found.push(leaves(words)),
@@ -226,5 +242,39 @@ impl Tc {
         }
         // By another tree, or other policers, it is tried at once.
         self.contended.retain(|one| same.contains(&(one.ifindex, one.way)));
+    }
+}
+
+/// A line for each kind of qdisc that is passed by, however many ports have one: by `net.core.default_qdisc` all may.
+fn passed_by(found: &[Found]) -> Vec<String> {
+    let line = |kind: &str| {
+        let of_kind = found.iter().filter_map(|one| match one {
+            Found::Passed(of, name) if *of == kind => Some(&**name),
+            _ => None,
+        });
+        let mut names: Vec<&str> = of_kind.collect();
+        names.sort_unstable();
+        let more = match names.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        names.truncate(NAMED_MAX);
+        (!names.is_empty()).then(|| format!("qdisc {kind} on {}{more}", names.join(" ")))
+    };
+    COUNTED_ON.into_iter().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_passed_by_is_a_line_for_each_kind() {
+        let port = |kind, n: u32| Found::Passed(kind, format!("d{n}").into());
+        assert!(passed_by(&[]).is_empty());
+        let mut found = vec![port("fq", 9), port("fq_codel", 1), port("fq_codel", 0)];
+        assert_eq!(passed_by(&found), ["qdisc fq_codel on d0 d1", "qdisc fq on d9"]);
+        found.extend((2..8).map(|n| port("fq_codel", n)));
+        assert_eq!(passed_by(&found)[0], "qdisc fq_codel on d0 d1 d2 d3 and 4 more");
     }
 }
