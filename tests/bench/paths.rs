@@ -112,7 +112,8 @@ fn a_report_has_the_own_error_and_comes_in_its_forms() {
         (report.kind.as_str(), report.entries.len(), report.own_error.len()),
         ("send", 2, 4)
     );
-    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    // Nothing but what a size is.
+    assert_eq!(report.notes, [bypath::bench::report::units::SIZES]);
     let paths: Vec<&str> = report.own_error.iter().map(|own| own.path.as_str()).collect();
     assert_eq!(paths, ["veth, 64", "wire, 64", "veth, 256", "wire, 256"]);
     for own in &report.own_error {

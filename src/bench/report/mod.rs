@@ -50,12 +50,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty one of this form.
+    /// An empty one of this form, which says what its sizes are.
     pub fn new(kind: &str, provenance: Provenance) -> Self {
         Report {
             version: VERSION,
             kind: kind.to_owned(),
             provenance,
+            notes: vec![units::SIZES.to_owned()],
             ..Report::default()
         }
     }

@@ -205,6 +205,7 @@ fn the_table_lines_up_and_leaves_out_what_nothing_was_measured_of() {
     assert_eq!(column(head, "subject"), column(kernel, "kernel"));
     assert_eq!(column(kernel, "75.00 %") + 7, column(head, "loss") + 4);
     for said in [
+        "note: sizes are bytes in memory",
         "note: said of all",
         "note: nat, bypath, size 64: said of it",
         "1.235M",

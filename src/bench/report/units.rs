@@ -5,6 +5,10 @@
 
 use super::Interval;
 
+/// What a size is; said in each report, since `bench/pktgen` and `bench/trex` write into the same form the sizes of RFC 2544.
+pub const SIZES: &str =
+    "sizes are bytes in memory, without the frame check sequence: 64 is 68 on the wire, where RFC 2544 has 64";
+
 /// Frames per second: `950`, `123.4k`, `1.234M`.
 pub fn frames_per_second(pps: f64) -> String {
     match pps {
