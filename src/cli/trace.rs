@@ -1,9 +1,11 @@
 //! `bypath trace`: prints what the instance streams, one line per box that a packet passes.
 //!
 //! ```text
-//!   #1 d0  rx        10.0.0.2.40000 > 10.1.0.2.9 udp, ttl 64, 60 bytes
-//!   #1 d0  routing   10.1.0.0/24 dev d1
-//!   #1 d0  neighbor  10.1.0.2 dev d1 lladdr 02:00:00:00:00:02; rewrote ...; forward d1
+//!   #1 d0  rx            in by d0, 10.0.0.2.40000 > 10.1.0.2.9, proto 17, ttl 64, length 60
+//!   #1 d0  routing       prefix /24 dev d1
+//!   #1 d0  forward       out by d1, mtu 1500
+//!   #1 d0  neighbor      lladdr 02:00:00:00:00:02
+//!   #1 d0  tx            rewrote 02:00:00:00:00:01 > 02:00:00:00:00:02, ttl 64 -> 63; forward d1
 //! ```
 
 use super::args::Trace;
