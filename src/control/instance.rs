@@ -188,8 +188,8 @@ impl Instance {
         })
     }
 
-    /// Opens the ports, says `bypath: ready` when all of them forward, and keeps everything in line with the kernel until
-    /// SIGINT or SIGTERM.
+    /// Opens the ports, says `bypath: ready` when all of them are open and those with a carrier forward, and keeps everything in
+    /// line with the kernel until SIGINT or SIGTERM.
     ///
     /// # Errors
     /// A port that cannot be opened at the start; a thread that died; a punt device that is gone.
@@ -208,7 +208,7 @@ impl Instance {
                 None => {}
                 Some(why) => self.say_trouble(&why),
             }
-            if !ready && self.ports.all_forward() {
+            if !ready && !stale && self.ports.all_open() {
                 ready = true;
                 announce!("bypath: ready");
                 signals::tell_systemd_ready();

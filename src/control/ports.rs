@@ -127,6 +127,8 @@ struct Port {
     tried: Option<Tried>,
     /// It does not suit, and stays with the kernel.
     stays: bool,
+    /// Its link is set down, or there is none: it cannot be opened.
+    down: bool,
 }
 
 /// All ports. See the module's head.
@@ -232,10 +234,11 @@ impl Ports {
         self.closings.is_gone()
     }
 
-    /// Whether all ports forward, but for those of bridges that stay with the kernel.
-    pub fn all_forward(&self) -> bool {
-        let forwards = |port: &Port| port.stays || (port.open.is_some() && port.waits.is_none());
-        self.ports.iter().all(forwards)
+    /// Whether every port is open, with a carrier or without: one that gets it later forwards at once. Of the ports of bridges
+    /// those that stay with the kernel do not count, nor those that are down: nobody named them, and nobody may ever set them up.
+    pub fn all_open(&self) -> bool {
+        let counts = |port: &&Port| !(port.stays || (port.member.is_some() && port.down));
+        self.ports.iter().filter(counts).all(|port| port.open.is_some())
     }
 
     /// When [`reconcile`](Self::reconcile) has something to do though no link changed.
@@ -264,7 +267,8 @@ impl Ports {
                 self.close(n, &[]);
                 changed = true;
             }
-            if link.is_none_or(|link| !link.is_admin_up()) {
+            self.ports[n].down = link.is_none_or(|link| !link.is_admin_up());
+            if self.ports[n].down {
                 self.ports[n].tried = None;
             }
             let waits = match link {
@@ -333,6 +337,7 @@ impl Ports {
             waits: None,
             tried: None,
             stays: false,
+            down: false,
         });
         true
     }
