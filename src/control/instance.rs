@@ -97,7 +97,7 @@ impl Instance {
     pub fn start(config: &RunConfig) -> Result<Self, Error> {
         config.validate()?;
         caps::require()?;
-        let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
+        let device = PuntDevice::create()?;
         let punt_ifindex = device.ifindex();
         let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
         let links: Vec<LinkInfo> = mirror.links().cloned().collect();

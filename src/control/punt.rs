@@ -15,6 +15,7 @@
 //! checksum would be dropped as bad. An error is known only where the write fails; what is lost behind it (no such port,
 //! port down) the kernel counts. Device and programs go when this is dropped, or the process dies.
 
+use super::Error;
 use super::bpf::punt::{OpenPuntSkel, PuntSkelBuilder};
 use super::bpf::{BpfError, capture_log, link_create, on_map};
 use super::steer::Cookie;
@@ -80,6 +81,15 @@ pub enum PuntOpenError {
         /// What the programs saw.
         outcomes: PuntOutcomes,
     },
+}
+
+impl From<PuntOpenError> for Error {
+    fn from(why: PuntOpenError) -> Self {
+        match why {
+            PuntOpenError::InUse => Error::already_running(format!("the device {PUNT_DEVICE} exists")),
+            why => Error::Other(why.to_string()),
+        }
+    }
 }
 
 impl PuntOpenError {

@@ -64,10 +64,12 @@ fn assert_one_line(said: &str, words: &[&str]) {
 fn a_second_instance_in_the_namespace() {
     let net = Net::new(3);
     let first = crate::lab::bypath::Bypath::start(&net.router, &["d0".into(), "d1".into()], &[]);
-    let line =
-        "bypath: error: another bypath runs in this network namespace (the device bypath0 exists); stop it first";
-    assert_refused(&net, "run d0 d1", line);
-    assert_refused(&net, "run d2 --control other", line);
+    let line = format!(
+        "bypath: error: another bypath runs in this network namespace (the device bypath0 exists): stop it first, `kill {}`",
+        first.pid()
+    );
+    assert_refused(&net, "run d0 d1", &line);
+    assert_refused(&net, "run d2 --control other", &line);
     net.ping_until(0, "10.0.1.2");
     let before = first.totals_at_rest().forwarded;
     assert_eq!(net.ping(0, "10.0.1.2", 3), 3);

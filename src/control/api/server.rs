@@ -96,7 +96,9 @@ pub fn serve(backend: Arc<dyn Backend>, name: Option<&str>) -> Result<ServerHand
     let address = SocketAddr::from_abstract_name(&name).map_err(failed)?;
     let listener = match UnixListener::bind_addr(&address) {
         Ok(listener) => Arc::new(listener),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(Error::AlreadyRunning { socket }),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(Error::already_running(format!("control socket {socket}")));
+        }
         Err(error) => return Err(failed(error)),
     };
     let shared = Arc::new(Shared::default());

@@ -200,12 +200,30 @@ fn nobody_there_and_somebody_there_are_told_apart() {
         Err(Error::AlreadyRunning { .. })
     ));
     drop(server);
-    let error = Client::connect(Some(&name)).unwrap_err().to_string();
-    let wanted = format!(
-        "no bypath runs in this network namespace (control socket @bypath.{name}): start it with `bypath run PORT PORT`"
+    // Other tests serve theirs meanwhile.
+    let error = Client::connect(Some(&name)).unwrap_err();
+    assert!(
+        matches!(&error, Error::NotRunning { socket } | Error::RunsElsewhere { socket, .. } if *socket == format!("@bypath.{name}")),
+        "{error}"
     );
-    assert_eq!(error, wanted);
     drop(serve(fake, Some(&name)).unwrap());
+}
+
+#[test]
+fn an_instance_of_another_name_is_found_with_its_process() {
+    let (_fake, _server, name) = start("other");
+    let own = Served {
+        socket: format!("@bypath.{name}"),
+        pid: i32::try_from(std::process::id()).ok(),
+    };
+    assert!(Served::list().contains(&own), "{:?}", Served::list());
+    let error = Client::connect(Some("nobody-at-all")).unwrap_err().to_string();
+    assert!(
+        error.starts_with("no bypath serves control socket @bypath.nobody-at-all") && error.contains(&own.socket),
+        "{error}"
+    );
+    let second = serve(Arc::new(Fake::default()), Some(&name)).unwrap_err().to_string();
+    assert!(second.contains("stop it first, `kill "), "{second}");
 }
 
 #[test]

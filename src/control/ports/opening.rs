@@ -211,7 +211,7 @@ impl Opener {
         self.steer.attach(link.ifindex, self.attach).map_err(|error| {
             let unfit = port_unfit(&link.name, error.to_string());
             match error {
-                AttachError::Busy => NotOpened::Busy(unfit),
+                AttachError::Busy { .. } => NotOpened::Busy(unfit),
                 _ => NotOpened::Unfit(unfit),
             }
         })
