@@ -148,6 +148,22 @@ fn doctor_says_what_fails_and_exits_1() {
 }
 
 #[test]
+fn doctor_for_scripts_has_the_same_findings() {
+    let output = bypath(&["doctor", "lo", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    let text = String::from_utf8(bypath(&["doctor", "lo"]).stdout).unwrap();
+    assert_eq!(rows.len(), text.lines().count(), "{text}");
+    let loopback = |row: &&serde_json::Value| row["subject"] == "lo";
+    let row = rows.iter().find(loopback).unwrap();
+    assert!(
+        row["level"] == "fail" && row["what"].as_str().unwrap().contains("loopback") && row["fix"].is_string(),
+        "{row}"
+    );
+}
+
+#[test]
 fn a_reader_that_closes_the_pipe_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_bypath"))
         .args(["doctor", "lo"])

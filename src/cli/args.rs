@@ -338,6 +338,9 @@ pub struct Doctor {
     /// Interfaces that `bypath run` would serve
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<String>,
+    /// For scripts: a JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A list of CPUs that was read; clap would take a bare `Vec` for a repeated flag.

@@ -79,6 +79,34 @@ fn a_second_instance_in_the_namespace() {
 }
 
 #[test]
+fn an_instance_under_another_name_is_named() {
+    let net = Net::new(2);
+    let bypath =
+        crate::lab::bypath::Bypath::start(&net.router, &["d0".into(), "d1".into()], &["--control=left".into()]);
+    let line = "bypath: error: no bypath serves control socket @bypath in this network namespace, but one serves @bypath.left: ask with --control left";
+    assert_refused(&net, "show totals", line);
+    let (code, said) = net.command("show totals --control left");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = net.command("doctor d0");
+    assert_eq!(code, Some(1), "{said}");
+    let words = format!(
+        "a bypath runs in this network namespace (@bypath.left): stop it first, `kill {}`",
+        bypath.pid()
+    );
+    assert!(
+        said.contains(&words) && said.contains("that of the running bypath most likely"),
+        "{said}"
+    );
+    bypath.stop();
+    let _other = net.router.run("ip tuntap add bypath0 mode tap");
+    let (code, said) = net.command("doctor d0");
+    assert!(
+        code == Some(1) && said.contains("(the device bypath0 exists)"),
+        "{said}"
+    );
+}
+
+#[test]
 fn missing_capabilities() {
     let net = Net::new(2);
     for (drop, named) in [
