@@ -136,7 +136,7 @@ impl Options {
 
 /// Show what a running bypath counts and knows
 ///
-/// With --json, `totals` is one object and everything else an array of objects.
+/// With --json, `totals` and --count are one object, and everything else an array of objects.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath show totals
@@ -192,7 +192,7 @@ pub struct Select {
     /// Only with this mark
     #[arg(short, long, value_name = "MARK[/MASK]", value_parser = super::conntrack::parse_mark)]
     pub mark: Option<(u32, u32)>,
-    /// Only how many there are
+    /// Only how many there are, without those that the kernel decides about
     #[arg(long)]
     pub count: bool,
 }
@@ -263,7 +263,7 @@ impl What {
 pub struct Conntrack {
     #[command(subcommand)]
     pub command: ConntrackCommand,
-    /// For scripts: one JSON object per line
+    /// For scripts: JSON objects, one per line
     #[arg(long, global = true)]
     pub json: bool,
     /// Ask the instance that was started with --control NAME

@@ -73,7 +73,7 @@ pub struct Connections {
 pub enum ConnectionsDo {
     /// Rows of `ConnectionRow`.
     List,
-    /// One row of `ConnectionCount`.
+    /// One row of `ConnectionCount`: of those that are not the kernel's to decide about.
     Count,
     /// Delete them: one row of `ConnectionCount`.
     Delete,

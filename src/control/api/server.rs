@@ -258,8 +258,8 @@ fn connections(
         ConnectionsDo::List => answer.each(|each| backend.connections(filter, each)),
         ConnectionsDo::Count => {
             let mut connections = 0;
-            backend.connections(filter, &mut |_| {
-                connections += 1;
+            backend.connections(filter, &mut |row| {
+                connections += u64::from(!row.kernel);
                 ControlFlow::Continue(())
             });
             answer.row(&ConnectionCount { connections })

@@ -4,7 +4,7 @@
 //! The fake counts how far its routes were walked and keeps the sending end of its trace, so that a test sees both end.
 
 use super::*;
-use crate::control::connections::{ConnectionFilter, ConnectionRow};
+use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
     BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
     TracePacket, Worker,
@@ -27,7 +27,14 @@ struct Fake {
 }
 
 impl Backend for Fake {
-    fn connections(&self, _: &ConnectionFilter, _: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {}
+    fn connections(&self, _: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
+        for kernel in [false, true, false] {
+            let _ = each(ConnectionRow {
+                kernel,
+                ..ConnectionRow::default()
+            });
+        }
+    }
     fn delete_connections(&self, _: &ConnectionFilter) -> u64 {
         0
     }
@@ -179,6 +186,21 @@ fn every_table_comes_back_as_it_was_given() {
     assert_eq!(show::<Rule>(&name, Show::Rules)[0].packets, Some(2));
     let routes = show::<Route>(&name, Show::Routes);
     assert!(routes.iter().map(|route| route.table).eq(0..ROUTES));
+}
+
+#[test]
+fn what_the_kernel_decides_about_is_listed_and_not_counted() {
+    let (_fake, _server, name) = start("connections");
+    let of = |what| Connections {
+        what,
+        filter: ConnectionFilter::default(),
+    };
+    let ask = || Client::connect(Some(&name)).unwrap();
+    let listed = ask().connections::<ConnectionRow>(&of(ConnectionsDo::List)).unwrap();
+    assert_eq!(listed.map(Result::unwrap).filter(|row| row.kernel).count(), 1);
+    let counted = ask().connections::<ConnectionCount>(&of(ConnectionsDo::Count)).unwrap();
+    let counted: Vec<u64> = counted.map(|row| row.unwrap().connections).collect();
+    assert_eq!(counted, [2]);
 }
 
 #[test]
