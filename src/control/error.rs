@@ -21,11 +21,11 @@ pub enum Error {
         port: String,
     },
     /// More or fewer ports than the command takes.
-    #[error("{given} ports given, {wanted}: name as many")]
+    #[error("{given} ports given, {wanted}")]
     PortCount {
         /// How many were given.
         given: usize,
-        /// What would be right, in words.
+        /// What would be right, and what to name.
         wanted: String,
     },
     /// The interface is of a kind that cannot be a port.
@@ -37,7 +37,10 @@ pub enum Error {
         why: String,
     },
     /// A CPU that the process may not run on.
-    #[error("cpu {cpu} (--cpus) is not one this process may run on: it has {available}")]
+    #[error(
+        "cpu {cpu} (--cpus) is not one this process may run on: name some of {available}, or give it more (taskset, CPUAffinity= of \
+         its unit, the cpuset of its container)"
+    )]
     CpuMissing {
         /// The number as given.
         cpu: usize,
@@ -53,7 +56,7 @@ pub enum Error {
         cpus: usize,
     },
     /// A number out of its range.
-    #[error("{value} workers (--workers) is out of range: 1 to {max}")]
+    #[error("{value} workers (--workers) are out of range: name 1 to {max}, or leave it out for one per queue")]
     Workers {
         /// As given.
         value: usize,

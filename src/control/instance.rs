@@ -107,7 +107,7 @@ impl Instance {
         let umem = Umem::create(plan.umem(config.mode())).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
-        let no_socket = |e| Error::Other(format!("a netlink socket: {e}"));
+        let no_socket = |source| no_descriptor("cannot make a netlink socket", source);
         let bridges = Bridges::open().map_err(no_socket)?;
         let neighbors = Neighbors::open().map_err(no_socket)?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
@@ -488,8 +488,12 @@ impl Instance {
 }
 
 fn no_eventfd(source: std::io::Error) -> Error {
+    no_descriptor("cannot make an eventfd", source)
+}
+
+fn no_descriptor(what: &str, source: std::io::Error) -> Error {
     Error::System {
-        what: "cannot make an eventfd".into(),
+        what: what.into(),
         source,
         remedy: "raise the limit of open files (ulimit -n)".into(),
     }
