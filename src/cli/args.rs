@@ -22,9 +22,9 @@ Examples:
 
 /// Forwards for Linux over AF_XDP, with the kernel's own configuration
 ///
-/// bypath carries the packets that this box forwards, faster than the kernel and just as the kernel would. It takes routes
-/// and neighbours from the running kernel, and hands back to it every packet that it does not fully understand. Stop it,
-/// or kill it, and the kernel forwards as before.
+/// bypath carries the packets that this box forwards, just as the kernel would. It takes links, bridges, routes and neighbours,
+/// filter and NAT rules, connections and traffic control from the running kernel, and hands back to it every packet that it
+/// does not fully understand. Stop it, or kill it, and the kernel forwards as before.
 #[derive(Debug, Parser)]
 #[command(name = "bypath", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
@@ -51,8 +51,11 @@ pub fn is_command(name: &str) -> bool {
 
 /// Forward between ports as the kernel is configured to
 ///
-/// Runs in the foreground; prints `bypath: ready` when all ports forward. SIGINT or SIGTERM end it with a summary; the
-/// kernel then forwards by itself again. Needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
+/// Runs in the foreground; prints `bypath: ready` when all ports are open and those with a carrier forward. SIGINT (Ctrl-C) or
+/// SIGTERM (`kill`) end it with a summary; the kernel then forwards by itself again. There can be one in a network namespace.
+///
+/// Ports need an MTU that fits a frame: at most 1778 bytes, or 3826 where one of them has zero-copy; `bypath doctor` looks. Needs
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath run eth0 eth1
@@ -69,7 +72,8 @@ pub struct Run {
 
 /// Join two ports: frames of A leave on B and back
 ///
-/// Frames pass untouched, but for checksums that the sender left to its network card. Needs no kernel configuration.
+/// Frames pass untouched, but for checksums that the sender left to its network card. Needs no kernel configuration. It starts,
+/// says `bypath: ready` and ends as `bypath run` does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   bypath wire eth0 eth1")]
@@ -84,10 +88,11 @@ pub struct Wire {
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Options {
-    /// How many workers (threads that forward)
+    /// How many workers (threads that forward) [default: as many as --cpus names, else as the port with the most queues has, up to
+    /// the number of CPUs]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
-    /// CPUs to pin them to, in order, such as 2,4-5
+    /// CPUs to pin them to, in order, such as 2,4-5 [default: from the last one down]
     #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
     pub cpus: Option<Cpus>,
     /// How AF_XDP moves packets
