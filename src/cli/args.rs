@@ -288,7 +288,8 @@ pub enum ConntrackCommand {
 
 /// Print the way of packets through a running bypath, one line per box
 ///
-/// Shows what each box looked up, what it rewrote, and the verdict with its reason. All conditions given must hold.
+/// Shows what each box looked up, what it rewrote, and the verdict with its reason (docs/REASONS.md). All conditions given must
+/// hold. What steer passes to the kernel is not seen here: `bypath show ports` counts it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath trace --count 1
