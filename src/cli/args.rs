@@ -369,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_s_command_line_is_one() {
+        let unit = include_str!("../../docs/bypath.service");
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"));
+        let args = Args::try_parse_from(line.expect("ExecStart").split_whitespace()).unwrap();
+        assert!(matches!(args.command, Command::Run(Run { ports, .. }) if ports == ["eth0", "eth1"]));
+    }
+
+    #[test]
     fn every_flag_of_the_contract_reaches_the_config() {
         let line = "bypath run a b --workers 2 --cpus 0,2-3 --mode copy --attach generic --poll spin --control x \
                     --metrics 127.0.0.1:9100";
