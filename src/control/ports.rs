@@ -92,6 +92,8 @@ struct Open {
     told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
     promiscuous: Option<Promiscuous>,
+    /// Until when a start waits for its carrier.
+    carrier_by: Instant,
 }
 
 /// The last try to open a port, which failed.
@@ -234,11 +236,15 @@ impl Ports {
         self.closings.is_gone()
     }
 
-    /// Whether every port is open, with a carrier or without: one that gets it later forwards at once. Of the ports of bridges
-    /// those that stay with the kernel do not count, nor those that are down: nobody named them, and nobody may ever set them up.
+    /// Whether every port is open, and forwards or has been without a carrier for a while: should it get one, it forwards at once.
+    /// Of the ports of bridges those that stay with the kernel do not count, nor those that are down: nobody named them, and
+    /// nobody may ever set them up.
     pub fn all_open(&self) -> bool {
-        let counts = |port: &&Port| !(port.stays || (port.member.is_some() && port.down));
-        self.ports.iter().filter(counts).all(|port| port.open.is_some())
+        let is_open = |port: &Port| match &port.open {
+            Some(open) => port.waits.is_none() || open.carrier_by <= Instant::now(),
+            None => port.stays || (port.member.is_some() && port.down),
+        };
+        self.ports.iter().all(is_open)
     }
 
     /// When [`reconcile`](Self::reconcile) has something to do though no link changed.
