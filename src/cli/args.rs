@@ -22,9 +22,9 @@ Examples:
 
 /// Forwards for Linux over AF_XDP, with the kernel's own configuration
 ///
-/// bypath carries the packets that this box forwards, faster than the kernel and just as the kernel would. It takes routes
-/// and neighbours from the running kernel, and hands back to it every packet that it does not fully understand. Stop it,
-/// or kill it, and the kernel forwards as before.
+/// bypath carries the packets that this box forwards, just as the kernel would. It takes links, bridges, routes and neighbours,
+/// filter and NAT rules, connections and traffic control from the running kernel, and hands back to it every packet that it
+/// does not fully understand. Stop it, or kill it, and the kernel forwards as before.
 #[derive(Debug, Parser)]
 #[command(name = "bypath", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
@@ -51,8 +51,11 @@ pub fn is_command(name: &str) -> bool {
 
 /// Forward between ports as the kernel is configured to
 ///
-/// Runs in the foreground; prints `bypath: ready` when all ports forward. SIGINT or SIGTERM end it with a summary; the
-/// kernel then forwards by itself again. Needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
+/// Runs in the foreground; prints `bypath: ready` when all ports are open and those with a carrier forward. SIGINT (Ctrl-C) or
+/// SIGTERM (`kill`) end it with a summary; the kernel then forwards by itself again. There can be one in a network namespace.
+///
+/// Ports need an MTU that fits a frame: at most 1778 bytes, or 3826 where one of them has zero-copy; `bypath doctor` looks. Needs
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath run eth0 eth1
@@ -69,7 +72,8 @@ pub struct Run {
 
 /// Join two ports: frames of A leave on B and back
 ///
-/// Frames pass untouched, but for checksums that the sender left to its network card. Needs no kernel configuration.
+/// Frames pass untouched, but for checksums that the sender left to its network card. Needs no kernel configuration. It starts,
+/// says `bypath: ready` and ends as `bypath run` does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   bypath wire eth0 eth1")]
@@ -84,10 +88,11 @@ pub struct Wire {
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Options {
-    /// How many workers (threads that forward)
+    /// How many workers (threads that forward) [default: as many as --cpus names, else as the port with the most queues has, up to
+    /// the number of CPUs]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
-    /// CPUs to pin them to, in order, such as 2,4-5
+    /// CPUs to pin them to, in order, such as 2,4-5 [default: from the last one down]
     #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
     pub cpus: Option<Cpus>,
     /// How AF_XDP moves packets
@@ -136,7 +141,7 @@ impl Options {
 
 /// Show what a running bypath counts and knows
 ///
-/// With --json, `totals` is one object and everything else an array of objects.
+/// With --json, `totals` and --count are one object, and everything else an array of objects.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath show totals
@@ -192,7 +197,7 @@ pub struct Select {
     /// Only with this mark
     #[arg(short, long, value_name = "MARK[/MASK]", value_parser = super::conntrack::parse_mark)]
     pub mark: Option<(u32, u32)>,
-    /// Only how many there are
+    /// Only how many there are, without those that the kernel decides about
     #[arg(long)]
     pub count: bool,
 }
@@ -263,7 +268,7 @@ impl What {
 pub struct Conntrack {
     #[command(subcommand)]
     pub command: ConntrackCommand,
-    /// For scripts: one JSON object per line
+    /// For scripts: JSON objects, one per line
     #[arg(long, global = true)]
     pub json: bool,
     /// Ask the instance that was started with --control NAME
@@ -283,7 +288,8 @@ pub enum ConntrackCommand {
 
 /// Print the way of packets through a running bypath, one line per box
 ///
-/// Shows what each box looked up, what it rewrote, and the verdict with its reason. All conditions given must hold.
+/// Shows what each box looked up, what it rewrote, and the verdict with its reason (docs/REASONS.md). All conditions given must
+/// hold. What steer passes to the kernel is not seen here: `bypath show ports` counts it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath trace --count 1
@@ -338,6 +344,9 @@ pub struct Doctor {
     /// Interfaces that `bypath run` would serve
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<String>,
+    /// For scripts: a JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A list of CPUs that was read; clap would take a bare `Vec` for a repeated flag.
@@ -357,6 +366,16 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_unit_s_command_line_is_one() {
+        let unit = include_str!("../../docs/bypath.service");
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"));
+        let args = Args::try_parse_from(line.expect("ExecStart").split_whitespace()).unwrap();
+        assert!(matches!(args.command, Command::Run(Run { ports, .. }) if ports == ["eth0", "eth1"]));
     }
 
     #[test]

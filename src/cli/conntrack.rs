@@ -32,7 +32,7 @@ pub fn show(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut open = "[";
     for row in client.connections::<ConnectionRow>(&what(ConnectionsDo::List))? {
         let row = row?;
-        // What the kernel has, `conntrack -L` says better.
+        // What the kernel decides about `conntrack -L` says better, and `--count` leaves it out too.
         if row.kernel && !args.json {
             continue;
         }
@@ -70,7 +70,13 @@ pub fn conntrack(args: &Conntrack) -> Outcome {
     let mut out = BufWriter::new(std::io::stdout().lock());
     if what == ConnectionsDo::Delete {
         for count in client.connections::<ConnectionCount>(&request)? {
-            writeln!(out, "{} connections deleted", count?.connections)?;
+            let count = count?;
+            if args.json {
+                serde_json::to_writer(&mut out, &count)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{} connections deleted", count.connections)?;
+            }
         }
     } else {
         let mut rows = client.connections::<ConnectionRow>(&request)?;

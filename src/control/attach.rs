@@ -5,6 +5,7 @@
 //! Interfaces are those of the calling thread's network namespace (`bpf_xdp_link_attach`, net/core/dev.c).
 
 use super::bpf::link_create;
+use crate::port::link::{Attached, Link};
 use libbpf_rs::libbpf_sys;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,8 +45,11 @@ pub struct AttachedLink {
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The port has an XDP program already.
-    #[error("another XDP program is attached; see `ip link show`, and end its owner or `ip link set dev .. xdp off`")]
-    Busy,
+    #[error("another XDP program is attached: {remedy}")]
+    Busy {
+        /// How to find whose it is, and to take it off.
+        remedy: String,
+    },
     /// There is no such interface in this network namespace.
     #[error("no such interface")]
     NoDevice,
@@ -97,21 +101,31 @@ fn is_final(e: &io::Error, ifindex: u32) -> bool {
     matches!(
         e.raw_os_error(),
         Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES)
-    ) || !exists(ifindex)
+    ) || name(ifindex).is_none()
 }
 
-/// Whether this thread's network namespace has the interface; `bpf_xdp_link_attach` says EINVAL where it has not.
-fn exists(ifindex: u32) -> bool {
-    let mut name = [0; libc::IF_NAMESIZE];
+/// In words, by where the program sits.
+fn how_to_detach(name: &str) -> String {
+    let attached = Link::query(name).map_or(Attached::None, |link| link.attached);
+    attached.how_to_detach(name)
+}
+
+/// What the interface is called, if this thread's network namespace has it; `bpf_xdp_link_attach` says EINVAL where it has not.
+fn name(ifindex: u32) -> Option<String> {
+    let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
     // SAFETY: the buffer is as long as the call may write.
-    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+    let found = !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null();
+    let name = name.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8);
+    found.then(|| String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned())
 }
 
 impl AttachError {
     fn new(mode: &'static str, source: io::Error, ifindex: u32) -> Self {
         match source.raw_os_error() {
-            _ if !exists(ifindex) => Self::NoDevice,
-            Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
+            _ if name(ifindex).is_none() => Self::NoDevice,
+            Some(libc::EBUSY | libc::EEXIST) => Self::Busy {
+                remedy: how_to_detach(&name(ifindex).unwrap_or_default()),
+            },
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
             _ if mode == "native" => Self::Refused {
                 mode,

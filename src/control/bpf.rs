@@ -51,7 +51,9 @@ pub enum BpfError {
         log: String,
     },
     /// A call on a map failed: it is full, or there is no memory.
-    #[error("BPF map {map}: {source}")]
+    #[error(
+        "BPF map {map}: {source}; it is full, or memory is short (`free -m`, the memory limit of the unit or container)"
+    )]
     Map {
         /// The map's name.
         map: &'static str,
@@ -59,7 +61,7 @@ pub enum BpfError {
         source: libbpf_rs::Error,
     },
     /// A system call around the programs failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}; start bypath again, and please report it where that does not help")]
     System {
         /// What was tried.
         what: &'static str,
@@ -67,7 +69,10 @@ pub enum BpfError {
         source: io::Error,
     },
     /// The kernel's tick does not follow its clock as it should, so that no heartbeat could be judged.
-    #[error("jiffies do not follow CLOCK_MONOTONIC ({detail}); is this a virtual machine that was just resumed?")]
+    #[error(
+        "jiffies do not follow CLOCK_MONOTONIC ({detail}): start bypath again if this is a virtual machine that was just resumed, \
+         else see /sys/devices/system/clocksource/clocksource0/current_clocksource"
+    )]
     Calibration {
         /// The numbers.
         detail: String,

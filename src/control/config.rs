@@ -100,9 +100,11 @@ impl RunConfig {
         let wanted = if self.wire { 2..=2 } else { 1..=PORTS_MAX };
         if !wanted.contains(&self.ports.len()) {
             let wanted = if self.wire {
-                "a wire has exactly 2".into()
+                "a wire joins exactly 2: name both ends".into()
             } else {
-                format!("an instance serves 1 to {PORTS_MAX}")
+                format!(
+                    "an instance serves 1 to {PORTS_MAX}: name those that carry the most, the others stay with the kernel"
+                )
             };
             return Err(Error::PortCount {
                 given: self.ports.len(),

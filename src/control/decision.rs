@@ -81,7 +81,40 @@ impl DecisionCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::exchange::Counts;
+    use crate::packet::{DropReason, PuntReason};
     use crate::port::STAMP_MAGIC;
+    use crate::table::conntrack::table::Table;
+
+    /// The words of the table below a heading of `docs/REASONS.md`, each of whose rows says what the word means.
+    fn documented(heading: &str) -> Vec<&'static str> {
+        let document = include_str!("../../docs/REASONS.md");
+        let section = document.split(heading).nth(1).unwrap_or_default();
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            assert!(cells.len() == 3 && cells[1].len() > 10, "{row}");
+            cells[0].trim_end_matches('`')
+        })
+        .collect()
+    }
+
+    /// The operator's page has every word, in the order of the code.
+    #[test]
+    fn reasons_are_those_of_the_page() {
+        let punts: Vec<&str> = PuntReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(documented("\n## Punted\n"), punts);
+        let drops: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(documented("\n## Dropped\n"), drops);
+        let decisions: Vec<&str> = Decision::ALL.iter().map(|decision| decision.word()).collect();
+        assert_eq!(documented("\n## Steer\n"), decisions);
+        let events = Counts::default().report(&Table::new(64)).events;
+        assert_eq!(
+            documented("\n## Connections\n"),
+            events.keys().map(String::as_str).collect::<Vec<_>>()
+        );
+    }
 
     /// `bpf/steer.h` is the other copy of the table.
     #[test]

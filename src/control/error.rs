@@ -2,6 +2,7 @@
 //! `what, where, and what to do`. The command line prints it behind `bypath: error: ` and exits with 1.
 //! A programmer's mistake is an assertion, not one of these.
 
+use super::api::Served;
 use std::io;
 
 /// Why control could not do what was asked.
@@ -20,11 +21,11 @@ pub enum Error {
         port: String,
     },
     /// More or fewer ports than the command takes.
-    #[error("{given} ports given, {wanted}: name as many")]
+    #[error("{given} ports given, {wanted}")]
     PortCount {
         /// How many were given.
         given: usize,
-        /// What would be right, in words.
+        /// What would be right, and what to name.
         wanted: String,
     },
     /// The interface is of a kind that cannot be a port.
@@ -36,7 +37,10 @@ pub enum Error {
         why: String,
     },
     /// A CPU that the process may not run on.
-    #[error("cpu {cpu} (--cpus) is not one this process may run on: it has {available}")]
+    #[error(
+        "cpu {cpu} (--cpus) is not one this process may run on: name some of {available}, or give it more (taskset, CPUAffinity= of \
+         its unit, the cpuset of its container)"
+    )]
     CpuMissing {
         /// The number as given.
         cpu: usize,
@@ -52,7 +56,7 @@ pub enum Error {
         cpus: usize,
     },
     /// A number out of its range.
-    #[error("{value} workers (--workers) is out of range: 1 to {max}")]
+    #[error("{value} workers (--workers) are out of range: name 1 to {max}, or leave it out for one per queue")]
     Workers {
         /// As given.
         value: usize,
@@ -75,17 +79,29 @@ pub enum Error {
         /// The same, as setcap spells them.
         setcap: String,
     },
-    /// Somebody listens on the control socket already.
-    #[error("another bypath runs in this network namespace (control socket {socket}): stop it first")]
+    /// Somebody listens on the control socket already, or has the punt device.
+    #[error("another bypath runs in this network namespace ({sign}): {stop}")]
     AlreadyRunning {
-        /// Its name as `ss -xl` shows it.
-        socket: String,
+        /// By what that is known.
+        sign: String,
+        /// How to stop it.
+        stop: String,
     },
-    /// Nobody listens on the control socket.
+    /// Nobody listens on the control socket, nor on another of ours.
     #[error("no bypath runs in this network namespace (control socket {socket}): start it with `bypath run PORT PORT`")]
     NotRunning {
         /// Its name as `ss -xl` shows it.
         socket: String,
+    },
+    /// Nobody listens on the control socket, but somebody does on another of ours.
+    #[error("no bypath serves control socket {socket} in this network namespace, but one serves {others}: ask {ask}")]
+    RunsElsewhere {
+        /// Its name as `ss -xl` shows it.
+        socket: String,
+        /// Those that are served.
+        others: String,
+        /// By what option the first of them.
+        ask: String,
     },
     /// The control socket is there but does not answer as it should.
     #[error("control socket {socket}: {why}")]
@@ -122,4 +138,30 @@ pub enum Error {
         /// The part.
         what: &'static str,
     },
+}
+
+impl Error {
+    /// There is an instance already, as `sign` says.
+    pub(super) fn already_running(sign: impl Into<String>) -> Self {
+        Self::AlreadyRunning {
+            sign: sign.into(),
+            stop: Served::how_to_stop(),
+        }
+    }
+
+    /// Nobody serves `socket`: names those that are served.
+    pub(super) fn not_running(socket: String) -> Self {
+        let served: Vec<String> = Served::list().into_iter().map(|served| served.socket).collect();
+        let Some(first) = served.first() else {
+            return Self::NotRunning { socket };
+        };
+        Self::RunsElsewhere {
+            socket,
+            others: served.join(", "),
+            ask: match first.strip_prefix("@bypath.") {
+                Some(name) => format!("with --control {name}"),
+                None => "without --control".into(),
+            },
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl Instance {
     pub fn start(config: &RunConfig) -> Result<Self, Error> {
         config.validate()?;
         caps::require()?;
-        let device = PuntDevice::create().map_err(|e| Error::Other(e.to_string()))?;
+        let device = PuntDevice::create()?;
         let punt_ifindex = device.ifindex();
         let mirror = Mirror::open().map_err(|e| Error::Other(e.to_string()))?;
         let links: Vec<LinkInfo> = mirror.links().cloned().collect();
@@ -107,7 +107,7 @@ impl Instance {
         let umem = Umem::create(plan.umem(config.mode())).map_err(|e| Error::Other(e.to_string()))?;
         let steer = Arc::new(Steer::open(HEARTBEAT_LIMIT).map_err(|e| Error::Other(e.to_string()))?);
         let guard = Guard::open().map_err(|e| Error::Other(e.to_string()))?;
-        let no_socket = |e| Error::Other(format!("a netlink socket: {e}"));
+        let no_socket = |source| no_descriptor("cannot make a netlink socket", source);
         let bridges = Bridges::open().map_err(no_socket)?;
         let neighbors = Neighbors::open().map_err(no_socket)?;
         let oracle = Oracle::open().map_err(|e| Error::Other(e.to_string()))?;
@@ -188,8 +188,8 @@ impl Instance {
         })
     }
 
-    /// Opens the ports, says `bypath: ready` when all of them forward, and keeps everything in line with the kernel until
-    /// SIGINT or SIGTERM.
+    /// Opens the ports, says `bypath: ready` when all of them are open and those with a carrier forward, and keeps everything in
+    /// line with the kernel until SIGINT or SIGTERM.
     ///
     /// # Errors
     /// A port that cannot be opened at the start; a thread that died; a punt device that is gone.
@@ -208,7 +208,7 @@ impl Instance {
                 None => {}
                 Some(why) => self.say_trouble(&why),
             }
-            if !ready && self.ports.all_forward() {
+            if !ready && !stale && self.ports.all_open() {
                 ready = true;
                 announce!("bypath: ready");
                 signals::tell_systemd_ready();
@@ -488,8 +488,12 @@ impl Instance {
 }
 
 fn no_eventfd(source: std::io::Error) -> Error {
+    no_descriptor("cannot make an eventfd", source)
+}
+
+fn no_descriptor(what: &str, source: std::io::Error) -> Error {
     Error::System {
-        what: "cannot make an eventfd".into(),
+        what: what.into(),
         source,
         remedy: "raise the limit of open files (ulimit -n)".into(),
     }

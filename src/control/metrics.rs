@@ -471,6 +471,10 @@ mod tests {
         ] {
             assert!(body.lines().any(|have| have == line), "{line}\n{body}");
         }
+        let page = include_str!("../../docs/CLI.md");
+        let listed = |head: &str| page.contains(&format!("`{}`", head.split(' ').next().unwrap_or_default()));
+        let mut heads = body.split("# TYPE bypath_").skip(1);
+        assert!(heads.all(listed), "docs/CLI.md lacks one of\n{body}");
     }
 
     #[test]

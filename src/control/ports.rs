@@ -92,6 +92,8 @@ struct Open {
     told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
     promiscuous: Option<Promiscuous>,
+    /// Until when a start waits for its carrier.
+    carrier_by: Instant,
 }
 
 /// The last try to open a port, which failed.
@@ -127,6 +129,8 @@ struct Port {
     tried: Option<Tried>,
     /// It does not suit, and stays with the kernel.
     stays: bool,
+    /// Its link is set down, or there is none: it cannot be opened.
+    down: bool,
 }
 
 /// All ports. See the module's head.
@@ -232,10 +236,15 @@ impl Ports {
         self.closings.is_gone()
     }
 
-    /// Whether all ports forward, but for those of bridges that stay with the kernel.
-    pub fn all_forward(&self) -> bool {
-        let forwards = |port: &Port| port.stays || (port.open.is_some() && port.waits.is_none());
-        self.ports.iter().all(forwards)
+    /// Whether every port is open, and forwards or has been without a carrier for a while: should it get one, it forwards at once.
+    /// Of the ports of bridges those that stay with the kernel do not count, nor those that are down: nobody named them, and
+    /// nobody may ever set them up.
+    pub fn all_open(&self) -> bool {
+        let is_open = |port: &Port| match &port.open {
+            Some(open) => port.waits.is_none() || open.carrier_by <= Instant::now(),
+            None => port.stays || (port.member.is_some() && port.down),
+        };
+        self.ports.iter().all(is_open)
     }
 
     /// When [`reconcile`](Self::reconcile) has something to do though no link changed.
@@ -264,7 +273,8 @@ impl Ports {
                 self.close(n, &[]);
                 changed = true;
             }
-            if link.is_none_or(|link| !link.is_admin_up()) {
+            self.ports[n].down = link.is_none_or(|link| !link.is_admin_up());
+            if self.ports[n].down {
                 self.ports[n].tried = None;
             }
             let waits = match link {
@@ -333,6 +343,7 @@ impl Ports {
             waits: None,
             tried: None,
             stays: false,
+            down: false,
         });
         true
     }

@@ -15,12 +15,14 @@
 //! checksum would be dropped as bad. An error is known only where the write fails; what is lost behind it (no such port,
 //! port down) the kernel counts. Device and programs go when this is dropped, or the process dies.
 
+use super::Error;
 use super::bpf::punt::{OpenPuntSkel, PuntSkelBuilder};
 use super::bpf::{BpfError, capture_log, link_create, on_map};
 use super::steer::Cookie;
 use super::tap::Tap;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, TC_INGRESS, TcHook, libbpf_sys};
+use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,6 +45,15 @@ pub enum PuntWay {
     Tail,
 }
 
+impl fmt::Display for PuntWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PuntWay::Metadata => "by XDP metadata and tcx",
+            PuntWay::Tail => "by clsact",
+        })
+    }
+}
+
 /// Why there is no punt device.
 #[derive(Debug, thiserror::Error)]
 pub enum PuntOpenError {
@@ -62,7 +73,7 @@ pub enum PuntOpenError {
         what: &'static str,
     },
     /// A step failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}; kernel 6.1 or newer with CONFIG_TUN is needed, and where this is one please report it")]
     System {
         /// What was tried.
         what: &'static str,
@@ -73,13 +84,25 @@ pub enum PuntOpenError {
     #[error(transparent)]
     Bpf(#[from] BpfError),
     /// The programs are attached, and no frame comes through.
-    #[error("frames written into bypath0 do not come back by the {way:?} way: {outcomes:?}")]
+    #[error(
+        "frames written into bypath0 do not come back ({way}: {outcomes}); `tc filter show dev bypath0 ingress` and `bpftool net` \
+         show programs of others, and where there are none please report it with `uname -r`"
+    )]
     NoWay {
         /// What was tried last.
         way: PuntWay,
         /// What the programs saw.
         outcomes: PuntOutcomes,
     },
+}
+
+impl From<PuntOpenError> for Error {
+    fn from(why: PuntOpenError) -> Self {
+        match why {
+            PuntOpenError::InUse => Error::already_running(format!("the device {PUNT_DEVICE} exists")),
+            why => Error::Other(why.to_string()),
+        }
+    }
 }
 
 impl PuntOpenError {
@@ -141,6 +164,22 @@ pub struct PuntOutcomes {
     pub no_metadata: u64,
     /// Dropped, ended within its own IP headers, from which the tail way cannot cut its tag.
     pub uncut: u64,
+}
+
+impl fmt::Display for PuntOutcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            redirected,
+            probed,
+            untagged,
+            no_metadata,
+            uncut,
+        } = self;
+        write!(
+            f,
+            "{redirected} redirected, {probed} probed, {untagged} untagged, {no_metadata} without room for metadata, {uncut} uncut"
+        )
+    }
 }
 
 /// The way back into the kernel. One per network namespace.

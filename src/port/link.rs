@@ -77,7 +77,7 @@ pub enum LinkError {
         tx: u32,
     },
     /// The system refused to answer.
-    #[error("{name}: cannot read its {what}: {source}")]
+    #[error("{name}: cannot read its {what}: {source}; see `ip -d link show {name}`, and try again")]
     System {
         /// The interface.
         name: String,

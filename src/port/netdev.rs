@@ -93,6 +93,20 @@ impl Attached {
             Attached::Several => Some("several"),
         }
     }
+
+    /// How to find whose program it is, and to take it off the interface of this name. The kernel refuses `ip link` where a
+    /// bpf_link holds the program, and `xdp off` means the driver's wherever there can be one.
+    pub fn how_to_detach(self, name: &str) -> String {
+        let place = match self {
+            Attached::Generic => "xdpgeneric",
+            Attached::Hardware => "xdpoffload",
+            Attached::None | Attached::Native | Attached::Several => "xdp",
+        };
+        format!(
+            "`bpftool net show dev {name}` names it; where `bpftool link` lists it, end its owner or `bpftool link detach id N`, \
+             else `ip link set {name} {place} off`"
+        )
+    }
 }
 
 /// What rtnetlink says of an interface.

@@ -94,6 +94,22 @@ fn a_missing_bridge_ends_the_start_and_one_without_ports_is_ready() {
 }
 
 #[test]
+fn ports_of_a_bridge_that_are_down_or_have_no_carrier_hold_nothing_up() {
+    let net = Net::bridged(4);
+    net.hosts[2].run("ip link set e0 down");
+    net.router.run("ip link set d3 down");
+    let bypath = Bypath::start(&net.router, &words("br0"), &[]);
+    bypath.wait_said("port d2 waits, it has no carrier");
+    bypath.wait_said("port d3 waits, it is down");
+    assert_ports(&net, &bypath, &["d0", "d1"]);
+    assert_eq!(net.ping(0, "10.0.0.3", 3), 3);
+    net.router.run("ip link set d3 up");
+    net.hosts[2].run("ip link set e0 up");
+    assert_ports(&net, &bypath, &["d0", "d1", "d2", "d3"]);
+    bypath.stop();
+}
+
+#[test]
 fn ports_come_and_go_and_the_others_notice_nothing() {
     let mut net = Net::bridged(3);
     let bypath = Bypath::start(&net.router, &words("br0 --workers 2"), &[]);

@@ -3,10 +3,12 @@
 //! The gap is the longest time without an arrival of a stream of one packet a millisecond. A whole process is stalled by
 //! SIGSTOP, a single worker by ptrace. 750 ms of a gap are the heartbeat's limit.
 
-use crate::lab::bypath::Bypath;
-use crate::lab::sys::StoppedThread;
+use crate::lab::bypath::{BINARY, Bypath};
+use crate::lab::sys::{self, StoppedThread};
 use crate::net::Net;
 use crate::stream::Stream;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -48,6 +50,25 @@ fn it_starts_and_ends_again_and_again() {
         net.assert_nothing_left();
         assert_eq!(net.ping(0, "10.0.1.2", 2), 2, "the kernel does not forward again");
     }
+}
+
+#[test]
+fn systemd_is_told_that_it_is_ready_though_a_cable_is_out() {
+    let net = Net::new(2);
+    net.hosts[1].run("ip link set e0 down");
+    let path = std::env::temp_dir().join(format!("bypath-notify-{}", std::process::id()));
+    let socket = UnixDatagram::bind(&path).expect("a socket to be told by");
+    socket.set_read_timeout(Some(10_000 * MS)).expect("a timeout");
+    let mut command = Command::new(BINARY);
+    command.args(["run", "d0", "d1"]).env("NOTIFY_SOCKET", &path);
+    let mut child = net.router.spawn(&mut command).expect("bypath run");
+    let mut told = [0; 64];
+    let bytes = socket.recv(&mut told);
+    let _ = sys::signal(child.id(), libc::SIGTERM);
+    let status = child.wait().expect("wait for bypath");
+    let _ = std::fs::remove_file(&path);
+    assert_eq!(&told[..bytes.expect("READY=1 in time")], b"READY=1");
+    assert!(status.success(), "{status}");
 }
 
 fn assert_summary(line: &str) {

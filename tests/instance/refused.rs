@@ -64,16 +64,46 @@ fn assert_one_line(said: &str, words: &[&str]) {
 fn a_second_instance_in_the_namespace() {
     let net = Net::new(3);
     let first = crate::lab::bypath::Bypath::start(&net.router, &["d0".into(), "d1".into()], &[]);
-    let line =
-        "bypath: error: another bypath runs in this network namespace (the device bypath0 exists); stop it first";
-    assert_refused(&net, "run d0 d1", line);
-    assert_refused(&net, "run d2 --control other", line);
+    let line = format!(
+        "bypath: error: another bypath runs in this network namespace (the device bypath0 exists): stop it first, `kill {}`",
+        first.pid()
+    );
+    assert_refused(&net, "run d0 d1", &line);
+    assert_refused(&net, "run d2 --control other", &line);
     net.ping_until(0, "10.0.1.2");
     let before = first.totals_at_rest().forwarded;
     assert_eq!(net.ping(0, "10.0.1.2", 3), 3);
     assert!(first.totals_at_rest().forwarded >= before + 6);
     first.stop();
     net.assert_nothing_left();
+}
+
+#[test]
+fn an_instance_under_another_name_is_named() {
+    let net = Net::new(2);
+    let bypath =
+        crate::lab::bypath::Bypath::start(&net.router, &["d0".into(), "d1".into()], &["--control=left".into()]);
+    let line = "bypath: error: no bypath serves control socket @bypath in this network namespace, but one serves @bypath.left: ask with --control left";
+    assert_refused(&net, "show totals", line);
+    let (code, said) = net.command("show totals --control left");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = net.command("doctor d0");
+    assert_eq!(code, Some(1), "{said}");
+    let words = format!(
+        "a bypath runs in this network namespace (@bypath.left): stop it first, `kill {}`",
+        bypath.pid()
+    );
+    assert!(
+        said.contains(&words) && said.contains("that of the running bypath most likely"),
+        "{said}"
+    );
+    bypath.stop();
+    let _other = net.router.run("ip tuntap add bypath0 mode tap");
+    let (code, said) = net.command("doctor d0");
+    assert!(
+        code == Some(1) && said.contains("(the device bypath0 exists)"),
+        "{said}"
+    );
 }
 
 #[test]

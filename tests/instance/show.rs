@@ -42,6 +42,27 @@ fn trace(net: &Net, arguments: &str, during: impl FnOnce()) -> BTreeMap<u64, Vec
 }
 
 #[test]
+fn what_is_not_there_is_said_and_json_is_json() {
+    let net = Net::new(2);
+    let bypath = net.bypath("");
+    let (code, said) = net.command("show qdisc d0");
+    assert!(
+        code == Some(0) && said.starts_with("d0 is not shaped or policed by bypath"),
+        "{said}"
+    );
+    let (code, said) = net.command("show qdisc d0 --json");
+    assert_eq!((code, said.trim_end()), (Some(0), "[]"));
+    let (code, said) = net.command("show qdisc d9");
+    let line = "bypath: error: d9 is not a port of this bypath: `bypath show ports` lists them";
+    assert_eq!((code, said.trim_end()), (Some(1), line));
+    for words in ["show conntrack --count --json", "conntrack flush --json"] {
+        let (code, said) = net.command(words);
+        assert_eq!((code, said.trim_end()), (Some(0), "{\"connections\":0}"), "{words}");
+    }
+    bypath.stop();
+}
+
+#[test]
 fn a_trace_shows_the_walk() {
     let net = Net::new(2);
     for arguments in ["--workers 1", "--workers 2"] {

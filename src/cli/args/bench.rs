@@ -86,7 +86,7 @@ pub struct Rfc2544 {
     /// The lowest rate to try: where it loses too, no rate is without loss
     #[arg(long, value_name = "RATE", default_value = "1k", value_parser = parse_pps)]
     pub min_rate: f64,
-    /// For how long, each trial of the search; what it finds is then sent for --seconds, which it is too where none is given
+    /// For how long, each trial of the search; what it finds is sent once more for --seconds [default: that of --seconds]
     #[arg(long, value_name = "S", value_parser = positive)]
     pub search_seconds: Option<f64>,
     /// How often a trial of the search that loses little is sent anew before it counts; RFC 2544 has 0
@@ -146,7 +146,7 @@ pub struct Path {
     /// itself (default of an unpaced lab)
     #[arg(long, value_enum)]
     pub sink: Option<Sink>,
-    /// CPUs of the sender and of the receiver; of the lab's forwarder, too, if three are given
+    /// CPUs in the order SENDER,RECEIVER, and with --lab FORWARDER as a third
     #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
     pub cpus: Option<Cpus>,
     /// Ethernet source; without it that of the sending port

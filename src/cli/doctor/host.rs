@@ -4,21 +4,28 @@
 //! can tell (AF_XDP sockets, the transmit budget) was tried; what a version tells is compared.
 
 use super::Finding;
-use crate::control::api::Client;
+use crate::control::api::Served;
 use crate::control::caps;
 use crate::control::kernel::{self, Kernel, Version};
+use crate::mirror::PUNT_DEVICE;
+use crate::port::link;
 
 /// The kernel whose TAP devices have room for metadata, which the better of the two ways back into the kernel needs besides
 /// tcx (6.6).
 const TAP_METADATA: Version = Version(6, 16);
+
+/// The oldest kernel whose verifier and helpers the programs are made for.
+const OLDEST: Version = Version(6, 1);
 
 /// What was found out about the host.
 pub struct Facts {
     missing: Vec<&'static str>,
     memlock: Option<u64>,
     kernel: Kernel,
-    /// An instance answers in this network namespace.
-    pub instance: bool,
+    /// /dev/net/tun can be opened; `Err` is why not.
+    tun: Result<(), String>,
+    /// By what an instance shows in this network namespace, and how to stop it.
+    pub instance: Option<(String, String)>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`; `None` where the family is not there.
     forwarding: [Option<bool>; 2],
 }
@@ -30,7 +37,8 @@ pub fn facts() -> Facts {
         missing: caps::missing_capabilities(),
         memlock: caps::memlock_limit(),
         kernel: kernel::kernel(),
-        instance: Client::connect(None).is_ok(),
+        tun: tun(),
+        instance: instance(),
         forwarding: [
             "/proc/sys/net/ipv4/ip_forward",
             "/proc/sys/net/ipv6/conf/all/forwarding",
@@ -39,14 +47,34 @@ pub fn facts() -> Facts {
     }
 }
 
+/// Opens what the punt device is made by; no device comes of that.
+fn tun() -> Result<(), String> {
+    let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    open.map(drop).map_err(|error| error.to_string())
+}
+
+/// The sign of an instance, whatever its control socket is called, and how to stop it.
+fn instance() -> Option<(String, String)> {
+    let served: Vec<String> = Served::list().into_iter().map(|served| served.socket).collect();
+    let device = link::ifindex(PUNT_DEVICE).map(|_| format!("the device {PUNT_DEVICE} exists"));
+    let sign = (!served.is_empty()).then(|| served.join(", ")).or(device)?;
+    Some((sign, Served::how_to_stop()))
+}
+
 /// Judges the facts.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     found.push(permissions(facts));
     found.extend(kernel_has(&facts.kernel));
-    found.push(match facts.instance {
-        false => Finding::ok("no bypath runs in this network namespace"),
-        true => Finding::note("a bypath runs in this network namespace").fix("stop it before you start another"),
+    found.push(match &facts.tun {
+        Ok(()) => Finding::ok("/dev/net/tun: frames can be given back to the kernel"),
+        Err(error) => {
+            Finding::fail(format!("/dev/net/tun: {error}")).fix("modprobe tun, or let the container have the device")
+        }
+    });
+    found.push(match &facts.instance {
+        None => Finding::ok("no bypath runs in this network namespace"),
+        Some((sign, stop)) => Finding::fail(format!("a bypath runs in this network namespace ({sign})")).fix(stop),
     });
     let names = [
         ("IPv4", "net.ipv4.ip_forward"),
@@ -88,6 +116,9 @@ fn kernel_has(kernel: &Kernel) -> Vec<Finding> {
         Err(error) => Finding::fail(format!("kernel {release}: no AF_XDP socket, {error}"))
             .fix("CAP_NET_RAW, and a kernel with CONFIG_XDP_SOCKETS"),
     }];
+    if kernel.version < OLDEST {
+        found.push(Finding::fail(format!("kernel {release} is too old")).fix("6.1 is the oldest that will do"));
+    }
     found.push(if kernel.version >= TAP_METADATA {
         Finding::ok("punts go by XDP metadata and tcx (6.16)")
     } else {
@@ -120,7 +151,8 @@ mod tests {
             missing: vec![],
             memlock: None,
             kernel,
-            instance: false,
+            tun: Ok(()),
+            instance: None,
             forwarding: [Some(true); 2],
         }
     }
@@ -148,12 +180,13 @@ mod tests {
             missing: vec!["CAP_BPF", "CAP_IPC_LOCK"],
             memlock: Some(8 << 20),
             kernel: Kernel {
-                release: "6.1.0".into(),
-                version: Version(6, 1),
+                release: "5.15.0".into(),
+                version: Version(5, 15),
                 af_xdp: Err("denied".into()),
                 tx_budget: false,
             },
-            instance: true,
+            tun: Err("No such file".into()),
+            instance: Some(("@bypath.x".into(), "stop it first, `kill 7`".into())),
             forwarding: [Some(false), None],
         };
         let found = worst(&poor);
@@ -167,10 +200,25 @@ mod tests {
             "{found:?}"
         );
         assert!(
-            has(Level::Note, "a bypath runs") && has(Level::Note, "sysctl -w net.ipv4.ip_forward=1"),
+            has(
+                Level::Fail,
+                "a bypath runs in this network namespace (@bypath.x) stop it first, `kill 7`"
+            ) && has(Level::Note, "sysctl -w net.ipv4.ip_forward=1"),
             "{found:?}"
         );
         assert!(!has(Level::Note, "IPv6"), "{found:?}");
+        assert!(
+            has(Level::Fail, "kernel 5.15.0 is too old 6.1 ")
+                && has(Level::Fail, "/dev/net/tun: No such file modprobe tun"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_oldest_kernel_is_old_enough() {
+        let mut facts = facts();
+        facts.kernel.version = Version(6, 1);
+        assert!(worst(&facts).iter().all(|(level, _)| *level == Level::Note));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `bypath doctor PORT...`: what of hardware, driver, kernel and permissions is in the way, and the command that mends it.
 //!
 //! ```text
-//!   host.rs  capabilities, kernel, another instance, forwarding   \  facts from control and port::link
+//!   host.rs  capabilities, kernel, tun, an instance, forwarding   \  facts from control and port::link
 //!   port.rs  kind, queues, MTU, offloads, XDP                     /  -> findings (pure, tested) -> lines
 //! ```
 //!
@@ -14,12 +14,14 @@ mod port;
 use super::args::Doctor;
 use super::output::{Failure, Outcome};
 use crate::control::config::is_bridge;
-use crate::port::link::{self, Link, LinkError};
+use crate::port::link::{self, Link, LinkError, XdpFeatures};
+use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
 
 /// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Level {
     Ok,
     Note,
@@ -27,7 +29,7 @@ enum Level {
 }
 
 /// One line of the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
     what: String,
@@ -66,19 +68,46 @@ impl Finding {
     }
 }
 
+/// What holds for all ports of a question.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    /// An instance runs.
+    instance: bool,
+    /// Some port has zero-copy.
+    zero_copy: bool,
+}
+
 /// Looks at the host and at each port, and prints what it finds.
 pub fn doctor(args: &Doctor) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    let facts = host::facts();
-    let mut fails = print(&mut out, "host", &host::findings(&facts))?;
+    let mut ports: Vec<String> = Vec::new();
     for name in &args.ports {
-        fails += print(&mut out, name, &examine(name, facts.instance))?;
-        for port in ports_of(name).iter().filter(|port| !args.ports.contains(port)) {
-            fails += print(&mut out, port, &examine(port, facts.instance))?;
+        ports.push(name.clone());
+        ports.extend(ports_of(name).into_iter().filter(|port| !args.ports.contains(port)));
+    }
+    let facts = host::facts();
+    let has_zero_copy =
+        |port: &String| Link::query(port).is_ok_and(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
+    let about = About {
+        instance: facts.instance.is_some(),
+        zero_copy: ports.iter().any(has_zero_copy),
+    };
+    let mut found = vec![("host", host::findings(&facts))];
+    found.extend(ports.iter().map(|port| (port.as_str(), examine(port, about))));
+    let mut out = std::io::stdout().lock();
+    let rows = found
+        .iter()
+        .flat_map(|(subject, findings)| findings.iter().map(|finding| Row { subject, finding }));
+    if args.json {
+        serde_json::to_writer(&mut out, &rows.collect::<Vec<_>>())?;
+        writeln!(out)?;
+    } else {
+        for row in rows {
+            row.print(&mut out)?;
         }
     }
     out.flush()?;
-    match fails {
+    let fails = |finding: &&Finding| finding.level == Level::Fail;
+    match found.iter().flat_map(|(_, findings)| findings).filter(fails).count() {
         0 => Ok(ExitCode::SUCCESS),
         1 => Err(Failure::Error(
             "1 check failed on this machine: mend what stands behind `fail` above".into(),
@@ -89,7 +118,7 @@ pub fn doctor(args: &Doctor) -> Outcome {
     }
 }
 
-fn examine(name: &str, instance: bool) -> Vec<Finding> {
+fn examine(name: &str, about: About) -> Vec<Finding> {
     let link = match Link::query(name) {
         Ok(link) => link,
         Err(LinkError::Missing { .. }) => {
@@ -111,7 +140,8 @@ fn examine(name: &str, instance: bool) -> Vec<Finding> {
             .and_then(|peer| Link::query(peer).ok())
             .and_then(|peer| Some((peer.features().ok()?, peer.name)))
             .map(|(features, name)| port::Peer { name, features }),
-        instance,
+        instance: about.instance,
+        zero_copy: about.zero_copy,
         bridged: link.master.as_deref().is_some_and(is_bridge),
         link,
     };
@@ -126,16 +156,23 @@ fn ports_of(name: &str) -> Vec<String> {
     }
 }
 
-/// Prints findings about one subject; how many of them fail.
-fn print(out: &mut impl Write, subject: &str, findings: &[Finding]) -> std::io::Result<usize> {
-    for Finding { level, what, fix } in findings {
+/// A finding with what it is about: the fields are those of `--json`.
+#[derive(Serialize)]
+struct Row<'a> {
+    subject: &'a str,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
+
+impl Row<'_> {
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Finding { level, what, fix } = self.finding;
         let level = match level {
             Level::Ok => "ok",
             Level::Note => "note",
             Level::Fail => "fail",
         };
         let fix = fix.as_ref().map(|fix| format!(": {fix}")).unwrap_or_default();
-        writeln!(out, "{level:<5} {subject:<8} {what}{fix}")?;
+        writeln!(out, "{level:<5} {:<8} {what}{fix}", self.subject)
     }
-    Ok(findings.iter().filter(|finding| finding.level == Level::Fail).count())
 }

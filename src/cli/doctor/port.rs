@@ -5,7 +5,7 @@
 //! before generic XDP, so it matters for the latter alone.
 
 use super::Finding;
-use crate::port::link::{Feature, Link, XdpFeatures, frame_size, mtu_max};
+use crate::port::link::{Feature, Link, frame_size, mtu_max};
 use libc::{ARPHRD_ETHER, ARPHRD_LOOPBACK};
 
 /// What was found out about the port.
@@ -17,6 +17,8 @@ pub struct Facts {
     pub features: Vec<Feature>,
     /// The other end of a veth, where that is in this namespace.
     pub peer: Option<Peer>,
+    /// Some port that was asked about has zero-copy, and so all of them larger frames.
+    pub zero_copy: bool,
     /// Its master is a bridge.
     pub bridged: bool,
     /// An instance runs, so an XDP program on the port is most likely its own.
@@ -79,7 +81,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![kind(facts)];
     if is_ethernet(&facts.link) {
         found.push(carrier(&facts.link));
-        found.push(mtu(&facts.link));
+        found.push(mtu(&facts.link, facts.zero_copy));
         found.push(queues(facts));
         found.extend(xdp(facts));
         found.extend(OFFLOADS.iter().filter_map(|offload| offload_on(facts, offload)));
@@ -121,8 +123,8 @@ fn carrier(link: &Link) -> Finding {
     }
 }
 
-fn mtu(link: &Link) -> Finding {
-    let frame = frame_size(link.xdp.is_some_and(XdpFeatures::zero_copy));
+fn mtu(link: &Link, zero_copy: bool) -> Finding {
+    let frame = frame_size(zero_copy);
     let max = mtu_max(frame);
     if link.mtu <= max {
         return Finding::ok(format!("MTU {} fits a frame (at most {max})", link.mtu));
@@ -169,7 +171,7 @@ fn xdp(facts: &Facts) -> Vec<Finding> {
                 "an XDP program is attached ({place}), that of the running bypath most likely"
             )),
             false => Finding::fail(format!("an XDP program is attached already ({place})"))
-                .fix(format!("stop its owner, or ip link set {} xdp off", facts.link.name)),
+                .fix(facts.link.attached.how_to_detach(&facts.link.name)),
         }
     }));
     found
@@ -189,7 +191,9 @@ fn offload_on(facts: &Facts, offload: &Offload) -> Option<Finding> {
     let finding = Finding::note(format!("{} is on: it {}", offload.name, offload.what));
     Some(match !feature.fixed {
         true => finding.fix(format!("ethtool -K {} {} off", facts.link.name, offload.flag)),
-        false => finding.fix("it cannot be turned off on this device"),
+        false => finding.fix(
+            "it cannot be turned off on this device: where it matters leave the port to the kernel, which forwards by it as before",
+        ),
     })
 }
 
@@ -210,7 +214,7 @@ mod tests {
     use super::super::Level;
     use super::*;
 
-    use crate::port::link::Attached;
+    use crate::port::link::{Attached, XdpFeatures};
 
     const NATIVE: XdpFeatures = XdpFeatures(3);
 
@@ -238,6 +242,7 @@ mod tests {
             features: vec![feature("rx-gro", false)],
             peer: None,
             instance: false,
+            zero_copy: false,
             bridged: false,
         }
     }
@@ -301,8 +306,11 @@ mod tests {
         one(Level::Note, "combined 8", |facts| {
             (facts.link.rx_queues, facts.link.tx_queues, facts.link.queues_max) = (1, 1, 8)
         });
-        one(Level::Fail, "ip link set d0 xdp off", |facts| {
+        one(Level::Fail, "`bpftool net show dev d0`", |facts| {
             facts.link.attached = Attached::Native
+        });
+        one(Level::Fail, "else `ip link set d0 xdpgeneric off`", |facts| {
+            facts.link.attached = Attached::Generic
         });
         one(Level::Note, "running bypath", |facts| {
             (facts.link.attached, facts.instance) = (Attached::Native, true)
@@ -330,7 +338,8 @@ mod tests {
     }
     #[test]
     fn zero_copy_takes_larger_frames() {
-        let zero_copy = |mtu| move |facts: &mut Facts| (facts.link.xdp, facts.link.mtu) = (Some(XdpFeatures(11)), mtu);
+        // Its own, or that of another port.
+        let zero_copy = |mtu| move |facts: &mut Facts| (facts.zero_copy, facts.link.mtu) = (true, mtu);
         assert_eq!(worst(zero_copy(3826)), []);
         one(Level::Fail, "(at most 3826)", zero_copy(3827));
     }

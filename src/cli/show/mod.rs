@@ -10,7 +10,7 @@ mod text;
 use super::args::{Select, ShowArgs, What};
 use super::conntrack;
 use super::output::{Failure, Outcome};
-use crate::control::api::{Client, Rows};
+use crate::control::api::{Client, Rows, Show};
 use crate::control::report::{
     BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, Worker,
 };
@@ -72,14 +72,27 @@ fn totals(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn qdiscs(args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
-    let rows: Vec<Qdisc> = ask(args)?.collect::<Result<_, _>>()?;
-    let is_asked = |row: &Qdisc| args.port.as_ref().is_none_or(|port| *port == row.dev);
-    print(
-        args,
-        out,
-        &rows.into_iter().filter(is_asked).collect::<Vec<_>>(),
-        qdisc::qdiscs,
-    )
+    let mut rows: Vec<Qdisc> = ask(args)?.collect::<Result<_, _>>()?;
+    let Some(port) = &args.port else {
+        return print(args, out, &rows, qdisc::qdiscs);
+    };
+    rows.retain(|row| row.dev == *port);
+    if rows.is_empty() {
+        let ports: Vec<Port> = Client::connect(args.control.as_deref())?
+            .show(Show::Ports)?
+            .collect::<Result<_, _>>()?;
+        if !ports.iter().any(|row| row.port == *port) {
+            return Err(Failure::Error(format!(
+                "{port} is not a port of this bypath: `bypath show ports` lists them"
+            )));
+        }
+    }
+    print(args, out, &rows, |rows: &[Qdisc]| match rows {
+        [] => format!(
+            "{port} is not shaped or policed by bypath: `bypath check {port}` says what is left to the kernel\n"
+        ),
+        rows => qdisc::qdiscs(rows),
+    })
 }
 
 fn collected<T: DeserializeOwned + Serialize>(

@@ -25,7 +25,7 @@ impl Client {
     /// Connects to `@bypath`, or `@bypath.NAME`.
     ///
     /// # Errors
-    /// [`Error::NotRunning`] where nobody listens, [`Error::Control`] where somebody else does.
+    /// [`Error::NotRunning`] or [`Error::RunsElsewhere`] where nobody listens, [`Error::Control`] where somebody else does.
     pub fn connect(name: Option<&str>) -> Result<Self, Error> {
         let name = socket_name(name)?;
         let socket = format!("@{name}");
@@ -36,7 +36,7 @@ impl Client {
         let address = SocketAddr::from_abstract_name(&name).map_err(failed)?;
         let stream = match UnixStream::connect_addr(&address) {
             Ok(stream) => stream,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Error::NotRunning { socket }),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Error::not_running(socket)),
             Err(error) => return Err(failed(error)),
         };
         if !peer_trusted(&stream).map_err(failed)? {

@@ -16,9 +16,11 @@
 //! and write.
 
 mod client;
+mod served;
 mod server;
 
 pub use client::{Client, Rows};
+pub use served::Served;
 pub use server::{Backend, ServerHandle, serve};
 
 use super::Error;
@@ -71,7 +73,7 @@ pub struct Connections {
 pub enum ConnectionsDo {
     /// Rows of `ConnectionRow`.
     List,
-    /// One row of `ConnectionCount`.
+    /// One row of `ConnectionCount`: of those that are not the kernel's to decide about.
     Count,
     /// Delete them: one row of `ConnectionCount`.
     Delete,
@@ -156,8 +158,8 @@ pub(super) fn end_accept(listener: &impl AsRawFd) {
     unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// The user id at the other end of `stream`.
-fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+/// Who is at the other end of `stream`: who connected, or who listens.
+fn peer_credentials(stream: &UnixStream) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred {
         pid: 0,
         uid: u32::MAX,
@@ -175,7 +177,7 @@ fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
         )
     };
     if done == 0 {
-        Ok(cred.uid)
+        Ok(cred)
     } else {
         Err(io::Error::last_os_error())
     }
@@ -185,7 +187,7 @@ fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
 fn peer_trusted(stream: &UnixStream) -> io::Result<bool> {
     // SAFETY: geteuid reads a number of the calling process and cannot fail.
     let own = unsafe { libc::geteuid() };
-    peer_uid(stream).map(|uid| uid == 0 || uid == own)
+    peer_credentials(stream).map(|peer| peer.uid == 0 || peer.uid == own)
 }
 
 #[cfg(test)]

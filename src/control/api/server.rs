@@ -96,7 +96,9 @@ pub fn serve(backend: Arc<dyn Backend>, name: Option<&str>) -> Result<ServerHand
     let address = SocketAddr::from_abstract_name(&name).map_err(failed)?;
     let listener = match UnixListener::bind_addr(&address) {
         Ok(listener) => Arc::new(listener),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(Error::AlreadyRunning { socket }),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(Error::already_running(format!("control socket {socket}")));
+        }
         Err(error) => return Err(failed(error)),
     };
     let shared = Arc::new(Shared::default());
@@ -256,8 +258,8 @@ fn connections(
         ConnectionsDo::List => answer.each(|each| backend.connections(filter, each)),
         ConnectionsDo::Count => {
             let mut connections = 0;
-            backend.connections(filter, &mut |_| {
-                connections += 1;
+            backend.connections(filter, &mut |row| {
+                connections += u64::from(!row.kernel);
                 ControlFlow::Continue(())
             });
             answer.row(&ConnectionCount { connections })

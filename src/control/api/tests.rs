@@ -4,7 +4,7 @@
 //! The fake counts how far its routes were walked and keeps the sending end of its trace, so that a test sees both end.
 
 use super::*;
-use crate::control::connections::{ConnectionFilter, ConnectionRow};
+use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
     BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
     TracePacket, Worker,
@@ -27,7 +27,14 @@ struct Fake {
 }
 
 impl Backend for Fake {
-    fn connections(&self, _: &ConnectionFilter, _: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {}
+    fn connections(&self, _: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
+        for kernel in [false, true, false] {
+            let _ = each(ConnectionRow {
+                kernel,
+                ..ConnectionRow::default()
+            });
+        }
+    }
     fn delete_connections(&self, _: &ConnectionFilter) -> u64 {
         0
     }
@@ -182,6 +189,21 @@ fn every_table_comes_back_as_it_was_given() {
 }
 
 #[test]
+fn what_the_kernel_decides_about_is_listed_and_not_counted() {
+    let (_fake, _server, name) = start("connections");
+    let of = |what| Connections {
+        what,
+        filter: ConnectionFilter::default(),
+    };
+    let ask = || Client::connect(Some(&name)).unwrap();
+    let listed = ask().connections::<ConnectionRow>(&of(ConnectionsDo::List)).unwrap();
+    assert_eq!(listed.map(Result::unwrap).filter(|row| row.kernel).count(), 1);
+    let counted = ask().connections::<ConnectionCount>(&of(ConnectionsDo::Count)).unwrap();
+    let counted: Vec<u64> = counted.map(|row| row.unwrap().connections).collect();
+    assert_eq!(counted, [2]);
+}
+
+#[test]
 fn the_lines_are_what_the_module_s_head_says() {
     let (_fake, _server, name) = start("lines");
     let row = r#"{"row":{"received":7,"forwarded":7,"punted":{},"dropped":{},"held":0}}"#;
@@ -200,12 +222,30 @@ fn nobody_there_and_somebody_there_are_told_apart() {
         Err(Error::AlreadyRunning { .. })
     ));
     drop(server);
-    let error = Client::connect(Some(&name)).unwrap_err().to_string();
-    let wanted = format!(
-        "no bypath runs in this network namespace (control socket @bypath.{name}): start it with `bypath run PORT PORT`"
+    // Other tests serve theirs meanwhile.
+    let error = Client::connect(Some(&name)).unwrap_err();
+    assert!(
+        matches!(&error, Error::NotRunning { socket } | Error::RunsElsewhere { socket, .. } if *socket == format!("@bypath.{name}")),
+        "{error}"
     );
-    assert_eq!(error, wanted);
     drop(serve(fake, Some(&name)).unwrap());
+}
+
+#[test]
+fn an_instance_of_another_name_is_found_with_its_process() {
+    let (_fake, _server, name) = start("other");
+    let own = Served {
+        socket: format!("@bypath.{name}"),
+        pid: i32::try_from(std::process::id()).ok(),
+    };
+    assert!(Served::list().contains(&own), "{:?}", Served::list());
+    let error = Client::connect(Some("nobody-at-all")).unwrap_err().to_string();
+    assert!(
+        error.starts_with("no bypath serves control socket @bypath.nobody-at-all") && error.contains(&own.socket),
+        "{error}"
+    );
+    let second = serve(Arc::new(Fake::default()), Some(&name)).unwrap_err().to_string();
+    assert!(second.contains("stop it first, `kill "), "{second}");
 }
 
 #[test]

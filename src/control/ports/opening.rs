@@ -30,6 +30,12 @@ pub const SLOTS_MAX: usize = 2048;
 /// How long a queue that is in use is tried again at the start: by an instance before this one, which has just ended.
 const BUSY_AT_START: Duration = Duration::from_secs(1);
 
+/// How long a start waits for a carrier that was there: some cards lose it for about four seconds when XDP is attached.
+const CARRIER_AGAIN: Duration = Duration::from_secs(10);
+
+/// ... and for one that was not: the kernel tells of it up to a second late.
+const CARRIER_FIRST: Duration = Duration::from_secs(2);
+
 /// What opening needs.
 pub struct Opener {
     /// Has the slots, and is attached.
@@ -211,7 +217,7 @@ impl Opener {
         self.steer.attach(link.ifindex, self.attach).map_err(|error| {
             let unfit = port_unfit(&link.name, error.to_string());
             match error {
-                AttachError::Busy => NotOpened::Busy(unfit),
+                AttachError::Busy { .. } => NotOpened::Busy(unfit),
                 _ => NotOpened::Unfit(unfit),
             }
         })
@@ -342,6 +348,7 @@ impl Ports {
             attached,
             told: None,
             promiscuous,
+            carrier_by: Instant::now() + if link.is_up() { CARRIER_AGAIN } else { CARRIER_FIRST },
         });
         Ok(())
     }
