@@ -26,6 +26,7 @@ use crate::table::iface::{Iface, IfaceIndex};
 use crate::wire::Mac;
 use crate::wire::ether::{self, EtherType};
 use crate::wire::vlan;
+use std::cell::Cell;
 use std::ops::ControlFlow::{Break, Continue};
 
 /// A VLAN tag as it lies in a frame: protocol and control information; all 0 for none.
@@ -68,6 +69,52 @@ pub enum Retag {
     Replace(u16),
 }
 
+/// What was decided of a frame, for those of its burst that follow it: of the same two stations, and of the same kind. Only of
+/// an untagged frame that leaves as it came, of which nothing else but the length has a say. Nothing of it outlives the burst:
+/// the next one may walk by another configuration, and the sender is to be seen anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    head: [u8; ether::HEADER_LEN],
+    ethertype: EtherType,
+    exit: PortIndex,
+    room: usize,
+}
+
+impl Last {
+    /// Of a frame that was bridged to `exit`.
+    fn of(frame: &Frame, head: &Head, member: &Member<'_>, exit: &Exit<'_>) -> Option<Self> {
+        let has_other_say = exit.hooks != Hooks::Off
+            || exit.retag != Retag::Keep
+            || head.tci.is_some()
+            || head.outer == EtherType::IPV6 && member.bridge.neigh_suppress;
+        let &head_bytes = frame.bytes().first_chunk()?;
+        (!has_other_say).then_some(Self {
+            head: head_bytes,
+            ethertype: head.outer,
+            exit: exit.port,
+            room: room(exit.iface),
+        })
+    }
+
+    #[inline(always)]
+    fn is_followed_by(&self, bytes: &[u8]) -> bool {
+        bytes.first_chunk() == Some(&self.head) && bytes.len() <= self.room
+    }
+}
+
+/// Asks for what lookups of a burst's addresses will read.
+#[inline(always)]
+pub fn prefetch_all(burst: &[Frame], member: &Member<'_>) {
+    let mut before = None;
+    for frame in burst {
+        let head = frame.bytes().first_chunk::<{ ether::HEADER_LEN }>();
+        if head != before {
+            prefetch(frame.bytes(), member);
+        }
+        before = head;
+    }
+}
+
 /// Asks for what a lookup of the frame's addresses will read.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8], member: &Member<'_>) {
@@ -81,7 +128,17 @@ pub fn prefetch(bytes: &[u8], member: &Member<'_>) {
 
 /// Bridges a frame that arrived on `member`: it ends in a verdict, forwarded too, or goes up.
 #[inline(always)]
-pub fn bridge(frame: &mut Frame, member: &Member<'_>, snapshot: &Snapshot, now: Ticks) -> Step<()> {
+pub fn bridge(
+    frame: &mut Frame,
+    member: &Member<'_>,
+    last: &Cell<Option<Last>>,
+    snapshot: &Snapshot,
+    now: Ticks,
+) -> Step<()> {
+    if let Some(last) = last.get().filter(|last| last.is_followed_by(frame.bytes())) {
+        rx::complete_inside(frame.bytes_mut(), ether::HEADER_LEN, last.ethertype);
+        return Break(Verdict::Forward(last.exit));
+    }
     let head = Head::of(frame.bytes())?;
     // Before anything may end in a punt: the kernel would take a partial one for whole.
     complete_checksum(frame, &head);
@@ -90,6 +147,7 @@ pub fn bridge(frame: &mut Frame, member: &Member<'_>, snapshot: &Snapshot, now: 
         To::Up => Continue(()),
         To::Port(exit) => {
             leave(frame, &exit)?;
+            last.set(Last::of(frame, &head, member, &exit));
             Break(Verdict::Forward(exit.port))
         }
     }
@@ -188,11 +246,17 @@ fn tag(bridge: &Bridge, tci: u16) -> Tag {
     [p0, p1, t0, t1]
 }
 
+/// The length of a frame, without a tag, that may leave by the port.
+#[inline(always)]
+fn room(iface: &Iface) -> usize {
+    iface.mtu[Family::V4 as usize] as usize + AROUND_BYTES
+}
+
 /// Whether a frame fits its way out.
 #[inline(always)]
 fn fits(head: &Head, tagging: &Tagging, iface: &Iface, retag: &Retag, hooks: Hooks) -> Step<()> {
     let beside = if tagging.inside { vlan::HEADER_LEN } else { 0 };
-    let room = iface.mtu[Family::V4 as usize] as usize + AROUND_BYTES;
+    let room = room(iface);
     if head.len - beside > room && hooks == Hooks::Off {
         return Verdict::drop(DropReason::BridgeMtu);
     }

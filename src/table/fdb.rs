@@ -165,7 +165,7 @@ impl Fdb {
     }
 
     /// What is known of `mac` in `vid`.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, mac: &Mac, vid: Vid) -> Option<Hit<'_>> {
         let key = key(mac, vid);
         let first = self.place(key) / SLOTS_PER_LINE;

@@ -33,7 +33,7 @@ pub fn look(burst: &mut [Frame], ahead: &mut [Ahead], here: &Here<'_>) {
 #[inline]
 pub fn look_for_stations(burst: &[Frame], here: &Here<'_>) {
     if let Some(member) = &here.member {
-        burst.iter().for_each(|frame| bridging::prefetch(frame.bytes(), member));
+        bridging::prefetch_all(burst, member);
     }
 }
 

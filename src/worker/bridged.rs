@@ -19,7 +19,7 @@ pub(super) fn bridged<O: Observer>(frame: &mut Frame, member: &Member<'_>, here:
         frame.set_meta(0, 0);
     }
     match O::ON {
-        false => bridging::bridge(frame, member, here.snapshot, ticks(here.now_ns)),
+        false => bridging::bridge(frame, member, &here.last, here.snapshot, ticks(here.now_ns)),
         true => watched(frame, member, here, seen),
     }
 }

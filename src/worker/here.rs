@@ -4,14 +4,16 @@
 
 use crate::packet::{Family, PortIndex};
 use crate::stage::bridge_check::{self, Hooks, Member};
+use crate::stage::bridging::Last;
 use crate::stage::prerouting::Tracking;
 use crate::stage::rules::Ports;
 use crate::table::Snapshot;
 use crate::table::iface::{Iface, IfaceIndex};
 use crate::table::police::Policing;
+use std::cell::Cell;
 
 /// Where a burst arrived, looked up once for all of it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Here<'a> {
     /// The port of arrival.
     pub port: PortIndex,
@@ -33,6 +35,8 @@ pub struct Here<'a> {
     pub labels: bool,
     /// The burst's time, in monotonic nanoseconds.
     pub now_ns: u64,
+    /// What was decided last of a bridged frame.
+    pub last: Cell<Option<Last>>,
 }
 
 impl<'a> Here<'a> {
@@ -50,6 +54,7 @@ impl<'a> Here<'a> {
             policing: snapshot.port(port).and_then(|(_, iface)| iface.policing.as_deref()),
             labels: false,
             now_ns: 0,
+            last: Cell::new(None),
         }
     }
 
