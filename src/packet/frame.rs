@@ -99,7 +99,10 @@ impl Frame {
     /// as in the kernel's `pskb_trim_rcsum`.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len.min(usize::from(u16::MAX)) as u16);
+        // Not written where it stays: a frame is moved as a whole, and would wait for a part of it just written.
+        if len < usize::from(self.len) {
+            self.len = len as u16;
+        }
     }
 
     /// Puts a VLAN tag (its EtherType and its control information, as they lie in a frame) behind the Ethernet addresses, which

@@ -17,7 +17,7 @@ view! {
     /// An IPv4 packet.
 }
 
-#[inline]
+#[inline(always)]
 fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.len() < HEADER_LEN {
         return Err(Malformed);
@@ -32,19 +32,19 @@ fn check(bytes: &[u8]) -> Result<(), Malformed> {
 
 impl<T: AsRef<[u8]>> Packet<T> {
     /// Length of the header with its options, in bytes: 20 to 60.
-    #[inline]
+    #[inline(always)]
     pub fn header_len(&self) -> usize {
         usize::from(self.bytes()[0] & 0x0f) * 4
     }
 
     /// Type of service: DSCP and ECN.
-    #[inline]
+    #[inline(always)]
     pub fn tos(&self) -> u8 {
         self.bytes()[1]
     }
 
     /// Length of the packet, header included, in bytes.
-    #[inline]
+    #[inline(always)]
     pub fn total_len(&self) -> usize {
         usize::from(be16(self.bytes(), 2))
     }
@@ -56,37 +56,37 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Whether routers may not fragment it.
-    #[inline]
+    #[inline(always)]
     pub fn dont_fragment(&self) -> bool {
         self.bytes()[6] & 0x40 != 0
     }
 
     /// Whether more fragments follow.
-    #[inline]
+    #[inline(always)]
     pub fn more_fragments(&self) -> bool {
         self.bytes()[6] & 0x20 != 0
     }
 
     /// Where in the whole packet this fragment's payload starts, in bytes.
-    #[inline]
+    #[inline(always)]
     pub fn fragment_offset(&self) -> usize {
         usize::from(be16(self.bytes(), 6) & 0x1fff) * 8
     }
 
     /// Whether this is a fragment, the first one included.
-    #[inline]
+    #[inline(always)]
     pub fn is_fragment(&self) -> bool {
         be16(self.bytes(), 6) & 0x3fff != 0
     }
 
     /// Time to live, in hops.
-    #[inline]
+    #[inline(always)]
     pub fn ttl(&self) -> u8 {
         self.bytes()[8]
     }
 
     /// What the payload is.
-    #[inline]
+    #[inline(always)]
     pub fn protocol(&self) -> Protocol {
         Protocol(self.bytes()[9])
     }
@@ -98,13 +98,13 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Source address.
-    #[inline]
+    #[inline(always)]
     pub fn src(&self) -> u32 {
         be32(self.bytes(), 12)
     }
 
     /// Destination address.
-    #[inline]
+    #[inline(always)]
     pub fn dst(&self) -> u32 {
         be32(self.bytes(), 16)
     }
@@ -122,7 +122,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Whether the header checksum is right, as the kernel's `ip_fast_csum` says.
-    #[inline]
+    #[inline(always)]
     pub fn verify_checksum(&self) -> bool {
         let header = &self.bytes()[..self.header_len()];
         // Without options the length is one that the compiler knows: five loads and adds.

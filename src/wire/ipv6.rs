@@ -22,7 +22,7 @@ view! {
     /// An IPv6 packet.
 }
 
-#[inline]
+#[inline(always)]
 fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.len() < HEADER_LEN || bytes[0] >> 4 != 6 || bytes.len() < HEADER_LEN + usize::from(be16(bytes, 4)) {
         return Err(Malformed);
@@ -69,31 +69,31 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Length of everything behind the fixed header, in bytes.
-    #[inline]
+    #[inline(always)]
     pub fn payload_len(&self) -> usize {
         usize::from(be16(self.bytes(), 4))
     }
 
     /// What follows the fixed header.
-    #[inline]
+    #[inline(always)]
     pub fn next_header(&self) -> Protocol {
         Protocol(self.bytes()[6])
     }
 
     /// Hop limit.
-    #[inline]
+    #[inline(always)]
     pub fn hop_limit(&self) -> u8 {
         self.bytes()[7]
     }
 
     /// Source address.
-    #[inline]
+    #[inline(always)]
     pub fn src(&self) -> u128 {
         self.address(8)
     }
 
     /// Destination address, of the fixed header.
-    #[inline]
+    #[inline(always)]
     pub fn dst(&self) -> u128 {
         self.address(24)
     }

@@ -32,7 +32,7 @@ macro_rules! view {
             /// # Errors
             /// [`Malformed`](crate::wire::Malformed) if the bytes are fewer than the header, or than its length fields say,
             /// or if these contradict each other.
-            #[inline]
+            #[inline(always)]
             pub fn new_checked(buffer: T) -> Result<Self, crate::wire::Malformed> {
                 check(buffer.as_ref())?;
                 Ok(Self { buffer })
@@ -44,7 +44,7 @@ macro_rules! view {
                 self.buffer
             }
 
-            #[inline]
+            #[inline(always)]
             fn bytes(&self) -> &[u8] {
                 self.buffer.as_ref()
             }
@@ -128,12 +128,12 @@ impl Protocol {
 
 // Callers have judged the length; see the module's head.
 
-#[inline]
+#[inline(always)]
 fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-#[inline]
+#[inline(always)]
 fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

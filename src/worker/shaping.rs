@@ -129,7 +129,7 @@ impl Shaping {
 /// Frames between the walk and the ring.
 impl<Q: Queue> Worker<Q> {
     /// The shaper of `place` lets a frame pass, or has it wait.
-    #[inline]
+    #[inline(never)]
     pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let owned = &mut self.queues[usize::from(place)];
         let waiting = Waiting { frame, arrival_ns };

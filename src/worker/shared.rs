@@ -111,7 +111,7 @@ pub struct Shared<Q> {
     /// Sizes.
     pub limits: Limits,
     /// The current configuration.
-    pub snapshot: ArcSwap<Snapshot>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The connections.
     pub conntrack: Arc<Table>,
     /// Where the sources of translated ones went.
@@ -157,7 +157,7 @@ impl<Q> Shared<Q> {
         let per_worker = 0..limits.workers;
         let shared = Self {
             limits,
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             conntrack: Arc::new(Table::new(limits.connections)),
             by_source: BySource::new(limits.connections),
             inbox: per_worker.clone().map(|_| ArrayQueue::new(limits.handoffs)).collect(),

@@ -27,6 +27,8 @@ use crate::stage::shape::Shaper;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::Handle;
 use crate::table::conntrack::{Ticks, ticks};
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
@@ -54,6 +56,8 @@ pub struct Worker<Q> {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared<Q>>,
     pub(super) snapshot: Arc<Snapshot>,
+    /// Says at the cost of a load whether that is still the current one.
+    published: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     pub(super) queues: Vec<Owned<Q>>,
     /// The place in `queues` that transmits for a port; none where another worker has its shaper.
     pub(super) egress: Vec<Option<u16>>,
@@ -90,6 +94,7 @@ impl<Q: Queue> Worker<Q> {
         Self {
             index,
             snapshot: shared.snapshot.load_full(),
+            published: Cache::new(Arc::clone(&shared.snapshot)),
             queues: Vec::new(),
             egress: vec![None; PORTS_MAX],
             unsent: Vec::new(),
@@ -114,21 +119,27 @@ impl<Q: Queue> Worker<Q> {
     pub fn turn(&mut self, clock: &impl Fn() -> u64) -> usize {
         self.report.turns += 1;
         let shared = Arc::clone(&self.shared);
-        if shared.snapshot.load().generation != self.snapshot.generation {
-            self.snapshot = shared.snapshot.load_full();
+        let current = self.published.load();
+        if !Arc::ptr_eq(current, &self.snapshot) {
+            self.snapshot = Arc::clone(current);
             self.shaping.is_stale = true;
         }
         if self.shaping.is_stale {
             self.reshape(clock());
         }
-        while let Some(asked) = shared.answers[self.index].pop() {
+        // Looked at before anything is taken: a look is a load, and a pop that finds nothing a fence.
+        while !shared.answers[self.index].is_empty()
+            && let Some(asked) = shared.answers[self.index].pop()
+        {
             if let Some(answer) = asked.answer {
                 self.flows
                     .answers
                     .insert(asked.question, asked.route, asked.epoch, answer);
             }
         }
-        while let Some(frame) = shared.home[self.index].pop() {
+        while !shared.home[self.index].is_empty()
+            && let Some(frame) = shared.home[self.index].pop()
+        {
             self.free.push(frame);
         }
         let mut moved = self.take_over(clock);
@@ -152,6 +163,7 @@ impl<Q: Queue> Worker<Q> {
         let shared = Arc::clone(&self.shared);
         let mut moved = 0;
         while moved < BURST
+            && !shared.inbox[self.index].is_empty()
             && let Some(Handoff {
                 frame,
                 egress,
@@ -175,12 +187,16 @@ impl<Q: Queue> Worker<Q> {
     /// One burst of one queue, from its completions to the verdicts of its packets.
     fn serve(&mut self, place: usize, clock: &impl Fn() -> u64) -> usize {
         let owned = &mut self.queues[place];
-        owned.queue.complete(&mut self.done);
-        while let Some(frame) = self.done.pop() {
-            if self.shared.is_home(frame.id(), self.index) {
-                self.free.push(frame)
-            } else {
-                self.shared.send_home(frame)
+        if self.shared.limits.workers == 1 {
+            owned.queue.complete(&mut self.free);
+        } else {
+            owned.queue.complete(&mut self.done);
+            while let Some(frame) = self.done.pop() {
+                if self.shared.is_home(frame.id(), self.index) {
+                    self.free.push(frame)
+                } else {
+                    self.shared.send_home(frame)
+                }
             }
         }
         owned.queue.refill(&mut self.free);
@@ -224,7 +240,7 @@ impl<Q: Queue> Worker<Q> {
         self.put(frame, here.port, arrival_ns, verdict);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, frame: Frame, port: PortIndex, arrival_ns: u64, verdict: Verdict) {
         match verdict {
             Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
@@ -269,12 +285,18 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A forwarded frame: to its ring if it is ours, else to the worker that owns it.
-    #[inline]
+    #[inline(always)]
     fn emit(&mut self, frame: Frame, ingress: PortIndex, egress: PortIndex, arrival_ns: u64) {
         if let Some(place) = self.egress[usize::from(egress.0)] {
             self.report.port(ingress).forwarded += 1;
             return self.queue_up(place, frame, arrival_ns);
         }
+        self.hand_off(frame, ingress, egress, arrival_ns);
+    }
+
+    /// A forwarded frame, to the worker that transmits for its port.
+    #[inline(never)]
+    fn hand_off(&mut self, frame: Frame, ingress: PortIndex, egress: PortIndex, arrival_ns: u64) {
         let Some(owner) = self.shared.owner(egress) else {
             return self.lose(frame, ingress, DropReason::PortGone);
         };
@@ -294,7 +316,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A frame for a ring of this worker, or for the shaper before it.
-    #[inline]
+    #[inline(always)]
     fn queue_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         match self.queues[usize::from(place)].shaper {
             None => self.line_up(place, frame, arrival_ns),
@@ -302,7 +324,7 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn line_up(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
         let owned = &mut self.queues[usize::from(place)];
         if !owned.listed {
@@ -319,6 +341,8 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A frame for the kernel, to the punt thread.
+    #[cold]
+    #[inline(never)]
     fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
         self.police_punted(&frame, port);
         let leaving = self.flows.aside.leaving.take();
@@ -338,6 +362,8 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// A frame that is lost here.
+    #[cold]
+    #[inline(never)]
     pub(super) fn lose(&mut self, frame: Frame, port: PortIndex, reason: DropReason) {
         self.report.dropped[reason as usize] += 1;
         self.report.port(port).dropped += 1;
