@@ -16,7 +16,7 @@ mod bpf {
     use std::{env, process};
 
     const HELP: &str = "the BPF programs need clang and the headers of the kernel and libbpf: \
-        apt install clang libelf-dev zlib1g-dev build-essential pkg-config m4 linux-libc-dev \
+        apt install clang libelf-dev zlib1g-dev build-essential pkg-config linux-libc-dev \
         (BPF_CLANG names another clang; --no-default-features builds without BPF)";
 
     pub fn build() {

@@ -1,6 +1,6 @@
 //! The bare AF_XDP forwarder: frames of A leave on B and back. No table, no parsing, no counters but totals; at most the
 //! Ethernet addresses are set, so that a routed sink takes the frames. It is the ceiling that bypath is measured against on
-//! the same machine in the same run, so it stands directly on xsk-rs and does as little as can be done:
+//! the same machine in the same run, so it stands directly on bypath's rings and does as little as can be done:
 //!
 //! ```text
 //!   A.rx --batch--> (set addresses) --> B.tx --kick--> B.completion --> A.fill        and the same from B to A
@@ -12,26 +12,26 @@
 //!
 //! Prints one line when ready, and the totals at SIGINT or SIGTERM.
 
+use bypath::port::socket::{Area, RingSizes, Socket};
 use clap::Parser;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags};
+use libc::{SOL_XDP, xdp_desc};
 use std::error::Error;
 use std::mem::MaybeUninit;
-use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use xsk_rs::config::{BindFlags, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 #[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod bare {
     include!(concat!(env!("OUT_DIR"), "/bare.skel.rs"));
 }
 
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: u32 = 256;
+const FRAME_SIZE: u32 = 2048;
 /// Empty rounds before `--poll` sleeps.
 const IDLE_ROUNDS: u32 = 64;
-const SOL_XDP: libc::c_int = 283;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -74,8 +74,8 @@ struct Options {
     #[arg(long)]
     set_src_ba: Option<Mac>,
     /// Frames per round.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=BATCH_MAX as i64))]
-    batch: u16,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=BATCH_MAX as i64))]
+    batch: u32,
     /// Entries of each ring, a power of two.
     #[arg(long, default_value_t = 2048)]
     ring: u32,
@@ -91,12 +91,8 @@ struct Options {
 }
 
 struct Port {
-    tx: TxQueue,
-    rx: RxQueue,
-    fill: FillQueue,
-    completion: CompQueue,
-    fd: RawFd,
-    ring: u32,
+    socket: Socket,
+    ifindex: u32,
 }
 
 #[derive(Default)]
@@ -107,40 +103,45 @@ struct Totals {
 }
 
 impl Port {
-    fn open(umem: &Umem, name: &str, options: &Options) -> Result<Self, Box<dyn Error>> {
-        let size = QueueSize::new(options.ring)?;
-        let config = SocketConfig::builder()
-            .rx_queue_size(size)
-            .tx_queue_size(size)
-            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP)
-            .build();
-        // SAFETY: libxdp's own program is inhibited, and the pair is bound once.
-        let made = unsafe { Socket::new(config, umem, &name.parse()?, options.queue) };
-        let (tx, rx, own) = made.map_err(|e| format!("{name}: {e}: {:?}", e.source()))?;
-        let (fill, completion) = own.ok_or("A and B must differ")?;
-        let fd = rx.fd().as_raw_fd();
-        set_option(fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, options.ring);
-        set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, options.ring * 4096);
-        Ok(Self {
-            tx,
-            rx,
-            fill,
-            completion,
-            fd,
-            ring: options.ring,
-        })
+    /// A socket on `name`, with `frames` to receive into.
+    fn open(area: &Area, name: &str, frames: std::ops::Range<u32>, options: &Options) -> Result<Self, Box<dyn Error>> {
+        let size = options.ring;
+        let sizes = RingSizes {
+            rx: size,
+            tx: size,
+            fill: size,
+            completion: size,
+        };
+        let c_name = std::ffi::CString::new(name)?;
+        // SAFETY: a C string that lives through the call.
+        let ifindex = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+        let mut socket = Socket::with_memory(area, &sizes)?;
+        socket
+            .bind(
+                (ifindex, options.queue),
+                libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP,
+                None,
+            )
+            .map_err(|e| format!("{name}: {e}"))?;
+        let fd = socket.as_raw_fd();
+        set_option(fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, size);
+        set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size * 4096);
+        for frame in frames {
+            // SAFETY: the frames are new, and each is given to one ring.
+            unsafe { socket.fill.push(u64::from(frame) * u64::from(FRAME_SIZE)) };
+        }
+        socket.fill.submit();
+        Ok(Self { socket, ifindex })
     }
 
     /// Has the kernel send until the ring is empty or nothing moves.
     fn kick(&mut self) -> u64 {
         let mut kicks = 0;
-        let mut unsent = self.ring - self.tx.nb_free_exact();
+        let mut unsent = self.socket.tx.untaken();
         while unsent > 0 {
-            // SAFETY: no buffer and no address are given.
-            unsafe { libc::sendto(self.fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+            let _ = self.socket.send();
             kicks += 1;
-            let before = std::mem::replace(&mut unsent, self.ring - self.tx.nb_free_exact());
+            let before = std::mem::replace(&mut unsent, self.socket.tx.untaken());
             if unsent >= before {
                 break;
             }
@@ -164,51 +165,51 @@ fn set_option(fd: RawFd, level: i32, option: i32, value: u32) {
 
 /// One round of one direction; how many frames arrived.
 fn forward(
-    umem: &Umem,
-    from: &mut Port,
-    to: &mut Port,
-    descs: &mut [FrameDesc],
+    base: NonNull<u8>,
+    (from, to): (&mut Socket, &mut Socket),
+    batch: u32,
     (dst, src): (Option<Mac>, Option<Mac>),
     totals: &mut Totals,
-) -> usize {
-    // SAFETY: the descriptors circulate (from.fill, from.rx, to.tx, to.completion), and are in one place at a time.
-    let n = unsafe {
-        let sent = to.completion.consume(descs);
-        from.fill.produce(&descs[..sent]);
-        from.rx.consume(descs)
-    };
+) -> u32 {
+    let sent = to.completion.arrived(batch);
+    for i in 0..sent {
+        // SAFETY: the frames circulate (from.fill, from.rx, to.tx, to.completion), and are in one place at a time.
+        unsafe { from.fill.push(to.completion.at(i) & !u64::from(FRAME_SIZE - 1)) };
+    }
+    to.completion.release(sent);
+    from.fill.submit();
+    let n = from.rx.arrived(batch);
     if n == 0 {
         return 0;
     }
     // Together they wait for the other core's cache less than the kernel's copy would, one after the other.
-    for desc in &descs[..n] {
-        // SAFETY: as above; nothing is read.
-        prefetch(unsafe { umem.data(desc) }.contents().as_ptr());
+    for i in 0..n {
+        prefetch(base.as_ptr().wrapping_add(from.rx.at(i).addr as usize));
     }
-    if dst.is_some() || src.is_some() {
-        for desc in &mut descs[..n] {
-            // SAFETY: the frame was received, so the kernel has no part in it now.
-            let mut data = unsafe { umem.data_mut(desc) };
-            let Some((head, _)) = data.contents_mut().split_first_chunk_mut::<12>() else {
-                continue;
-            };
-            if let Some(Mac(dst)) = dst {
-                head[..6].copy_from_slice(&dst);
-            }
-            if let Some(Mac(src)) = src {
-                head[6..].copy_from_slice(&src);
-            }
+    let room = to.tx.room(n);
+    for i in 0..n {
+        let xdp_desc { addr, len, .. } = from.rx.at(i);
+        if let (Some(Mac(dst)), 12..) = (dst, len) {
+            // SAFETY: the frame was received, so the kernel has no part in it now, and it has so many bytes.
+            unsafe { base.add(addr as usize).cast().write(dst) };
+        }
+        if let (Some(Mac(src)), 12..) = (src, len) {
+            // SAFETY: as above.
+            unsafe { base.add(addr as usize + 6).cast().write(src) };
+        }
+        if i < room {
+            // SAFETY: as above.
+            unsafe { to.tx.push(xdp_desc { addr, len, options: 0 }) };
+        } else {
+            // SAFETY: as above. It goes back to be filled again.
+            unsafe { from.fill.push(addr & !u64::from(FRAME_SIZE - 1)) };
         }
     }
-    // SAFETY: as above.
-    if unsafe { to.tx.produce(&descs[..n]) } == n {
-        totals.forwarded += n as u64;
-    } else {
-        // SAFETY: as above. All or nothing: they go back to be filled again.
-        unsafe { from.fill.produce(&descs[..n]) };
-        totals.dropped += n as u64;
-    }
-    totals.kicks += to.kick();
+    from.rx.release(n);
+    to.tx.submit();
+    from.fill.submit();
+    totals.forwarded += u64::from(room);
+    totals.dropped += u64::from(n - room);
     n
 }
 
@@ -225,16 +226,15 @@ fn prefetch(at: *const u8) {
     let _ = at;
 }
 
-fn attach(name: &str, queue: u32, fd: RawFd) -> Result<(bare::BareSkel<'static>, libbpf_rs::Link), Box<dyn Error>> {
+fn attach(port: &Port, queue: u32) -> Result<(bare::BareSkel<'static>, libbpf_rs::Link), Box<dyn Error>> {
     let object = Box::leak(Box::new(MaybeUninit::uninit()));
     let skel = bare::BareSkelBuilder::default().open(object)?.load()?;
-    skel.maps
-        .sockets
-        .update(&queue.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?;
-    let name = std::ffi::CString::new(name)?;
-    // SAFETY: a C string that lives through the call.
-    let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    let link = skel.progs.bare.attach_xdp(ifindex as i32)?;
+    skel.maps.sockets.update(
+        &queue.to_ne_bytes(),
+        &port.socket.as_raw_fd().to_ne_bytes(),
+        MapFlags::ANY,
+    )?;
+    let link = skel.progs.bare.attach_xdp(port.ifindex as i32)?;
     Ok((skel, link))
 }
 
@@ -251,52 +251,30 @@ fn main() -> Result<(), Box<dyn Error>> {
         // SAFETY: the handler stores one atomic.
         unsafe { libc::signal(signal, stop as extern "C" fn(libc::c_int) as libc::sighandler_t) };
     }
-    let size = QueueSize::new(options.ring)?;
-    let config = UmemConfig::builder()
-        .frame_size(2048.try_into()?)
-        .fill_queue_size(size)
-        .comp_queue_size(size)
-        .build()?;
-    let frames = NonZeroU32::new(2 * options.ring).ok_or("no frames")?;
-    let (umem, descs) = Umem::new(config, frames, false)?;
-    let mut a = Port::open(&umem, &options.a, &options)?;
-    let mut b = Port::open(&umem, &options.b, &options)?;
-    let (to_a, to_b) = descs.split_at(options.ring as usize);
-    // SAFETY: the frames are new, and each is given to one ring.
-    unsafe {
-        a.fill.produce(to_a);
-        b.fill.produce(to_b);
+    if !options.ring.is_power_of_two() {
+        return Err("a ring has a power of two of entries".into());
     }
-    let _programs = (
-        attach(&options.a, options.queue, a.fd)?,
-        attach(&options.b, options.queue, b.fd)?,
-    );
+    let area = Area::map(2 * options.ring, (FRAME_SIZE, 0), false)?;
+    let mut a = Port::open(&area, &options.a, 0..options.ring, &options)?;
+    let mut b = Port::open(&area, &options.b, options.ring..2 * options.ring, &options)?;
+    let _programs = (attach(&a, options.queue)?, attach(&b, options.queue)?);
     println!("bare_forwarder: ready");
 
-    let mut descs = vec![FrameDesc::default(); usize::from(options.batch)];
+    let (base, batch) = (area.base(), options.batch);
     let (mut ab, mut ba) = (Totals::default(), Totals::default());
     let mut idle = 0;
     while !STOP.load(Relaxed) {
-        let mut n = forward(
-            &umem,
-            &mut a,
-            &mut b,
-            &mut descs,
-            (options.set_dst_ab, options.set_src_ab),
-            &mut ab,
-        );
-        n += forward(
-            &umem,
-            &mut b,
-            &mut a,
-            &mut descs,
-            (options.set_dst_ba, options.set_src_ba),
-            &mut ba,
-        );
+        let macs = (options.set_dst_ab, options.set_src_ab);
+        let to_b = forward(base, (&mut a.socket, &mut b.socket), batch, macs, &mut ab);
+        ab.kicks += b.kick();
+        let macs = (options.set_dst_ba, options.set_src_ba);
+        let to_a = forward(base, (&mut b.socket, &mut a.socket), batch, macs, &mut ba);
+        ba.kicks += a.kick();
+        let n = to_b + to_a;
         idle = if n > 0 { 0 } else { idle + 1 };
         if options.poll && idle > IDLE_ROUNDS {
-            let mut fds = [a.fd, b.fd].map(|fd| libc::pollfd {
-                fd,
+            let mut fds = [&a, &b].map(|port| libc::pollfd {
+                fd: port.socket.as_raw_fd(),
                 events: libc::POLLIN,
                 revents: 0,
             });

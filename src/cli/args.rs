@@ -54,7 +54,7 @@ pub fn is_command(name: &str) -> bool {
 /// Runs in the foreground; prints `bypath: ready` when all ports are open and those with a carrier forward. SIGINT (Ctrl-C) or
 /// SIGTERM (`kill`) end it with a summary; the kernel then forwards by itself again. There can be one in a network namespace.
 ///
-/// Ports need an MTU that fits a frame: at most 1778 bytes, or 3826 where one of them has zero-copy; `bypath doctor` looks. Needs
+/// Ports need an MTU that fits a frame: at most 1762 bytes, or 3810 where one of them has zero-copy; `bypath doctor` looks. Needs
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

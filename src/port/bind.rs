@@ -1,29 +1,24 @@
-//! Binding sockets to queues, all on one UMEM.
+//! Binding sockets to queues, all on the memory of one UMEM.
 //!
-//! In libxdp the UMEM itself lives on a socket (its *anchor*): the first socket made on it. Two facts follow, from
-//! `xsk_socket__delete` and from the kernel's `xsk_bind`:
+//! A socket brings the memory along (XDP_UMEM_REG), or shares what a bound one has (XDP_SHARED_UMEM). Sharing saves the
+//! kernel pinning the memory again, but forces the sibling's mode on the new socket. So sockets share with one of their own
+//! mode, copy or zero-copy, and the first of a mode registers the memory anew: it is the same memory, so a frame still goes
+//! from any port to any other, whatever their modes. No socket is needed by the others for longer than they take to bind:
+//! ports come and go in any order.
 //!
-//! - the anchor's descriptor is not closed when its socket is deleted, so its queue stays taken;
-//! - a further socket can only join while the anchor is bound, and when the anchor's interface goes, it is not.
-//!
-//! In copy mode the anchor is therefore bound to queue 0 of the loopback device, which is always there and carries nothing
-//! of it; then ports come and go freely. In zero-copy mode the anchor must be a queue of a real NIC (it decides the mode of all,
-//! `xp_assign_dev_shared`), so it is the first port's; when that is closed its rings are parked, frames and all, until the
-//! same queue is opened again.
-//!
-//! All of it runs on threads of control. EBUSY is retried for a bounded time, which the caller says: the kernel frees a closed socket's queue some
-//! 10 ms late (`xp_release_deferred`).
+//! All of it runs on threads of control. EBUSY is retried for a bounded time, which the caller says: the kernel frees a closed
+//! socket's queue some 10 ms late (`xp_release_deferred`).
 
 use super::link::{Link, LinkError};
+use super::netdev::XdpFeatures;
+use super::socket::{self, Area, RingSizes, Socket};
 use super::umem::{Mode, Umem};
-use std::error::Error as StdError;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Weak;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
-use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 
 /// How long the kernel may take to let go of a queue in zero-copy mode.
 const FREE_MAX: Duration = Duration::from_secs(1);
@@ -49,8 +44,7 @@ pub enum OpenError {
     },
     /// The queue is taken.
     #[error(
-        "queue {queue} of {name} is in use by another AF_XDP socket: end the program that holds it (ss --xdp -p names it), or \
-         start with another queue"
+        "queue {queue} of {name} is in use by another AF_XDP socket: end the program that holds it (ss --xdp -p names it)"
     )]
     Busy {
         /// The interface.
@@ -68,9 +62,6 @@ pub enum OpenError {
         /// The queue.
         queue: u32,
     },
-    /// The interface that holds the UMEM is gone.
-    #[error("the first zero-copy port of this process has gone, and no port can be added without it: restart")]
-    AnchorGone,
     /// Not allowed.
     #[error("opening queue {queue} of {name} needs CAP_NET_RAW and CAP_NET_ADMIN")]
     Permission {
@@ -100,119 +91,57 @@ pub enum OpenError {
 /// The most queues of one UMEM.
 pub const QUEUES_MAX: usize = 4096;
 
-/// The four rings of a socket; dropped together they close it (unless it is the anchor).
-#[derive(Debug)]
-pub(super) struct Rings {
-    pub(super) tx: TxQueue,
-    pub(super) rx: RxQueue,
-    pub(super) fill: FillQueue,
-    pub(super) completion: CompQueue,
-}
-
-impl Rings {
-    pub(super) fn fd(&self) -> RawFd {
-        self.rx.fd().as_raw_fd()
-    }
-}
-
-/// A closed anchor, kept until its queue is opened again.
-#[derive(Debug)]
-pub(super) struct Parked {
-    pub(super) rings: Rings,
-    pub(super) slot: u16,
-    pub(super) held: super::Held,
-    pub(super) ifindex: u32,
-    pub(super) queue: u32,
-}
-
 /// What the sockets of one UMEM have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Binding {
-    /// Whether all sockets are zero-copy; `None` before the first.
-    zero_copy: Option<bool>,
-    /// The loopback anchor, in copy mode.
-    loopback: Option<Rings>,
-    /// The anchor, when it is a port and closed.
-    parked: Option<Parked>,
+    /// A socket that has the memory, for the first queue.
+    first: Option<OwnedFd>,
+    /// Sockets that were bound.
+    siblings: Vec<Sibling>,
     slots: Vec<bool>,
 }
 
-/// A bound socket.
-pub(super) struct Bound {
-    pub(super) rings: Rings,
-    pub(super) slot: u16,
-    /// It is a port's, and the UMEM lives on it.
-    pub(super) anchor: bool,
-    /// What it held when it was parked.
-    pub(super) held: super::Held,
+#[derive(Debug)]
+struct Sibling {
+    fd: Weak<OwnedFd>,
+    zero_copy: bool,
 }
 
-/// The system's error inside one of xsk-rs'.
-pub(super) fn system_error(error: &(dyn StdError + 'static)) -> io::Error {
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match source.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => io::Error::other(error.to_string()),
-    }
+/// How a queue is to be bound.
+pub(super) struct Request<'a> {
+    pub(super) link: &'a Link,
+    pub(super) queue: u32,
+    pub(super) sizes: RingSizes,
+    pub(super) busy_max: Duration,
 }
 
-/// One try to make a socket.
-fn try_socket(umem: &xsk_rs::Umem, config: SocketConfig, name: &str, queue: u32) -> io::Result<Rings> {
-    let interface: Interface = name.parse().map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
-    // SAFETY: the double free that this call warns of needs libxdp's own program; `socket_config` always inhibits it.
-    let made = unsafe { Socket::new(config, umem, &interface, queue) };
-    match made.map_err(|e| system_error(&e))? {
-        (tx, rx, Some((fill, completion))) => Ok(Rings {
-            tx,
-            rx,
-            fill,
-            completion,
-        }),
-        // The pair is bound on this UMEM already, and its rings belong to that socket.
-        (_, _, None) => Err(io::Error::from_raw_os_error(libc::EBUSY)),
-    }
-}
-
-/// Makes a socket; while the queue is busy, again and again for a bounded time.
-fn socket(umem: &xsk_rs::Umem, config: SocketConfig, name: &str, queue: u32, busy_max: Duration) -> io::Result<Rings> {
-    let end = Instant::now() + busy_max;
-    loop {
-        match try_socket(umem, config, name, queue) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => sleep(BUSY_PAUSE),
-            result => return result,
+impl Request<'_> {
+    /// Tries until the queue is free, for a bounded time.
+    fn insist<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let end = Instant::now() + self.busy_max;
+        loop {
+            match attempt() {
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => sleep(BUSY_PAUSE),
+                result => return result,
+            }
         }
     }
-}
-
-fn socket_config(rx: QueueSize, tx: QueueSize, flags: BindFlags) -> SocketConfig {
-    SocketConfig::builder()
-        .rx_queue_size(rx)
-        .tx_queue_size(tx)
-        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(flags)
-        .build()
 }
 
 impl Binding {
-    /// Binds queue `queue` of `link`, and gives it a slot.
-    pub(super) fn bind(
-        &mut self,
-        umem: &Umem,
-        link: &Link,
-        queue: u32,
-        (rx, tx, busy_max): (QueueSize, QueueSize, Duration),
-    ) -> Result<Bound, OpenError> {
-        if let Some(parked) = self
-            .parked
-            .take_if(|parked| parked.ifindex == link.ifindex && parked.queue == queue)
-        {
-            return Ok(Bound {
-                rings: parked.rings,
-                slot: parked.slot,
-                anchor: true,
-                held: parked.held,
-            });
-        }
+    /// Of a UMEM whose memory this is.
+    pub(super) fn new(area: &Area) -> io::Result<Self> {
+        let first = socket::open()?;
+        socket::register(first.as_fd(), area)?;
+        Ok(Self {
+            first: Some(first),
+            siblings: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+
+    /// Binds a queue, and gives it a slot.
+    pub(super) fn bind(&mut self, umem: &Umem, request: &Request<'_>) -> Result<(Socket, u16), OpenError> {
         let slot = match self.slots.iter().position(|taken| !taken) {
             Some(slot) => slot,
             None if self.slots.len() < QUEUES_MAX => {
@@ -221,69 +150,72 @@ impl Binding {
             }
             None => return Err(OpenError::TooMany { max: QUEUES_MAX }),
         };
-        let (rings, anchor) = self.first_or_further(umem, link, queue, (rx, tx, busy_max))?;
+        let socket = self.by_mode(umem, request)?;
         self.slots[slot] = true;
-        Ok(Bound {
-            rings,
-            slot: slot as u16,
-            anchor,
-            held: super::Held::default(),
-        })
+        Ok((socket, slot as u16))
     }
 
-    fn first_or_further(
-        &mut self,
-        umem: &Umem,
-        link: &Link,
-        queue: u32,
-        (rx, tx, busy_max): (QueueSize, QueueSize, Duration),
-    ) -> Result<(Rings, bool), OpenError> {
-        let (xsk, mode) = (&umem.shared.xsk, umem.shared.config.mode);
-        let wakeup = if umem.shared.config.need_wakeup {
-            BindFlags::XDP_USE_NEED_WAKEUP
-        } else {
-            BindFlags::empty()
-        };
+    fn by_mode(&mut self, umem: &Umem, request: &Request<'_>) -> Result<Socket, OpenError> {
+        let (link, queue) = (request.link, request.queue);
         let fail = |source| open_error(source, link, queue);
-        if self.zero_copy.is_none() && mode != Mode::Copy {
-            let config = socket_config(rx, tx, wakeup | BindFlags::XDP_ZEROCOPY);
-            match socket(xsk, config, &link.name, queue, busy_max) {
-                Ok(rings) => {
-                    self.zero_copy = Some(true);
-                    return Ok((rings, true));
-                }
+        let has_zero_copy = link.xdp.is_none_or(XdpFeatures::zero_copy);
+        match umem.shared.config.mode {
+            Mode::Copy => {}
+            Mode::Auto if !has_zero_copy => {}
+            mode => match self.join(umem, request, true) {
+                Ok(socket) => return Ok(socket),
                 Err(e) if no_zero_copy(&e) && mode == Mode::Auto => {}
-                Err(e) if no_zero_copy(&e) => return Err(self.no_zero_copy(link, queue)),
-                Err(e) => return Err(fail(e)),
-            }
-        }
-        let config = socket_config(rx, tx, wakeup | BindFlags::XDP_COPY);
-        if self.zero_copy.is_none() {
-            match try_socket(xsk, config, "lo", 0) {
-                Ok(rings) => self.loopback = Some(rings),
-                // Another AF_XDP program of this namespace is there first: the port itself becomes the anchor.
-                Err(_) => {
-                    let rings = socket(xsk, config, &link.name, queue, busy_max).map_err(fail)?;
-                    self.zero_copy = Some(false);
-                    return Ok((rings, true));
+                Err(e) if no_zero_copy(&e) => {
+                    return Err(OpenError::NoZeroCopy {
+                        name: link.name.clone(),
+                        driver: link.driver.clone(),
+                        queue,
+                    });
                 }
-            }
-            self.zero_copy = Some(false);
+                Err(e) => return Err(fail(e)),
+            },
         }
-        match socket(xsk, config, &link.name, queue, busy_max) {
-            Ok(rings) => Ok((rings, false)),
-            Err(e) if e.raw_os_error() == Some(libc::EBADF) => Err(OpenError::AnchorGone),
-            Err(e) if self.zero_copy == Some(true) && no_zero_copy(&e) => Err(self.no_zero_copy(link, queue)),
-            Err(e) => Err(fail(e)),
-        }
+        self.join(umem, request, false).map_err(fail)
     }
 
-    fn no_zero_copy(&self, link: &Link, queue: u32) -> OpenError {
-        OpenError::NoZeroCopy {
-            name: link.name.clone(),
-            driver: link.driver.clone(),
-            queue,
+    /// A socket on the queue, sharing with one of its mode if there is one.
+    fn join(&mut self, umem: &Umem, request: &Request<'_>, zero_copy: bool) -> io::Result<Socket> {
+        self.siblings.retain(|sibling| sibling.fd.strong_count() > 0);
+        let place = (request.link.ifindex, request.queue);
+        for sibling in self.siblings.iter().filter(|sibling| sibling.zero_copy == zero_copy) {
+            let Some(fd) = sibling.fd.upgrade() else { continue };
+            let socket = Socket::new(socket::open()?, &request.sizes)?;
+            match request.insist(|| socket.bind(place, 0, Some(fd.as_raw_fd()))) {
+                // Its interface has gone.
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => {}
+                result => return result.map(|()| self.known(socket, zero_copy)),
+            }
         }
+        let fd = match self.first.take() {
+            Some(first) => first,
+            None => {
+                let fd = socket::open()?;
+                socket::register(fd.as_fd(), &umem.shared.area)?;
+                fd
+            }
+        };
+        let mode = match zero_copy {
+            true => libc::XDP_ZEROCOPY,
+            false => libc::XDP_COPY,
+        };
+        let wakeup = match umem.shared.config.need_wakeup {
+            true => libc::XDP_USE_NEED_WAKEUP,
+            false => 0,
+        };
+        let socket = Socket::new(fd, &request.sizes)?;
+        request.insist(|| socket.bind(place, mode | wakeup, None))?;
+        Ok(self.known(socket, zero_copy))
+    }
+
+    fn known(&mut self, socket: Socket, zero_copy: bool) -> Socket {
+        let fd = socket.as_sibling();
+        self.siblings.push(Sibling { fd, zero_copy });
+        socket
     }
 
     /// Gives a slot back, once no frame's record names it any more.
@@ -291,11 +223,6 @@ impl Binding {
         if let Some(taken) = self.slots.get_mut(usize::from(slot)) {
             *taken = false;
         }
-    }
-
-    /// Keeps the anchor's rings.
-    pub(super) fn park(&mut self, parked: Parked) {
-        self.parked = Some(parked);
     }
 }
 
@@ -314,26 +241,32 @@ fn open_error(source: io::Error, link: &Link, queue: u32) -> OpenError {
 }
 
 /// Waits until the kernel has let go of a queue whose zero-copy socket was closed: until then the NIC may still write into
-/// its frames. Seen by a copy-mode socket of a small UMEM of its own, which gets the queue only when it is free. `false` if
+/// its frames. Seen by a copy-mode socket with a little memory of its own, which gets the queue only when it is free. `false` if
 /// that takes too long.
-pub(super) fn wait_until_free(name: &str, queue: u32) -> bool {
-    let Some(frames) = std::num::NonZeroU32::new(16) else {
-        return false;
+pub(super) fn wait_until_free(link: &Link, queue: u32) -> bool {
+    const FRAMES: u32 = 64;
+    let sizes = RingSizes {
+        rx: FRAMES,
+        tx: FRAMES,
+        fill: FRAMES,
+        completion: FRAMES,
     };
-    let Ok((umem, _)) = xsk_rs::Umem::new(xsk_rs::config::UmemConfig::default(), frames, false) else {
-        return false;
-    };
-    let Ok(size) = QueueSize::new(64) else { return false };
-    let probe = socket(
-        &umem,
-        socket_config(size, size, BindFlags::XDP_COPY),
-        name,
+    let request = Request {
+        link,
         queue,
-        FREE_MAX,
-    );
+        sizes,
+        busy_max: FREE_MAX,
+    };
+    let Ok(area) = Area::map(FRAMES, (2048, 0), false) else {
+        return false;
+    };
+    let Ok(probe) = Socket::with_memory(&area, &sizes) else {
+        return false;
+    };
+    let bound = request.insist(|| probe.bind((link.ifindex, queue), libc::XDP_COPY, None));
     // An interface that is gone holds nothing.
     matches!(
-        probe.as_ref().map_err(io::Error::raw_os_error),
-        Ok(_) | Err(Some(libc::ENODEV))
+        bound.as_ref().map_err(io::Error::raw_os_error),
+        Ok(()) | Err(Some(libc::ENODEV))
     )
 }

@@ -15,7 +15,12 @@ pub use super::ethtool::Feature;
 pub use super::netdev::{Attached, XdpFeatures};
 
 /// Bytes at the front of each frame that the kernel keeps for XDP programs (XDP_PACKET_HEADROOM).
-pub const HEADROOM: u16 = 256;
+const XDP_HEADROOM: u16 = 256;
+/// Bytes between that and the packet: the arrival stamp, so that it lies in the cache line of the packet's headers. A burst that
+/// had to look for it in the line before took some 25 ns a packet longer.
+pub const STAMP_ROOM: u16 = super::STAMP_LEN as u16;
+/// Where in its frame a packet starts that has just arrived.
+pub const HEADROOM: u16 = XDP_HEADROOM + STAMP_ROOM;
 const ETHERNET_HEAD: u32 = 14;
 
 /// Bytes of a frame of the pool. igb, for one, delivers frames over about 1,000 bytes in pieces when zero-copy buffers have
@@ -326,7 +331,7 @@ mod tests {
     fn an_mtu_that_does_not_fit_is_refused_with_the_command_that_helps() {
         assert!(
             Link {
-                mtu: 1778,
+                mtu: 1762,
                 ..ethernet()
             }
             .check_mtu(2048)
@@ -334,7 +339,7 @@ mod tests {
         );
         assert!(
             Link {
-                mtu: 1779,
+                mtu: 1763,
                 ..ethernet()
             }
             .check_mtu(2048)
@@ -342,7 +347,7 @@ mod tests {
         );
         assert!(
             Link {
-                mtu: 3826,
+                mtu: 3810,
                 ..ethernet()
             }
             .check_mtu(4096)
@@ -357,7 +362,7 @@ mod tests {
         .to_string();
         assert_eq!(
             error,
-            "MTU 9000 of d0 does not fit a 2048-byte frame (1778 at most): ip link set d0 mtu 1778"
+            "MTU 9000 of d0 does not fit a 2048-byte frame (1762 at most): ip link set d0 mtu 1762"
         );
     }
 

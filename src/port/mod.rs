@@ -10,7 +10,7 @@
 //!            +--------------------------------------------+
 //! ```
 //!
-//! `xsk` is the AF_XDP queue on top of `umem`; `mem` and `pcap` are queues without a kernel, for tests and benches. Layer 2,
+//! `xsk` is the AF_XDP queue, on top of `umem` (who has which frame) and `socket` (the kernel's interface, with its `ring`s); `mem` and `pcap` are queues without a kernel, for tests and benches. Layer 2,
 //! and one of the few rooms where `unsafe` may live.
 
 mod audit;
@@ -30,6 +30,10 @@ pub mod netns;
 mod pcap;
 #[cfg(feature = "xdp")]
 mod promiscuous;
+#[cfg(feature = "xdp")]
+pub mod ring;
+#[cfg(feature = "xdp")]
+pub mod socket;
 pub mod socket_filter;
 mod stamp;
 #[cfg(feature = "xdp")]

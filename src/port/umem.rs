@@ -5,7 +5,7 @@
 //!   frame   0 .. slab | slab .. 2*slab | ...           worker w owns frames w*slab .. (w+1)*slab
 //!           worker 0  |   worker 1     |
 //!
-//!   one frame:  | 256 bytes for XDP (metadata, the arrival stamp) | packet ........ | frame_size
+//!   one frame:  | 256 bytes for XDP | the arrival stamp | packet ........ | frame_size
 //! ```
 //!
 //! The memory stays for the life of the process, on purpose: so a [`Frame`] can be a `&'static mut` that nothing outlives,
@@ -21,7 +21,8 @@
 //! many ports the frame count should stay moderate.
 
 use super::bind::Binding;
-use super::link::HEADROOM;
+use super::link::{HEADROOM, STAMP_ROOM};
+use super::socket::Area;
 use crate::packet::{Frame, FrameId};
 use std::io;
 use std::num::NonZeroU32;
@@ -29,8 +30,6 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use thiserror::Error;
-use xsk_rs::FrameDesc;
-use xsk_rs::config::{FrameSize, QueueSize};
 
 /// The most frames of one UMEM: 2 GiB of 2048-byte frames.
 pub const FRAMES_MAX: u32 = 1 << 20;
@@ -38,7 +37,7 @@ pub const FRAMES_MAX: u32 = 1 << 20;
 /// How packets pass between the NIC and the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Zero-copy when the first port of the UMEM can do it, else copy.
+    /// Zero-copy on the ports that can do it, copy on the others.
     #[default]
     Auto,
     /// The NIC reads and writes the frames itself.
@@ -47,7 +46,7 @@ pub enum Mode {
     Copy,
 }
 
-/// What a UMEM is made of. The ring sizes are of every queue on it, since libxdp knows one size per UMEM.
+/// What a UMEM is made of. The ring sizes are of every queue on it.
 #[derive(Clone, Copy, Debug)]
 pub struct UmemConfig {
     /// How many slabs.
@@ -64,7 +63,7 @@ pub struct UmemConfig {
     pub huge_pages: bool,
     /// Have the driver say when it needs a syscall to go on (XDP_USE_NEED_WAKEUP); off only for drivers that get it wrong.
     pub need_wakeup: bool,
-    /// Copy or zero-copy, for all sockets of the UMEM.
+    /// Copy or zero-copy, for all queues of the UMEM, or for each as its port can.
     pub mode: Mode,
 }
 
@@ -143,13 +142,11 @@ impl Holder {
 }
 
 pub(super) struct Shared {
-    pub(super) xsk: xsk_rs::Umem,
+    pub(super) area: Area,
     pub(super) config: UmemConfig,
     pub(super) binding: Mutex<Binding>,
     /// Where frame 0 begins.
     base: *mut u8,
-    /// The descriptor of each frame, with the packet just behind the headroom. A table, since xsk-rs alone makes descriptors.
-    descs: Box<[FrameDesc]>,
     holders: Box<[AtomicU16]>,
 }
 
@@ -206,44 +203,15 @@ impl Umem {
     pub fn create(config: UmemConfig) -> Result<Self, UmemError> {
         let frames = check(&config)?;
         let bytes = u64::from(frames.get()) * u64::from(config.frame_size);
-        let sizes = (
-            FrameSize::new(config.frame_size),
-            QueueSize::new(config.fill_size),
-            QueueSize::new(config.completion_size),
-        );
-        let (Ok(frame_size), Ok(fill_size), Ok(completion_size)) = sizes else {
-            return Err(UmemError::Config {
-                what: "a size of",
-                value: config.frame_size,
-                remedy: "use powers of two",
-            });
-        };
-        let xsk_config = xsk_rs::config::UmemConfig::builder()
-            .frame_size(frame_size)
-            .fill_queue_size(fill_size)
-            .comp_queue_size(completion_size)
-            .build();
-        let xsk_config = xsk_config.map_err(|e| UmemError::System {
-            bytes,
-            source: io::Error::other(e),
-        })?;
-        let made = match config.huge_pages {
-            true => {
-                xsk_rs::Umem::new(xsk_config, frames, true).or_else(|_| xsk_rs::Umem::new(xsk_config, frames, false))
-            }
-            false => xsk_rs::Umem::new(xsk_config, frames, false),
-        };
-        let (xsk, descs) = made.map_err(|e| create_error(&e, bytes))?;
-        let base = base_of(&xsk, &descs);
-        let holders = descs.iter().map(|_| AtomicU16::new(Holder::SLAB.0)).collect();
-        let descs = descs.into_boxed_slice();
+        let area = Area::map(frames.get(), (config.frame_size, STAMP_ROOM.into()), config.huge_pages)
+            .map_err(|source| UmemError::System { bytes, source })?;
+        let binding = Binding::new(&area).map_err(|source| create_error(source, bytes))?;
         let shared = Shared {
-            xsk,
+            base: area.base().as_ptr(),
+            area,
             config,
-            binding: Mutex::default(),
-            base,
-            descs,
-            holders,
+            binding: Mutex::new(binding),
+            holders: (0..frames.get()).map(|_| AtomicU16::new(Holder::SLAB.0)).collect(),
         };
         Ok(Self {
             shared: Box::leak(Box::new(shared)),
@@ -270,7 +238,7 @@ impl Umem {
 
     /// How many frames there are in all.
     pub fn frame_count(&self) -> u32 {
-        self.shared.descs.len() as u32
+        self.shared.holders.len() as u32
     }
 
     /// Bytes per frame.
@@ -280,23 +248,26 @@ impl Umem {
 
     /// The frame that an address in a ring lies in, and where in the frame.
     #[inline]
-    pub(super) fn locate(&self, addr: usize) -> (u32, usize) {
+    pub(super) fn locate(&self, addr: u64) -> (u32, usize) {
         let size = self.shared.config.frame_size;
-        ((addr >> size.trailing_zeros()) as u32, addr & (size as usize - 1))
+        (
+            (addr >> size.trailing_zeros()) as u32,
+            addr as usize & (size as usize - 1),
+        )
     }
 
-    /// Starts loading the first two cache lines that a reader of the packet at `addr` will want: the stamp before it and its
-    /// headers.
+    /// Starts loading the first two cache lines that a reader of the packet at `addr` will want: the stamp before it with the
+    /// first 48 bytes of headers, and what follows.
     #[inline]
-    pub(super) fn prefetch(&self, addr: usize) {
+    pub(super) fn prefetch(&self, addr: u64) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let at = self.shared.base.wrapping_add(addr).cast::<i8>();
+            let at = self.shared.base.wrapping_add(addr as usize).cast::<i8>();
             // SAFETY: a prefetch never faults, whatever the address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_sub(64));
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(48));
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -319,35 +290,21 @@ impl Umem {
         Some(Frame::new(buf, FrameId(id), HEADROOM))
     }
 
-    /// Unmakes a frame: `to` holds it from now on. The descriptor to give to the kernel (its packet length is what the frame
-    /// had), or `None` for a frame that is not of this UMEM, which is lost with it.
+    /// Unmakes a frame: `to` holds it from now on. The address of its packet, or `None` for a frame that is not of this UMEM,
+    /// which is lost with it.
     #[inline]
-    pub(super) fn hand_over(&self, mut frame: Frame, to: Holder) -> Option<FrameDesc> {
-        let len = frame.len();
-        if len > 0 && frame.head() != HEADROOM {
-            move_packet(&mut frame);
-        }
-        let (buf, id) = frame.into_buffer();
-        let (desc, holder) = (
-            self.shared.descs.get(id.0 as usize)?,
-            self.shared.holders.get(id.0 as usize)?,
-        );
-        let home = self
-            .shared
-            .base
-            .wrapping_add(id.0 as usize * self.shared.config.frame_size as usize);
-        if !ptr::eq(buf.as_ptr(), home) {
+    pub(super) fn hand_over(&self, frame: Frame, to: Holder) -> Option<u64> {
+        let head = u64::from(frame.head());
+        let (buf, FrameId(id)) = frame.into_buffer();
+        let offset = u64::from(id) << self.shared.config.frame_size.trailing_zeros();
+        let holder = self.shared.holders.get(id as usize)?;
+        if !ptr::eq(buf.as_ptr(), self.shared.base.wrapping_add(offset as usize)) {
             debug_assert!(false, "a frame of another pool in an AF_XDP ring");
             return None;
         }
-        debug_assert_eq!(holder.load(Relaxed), Holder::USER.0, "frame {} has two owners", id.0);
+        debug_assert_eq!(holder.load(Relaxed), Holder::USER.0, "frame {id} has two owners");
         holder.store(to.0, Relaxed);
-        let mut desc = *desc;
-        if len > 0 {
-            // SAFETY: the descriptor is of this UMEM, and the frame's buffer has no other owner: its `Frame` is unmade.
-            unsafe { self.shared.xsk.data_mut(&mut desc) }.cursor().set_pos(len);
-        }
-        Some(desc)
+        Some(offset + head)
     }
 
     /// Takes back all frames that either side of the queue in `slot` held.
@@ -363,33 +320,7 @@ impl Umem {
     }
 }
 
-/// Moves the packet to where the frame's descriptor has it: xsk-rs cannot say that a packet starts elsewhere. Needed when a
-/// stage has moved the start (a VLAN tag pushed or popped). What does not fit behind the headroom is cut; the check of the
-/// MTU at the start keeps that from happening.
-#[cold]
-fn move_packet(frame: &mut Frame) {
-    let (from, len) = (usize::from(frame.head()), frame.len());
-    frame.set_range(0, usize::from(u16::MAX));
-    let len = len.min(frame.len().saturating_sub(usize::from(HEADROOM)));
-    frame.bytes_mut().copy_within(from..from + len, usize::from(HEADROOM));
-    frame.set_range(usize::from(HEADROOM), len);
-}
-
-/// Where frame 0 begins, from the one accessor that xsk-rs has.
-fn base_of(xsk: &xsk_rs::Umem, descs: &[FrameDesc]) -> *mut u8 {
-    let mut first = descs.first().copied().unwrap_or_default();
-    let offset = first.addr();
-    // SAFETY: the descriptor is of this UMEM, and nothing uses the memory yet.
-    let mut data = unsafe { xsk.data_mut(&mut first) };
-    let room = data.cursor().buf_len();
-    data.cursor().set_pos(room);
-    // The pointer is derived for all of the mapping again: it must not be bound to the slice of frame 0.
-    let address = data.contents_mut().as_mut_ptr().expose_provenance() - offset;
-    ptr::with_exposed_provenance_mut(address)
-}
-
-fn create_error(error: &xsk_rs::umem::UmemCreateError, bytes: u64) -> UmemError {
-    let source = super::bind::system_error(error);
+fn create_error(source: io::Error, bytes: u64) -> UmemError {
     match source.raw_os_error() {
         Some(libc::ENOBUFS) => UmemError::LockedMemory { bytes },
         Some(libc::EPERM | libc::EACCES) => UmemError::Permission,
@@ -429,24 +360,5 @@ mod tests {
             frames_per_worker: u32::MAX,
             ..good
         }));
-    }
-
-    #[test]
-    fn a_moved_packet_is_whole() {
-        let mut frame = Frame::new(vec![0u8; 2048].leak(), FrameId(0), HEADROOM);
-        for head in [252usize, 260, 0] {
-            frame.set_range(head, 100);
-            frame
-                .bytes_mut()
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, byte)| *byte = i as u8);
-            move_packet(&mut frame);
-            assert_eq!((frame.head(), frame.len()), (HEADROOM, 100));
-            assert!(frame.bytes().iter().enumerate().all(|(i, &byte)| byte == i as u8));
-        }
-        frame.set_range(0, 2048);
-        move_packet(&mut frame);
-        assert_eq!(frame.len(), 2048 - 256, "what does not fit is cut");
     }
 }

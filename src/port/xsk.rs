@@ -17,25 +17,23 @@
 //!
 //! What bounds it: at most `fill_frames` frames to receive into, at most a transmit ring of frames to send.
 
-use super::bind::{Bound, OpenError, Parked, Rings, wait_until_free};
+use super::bind::{Binding, OpenError, Request, wait_until_free};
 use super::ioctl::set_option;
 use super::link::Link;
+use super::socket::{RingSizes, Socket};
 use super::umem::{Holder, Umem};
 use super::{Held, Queue, QueueCounters};
-use crate::packet::{BURST, Frame};
+use crate::packet::Frame;
+use libc::{SOL_XDP, XDP_PKT_CONTD, xdp_desc};
 use std::io;
-use std::os::fd::RawFd;
-use std::sync::PoisonError;
-use std::time::Duration;
-use xsk_rs::FrameDesc;
-use xsk_rs::config::QueueSize;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const SO_BUSY_POLL: libc::c_int = 46;
 const SO_PREFER_BUSY_POLL: libc::c_int = 69;
 const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
-const SOL_XDP: libc::c_int = 283;
-const XDP_OPTIONS: libc::c_int = 8;
-const XDP_OPTIONS_ZEROCOPY: u32 = 1;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// What a socket buffer of a full-size frame costs the send buffer, rounded up.
 const SKB_BYTES: u32 = 4096;
@@ -43,6 +41,9 @@ const SKB_BYTES: u32 = 4096;
 const BUSY_POLL_US: libc::c_int = 20;
 /// An Ethernet header: what is shorter cannot be sent.
 const LEN_MIN: usize = 14;
+/// How long a driver may take to send what it was given, at a close.
+const SENT_MAX: Duration = Duration::from_millis(500);
+const SENT_PAUSE: Duration = Duration::from_micros(200);
 
 /// How a queue is opened.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +79,13 @@ impl Default for Config {
 #[must_use = "a queue that is dropped instead of closed keeps the frames in its rings"]
 pub struct XskQueue {
     umem: Umem,
-    rings: Rings,
+    socket: Socket,
     link: Link,
     queue_id: u32,
     tx_size: u32,
     fill_frames: u32,
     zero_copy: bool,
     busy_poll: bool,
-    anchor: bool,
     slot: u16,
     held: Held,
     counters: QueueCounters,
@@ -93,7 +93,6 @@ pub struct XskQueue {
     in_pieces: bool,
     /// Frames that came back by another way than a ring that hands them out; the next to be filled in.
     spare: Vec<Frame>,
-    descs: Box<[FrameDesc; BURST]>,
 }
 
 impl XskQueue {
@@ -109,14 +108,12 @@ impl XskQueue {
         link.check_mtu(umem.frame_size())?;
         link.check_queue(queue_id)?;
         let limits = umem.shared.config;
-        let ring = |what, size: u32, max: u32| match QueueSize::new(size) {
-            Ok(checked) if size <= max => Ok(checked),
-            _ => Err(OpenError::Ring { what, size, max }),
+        let check = |what, size: u32, max: u32| match size.is_power_of_two() && size <= max {
+            true => Ok(()),
+            false => Err(OpenError::Ring { what, size, max }),
         };
-        let sizes = (
-            ring("receive", config.rx_size, 1 << 16)?,
-            ring("transmit", config.tx_size, limits.completion_size)?,
-        );
+        check("receive", config.rx_size, 1 << 16)?;
+        check("transmit", config.tx_size, limits.completion_size)?;
         if config.fill_frames > limits.fill_size {
             return Err(OpenError::Ring {
                 what: "fill",
@@ -124,19 +121,23 @@ impl XskQueue {
                 max: limits.fill_size,
             });
         }
-        let binding = &umem.shared.binding;
-        let bound = binding.lock().unwrap_or_else(PoisonError::into_inner).bind(
-            umem,
-            &link,
-            queue_id,
-            (sizes.0, sizes.1, config.busy_max),
-        )?;
-        Ok(Self::new(*umem, bound, link, queue_id, config))
+        let request = Request {
+            link: &link,
+            queue: queue_id,
+            sizes: RingSizes {
+                rx: config.rx_size,
+                tx: config.tx_size,
+                fill: limits.fill_size,
+                completion: limits.completion_size,
+            },
+            busy_max: config.busy_max,
+        };
+        let (socket, slot) = binding_of(*umem).bind(umem, &request)?;
+        Ok(Self::new(*umem, (socket, slot), link, queue_id, config))
     }
 
-    fn new(umem: Umem, bound: Bound, link: Link, queue_id: u32, config: &Config) -> Self {
-        let fd = bound.rings.fd();
-        let zero_copy = is_zero_copy(fd);
+    fn new(umem: Umem, (socket, slot): (Socket, u16), link: Link, queue_id: u32, config: &Config) -> Self {
+        let (fd, zero_copy) = (socket.as_raw_fd(), socket.is_zero_copy());
         // Both are a matter of speed: what the kernel refuses or does not know yet is done without.
         let _ = set_option(fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &config.tx_size);
         raise_send_buffer(fd, config.tx_size.saturating_mul(SKB_BYTES));
@@ -145,21 +146,19 @@ impl XskQueue {
             .is_some_and(|budget| set_busy_poll(fd, budget, !zero_copy).is_ok());
         Self {
             umem,
-            rings: bound.rings,
+            socket,
             link,
             queue_id,
             tx_size: config.tx_size,
             fill_frames: config.fill_frames,
             zero_copy,
             busy_poll,
-            anchor: bound.anchor,
-            slot: bound.slot,
-            held: bound.held,
+            slot,
+            held: Held::default(),
             counters: QueueCounters::default(),
             faults: 0,
             in_pieces: false,
             spare: Vec::with_capacity(config.fill_frames.max(config.tx_size) as usize),
-            descs: Box::new([FrameDesc::default(); BURST]),
         }
     }
 
@@ -190,86 +189,61 @@ impl XskQueue {
 
     /// Has the driver look for packets now: needed in zero-copy mode when it asks for it, and it is the poll of busy polling.
     pub fn wake_rx(&mut self) {
-        // SAFETY: no buffer is given, so none is written.
-        unsafe {
-            libc::recvfrom(
-                self.fd_raw(),
-                std::ptr::null_mut(),
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
-        };
+        self.socket.poll_driver();
     }
 
     /// Closes the socket and gives back every frame that was in its rings; packets in them are lost. Blocks for some
     /// milliseconds: for the control thread, and after the XDP program has stopped redirecting to it.
     ///
-    /// The number of frames that stay with the kernel: 0, unless this is the queue that the UMEM lives on (see `bind.rs`), which
-    /// keeps them until it is opened again, or a NIC that does not let go of its queue.
+    /// The number of frames that stay with the kernel: 0, or all of a NIC that does not let go of its queue.
     pub fn close(mut self, into: &mut Vec<Frame>) -> u32 {
         into.append(&mut self.spare);
-        let binding = &self.umem.shared.binding;
-        let kept = self.held.fill + self.held.tx;
-        if self.anchor && !self.gone() {
-            let ifindex = self.link.ifindex;
-            let parked = Parked {
-                rings: self.rings,
-                slot: self.slot,
-                held: self.held,
-                ifindex,
-                queue: self.queue_id,
-            };
-            binding.lock().unwrap_or_else(PoisonError::into_inner).park(parked);
-            return kept;
+        if !self.zero_copy && sends_in_place(&self.link) && !self.wait_until_sent(into) {
+            return self.held.fill + self.held.tx;
         }
+        let kept = self.held.fill + self.held.tx;
+        // No other socket is about to share with this one, which would keep it open.
+        let binding = binding_of(self.umem);
         // Closing waits for the kernel's receive path (`xsk_unbind_dev`), and what it sends in copy mode is a copy.
-        drop(self.rings);
-        if self.zero_copy && !wait_until_free(&self.link.name, self.queue_id) {
+        drop(self.socket);
+        drop(binding);
+        if self.zero_copy && !wait_until_free(&self.link, self.queue_id) {
             return kept;
         }
         let got = self.umem.take_back_all(self.slot, into);
         debug_assert!(got == kept || self.faults > 0, "{got} frames came back of {kept}");
-        binding
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .free_slot(self.slot);
+        binding_of(self.umem).free_slot(self.slot);
         0
     }
 
-    /// Whether the interface is gone, so that the kernel has unbound the socket.
-    fn gone(&self) -> bool {
-        self.send() == Err(libc::ENXIO)
-    }
-
-    fn fd_raw(&self) -> RawFd {
-        self.rings.fd()
-    }
-
-    /// One call to the kernel to send; its errno.
-    fn send(&self) -> Result<(), i32> {
-        // SAFETY: no buffer and no address are given.
-        let sent = unsafe {
-            libc::sendto(
-                self.fd_raw(),
-                std::ptr::null(),
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null(),
-                0,
-            )
-        };
-        if sent >= 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    /// Waits until what the driver took for sending has come back; whether it has.
+    fn wait_until_sent(&mut self, into: &mut Vec<Frame>) -> bool {
+        let end = Instant::now() + SENT_MAX;
+        loop {
+            self.complete(into);
+            if self.held.tx <= self.socket.tx.untaken() {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            sleep(SENT_PAUSE);
         }
     }
 
-    /// Frames in the transmit ring that the kernel has not taken yet.
-    fn unsent(&mut self) -> u32 {
-        self.tx_size - self.rings.tx.nb_free_exact()
+    fn fd_raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Takes a frame back that a ring of this queue names by its address, and where in the frame that is.
+    #[inline(always)]
+    fn take_back(&mut self, addr: u64, from: Holder) -> Option<(Frame, usize)> {
+        let (id, start) = self.umem.locate(addr);
+        let Some(frame) = self.umem.take_back(id, from) else {
+            self.faults += 1;
+            return None;
+        };
+        Some((frame, start))
     }
 
     /// Drops a piece of a packet that is larger than a frame.
@@ -284,40 +258,35 @@ impl XskQueue {
 
 impl Queue for XskQueue {
     fn receive(&mut self, into: &mut Vec<Frame>, max: usize) -> usize {
-        let mut got = 0;
-        if self.busy_poll && self.rings.rx.nb_avail(1) == 0 {
+        let max = max.min(u32::MAX as usize) as u32;
+        if self.busy_poll && self.socket.rx.arrived(1) == 0 {
             self.wake_rx();
         }
-        while got < max {
-            let want = BURST.min(max - got);
-            // SAFETY: the descriptors are written, and only with what the kernel put into this socket's ring.
-            let n = unsafe { self.rings.rx.consume(&mut self.descs[..want]) };
-            for desc in &self.descs[..n] {
-                self.umem.prefetch(desc.addr());
-            }
-            for i in 0..n {
-                let desc = self.descs[i];
-                let (id, start) = self.umem.locate(desc.addr());
-                let Some(mut frame) = self.umem.take_back(id, Holder::fill(self.slot)) else {
-                    self.faults += 1;
-                    continue;
-                };
-                self.held.fill -= 1;
-                if desc.has_more_frames() || self.in_pieces {
-                    self.drop_piece(frame, desc.has_more_frames());
-                    continue;
-                }
-                let len = desc.lengths().data();
-                frame.set_range(start, len);
-                self.counters.rx += 1;
-                self.counters.rx_bytes += len as u64;
-                into.push(frame);
-                got += 1;
-            }
-            if n < want {
-                break;
-            }
+        let n = self.socket.rx.arrived(max);
+        for i in 0..n {
+            self.umem.prefetch(self.socket.rx.at(i).addr);
         }
+        let (before, mut bytes) = (into.len(), 0);
+        into.reserve(n as usize);
+        for i in 0..n {
+            let desc = self.socket.rx.at(i);
+            let Some((mut frame, start)) = self.take_back(desc.addr, Holder::fill(self.slot)) else {
+                continue;
+            };
+            self.held.fill -= 1;
+            let more = desc.options & XDP_PKT_CONTD != 0;
+            if more || self.in_pieces {
+                self.drop_piece(frame, more);
+                continue;
+            }
+            frame.set_range(start, desc.len as usize);
+            bytes += u64::from(desc.len);
+            into.push(frame);
+        }
+        self.socket.rx.release(n);
+        let got = into.len() - before;
+        self.counters.rx += got as u64;
+        self.counters.rx_bytes += bytes;
         got
     }
 
@@ -327,9 +296,8 @@ impl Queue for XskQueue {
     }
 
     fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
-        let room = self.rings.tx.nb_free(frames.len().min(self.tx_size as usize) as u32) as usize;
-        let n = room.min(frames.len());
-        let mut ready = 0;
+        let n = self.socket.tx.room(frames.len().min(self.tx_size as usize) as u32) as usize;
+        let (mut sent, mut bytes) = (0, 0);
         for frame in frames.drain(..n) {
             let len = frame.len();
             if len < LEN_MIN {
@@ -337,36 +305,37 @@ impl Queue for XskQueue {
                 self.spare.push(frame);
                 continue;
             }
-            let Some(desc) = self.umem.hand_over(frame, Holder::tx(self.slot)) else {
+            let Some(addr) = self.umem.hand_over(frame, Holder::tx(self.slot)) else {
                 self.faults += 1;
                 continue;
             };
-            self.descs[ready] = desc;
-            ready += 1;
-            self.held.tx += 1;
-            self.counters.tx += 1;
-            self.counters.tx_bytes += len as u64;
-            if ready == BURST {
-                // SAFETY: the frames are of this UMEM, and handed over: nobody has them as a `Frame`. The ring has room.
-                unsafe { self.rings.tx.produce(&self.descs[..ready]) };
-                ready = 0;
-            }
+            let desc = xdp_desc {
+                addr,
+                len: len as u32,
+                options: 0,
+            };
+            // SAFETY: the frame is of this UMEM, and handed over: nobody has it as a `Frame`.
+            unsafe { self.socket.tx.push(desc) };
+            sent += 1;
+            bytes += len as u64;
         }
-        // SAFETY: as above.
-        unsafe { self.rings.tx.produce(&self.descs[..ready]) };
+        self.socket.tx.submit();
+        self.held.tx += sent;
+        self.counters.tx += u64::from(sent);
+        self.counters.tx_bytes += bytes;
         n
     }
 
     fn kick(&mut self) -> usize {
-        let mut unsent = self.unsent();
+        let mut unsent = self.socket.tx.untaken();
         // In copy mode the flag means nothing: only this call sends. A zero-copy driver that is awake needs no call.
         let says_so = self.umem.shared.config.need_wakeup && !self.busy_poll;
-        if self.zero_copy && says_so && !self.rings.tx.needs_wakeup() {
+        if self.zero_copy && says_so && !self.socket.tx.needs_wakeup() {
             return 0;
         }
         while unsent > 0 {
             self.counters.kicks += 1;
-            let sent = self.send();
+            let sent = self.socket.send().map_err(|e| e.raw_os_error().unwrap_or(0));
             match sent {
                 Ok(()) => {}
                 Err(libc::EAGAIN) => self.counters.kick_again += 1,
@@ -375,7 +344,7 @@ impl Queue for XskQueue {
                 Err(libc::ENETDOWN | libc::ENXIO) => self.counters.kick_down += 1,
                 Err(_) => self.counters.kick_other += 1,
             }
-            let before = std::mem::replace(&mut unsent, self.unsent());
+            let before = std::mem::replace(&mut unsent, self.socket.tx.untaken());
             // A zero-copy driver that took the call goes on by itself.
             if self.zero_copy && sent.is_ok() {
                 return 0;
@@ -389,55 +358,40 @@ impl Queue for XskQueue {
     }
 
     fn complete(&mut self, into: &mut Vec<Frame>) -> usize {
-        let mut got = 0;
-        loop {
-            // SAFETY: the descriptors are written, and only with what the kernel put into this socket's ring.
-            let n = unsafe { self.rings.completion.consume(&mut self.descs[..]) };
-            for desc in &self.descs[..n] {
-                let (id, _) = self.umem.locate(desc.addr());
-                match self.umem.take_back(id, Holder::tx(self.slot)) {
-                    Some(frame) => {
-                        into.push(frame);
-                        self.held.tx -= 1;
-                        got += 1;
-                    }
-                    None => self.faults += 1,
-                }
-            }
-            if n < BURST {
-                return got;
-            }
+        let n = self.socket.completion.arrived(u32::MAX);
+        let before = into.len();
+        for i in 0..n {
+            let addr = self.socket.completion.at(i);
+            into.extend(self.take_back(addr, Holder::tx(self.slot)).map(|(frame, _)| frame));
         }
+        self.socket.completion.release(n);
+        let got = into.len() - before;
+        self.held.tx -= got as u32;
+        got
     }
 
     fn refill(&mut self, free: &mut Vec<Frame>) -> usize {
-        let want = self
-            .fill_frames
-            .saturating_sub(self.held.fill)
-            .min(self.rings.fill.nb_free(self.fill_frames)) as usize;
-        let mut taken = 0;
-        let mut ready = 0;
+        // What is held is all that the ring may have: there is room.
+        let want = self.fill_frames.saturating_sub(self.held.fill);
+        let (mut taken, mut filled) = (0, 0);
         for _ in 0..want {
             let Some(mut frame) = self.spare.pop().or_else(|| free.pop().inspect(|_| taken += 1)) else {
                 break;
             };
-            frame.set_range(usize::from(super::link::HEADROOM), 0);
-            let Some(desc) = self.umem.hand_over(frame, Holder::fill(self.slot)) else {
+            frame.set_range(0, 0);
+            let Some(addr) = self.umem.hand_over(frame, Holder::fill(self.slot)) else {
                 self.faults += 1;
                 continue;
             };
-            self.descs[ready] = desc;
-            ready += 1;
-            self.held.fill += 1;
-            if ready == BURST {
-                // SAFETY: the frames are of this UMEM, and handed over: nobody has them as a `Frame`. The ring has room.
-                unsafe { self.rings.fill.produce(&self.descs[..ready]) };
-                ready = 0;
-            }
+            // SAFETY: the frame is of this UMEM, and handed over: nobody has it as a `Frame`.
+            unsafe { self.socket.fill.push(addr) };
+            filled += 1;
         }
-        // SAFETY: as above.
-        unsafe { self.rings.fill.produce(&self.descs[..ready]) };
-        if self.zero_copy && want > 0 && self.rings.fill.needs_wakeup() {
+        if filled > 0 {
+            self.held.fill += filled;
+            self.socket.fill.submit();
+        }
+        if self.zero_copy && want > 0 && self.socket.fill.needs_wakeup() {
             self.wake_rx();
         }
         taken
@@ -456,29 +410,29 @@ impl Queue for XskQueue {
 
     fn counters(&self) -> QueueCounters {
         let mut counters = self.counters;
-        if let Ok(kernel) = self.rings.rx.fd().xdp_statistics() {
+        if let Ok(kernel) = self.socket.statistics() {
             // Copying, the kernel counts a frame that found no buffer in both (__xsk_rcv, xp_alloc).
-            let without_buffer = if self.zero_copy {
-                0
-            } else {
-                kernel.rx_fill_ring_empty_descs()
+            let without_buffer = match self.zero_copy {
+                true => 0,
+                false => kernel.rx_fill_ring_empty_descs,
             };
-            counters.xsk_rx_dropped = kernel.rx_dropped().saturating_sub(without_buffer);
-            counters.xsk_rx_ring_full = kernel.rx_ring_full();
-            counters.xsk_fill_empty = kernel.rx_fill_ring_empty_descs();
-            counters.xsk_invalid += kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
+            counters.xsk_rx_dropped = kernel.rx_dropped.saturating_sub(without_buffer);
+            counters.xsk_rx_ring_full = kernel.rx_ring_full;
+            counters.xsk_fill_empty = kernel.rx_fill_ring_empty_descs;
+            counters.xsk_invalid += kernel.rx_invalid_descs + kernel.tx_invalid_descs;
         }
         counters
     }
 }
 
-/// What XDP_OPTIONS says.
-fn is_zero_copy(fd: RawFd) -> bool {
-    let (mut options, mut len) = (0u32, size_of::<u32>() as libc::socklen_t);
-    let into = (&raw mut options).cast();
-    // SAFETY: `struct xdp_options` is one 32-bit word, and that is how much room the kernel is told of.
-    let result = unsafe { libc::getsockopt(fd, SOL_XDP, XDP_OPTIONS, into, &raw mut len) };
-    result == 0 && options & XDP_OPTIONS_ZEROCOPY != 0
+fn binding_of(umem: Umem) -> MutexGuard<'static, Binding> {
+    umem.shared.binding.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the driver sends from where the packet lies even where the socket copies (IFF_TX_SKB_NO_LINEAR,
+/// `xsk_build_skb_zerocopy`).
+fn sends_in_place(link: &Link) -> bool {
+    link.driver == "virtio_net"
 }
 
 /// Raises the send buffer, past net.core.wmem_max where the process may.

@@ -217,11 +217,11 @@ fn interfaces_that_do_not_suit_are_refused() {
                 max: 256
             })
         ));
-        ip("link set d0 mtu 1779");
+        ip("link set d0 mtu 1763");
         let error = refused("d0", 0);
-        let text = "MTU 1779 of d0 does not fit a 2048-byte frame (1778 at most): ip link set d0 mtu 1778";
+        let text = "MTU 1763 of d0 does not fit a 2048-byte frame (1762 at most): ip link set d0 mtu 1762";
         assert_eq!(error.to_string(), text);
-        ip("link set d0 mtu 1778");
+        ip("link set d0 mtu 1762");
         let mut frames = Vec::new();
         assert_eq!(open(&umem, "d0", 0).close(&mut frames), 0);
     });

@@ -299,7 +299,7 @@ mod tests {
             facts.link.master = Some("br0".into())
         });
         one(Level::Fail, "MTU 9000 does not fit", |facts| facts.link.mtu = 9000);
-        one(Level::Fail, "MTU 1779 does not fit", |facts| facts.link.mtu = 1779);
+        one(Level::Fail, "MTU 1763 does not fit", |facts| facts.link.mtu = 1763);
         one(Level::Note, "ethtool -L d0 rx 1", |facts| {
             (facts.link.rx_queues, facts.link.tx_queues) = (2, 1)
         });
@@ -340,8 +340,8 @@ mod tests {
     fn zero_copy_takes_larger_frames() {
         // Its own, or that of another port.
         let zero_copy = |mtu| move |facts: &mut Facts| (facts.zero_copy, facts.link.mtu) = (true, mtu);
-        assert_eq!(worst(zero_copy(3826)), []);
-        one(Level::Fail, "(at most 3826)", zero_copy(3827));
+        assert_eq!(worst(zero_copy(3810)), []);
+        one(Level::Fail, "(at most 3810)", zero_copy(3811));
     }
 
     #[test]
