@@ -14,6 +14,8 @@ mod bench;
 mod bridge;
 #[path = "box/mod.rs"]
 mod lab;
+#[path = "pipeline/wire.rs"]
+mod wire;
 
 use bench::Bench;
 use bypath::packet::{BURST, DropReason, Family, PortIndex, PuntReason, Verdict};
@@ -426,22 +428,5 @@ fn a_full_punt_queue_is_a_counted_drop() {
     );
     bench.turn();
     bench.assert_balanced();
-    bench.assert_audit();
-}
-
-#[test]
-fn a_wire_carries_anything_untouched() {
-    let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[(PortIndex(0), PortIndex(1))]);
-    let frames = [
-        vec![0xff; 60],
-        vec![1; 14],
-        lab::udp(Family::V6, lab::own(Family::V6), 1000),
-    ];
-    for frame in &frames {
-        assert!(bench.ports[0].push(frame) && bench.ports[1].push(frame));
-    }
-    bench.turn();
-    assert_eq!(bench.ports[1].sent(), frames);
-    assert_eq!(bench.ports[0].sent(), frames);
     bench.assert_audit();
 }
