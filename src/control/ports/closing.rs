@@ -15,7 +15,7 @@
 
 use super::opening::take_back;
 use super::{BUSY_PAUSE, Ports};
-use crate::control::steer::{AttachedLink, Steer};
+use crate::control::steer::{AttachedLink, AttachedMode, Steer};
 use crate::control::{Error, threads};
 use crate::packet::PortIndex;
 use crate::port::xsk::XskQueue;
@@ -185,6 +185,8 @@ impl Closer {
             queues,
         } = closing;
         drop((attached, promiscuous));
+        // It may have been known still, to cut cookies off.
+        let _ = self.steer.remove_port(ifindex);
         let mut sockets: Vec<XskQueue> = Vec::new();
         for (given_back, worth_waiting) in &queues {
             let patience = if *worth_waiting { GIVE_BACK } else { Duration::ZERO };
@@ -256,7 +258,8 @@ impl Ports {
         (attached, promiscuous): (Option<AttachedLink>, Option<Promiscuous>),
         gone: &[usize],
     ) {
-        let _ = self.steer.remove_port(ifindex);
+        let mode = attached.as_ref().map_or(AttachedMode::Native, |attached| attached.mode);
+        self.let_go_of(index, ifindex, mode);
         self.shared.set_owner(index, None);
         let mut asked = workers.to_vec();
         asked.sort_unstable();

@@ -21,7 +21,6 @@ use crate::port::{OpenError, Promiscuous, Queue};
 use crate::worker::{Command, Shared};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The most queues that steer has slots for.
@@ -332,7 +331,6 @@ impl Ports {
         }
         say_of_queues_without_socket(&link.name, queues);
         self.describe(index, &facts, zero_copy, attached.mode);
-        self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
         let port = &mut self.ports[n];
         (port.tried, port.stays) = (None, false);
         port.open = Some(Open {
