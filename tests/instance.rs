@@ -21,6 +21,8 @@ mod many_ports;
 mod nat;
 #[path = "instance/neighbors.rs"]
 mod neighbors;
+#[path = "instance/nat_left.rs"]
+mod nat_left;
 #[path = "instance/net.rs"]
 mod net;
 #[path = "instance/output.rs"]

@@ -230,10 +230,7 @@ impl Ports {
         let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
             let link = self.link_of(n, links);
-            // What does not fit a frame would be lost.
-            let fits = |link: &&LinkInfo| link.mtu <= self.opener.mtu_max();
-            let gone = |open: &Open| link.filter(fits).is_none_or(|link| link.ifindex != open.ifindex);
-            if self.ports[n].open.as_ref().is_some_and(gone) {
+            if self.ports[n].open.as_ref().is_some_and(|open| !self.suits(open, link)) {
                 self.close(n, &[]);
                 changed = true;
             }
@@ -280,6 +277,25 @@ impl Ports {
     }
 
     /// Adds a port that is not open yet, if there is a number for it.
+    /// Whether [`reconcile`](Self::reconcile) will close a port whose link is up and goes on forwarding: it has another name or no
+    /// bridge of ours, or an MTU that does not fit.
+    pub fn gives_back(&self, links: &[LinkInfo]) -> bool {
+        let members = self.roster.members(links);
+        let gives_back = |n: usize| {
+            let port = &self.ports[n];
+            let Some(open) = &port.open else { return false };
+            let is_up = links.iter().any(|link| link.ifindex == open.ifindex && link.is_up());
+            let is_port = port.member.is_none() || members.iter().any(|member| member.link.ifindex == open.ifindex);
+            is_up && !(is_port && self.suits(open, self.link_of(n, links)))
+        };
+        (0..self.ports.len()).any(gives_back)
+    }
+
+    /// Whether an open port goes on on what is its link now. What does not fit a frame would be lost.
+    fn suits(&self, open: &Open, link: Option<&LinkInfo>) -> bool {
+        link.is_some_and(|link| link.ifindex == open.ifindex && link.mtu <= self.opener.mtu_max())
+    }
+
     fn add(&mut self, name: &str, member: Option<(String, u32)>, now: Instant) -> bool {
         let Some(taken) = self.numbers.take(name, now) else {
             return false;

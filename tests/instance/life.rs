@@ -197,7 +197,7 @@ fn assert_carries_again_with(net: &Net, bypath: &Bypath) {
     flow.end();
 }
 
-fn thread_of(bypath: &Bypath, name: &str) -> i32 {
+pub fn thread_of(bypath: &Bypath, name: &str) -> i32 {
     let tasks = format!("/proc/{}/task", bypath.pid());
     let mut ids = std::fs::read_dir(&tasks).expect("tasks").flatten();
     let named = ids.find(|task| {
