@@ -360,8 +360,8 @@ impl Instance {
         if self.wire {
             return false;
         }
-        let open: Vec<u32> = self.ports.open().map(|(_, ifindex)| ifindex).collect();
-        let findings = obstacles::look(&mut self.guard, &self.mirror, &open);
+        self.ports.watch();
+        let findings = obstacles::look(&mut self.guard, &self.mirror, &self.ports.unasked());
         if findings == self.findings {
             return false;
         }

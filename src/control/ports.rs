@@ -16,6 +16,7 @@ mod bridges;
 mod closing;
 mod opening;
 mod steering;
+mod unasked;
 
 use super::backend::{PATIENCE, PortFacts, PortTable};
 use super::config::{Attach, RunConfig};
@@ -36,10 +37,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use closing::{Closed, Closer, Closings};
-use opening::{Opener, Slots};
 pub use steering::{Bridged, Carry};
 
+use closing::{Closed, Closer, Closings};
+use opening::{Opener, Slots};
+use unasked::Watched;
 
 /// After how long a busy link is tried again, and for how long nothing is said of it; one that is busy for longer does not suit.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -61,6 +63,10 @@ struct Open {
     workers: Vec<usize>,
     /// Keeps steer on the link.
     attached: AttachedLink,
+    /// It is a TAP, which may deliver segments that its guest has merged.
+    is_tap: bool,
+    /// What the kernel gets of it unasked.
+    watched: Watched,
     /// What steer was told about it last.
     told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
@@ -113,6 +119,8 @@ pub struct Ports {
     room: Room,
     /// When there is more to do: ports that have to wait for their turn, or for a number.
     again: Option<Instant>,
+    /// The port whose queues were counted last.
+    looked: usize,
     /// What was said of bridges and of ports that found no room, by name.
     said: BTreeMap<String, String>,
     table: PortTable,
@@ -162,6 +170,7 @@ impl Ports {
             closings,
             room,
             again: None,
+            looked: 0,
             said: BTreeMap::new(),
             table: PortTable::default(),
             closed,
@@ -268,15 +277,6 @@ impl Ports {
         Ok(changed)
     }
 
-    fn link_of<'a>(&self, n: usize, links: &'a [LinkInfo]) -> Option<&'a LinkInfo> {
-        let port = &self.ports[n];
-        match port.member {
-            Some((_, ifindex)) => links.iter().find(|link| link.ifindex == ifindex),
-            None => links.iter().find(|link| *link.name == *port.name),
-        }
-    }
-
-    /// Adds a port that is not open yet, if there is a number for it.
     /// Whether [`reconcile`](Self::reconcile) will close a port whose link is up and goes on forwarding: it has another name or no
     /// bridge of ours, or an MTU that does not fit.
     pub fn gives_back(&self, links: &[LinkInfo]) -> bool {
@@ -296,6 +296,15 @@ impl Ports {
         link.is_some_and(|link| link.ifindex == open.ifindex && link.mtu <= self.opener.mtu_max())
     }
 
+    fn link_of<'a>(&self, n: usize, links: &'a [LinkInfo]) -> Option<&'a LinkInfo> {
+        let port = &self.ports[n];
+        match port.member {
+            Some((_, ifindex)) => links.iter().find(|link| link.ifindex == ifindex),
+            None => links.iter().find(|link| *link.name == *port.name),
+        }
+    }
+
+    /// Adds a port that is not open yet, if there is a number for it.
     fn add(&mut self, name: &str, member: Option<(String, u32)>, now: Instant) -> bool {
         let Some(taken) = self.numbers.take(name, now) else {
             return false;

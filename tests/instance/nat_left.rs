@@ -117,3 +117,56 @@ fn a_port_that_the_kernel_gets_back_comes_with_its_connections() {
         net.router.run("ip link set d0 mtu 1500");
     }
 }
+
+/// In generic mode the hosts' segments come as their offload has merged them, which only the kernel carries.
+#[test]
+fn connections_on_a_port_where_segments_come_merged_are_the_kernel_s() {
+    let net = served();
+    let bypath = net.bypath("--attach generic");
+    let lines = talk(&net, "in small segments");
+    assert!(lines.goes_on());
+    assert_carries(&bypath);
+    let bulk = Talk::of_size("in bulk".into(), &net.hosts[0], (SERVER, 7000), SHARED, |_| 50_000);
+    assert!(bulk.goes_on(), "{}", bypath.said());
+    bypath.wait_said("connections go to the kernel: d0: segments that were merged arrive on d0");
+    std::thread::sleep(Duration::from_millis(200));
+    let before = bypath.totals_at_rest().forwarded;
+    assert!(lines.goes_on() && bulk.goes_on(), "{}", bypath.said());
+    assert_eq!(bypath.totals_at_rest().forwarded, before);
+    let steer = net.show("ports")[0]["steer"].clone();
+    assert!(
+        steer["merged_lost"].as_u64() > Some(0) && steer["merged"] == 0,
+        "{steer}"
+    );
+    lines.end();
+    bulk.end();
+    bypath.stop();
+}
+
+/// `ethtool -L` while bypath runs: what comes on the new queues has no socket.
+#[test]
+fn queues_that_come_while_it_runs_leave_the_connections_to_the_kernel_until_they_go() {
+    let net = Net::with_queues(2, 4);
+    net.router.run("ethtool -L d0 rx 2 tx 2");
+    net.router.apply(&[
+        "ruleset table inet f { chain c { type filter hook forward priority 0; ct state invalid drop; }; }".to_owned(),
+    ]);
+    echo(&net.hosts[1], 7000);
+    let bypath = net.bypath("");
+    let talk = Talk::begin("one".into(), &net.hosts[0], (SERVER, 7000), "10.0.0.2");
+    assert_carries(&bypath);
+    net.router.run("ethtool -L d0 rx 4");
+    bypath.wait_said("d0 receives on 4 queues and has sockets on 2");
+    std::thread::sleep(Duration::from_millis(200));
+    let before = bypath.totals_at_rest().forwarded;
+    assert!(talk.goes_on());
+    assert_eq!(bypath.totals_at_rest().forwarded, before);
+    net.router.run("ethtool -L d0 rx 2");
+    assert_carries(&bypath);
+    assert!(talk.goes_on());
+    bypath.stop();
+    net.router.run("ethtool -L d0 rx 4");
+    let (code, said) = net.command("check d0 d1");
+    assert!(code == Some(3) && said.contains("d0 receives on 4 queues"), "{said}");
+    talk.end();
+}

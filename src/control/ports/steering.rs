@@ -100,6 +100,7 @@ impl Ports {
                 bridge_v4,
                 bridge_v6,
                 bridge_other,
+                may_merge: is_generic || open.is_tap,
                 len_max: u16::try_from((mtu + header_bytes).min(frame_bytes_max)).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
