@@ -39,6 +39,8 @@
 
 #include "steer.h"
 
+#define TAG_LEN 4
+
 /* Newer than the headers of Debian 12. */
 #ifndef ETH_P_MRP
 #define ETH_P_MRP 0x88E3
@@ -391,9 +393,6 @@ static __always_inline enum decision classify(struct xdp_md *ctx, const struct p
 
 	if ((void *)(eth + 1) > end)
 		return TRUNCATED;
-	/* In generic mode a frame comes as the peer's segmentation offload left it, up to 64 KiB: no socket has room. */
-	if ((port->flags & PORT_GENERIC) && port->len_max && bpf_xdp_get_buff_len(ctx) > port->len_max)
-		return MERGED;
 	if (eth->h_dest[0] & 1)
 		return GROUP;
 	if (!same_mac(eth->h_dest, port->mac))
@@ -428,6 +427,37 @@ static __always_inline enum decision redirect(struct xdp_md *ctx, const struct p
 	if (!beat || (__s64)(bpf_jiffies64() - *(volatile __u64 *)beat) > (__s64)heartbeat_limit)
 		return STALLED;
 	return bpf_redirect_map(&xsks, slot, XDP_PASS) == XDP_REDIRECT ? REDIRECT : NO_SOCKET;
+}
+
+/*
+ * In generic mode a frame comes as the peer's segmentation offload left it, up to 64 KiB: no socket has room. So it does from a
+ * TAP, whose driver runs a native program behind the skb where the frame is one of several (tun_xdp_one).
+ */
+static __always_inline int is_merged(struct xdp_md *ctx, const struct port *port)
+{
+	return (port->flags & PORT_MAY_MERGE) && port->len_max && bpf_xdp_get_buff_len(ctx) > port->len_max;
+}
+
+/*
+ * The kernel must not meet a frame of a connection of the worker's unprepared, and the worker cannot get a merged one. So the
+ * first ones are lost, as if a ring was full, until control has heard of them and left the family on this port to the kernel.
+ * A frame that has no more than a tag's length too many is not merged: a link may carry it.
+ */
+static __always_inline enum decision merged(struct xdp_md *ctx, const struct port *port)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	__u16 tracked = 0;
+
+	if ((void *)(eth + 1) > end || !same_mac(eth->h_dest, port->mac))
+		return MERGED;
+	if (bpf_xdp_get_buff_len(ctx) <= port->len_max + TAG_LEN)
+		return MERGED;
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		tracked = PORT_TRACK_V4;
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		tracked = PORT_TRACK_V6;
+	return port->flags & tracked ? MERGED_LOST : MERGED;
 }
 
 /* Writes the arrival time just before the frame. Drivers without a metadata room refuse: then there is no stamp. */
@@ -472,9 +502,11 @@ int steer(struct xdp_md *ctx)
 		decision = classify(ctx, port);
 	if (decision == REDIRECT)
 		decision = redirect(ctx, port);
+	if (decision == REDIRECT && !(port->flags & PORT_WIRE) && is_merged(ctx, port))
+		decision = merged(ctx, port);
 	before = count(port, decision);
 	if (decision != REDIRECT)
-		return XDP_PASS;
+		return decision == MERGED_LOST ? XDP_DROP : XDP_PASS;
 	if (before % STAMP_EVERY == 0 || (port->flags & PORT_STAMP_ALL))
 		write_stamp(ctx);
 	return XDP_REDIRECT;

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /*
- * Bounds. Memory that they cost: ports 256 * 19 * 8 bytes of counters per CPU; pass about 8 MB, all at load (it is an
+ * Bounds. Memory that they cost: ports 256 * 20 * 8 bytes of counters per CPU; pass about 8 MB, all at load (it is an
  * LRU); the local addresses as many as there are. What is beyond them: a port or slot is refused by control, a local
  * address too; a full pass map forgets its oldest entry, whose traffic is then redirected and punted again.
  */
@@ -23,12 +23,11 @@
 #define MAX_LOCAL_V6 65536
 #define MAX_PASS 65536
 
-/* What became of a frame. REDIRECT goes to the worker, everything else to the kernel. In the order of the checks. */
+/* What became of a frame. REDIRECT goes to the worker, all but MERGED_LOST else to the kernel. In the order of the checks. */
 enum decision {
 	REDIRECT,    /* into the AF_XDP ring of this port and queue */
 	REINJECTED,  /* punted by bypath, back on a port in generic mode: cookie cut off */
 	TRUNCATED,   /* shorter than its headers, or than its IP header says */
-	MERGED,      /* longer than the MTU, on a port in generic mode: segments that offload has merged */
 	GROUP,       /* to a multicast or broadcast MAC */
 	FOREIGN_MAC, /* to a MAC that is not the port's */
 	BRIDGING_LEFT, /* to a station behind the port's bridge, and control leaves such frames to the kernel */
@@ -44,6 +43,8 @@ enum decision {
 	LEFT,        /* this pair of addresses was punted again and again */
 	NO_SOCKET,   /* no AF_XDP socket on this queue */
 	STALLED,     /* the worker's heartbeat is too old */
+	MERGED,      /* longer than the MTU, where that may be: segments that offload has merged, which no socket has room for */
+	MERGED_LOST, /* the same of a tracked family: dropped until control has left that to the kernel on this port */
 	DECISIONS,
 };
 
@@ -54,7 +55,7 @@ struct port {
 	__u16 index;      /* < MAX_PORTS: which counters in stats are its */
 	__u16 first_slot; /* slot of queue 0; queue q has first_slot + q */
 	__u16 queues;
-	__u16 len_max; /* longest frame that the worker gets, in generic mode; 0: no limit */
+	__u16 len_max; /* longest frame that the worker gets where they may be merged; 0: no limit */
 };
 
 #define PORT_CARRY_V4 1  /* IPv4 that arrives here may go to the worker */
@@ -70,6 +71,7 @@ struct port {
 #define PORT_BRIDGE_V4 1024    /* IPv4 may go to the worker, */
 #define PORT_BRIDGE_V6 2048    /* IPv6 likewise, */
 #define PORT_BRIDGE_OTHER 4096 /* and all other types likewise, tagged frames among them */
+#define PORT_MAY_MERGE 8192 /* frames may come as segmentation offload merged them: in generic mode, and from a TAP */
 
 /* What an address of the box is. */
 enum local {

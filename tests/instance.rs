@@ -17,8 +17,12 @@ mod life;
 mod live;
 #[path = "instance/many_ports.rs"]
 mod many_ports;
+#[path = "instance/merged.rs"]
+mod merged;
 #[path = "instance/nat.rs"]
 mod nat;
+#[path = "instance/nat_left.rs"]
+mod nat_left;
 #[path = "instance/neighbors.rs"]
 mod neighbors;
 #[path = "instance/net.rs"]

@@ -14,20 +14,24 @@ mod bench;
 mod bridge;
 #[path = "box/mod.rs"]
 mod lab;
+#[path = "pipeline/wire.rs"]
+mod wire;
 
 use bench::Bench;
 use bypath::packet::{BURST, DropReason, Family, PortIndex, PuntReason, Verdict};
-use bypath::port::{Fault, MemPool, MemPort};
+use bypath::port::{Fault, MemConfig, MemPool, MemPort, mem_port};
 use bypath::stage::routing::Flows;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::Config;
 use bypath::table::fdb::EntryFlags;
 use bypath::table::fib::{Gateway, TABLE_MAIN};
 use bypath::table::iface::IfaceIndex;
-use bypath::worker::Command;
 use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
+use bypath::worker::{Command, Limits, Poll, Shared, Worker, run};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 fn env(name: &str, otherwise: u64) -> u64 {
     std::env::var(name)
@@ -429,19 +433,47 @@ fn a_full_punt_queue_is_a_counted_drop() {
     bench.assert_audit();
 }
 
+/// A worker that sleeps has its fill rings filled by frames that come home, without any other arrival.
 #[test]
-fn a_wire_carries_anything_untouched() {
-    let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[(PortIndex(0), PortIndex(1))]);
-    let frames = [
-        vec![0xff; 60],
-        vec![1; 14],
-        lab::udp(Family::V6, lab::own(Family::V6), 1000),
-    ];
-    for frame in &frames {
-        assert!(bench.ports[0].push(frame) && bench.ports[1].push(frame));
-    }
-    bench.turn();
-    assert_eq!(bench.ports[1].sent(), frames);
-    assert_eq!(bench.ports[0].sent(), frames);
-    bench.assert_audit();
+fn frames_that_come_home_while_a_worker_sleeps_are_received_into_soon() {
+    const FRAMES: usize = 8;
+    let (shared, _, _) = Shared::new(Limits::new(1, FRAMES as u32), lab::snapshot(1, lab::FAR)).expect("eventfds");
+    let shared = Arc::new(shared);
+    let slab = MemPool::new(FRAMES as u32, 2048, 256).take_all();
+    let mut worker = Worker::new(0, shared.clone(), slab, &[]);
+    let (queue, port) = mem_port(MemConfig { fill: 512, tx: 512 });
+    worker.open(PortIndex(0), 0, queue);
+    let heartbeat = AtomicU64::new(0);
+    let unroutable = lab::udp(Family::V4, 0xc633_6401, 18);
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(worker, Poll::Adaptive, &heartbeat, |now_ns| now_ns));
+        let until = |done: &dyn Fn() -> bool| {
+            let since = Instant::now();
+            while !done() {
+                assert!(since.elapsed() < Duration::from_secs(5), "it does not come to that");
+                std::thread::yield_now();
+            }
+            since.elapsed()
+        };
+        let waits = (0..3).map(|_| {
+            until(&|| {
+                shared.rouse(0);
+                port.push(&unroutable);
+                shared.punts.len() == FRAMES
+            });
+            // It has just fallen asleep, for as long as it may.
+            std::thread::sleep(Duration::from_millis(20));
+            shared.wakers[0].wake();
+            std::thread::sleep(Duration::from_millis(20));
+            while let Some(punted) = shared.punts.pop() {
+                shared.send_home(punted.frame);
+            }
+            until(&|| port.push(&unroutable))
+        });
+        let shortest = waits.min();
+        let (reply, last) = crossbeam::channel::bounded(1);
+        shared.order(0, Command::Stop(reply));
+        drop(last.recv());
+        assert!(shortest < Some(Duration::from_millis(100)), "{shortest:?}");
+    });
 }

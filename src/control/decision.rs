@@ -28,8 +28,6 @@ decisions! {
     Reinjected = "reinjected",
     /// Shorter than its headers, or than its IP header says.
     Truncated = "truncated",
-    /// Longer than the MTU, on a port in generic mode: segments that offload has merged.
-    Merged = "merged",
     /// To a multicast or broadcast MAC.
     Group = "group",
     /// To a MAC that is not the port's.
@@ -60,6 +58,10 @@ decisions! {
     NoSocket = "no_socket",
     /// The worker's heartbeat is too old.
     Stalled = "stalled",
+    /// Longer than the MTU, where that may be: segments that offload has merged, which no socket has room for.
+    Merged = "merged",
+    /// The same of a family that is tracked: dropped, until control has left that on this port to the kernel.
+    MergedLost = "merged_lost",
 }
 
 /// Frames per decision on one port, all CPUs together.

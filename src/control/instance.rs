@@ -9,6 +9,8 @@
 //! The loop is the only writer of configuration. What leaves traffic to the kernel reaches steer before workers, what gives
 //! it back reaches workers before steer; between the two the worker punts, so the kernel decides in any case.
 
+mod watch;
+
 use super::api::{self, Backend, ServerHandle};
 use super::backend::Running;
 use super::bridges::Bridges;
@@ -315,6 +317,11 @@ impl Instance {
 
     fn reconcile(&mut self, starting: bool) -> Result<bool, Error> {
         let links: Vec<LinkInfo> = self.mirror.links().cloned().collect();
+        if self.ports.gives_back(&links) {
+            // Its link goes on in the kernel, which meets our connections then, and so do replies by other ports: all is the
+            // kernel's until the workers know.
+            self.leave_all();
+        }
         let changed = self.ports.reconcile(&links, starting)?;
         if changed {
             // A worker answers after a turn, so after it filled the rings of what it was given: before steer redirects there.
@@ -353,8 +360,8 @@ impl Instance {
         if self.wire {
             return false;
         }
-        let open: Vec<u32> = self.ports.open().map(|(_, ifindex)| ifindex).collect();
-        let findings = obstacles::look(&mut self.guard, &self.mirror, &open);
+        self.ports.watch();
+        let findings = obstacles::look(&mut self.guard, &self.mirror, &self.ports.unasked());
         if findings == self.findings {
             return false;
         }
@@ -406,41 +413,6 @@ impl Instance {
         if self.stalled.is_empty() {
             self.ports.steer(carry);
         }
-    }
-
-    /// Without any of the threads something is lost, or no longer heard of.
-    fn watch_threads(&self) -> Result<(), Error> {
-        let of_workers = self.workers.iter().any(JoinHandle::is_finished);
-        let of_helpers = self.helpers.iter().any(JoinHandle::is_finished);
-        let who = match (of_workers, of_helpers || self.ports.closer_is_gone()) {
-            (true, _) => "a worker",
-            (false, true) => "a helper thread",
-            (false, false) => return Ok(()),
-        };
-        Err(Error::Other(format!(
-            "{who} ended by itself, which is a bug: the kernel forwards again; please report what it printed"
-        )))
-    }
-
-    /// Leaves everything to the kernel while a worker stalls. Steer sees by itself that the worker of a queue is stalled, but
-    /// not that the frame's egress belongs to one; a live worker would hand frames over to nobody.
-    fn watch_workers(&mut self) {
-        let stalled = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
-        if stalled == self.stalled {
-            return;
-        }
-        for worker in stalled.iter().filter(|worker| !self.stalled.contains(worker)) {
-            say!("bypath: worker {worker} stalls: the kernel forwards until it goes on");
-        }
-        for worker in self.stalled.iter().filter(|worker| !stalled.contains(worker)) {
-            say!("bypath: worker {worker} goes on");
-        }
-        self.stalled = stalled;
-        if !self.stalled.is_empty() {
-            return self.ports.let_go();
-        }
-        let snapshot = self.shared.snapshot.load_full();
-        self.tell_steer(|port| carry(&snapshot, port));
     }
 
     /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.

@@ -3,15 +3,16 @@
 //! The guard judges links and knows no mirror; mirror publishes findings and knows no guard. This stands between: the facts
 //! of all links go one way, the findings by link the other. Both are of the calling thread's network namespace.
 
-use crate::mirror::guard::{self, FamilyFinding, Guard, LinkFacts};
+use crate::mirror::guard::{self, FamilyFinding, Guard, LinkFacts, Unasked};
 use crate::mirror::{self, LinkFindings, LinkInfo, Mirror};
 use std::collections::HashMap;
 
-/// Looks what stands in the path, the links of `ports` (kernel numbers) being ports of this process.
-pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[u32]) -> guard::Findings {
+/// Looks what stands in the path, the links of `ports` (kernel numbers) being ports of this process, and what of them the kernel
+/// gets unasked.
+pub fn look(guard: &mut Guard, mirror: &Mirror, ports: &[(u32, Option<Unasked>)]) -> guard::Findings {
     let facts: Vec<LinkFacts> = mirror
         .links()
-        .map(|link| facts(link, ports.contains(&link.ifindex)))
+        .map(|link| facts(link, ports.iter().find(|(ifindex, _)| *ifindex == link.ifindex)))
         .collect();
     guard.read(&facts)
 }
@@ -35,7 +36,8 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
     });
 }
 
-fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
+fn facts(link: &LinkInfo, port: Option<&(u32, Option<Unasked>)>) -> LinkFacts {
+    let unasked = port.and_then(|(_, unasked)| link.vnet_hdr.then_some(Unasked::Tap).or(*unasked));
     LinkFacts {
         ifindex: link.ifindex,
         name: link.name.clone(),
@@ -43,8 +45,9 @@ fn facts(link: &LinkInfo, is_port: bool) -> LinkFacts {
         master: (link.master != 0).then_some(link.master),
         link: (link.link != 0).then_some(link.link),
         link_netnsid: link.link_netnsid,
-        is_port,
+        is_port: port.is_some(),
         takes: link.takes.clone(),
         has_xdp: link.has_xdp,
+        unasked,
     }
 }

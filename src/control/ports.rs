@@ -15,6 +15,8 @@
 mod bridges;
 mod closing;
 mod opening;
+mod steering;
+mod unasked;
 
 use super::backend::{PATIENCE, PortFacts, PortTable};
 use super::config::{Attach, RunConfig};
@@ -35,8 +37,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use steering::{Bridged, Carry};
+
 use closing::{Closed, Closer, Closings};
 use opening::{Opener, Slots};
+use unasked::Watched;
 
 /// After how long a busy link is tried again, and for how long nothing is said of it; one that is busy for longer does not suit.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -51,36 +56,6 @@ const OPENING: Duration = Duration::from_millis(100);
 /// After how long a number is looked for again, where there was none.
 const NUMBER_PAUSE: Duration = Duration::from_millis(100);
 
-/// In front of what the MTU counts.
-const ETHERNET_HEADER_BYTES: u32 = 14;
-const TAG_BYTES: u32 = 4;
-
-/// What of a port's traffic may go to the worker.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Carry {
-    /// The port's Ethernet address, or its bridge's.
-    pub mac: [u8; 6],
-    /// IPv4, IPv6.
-    pub family: [bool; 2],
-    /// IPv4, IPv6 connections are tracked.
-    pub tracked: [bool; 2],
-    /// NAT is in force for IPv4, IPv6.
-    pub nat: [bool; 2],
-    /// What is bridged, where it is a bridge's port.
-    pub bridging: Option<Bridged>,
-    /// The port's MTU in bytes.
-    pub mtu: u32,
-}
-
-/// What of the frames that a port's bridge forwards may go to the worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bridged {
-    /// IPv4, IPv6.
-    pub family: [bool; 2],
-    /// All other types.
-    pub other: bool,
-}
-
 /// A port that forwards.
 struct Open {
     ifindex: u32,
@@ -88,6 +63,10 @@ struct Open {
     workers: Vec<usize>,
     /// Keeps steer on the link.
     attached: AttachedLink,
+    /// It is a TAP, which may deliver segments that its guest has merged.
+    is_tap: bool,
+    /// What the kernel gets of it unasked.
+    watched: Watched,
     /// What steer was told about it last.
     told: Option<SteerPort>,
     /// Keeps a wire's port promiscuous.
@@ -144,6 +123,8 @@ pub struct Ports {
     room: Room,
     /// When there is more to do: ports that have to wait for their turn, or for a number.
     again: Option<Instant>,
+    /// The port whose queues were counted last.
+    looked: usize,
     /// What was said of bridges and of ports that found no room, by name.
     said: BTreeMap<String, String>,
     table: PortTable,
@@ -193,6 +174,7 @@ impl Ports {
             closings,
             room,
             again: None,
+            looked: 0,
             said: BTreeMap::new(),
             table: PortTable::default(),
             closed,
@@ -266,10 +248,7 @@ impl Ports {
         let mut changed = self.follow_bridges(links, now, starting);
         for n in 0..self.ports.len() {
             let link = self.link_of(n, links);
-            // What does not fit a frame would be lost.
-            let fits = |link: &&LinkInfo| link.mtu <= self.opener.mtu_max();
-            let gone = |open: &Open| link.filter(fits).is_none_or(|link| link.ifindex != open.ifindex);
-            if self.ports[n].open.as_ref().is_some_and(gone) {
+            if self.ports[n].open.as_ref().is_some_and(|open| !self.suits(open, link)) {
                 self.close(n, &[]);
                 changed = true;
             }
@@ -306,6 +285,25 @@ impl Ports {
             self.set_waits(n, waits);
         }
         Ok(changed)
+    }
+
+    /// Whether [`reconcile`](Self::reconcile) will close a port whose link is up and goes on forwarding: it has another name or no
+    /// bridge of ours, or an MTU that does not fit.
+    pub fn gives_back(&self, links: &[LinkInfo]) -> bool {
+        let members = self.roster.members(links);
+        let gives_back = |n: usize| {
+            let port = &self.ports[n];
+            let Some(open) = &port.open else { return false };
+            let is_up = links.iter().any(|link| link.ifindex == open.ifindex && link.is_up());
+            let is_port = port.member.is_none() || members.iter().any(|member| member.link.ifindex == open.ifindex);
+            is_up && !(is_port && self.suits(open, self.link_of(n, links)))
+        };
+        (0..self.ports.len()).any(gives_back)
+    }
+
+    /// Whether an open port goes on on what is its link now. What does not fit a frame would be lost.
+    fn suits(&self, open: &Open, link: Option<&LinkInfo>) -> bool {
+        link.is_some_and(|link| link.ifindex == open.ifindex && link.mtu <= self.opener.mtu_max())
     }
 
     fn link_of<'a>(&self, n: usize, links: &'a [LinkInfo]) -> Option<&'a LinkInfo> {
@@ -403,65 +401,6 @@ impl Ports {
         let deadline = Instant::now() + PATIENCE;
         for answer in told {
             let _ = answer.recv_deadline(deadline);
-        }
-    }
-
-    /// Has steer leave all ports to the kernel; what is in the rings is still carried on.
-    pub fn let_go(&mut self) {
-        for port in &mut self.ports {
-            if let Some(open) = &mut port.open {
-                open.told = None;
-                let _ = self.steer.remove_port(open.ifindex);
-            }
-        }
-    }
-
-    /// Tells steer about every open port, where that is news. `carry` says for each what may go to the worker.
-    pub fn steer(&mut self, carry: impl Fn(PortIndex) -> Option<Carry>) {
-        let frame_bytes_max = self.opener.mtu_max() + ETHERNET_HEADER_BYTES;
-        for port in &mut self.ports {
-            let Some(open) = &mut port.open else { continue };
-            let Carry {
-                mac,
-                family: [carry_v4, carry_v6],
-                tracked: [track_v4, track_v6],
-                nat: [nat_v4, nat_v6],
-                bridging,
-                mtu,
-            } = carry(port.index).unwrap_or_default();
-            let Bridged {
-                family: [bridge_v4, bridge_v6],
-                other: bridge_other,
-            } = bridging.unwrap_or_default();
-            // What is bridged may have a tag, which the MTU does not count.
-            let header_bytes = ETHERNET_HEADER_BYTES + if bridging.is_some() { TAG_BYTES } else { 0 };
-            let row = SteerPort {
-                mac,
-                index: port.index.0,
-                first_slot: open.first_slot,
-                queues: open.workers.len() as u16,
-                carry_v4,
-                carry_v6,
-                wire: self.wire,
-                stamp_all: false,
-                generic: open.attached.mode == AttachedMode::Generic,
-                track_v4,
-                track_v6,
-                nat_v4,
-                nat_v6,
-                bridge: bridging.is_some(),
-                bridge_v4,
-                bridge_v6,
-                bridge_other,
-                len_max: u16::try_from((mtu + header_bytes).min(frame_bytes_max)).unwrap_or(u16::MAX),
-            };
-            if open.told == Some(row) {
-                continue;
-            }
-            match self.steer.set_port(open.ifindex, &row) {
-                Ok(()) => open.told = Some(row),
-                Err(error) => say!("bypath: port {}: {error}", port.name),
-            }
         }
     }
 

@@ -159,6 +159,7 @@ mod tests {
             link: 0,
             link_netnsid: None,
             takes: Box::default(),
+            vnet_hdr: false,
             promiscuous: false,
             has_xdp: false,
             num_rx_queues: 1,

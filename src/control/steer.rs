@@ -70,7 +70,9 @@ pub struct SteerPort {
     pub bridge_v6: bool,
     /// All else that is bridged may go to the worker, tagged frames among it.
     pub bridge_other: bool,
-    /// The longest frame in bytes that goes to the worker while `generic`; 0 is no limit.
+    /// Frames may come as segmentation offload merged them.
+    pub may_merge: bool,
+    /// The longest frame in bytes that goes to the worker while `may_merge`; 0 is no limit.
     pub len_max: u16,
 }
 
@@ -193,6 +195,7 @@ impl Steer {
             port.bridge_v4,
             port.bridge_v6,
             port.bridge_other,
+            port.may_merge,
         ];
         let record = types::port {
             mac: port.mac,
@@ -344,12 +347,17 @@ impl Steer {
     pub fn stats(&self, index: u16) -> Result<DecisionCounts, BpfError> {
         let mut counts = DecisionCounts::default();
         for (count, &decision) in counts.0.iter_mut().zip(Decision::ALL) {
-            let key = stats_key(index, decision);
-            let cpus = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?;
-            let words = cpus.iter().flatten().filter_map(|cpu| cpu.first_chunk::<8>());
-            *count = words.map(|word| u64::from_ne_bytes(*word)).sum();
+            *count = self.count(index, decision)?;
         }
         Ok(counts)
+    }
+
+    /// The same, of one decision.
+    pub fn count(&self, index: u16, decision: Decision) -> Result<u64, BpfError> {
+        let key = stats_key(index, decision);
+        let cpus = self.stats.lookup_percpu(&key, MapFlags::ANY).map_err(on_map("stats"))?;
+        let words = cpus.iter().flatten().filter_map(|cpu| cpu.first_chunk::<8>());
+        Ok(words.map(|word| u64::from_ne_bytes(*word)).sum())
     }
 
     /// Sets a port's counters to zero, for the next port with its index.

@@ -14,10 +14,10 @@ use super::config::RunConfig;
 use super::error::Error;
 use super::roster::Roster;
 use super::{describe, obstacles};
-use crate::mirror::guard::{Findings, Guard, Note, Scope};
+use crate::mirror::guard::{Findings, Guard, Note, Scope, Unasked};
 use crate::mirror::{LinkInfo, Mirror, is_never_forwarded};
 use crate::packet::{Addr, Family, PORTS_MAX, PortIndex};
-use crate::port::link::ifindex;
+use crate::port::link::{Link, ifindex};
 use crate::table::Snapshot;
 use crate::table::fib::{Prefix, Route};
 use crate::table::iface::{Iface, Left};
@@ -69,7 +69,7 @@ pub fn survey(ports: &[String]) -> Result<Survey, Error> {
     for (n, &index) in indexes.iter().enumerate() {
         mirror.set_port(index, Some(PortIndex(n as u16)));
     }
-    let findings = obstacles::look(&mut guard, &mirror, &indexes);
+    let findings = obstacles::look(&mut guard, &mirror, &unasked(&indexes, &links));
     obstacles::tell(&mut mirror, &findings);
     // Links and routes may have taken in the sysctls of the ports only now.
     mirror.process().map_err(|error| failed(&error))?;
@@ -77,6 +77,18 @@ pub fn survey(ports: &[String]) -> Result<Survey, Error> {
         stays: stays(&mirror.snapshot(), &findings),
         carried: findings.notes.iter().filter(|note| !note.leaves).map(noted).collect(),
     })
+}
+
+/// What of each port the kernel would get unasked, as far as that is known before it is one.
+fn unasked(ports: &[u32], links: &[LinkInfo]) -> Vec<(u32, Option<Unasked>)> {
+    let of = |&ifindex: &u32| {
+        let link = links.iter().find(|link| link.ifindex == ifindex);
+        let link = link.and_then(|link| Link::query(&link.name).ok());
+        let queues = link.map(|link| (link.rx_queues, link.tx_queues));
+        let few = queues.filter(|(rx, tx)| tx < rx);
+        (ifindex, few.map(|(rx, sockets)| Unasked::Queues { rx, sockets }))
+    };
+    ports.iter().map(of).collect()
 }
 
 /// The links that `ports` stand for: themselves, or where they are bridges their ports.

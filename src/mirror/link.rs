@@ -27,6 +27,7 @@ const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 /// IFLA_HSR_SLAVE1, SLAVE2, INTERLINK.
 const HSR_LINKS: [u16; 3] = [1, 2, 8];
+const IFLA_TUN_VNET_HDR: u16 = 5;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const BRIDGE: &str = "bridge";
@@ -64,6 +65,8 @@ pub struct LinkInfo {
     pub link_netnsid: Option<i32>,
     /// The links of a ring or of redundant networks (HSR, PRP), whose frames it takes without being their master.
     pub takes: Box<[u32]>,
+    /// It is a TAP whose frames bear a virtio_net header, so that they may be segments which the guest has merged.
+    pub vnet_hdr: bool,
     /// It takes frames that are not for it (IFLA_PROMISCUITY: by its flag, or for a device on it).
     pub promiscuous: bool,
     /// It had an XDP program when it last said anything of itself. (It says nothing when one comes or goes by a bpf_link.)
@@ -320,6 +323,7 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
         link: 0,
         link_netnsid: None,
         takes: Box::default(),
+        vnet_hdr: false,
         promiscuous: false,
         has_xdp: false,
         num_rx_queues: 1,
@@ -353,6 +357,10 @@ fn parse(header: &[u8], attributes: Attributes<'_>) -> Option<Link> {
                         .filter(|(kind, _)| HSR_LINKS.contains(kind))
                         .map(|(_, link)| as_u32(link))
                         .collect();
+                }
+                if info.kind == "tun" {
+                    let vnet_hdr = nested(value, IFLA_INFO_DATA).and_then(|data| nested(data, IFLA_TUN_VNET_HDR));
+                    info.vnet_hdr = vnet_hdr.is_some_and(|is_on| is_on != [0]);
                 }
                 if nested(value, IFLA_INFO_SLAVE_KIND).is_some_and(|kind| as_str(kind) == BRIDGE) {
                     bridge_port = nested(value, IFLA_INFO_SLAVE_DATA).and_then(PortConf::parse);

@@ -276,6 +276,17 @@ fn queues(socket: &Socket, name: &str, ifindex: u32, facts: &netdev::LinkAttribu
     Channels { rx, tx, ..channels }
 }
 
+/// The receive queues in use; `None` where neither the driver's channels nor the kernel's list of queues say.
+pub fn receive_queues(name: &str, ifindex: u32) -> Option<u32> {
+    let socket = Socket::open(libc::AF_INET, libc::SOCK_DGRAM).ok()?;
+    let channels = ethtool::channels(&socket, name).unwrap_or_default();
+    let queues = match channels.rx {
+        0 => netdev::queues_in_use(ifindex).ok()?.0,
+        rx => rx,
+    };
+    (queues > 0).then_some(queues)
+}
+
 /// The names of a bridge's ports (or a bond's, or a VRF's members), in the kernel's order.
 ///
 /// # Errors

@@ -64,6 +64,11 @@ impl<Q: Queue> Worker<Q> {
         self.queues.iter().filter_map(|owned| owned.queue.fd())
     }
 
+    /// Whether it has no frame left to receive into, and so its fill rings may lack some.
+    pub fn is_short(&self) -> bool {
+        self.free.is_empty() && !self.queues.is_empty()
+    }
+
     /// Counts one sleep.
     pub fn slept(&mut self) {
         self.report.sleeps += 1;

@@ -11,12 +11,13 @@ use super::hooks::{self, AtHooks};
 pub use super::observer::{Mac, Observer, Stage, Unobserved};
 use super::way_out::{known, way_out};
 use crate::packet::{DropReason, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
+use crate::stage::bridge_check::Head;
 use crate::stage::flow::Way;
 use crate::stage::forward::Meta;
 use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
-use crate::stage::{flow, forward, routing, rx, tx};
+use crate::stage::{bridging, flow, forward, routing, rx, tx};
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::{Bridged, Out};
 use crate::table::iface::{Iface, IfaceIndex};
@@ -464,11 +465,11 @@ pub(super) fn transmit<O: Observer>(
 }
 
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
-/// checksum.
+/// checksum, behind VLAN tags too.
 #[inline]
-pub fn wire(frame: &mut Frame, port: PortIndex, peer: PortIndex) -> Verdict {
-    if let Continue(packet) = rx::parse_any(frame, port) {
-        rx::complete_checksum(frame, &packet);
+pub fn wire(frame: &mut Frame, _port: PortIndex, peer: PortIndex) -> Verdict {
+    if let Continue(head) = Head::of(frame.bytes()) {
+        bridging::complete_checksum(frame, &head);
     }
     Verdict::Forward(peer)
 }

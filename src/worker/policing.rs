@@ -8,7 +8,7 @@ use super::observer::{Observer, Stage};
 use super::pipeline::Here;
 use super::turn::Worker;
 use crate::packet::{DropReason, Frame, PortIndex, Verdict};
-use crate::port::Queue;
+use crate::port::{Queue, take_stamp};
 use crate::stage::{ingress, rx};
 use crate::table::police::Policing;
 use std::ops::ControlFlow::{Break, Continue};
@@ -22,6 +22,8 @@ impl<Q: Queue> Worker<Q> {
             if self.tracer.is_some() {
                 self.see_policed(&mut frame, here);
             }
+            // The next packet in this buffer may come without one.
+            take_stamp(&mut frame);
             self.lose(frame, here.port, DropReason::Policed);
         }
     }

@@ -1,8 +1,9 @@
 //! The pinned loop around [`Worker::turn`]: heartbeat, polling policy, sleep.
 //!
 //! `adaptive` spins while there is traffic and for a moment after, then sleeps in poll(2) until a frame, a hand-off or a
-//! command comes, never longer than 200 ms: steer takes a worker for dead when its heartbeat is 750 ms old. `busy` never
-//! sleeps either but lets the kernel's busy polling drive the device; `spin` just turns.
+//! command comes, never longer than 200 ms: steer takes a worker for dead when its heartbeat is 750 ms old. Without a free
+//! frame left for its fill rings it looks every millisecond for those that come home. `busy` never sleeps but lets the
+//! kernel's busy polling drive the device; `spin` just turns.
 //!
 //! A worker whose control does not go on has an old configuration: new rules would not be obeyed. It goes on with what it holds,
 //! but gives no more heartbeats until control is there again, so that the kernel forwards.
@@ -34,6 +35,9 @@ const IDLE_TURNS: u32 = 256;
 
 /// The longest sleep.
 const SLEEP_NS: u64 = 200_000_000;
+
+/// The longest sleep while frames are away that a fill ring has room for: nobody wakes a worker for those that come home.
+const HOME_NS: u64 = 1_000_000;
 
 /// A sleep for tokens ends so long before they are due; a shorter one is not worth it.
 const EARLY_NS: u64 = 60_000;
@@ -99,7 +103,8 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let due_ns = worker
         .due_ns(now_ns)
         .map_or(u64::MAX, |due_ns| due_ns.saturating_sub(now_ns));
-    let sleep_ns = due_ns.saturating_sub(EARLY_NS).min(SLEEP_NS);
+    let most_ns = if worker.is_short() { HOME_NS } else { SLEEP_NS };
+    let sleep_ns = due_ns.saturating_sub(EARLY_NS).min(most_ns);
     if sleep_ns == 0 {
         return;
     }
@@ -110,6 +115,7 @@ fn sleep<Q: Queue>(worker: &mut Worker<Q>) {
     let nothing = shared.inbox[index].is_empty()
         && shared.orders[index].is_empty()
         && shared.mailbox[index].is_empty()
+        && shared.home[index].is_empty()
         && shared.answers[index].is_empty();
     if nothing {
         wait_ns(worker.fds().chain([shared.wakers[index].as_raw_fd()]), sleep_ns);

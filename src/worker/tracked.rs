@@ -9,9 +9,8 @@ use super::pipeline::Here;
 use crate::packet::Frame;
 use crate::port::{Queue, take_stamp};
 use crate::stage::prerouting::Tracking;
-use crate::table::conntrack::tracker::tcp;
-use crate::table::conntrack::{Direction, TICKS_PER_SECOND, Ticks, ticks};
-use crate::wire::Protocol;
+use crate::stage::prerouting::leaving::let_go;
+use crate::table::conntrack::{TICKS_PER_SECOND, Ticks, ticks};
 use std::sync::Arc;
 
 /// A round over all connections, which ends those that are over, takes about so long.
@@ -56,19 +55,15 @@ impl<Q: Queue> Worker<Q> {
         self.connections = Some(handle);
     }
 
-    /// The kernel forwarded meanwhile: no window is what it was.
+    /// The kernel forwarded meanwhile: no window is what it was, and it may have ended some.
     #[cold]
     pub(super) fn missed_packets(&mut self) {
         let Some(handle) = &self.connections else { return };
         let mut from = Some(0);
         while let Some(at) = from {
             let guard = handle.pin();
-            from = self.shared.conntrack.walk(at, SWEEP_MAX, &guard, |connection| {
-                if connection.tuple(Direction::Original).proto == Protocol::TCP.0 {
-                    let (version, proto) = connection.proto();
-                    connection.commit(version, &tcp::forget_windows(&proto));
-                }
-            });
+            let table = &self.shared.conntrack;
+            from = table.walk(at, SWEEP_MAX, &guard, |connection| let_go(&connection));
         }
     }
 

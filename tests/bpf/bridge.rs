@@ -122,14 +122,14 @@ fn pairs_that_are_left_pass_when_they_are_bridged_too() {
 }
 
 #[test]
-fn a_generic_port_still_passes_merged_segments() {
+fn a_port_where_there_may_be_some_passes_merged_segments() {
     in_netns(|| {
         let lab = Lab::new();
         let frame = to_station(transit());
         for (len_max, expected) in [(0, Decision::Redirect), (-1, Decision::Merged)] {
             lab.set(|port| {
                 bridge(true, true, true)(port);
-                port.generic = true;
+                port.may_merge = true;
                 port.len_max = (frame.len() as i32 + len_max) as u16;
             });
             assert_eq!(lab.decision(&frame), expected);

@@ -11,6 +11,7 @@ mod bridge;
 mod decisions;
 mod frames;
 mod lab;
+mod merged;
 mod punt;
 mod sockets;
 mod steer;

@@ -108,6 +108,7 @@ fn each_frame_meets_its_decision() {
         met.extend([
             Decision::Reinjected,
             Decision::Merged,
+            Decision::MergedLost,
             Decision::FamilyLeft,
             Decision::BridgingLeft, // bridge.rs
             Decision::Left,
@@ -354,24 +355,6 @@ fn one_frame_in_64_is_stamped_or_all() {
                 .stamp_ns,
             None
         );
-    });
-}
-
-#[test]
-fn merged_segments_pass_on_generic_ports_only() {
-    in_netns(|| {
-        let lab = Lab::new();
-        let len = transit().len() as u16;
-        lab.set(|port| port.len_max = len - 1);
-        assert_eq!(
-            lab.decision(&transit()),
-            Decision::Redirect,
-            "a native port does not look"
-        );
-        lab.set(|port| (port.generic, port.len_max) = (true, len - 1));
-        assert_eq!(lab.decision(&transit()), Decision::Merged);
-        lab.set(|port| (port.generic, port.len_max) = (true, len));
-        assert_eq!(lab.decision(&transit()), Decision::Redirect);
     });
 }
 

@@ -188,7 +188,37 @@ fn an_end_with_a_stalled_worker() {
     assert_eq!(net.ping(0, "10.0.1.2", 3), 3);
 }
 
-fn thread_of(bypath: &Bypath, name: &str) -> i32 {
+/// A port that closes while its worker stalls is closed when the worker goes on, and may be opened again then.
+#[test]
+fn a_port_that_closes_while_its_worker_stalls_gives_its_frames_back() {
+    let net = Net::new(2);
+    let bypath = net.bypath("--workers 2");
+    net.ping_until(0, "10.0.1.2");
+    let stopped = StoppedThread::stop(thread_of(&bypath, "bypath-worker1")).expect("stop a thread");
+    net.router.run("ip link set d1 mtu 3000");
+    // Longer than the worker is waited for.
+    std::thread::sleep(Duration::from_millis(3000));
+    drop(stopped);
+    bypath.wait_said("worker 1 goes on");
+    bypath.wait_said("port d1 waits");
+    net.assert_audit(&bypath);
+    net.router.run("ip link set d1 mtu 1500");
+    bypath.wait_said("port d1 forwards");
+    net.ping_until(0, "10.0.1.2");
+    assert_carries_again_with(&net, &bypath);
+    net.assert_audit(&bypath);
+    bypath.stop();
+    net.assert_nothing_left();
+}
+
+/// The same with something to carry.
+fn assert_carries_again_with(net: &Net, bypath: &Bypath) {
+    let flow = stream(net, 0, 1);
+    assert_carries_again(bypath);
+    flow.end();
+}
+
+pub fn thread_of(bypath: &Bypath, name: &str) -> i32 {
     let tasks = format!("/proc/{}/task", bypath.pid());
     let mut ids = std::fs::read_dir(&tasks).expect("tasks").flatten();
     let named = ids.find(|task| {

@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 
 const LINE_WITHIN: Duration = Duration::from_secs(6);
 /// The box's address that all share.
-const SHARED: &str = "10.0.1.1";
-const SERVER: &str = "10.0.1.2";
+pub const SHARED: &str = "10.0.1.1";
+pub const SERVER: &str = "10.0.1.2";
 /// Lines that must come back between two steps.
 const LINES: u64 = 15;
 /// What the box's resolver waits for an answer, and how often it asks.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const TRIES: u32 = 4;
 
-fn net() -> Net {
+pub fn net() -> Net {
     let net = Net::new(2);
     let ruleset = "table inet nat {
         chain postrouting {
@@ -50,7 +50,7 @@ fn net() -> Net {
 }
 
 /// Sends every line back to whoever connects, for as long as the test runs.
-fn echo(host: &Namespace, port: u16) {
+pub fn echo(host: &Namespace, port: u16) {
     let listener = host.enter(|| TcpListener::bind(("0.0.0.0", port))).expect("listen");
     std::thread::spawn(move || {
         for socket in listener.incoming() {
@@ -70,8 +70,8 @@ fn echo(host: &Namespace, port: u16) {
 }
 
 /// A connection in use.
-struct Talk {
-    name: String,
+pub struct Talk {
+    pub name: String,
     stop: Arc<AtomicBool>,
     lines: Arc<AtomicU64>,
     begun: Instant,
@@ -80,12 +80,12 @@ struct Talk {
 
 impl Talk {
     /// From `from` to `address`, where it must come from `seen_as`.
-    fn begin(name: String, from: &Namespace, address: (&'static str, u16), seen_as: &str) -> Self {
+    pub fn begin(name: String, from: &Namespace, address: (&'static str, u16), seen_as: &str) -> Self {
         Self::of_size(name, from, address, seen_as, |number| (number % 900) as usize)
     }
 
     /// The same with lines of this length, by their number.
-    fn of_size(
+    pub fn of_size(
         name: String,
         from: &Namespace,
         address: (&'static str, u16),
@@ -116,7 +116,7 @@ impl Talk {
     }
 
     /// Whether more lines come back, or it is broken.
-    fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         let (before, until) = (self.lines.load(Relaxed), Instant::now() + LINE_WITHIN);
         while self.lines.load(Relaxed) < before + LINES {
             if self.client.is_finished() || Instant::now() > until {
@@ -127,7 +127,7 @@ impl Talk {
         true
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.stop.store(true, Relaxed);
         let name = self.name;
         let done = self.client.join().unwrap_or_else(|_| panic!("{name}: the client"));
@@ -284,7 +284,7 @@ fn all_that_share_an_address_go_on() {
     net.assert_nothing_left();
 }
 
-fn assert_carries(bypath: &Bypath) {
+pub fn assert_carries(bypath: &Bypath) {
     let before = bypath.totals().forwarded;
     let until = Instant::now() + Duration::from_secs(5);
     while bypath.totals().forwarded < before + 50 {
@@ -332,7 +332,7 @@ fn killed_with_a_hundred_masqueraded_connections() {
 }
 
 /// Which of them go on. All are looked at at once: each may take as long as its retransmissions do.
-fn go_on(talks: &[Talk]) -> Vec<bool> {
+pub fn go_on(talks: &[Talk]) -> Vec<bool> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = talks.iter().map(|talk| scope.spawn(|| talk.goes_on())).collect();
         threads

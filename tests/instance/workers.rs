@@ -3,6 +3,7 @@
 //! With two workers and two single-queue ports every forwarded frame is handed over and comes home again; the audit of frames
 //! finds those that do not.
 
+use crate::lab::sys::PacketSocket;
 use crate::net::Net;
 use crate::stream::Stream;
 use std::time::Duration;
@@ -118,6 +119,51 @@ fn punted_frames_of_a_generic_port_come_by_once() {
     assert!(punted >= 1, "nothing was punted: {totals:?}");
     assert_eq!(again(0) + again(1), punted, "{totals:?} {ports}");
     bypath.stop();
+}
+
+/// What was punted with a cookie meets steer until it is off the link, so nobody else sees one.
+#[test]
+fn frames_that_are_punted_as_a_generic_port_ends_leave_without_the_cookie() {
+    let net = Net::bridged(2);
+    let bypath = net.bypath("--attach generic");
+    assert_eq!(net.ping(0, "10.0.0.3", 2), 2);
+    let [output, mut input] =
+        [0, 1].map(|host| net.hosts[host].enter(|| PacketSocket::open("e0").expect("a packet socket")));
+    let to = net.hosts[1].enter(|| mac_of("e0"));
+    // Each from another station, which the kernel's bridge has to learn.
+    let from = |n: u32| [[6, 0].as_slice(), &n.to_be_bytes()].concat();
+    let frame = |n: u32| [&to[..], &from(n), &[0x88, 0xb5], &[0x5a; 46]].concat();
+    let (mut seen, mut sent) = (Vec::new(), 0);
+    let mut send = |frames: u32, seen: &mut Vec<Vec<u8>>| {
+        for _ in 0..frames / 32 {
+            let burst: Vec<Vec<u8>> = (sent..sent + 32).map(frame).collect();
+            sent += 32;
+            output.send(&burst).expect("send");
+            input.receive(seen).expect("receive");
+        }
+    };
+    send(1024, &mut seen);
+    let punted: u64 = bypath.totals_at_rest().punted.values().sum();
+    assert!(punted >= 512, "{:?}", bypath.totals());
+    bypath.signal(libc::SIGTERM);
+    send(60_000, &mut seen);
+    let (status, said) = bypath.ended();
+    assert!(status.success(), "{status}:\n{said}");
+    seen.retain(|frame| frame[12..14] == [0x88, 0xb5]);
+    assert!(seen.len() > 1024, "{} arrived", seen.len());
+    let longer = seen.iter().filter(|frame| frame.len() != 60).count();
+    assert_eq!(longer, 0, "of {} that arrived", seen.len());
+}
+
+/// The address of a link of the calling thread's namespace.
+fn mac_of(name: &str) -> [u8; 6] {
+    let text = std::process::Command::new("ip")
+        .args(["-j", "link", "show", name])
+        .output();
+    let shown: serde_json::Value = serde_json::from_slice(&text.expect("ip").stdout).expect("ip -j");
+    let mac = shown[0]["address"].as_str().expect("an address").split(':');
+    let mac: Vec<u8> = mac.map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+    mac.try_into().expect("six bytes")
 }
 
 #[test]

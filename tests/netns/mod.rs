@@ -80,6 +80,7 @@ pub fn links(ports: &[&str]) -> Vec<LinkFacts> {
             is_port: ports.contains(&l["ifname"].as_str().unwrap_or_default()),
             takes: Box::default(),
             has_xdp: false,
+            unasked: None,
         })
         .collect()
 }

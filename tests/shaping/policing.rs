@@ -84,6 +84,32 @@ fn what_exceeds_is_lost_and_the_rest_goes_on_in_order() {
     bench.assert_audit();
 }
 
+/// Frames that exceed have not walked: the packets that come in their buffers next bear no stamp, and are not timed by theirs.
+#[test]
+fn what_exceeds_leaves_no_stamp_behind() {
+    let policer = policer(10);
+    let mut bench = Bench::new(policed(&[0], &policer), &[]);
+    (0..10 * BURST).for_each(|_| {
+        assert!(bench.ports[0].push_stamped(&packet(), 1));
+        bench.turn();
+    });
+    let of_others = lab::udp(Family::V6, lab::gateway(Family::V6), 18);
+    let samples = |bench: &Bench| -> u64 {
+        let reports = bench.reports();
+        let of_all = reports.iter().flat_map(|report| &report.latency);
+        of_all.map(|(_, latency)| latency.histogram().len()).sum()
+    };
+    let before = samples(&bench);
+    assert_eq!(before, 10, "those that conform are timed");
+    // Every buffer of the slab comes by.
+    for _ in 0..40 {
+        push(&bench, &of_others, BURST);
+        bench.turn();
+    }
+    assert_eq!(samples(&bench), before);
+    bench.assert_audit();
+}
+
 #[test]
 fn what_leaves_by_a_policed_port_is_not_policed() {
     let policer = policer(0);

@@ -31,11 +31,11 @@ use import::is_users;
 use super::connections::Subscribers;
 use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, EventKind, Events, Heard, Own};
 use crate::port::wait::{Waker, monotonic_ns, wait};
+use crate::stage::prerouting::leaving::let_go;
 use crate::table::Snapshot;
 use crate::table::conntrack::table::{Event, Handle, Table};
-use crate::table::conntrack::tracker::tcp;
 use crate::table::conntrack::{Direction, Marks, Record, Ticks, Tuple, ticks};
-use crate::wire::Protocol;
+use crate::worker::HEARTBEAT_LIMIT;
 use arc_swap::ArcSwap;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -56,6 +56,11 @@ const EVENTS_MAX: usize = 4096;
 
 /// Between two dumps that look for what events did not tell.
 const AUDIT_EVERY: Duration = Duration::from_secs(300);
+
+/// A round that took so much longer than it should was one of a process that stood still. Workers then give all connections to
+/// the kernel, which forwarded, and what it told of these before they did is asked again so much later.
+const STOPPED: Duration = HEARTBEAT_LIMIT;
+const AUDIT_SOON: Duration = Duration::from_secs(1);
 
 /// How long handing connections back to the kernel may take when nothing is tracked any more.
 const HAND_BACK: Duration = Duration::from_millis(300);
@@ -93,7 +98,7 @@ struct Inner {
     cursor: u32,
     /// Not before then: the kernel's table was full.
     not_before: Instant,
-    audited: Instant,
+    audit_at: Instant,
     /// Events were lost.
     lost: bool,
 }
@@ -155,7 +160,7 @@ impl Exchange {
             handle: self.table.register(),
             cursor: 0,
             not_before: Instant::now(),
-            audited: Instant::now(),
+            audit_at: Instant::now() + AUDIT_EVERY,
             lost: false,
         };
         let mut tries = 0;
@@ -197,13 +202,8 @@ impl Exchange {
             let guard = handle.pin();
             from = self.table.walk(at, 4096, &guard, |connection| {
                 let original = connection.tuple(Direction::Original);
-                if !families[original.family as usize] || connection.marks().any(Marks::KERNEL) {
-                    return;
-                }
-                connection.set_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::TOUCHED);
-                if original.proto == Protocol::TCP.0 {
-                    let (version, proto) = connection.proto();
-                    connection.commit(version, &tcp::forget_windows(&proto));
+                if families[original.family as usize] {
+                    let_go(&connection);
                 }
             });
         }
@@ -221,9 +221,13 @@ impl Exchange {
             let events = self.lock().as_ref().map(|inner| inner.events.as_raw_fd());
             let round = if events.is_some() { ROUND } else { IDLE };
             let fds = events.into_iter().chain([self.waker.as_raw_fd()]);
+            let since = Instant::now();
             wait(fds, round.as_millis() as u32);
             self.waker.drain();
             if let Some(inner) = &mut *self.lock() {
+                if since.elapsed() > round + STOPPED {
+                    inner.audit_at = inner.audit_at.min(Instant::now() + AUDIT_SOON);
+                }
                 self.round(inner);
             }
         }
@@ -231,10 +235,10 @@ impl Exchange {
 
     fn round(&self, inner: &mut Inner) {
         self.hear(inner);
-        if inner.lost || inner.audited.elapsed() >= AUDIT_EVERY {
+        if inner.lost || Instant::now() >= inner.audit_at {
             self.counts.overruns.fetch_add(u64::from(inner.lost), Relaxed);
             inner.lost = self.reconcile(inner).is_err();
-            inner.audited = Instant::now();
+            inner.audit_at = Instant::now() + AUDIT_EVERY;
         }
         self.end_masqueraded(&inner.handle);
         self.delete_ended(&mut inner.link, &inner.handle);

@@ -9,24 +9,28 @@
 //!  detach XDP -> take the queues from the workers -> empty steer's slots -> close sockets, frames home -> tell the loop
 //! ```
 //!
-//! Until then the port's slots are taken, and its link, should it be a port again, is not opened. Bounded: a port is closed
-//! once per opening, and there is one final count per queue.
+//! Until then the port's slots are taken, and its link, should it be a port again, is not opened. A worker that stalls gives its
+//! queues back when it goes on: its ports are closed then, and others meanwhile. Bounded: a port is closed once per opening, and
+//! there is one final count per queue.
 
 use super::opening::take_back;
 use super::{BUSY_PAUSE, Ports};
-use crate::control::steer::{AttachedLink, Steer};
+use crate::control::steer::{AttachedLink, AttachedMode, Steer};
 use crate::control::{Error, threads};
 use crate::packet::PortIndex;
 use crate::port::xsk::XskQueue;
 use crate::port::{Promiscuous, Queue};
 use crate::worker::{Command, QueueReport, Shared};
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a worker may take to give a queue back.
+/// How long a worker may take to give a queue back until other ports are looked after.
 const GIVE_BACK: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a worker that took longer has given them back.
+const LATE: Duration = Duration::from_millis(50);
 
 /// A port that steer and the workers have let go of, or are about to.
 pub struct Closing {
@@ -42,6 +46,14 @@ pub struct Closing {
     pub promiscuous: Option<Promiscuous>,
     /// Where its workers give its queues back, and whether they are worth waiting for.
     pub queues: Vec<(Receiver<XskQueue>, bool)>,
+}
+
+/// A port that steer knows nothing of any more, and workers may.
+struct Late {
+    index: PortIndex,
+    of: Closed,
+    /// Where workers give queues back that they have yet.
+    queues: Vec<Receiver<XskQueue>>,
 }
 
 /// A port that is closed.
@@ -82,14 +94,7 @@ impl Closings {
     pub fn start(closer: Closer) -> Result<Self, Error> {
         let (to, closings) = unbounded::<Closing>();
         let (done, from) = unbounded();
-        let thread = threads::spawn("bypath-closing".into(), move || {
-            for closing in closings {
-                let closed = closer.close(closing);
-                if done.send(closed).is_err() {
-                    return;
-                }
-            }
-        })?;
+        let thread = threads::spawn("bypath-closing".into(), move || closer.run(&closings, &done))?;
         Ok(Self {
             to: Some(to),
             from,
@@ -148,7 +153,29 @@ impl Closings {
 }
 
 impl Closer {
-    fn close(&self, closing: Closing) -> Closed {
+    /// Closes what comes until nothing can come any more. What workers hold then is lost.
+    fn run(&self, closings: &Receiver<Closing>, done: &Sender<Closed>) {
+        let mut late: Vec<Late> = Vec::new();
+        loop {
+            let next = match late.is_empty() {
+                true => closings.recv().map_err(RecvTimeoutError::from),
+                false => closings.recv_timeout(LATE),
+            };
+            match next {
+                Ok(closing) => late.push(self.detach(closing)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            for closed in late.extract_if(.., |closing| self.is_closed(closing)) {
+                if done.send(closed.of).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes XDP off the link, and waits for the queues.
+    fn detach(&self, closing: Closing) -> Late {
         let Closing {
             index,
             ifindex,
@@ -158,13 +185,44 @@ impl Closer {
             queues,
         } = closing;
         drop((attached, promiscuous));
+        // It may have been known still, to cut cookies off.
+        let _ = self.steer.remove_port(ifindex);
         let mut sockets: Vec<XskQueue> = Vec::new();
-        for (given_back, worth_waiting) in queues {
-            let patience = if worth_waiting { GIVE_BACK } else { Duration::ZERO };
+        for (given_back, worth_waiting) in &queues {
+            let patience = if *worth_waiting { GIVE_BACK } else { Duration::ZERO };
             while let Ok(socket) = given_back.recv_timeout(patience) {
                 sockets.push(socket);
             }
         }
+        for slot in usize::from(slots.0)..usize::from(slots.0) + slots.1 {
+            let _ = self.steer.clear_slot(slot as u16);
+        }
+        self.take_back(index, sockets);
+        Late {
+            index,
+            of: Closed { ifindex, slots },
+            queues: queues.into_iter().map(|(given_back, _)| given_back).collect(),
+        }
+    }
+
+    /// Closes what has been given back meanwhile; whether that was the last of the port.
+    fn is_closed(&self, closing: &mut Late) -> bool {
+        let mut sockets: Vec<XskQueue> = Vec::new();
+        closing.queues.retain(|given_back| {
+            loop {
+                match given_back.try_recv() {
+                    Ok(socket) => sockets.push(socket),
+                    Err(TryRecvError::Empty) => break true,
+                    // The worker has given back all.
+                    Err(TryRecvError::Disconnected) => break false,
+                }
+            }
+        });
+        self.take_back(closing.index, sockets);
+        closing.queues.is_empty()
+    }
+
+    fn take_back(&self, index: PortIndex, sockets: Vec<XskQueue>) {
         let counts = |socket: &XskQueue| QueueReport {
             port: index,
             queue: socket.queue_id(),
@@ -175,11 +233,7 @@ impl Closer {
             let mut closed = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             sockets.iter().map(counts).for_each(|count| merge(&mut closed, count));
         }
-        for slot in usize::from(slots.0)..usize::from(slots.0) + slots.1 {
-            let _ = self.steer.clear_slot(slot as u16);
-        }
         take_back(sockets, &self.shared);
-        Closed { ifindex, slots }
     }
 }
 
@@ -204,7 +258,8 @@ impl Ports {
         (attached, promiscuous): (Option<AttachedLink>, Option<Promiscuous>),
         gone: &[usize],
     ) {
-        let _ = self.steer.remove_port(ifindex);
+        let mode = attached.as_ref().map_or(AttachedMode::Native, |attached| attached.mode);
+        self.let_go_of(index, ifindex, mode);
         self.shared.set_owner(index, None);
         let mut asked = workers.to_vec();
         asked.sort_unstable();

@@ -8,20 +8,20 @@
 //! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
 //! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
 
+use super::unasked::Watched;
 use super::{Open, Ports, Tried};
 use crate::control::Error;
 use crate::control::dealing::{Rings, worker_of};
 use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
-use crate::port::link::{Link, mtu_max};
+use crate::port::link::{Link, mtu_max, receive_queues};
 use crate::port::umem::Umem;
 use crate::port::xsk::{self, XskQueue};
 use crate::port::{OpenError, Promiscuous, Queue};
 use crate::worker::{Command, Shared};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The most queues that steer has slots for.
@@ -336,9 +336,12 @@ impl Ports {
                 link.name
             );
         }
-        say_of_queues_without_socket(&link.name, queues);
+        // Some drivers take more into use for XDP.
+        let rx_queues = receive_queues(&link.name, facts.ifindex).unwrap_or(queues);
+        if rx_queues > queues {
+            say_of_queues_without_socket(&facts, rx_queues, queues);
+        }
         self.describe(index, &facts, zero_copy, attached.mode);
-        self.generic[usize::from(index.0)].store(attached.mode == AttachedMode::Generic, Ordering::Relaxed);
         let port = &mut self.ports[n];
         (port.tried, port.stays) = (None, false);
         port.open = Some(Open {
@@ -346,6 +349,8 @@ impl Ports {
             first_slot,
             workers,
             attached,
+            is_tap: facts.driver == "tun",
+            watched: Watched::new(rx_queues, index, &self.steer),
             told: None,
             promiscuous,
             carrier_by: Instant::now() + if link.is_up() { CARRIER_AGAIN } else { CARRIER_FIRST },
@@ -364,18 +369,18 @@ impl Ports {
     }
 }
 
-/// Some drivers take more queues into use for XDP (virtio_net, where there are as many spare ones as CPUs) and spread what they
-/// receive over all of them.
-fn say_of_queues_without_socket(name: &str, queues: u32) {
-    let Ok(link) = Link::query(name) else { return };
-    if link.rx_queues > queues {
-        say!(
-            "bypath: port {name} receives on {} queues since XDP is attached and transmits on {queues}: what comes on the others \
-             stays with the kernel; before the start, `ethtool -L {name} combined {}`, or `ethtool -X {name} equal {queues}`",
-            link.rx_queues,
-            link.queues_max
-        );
-    }
+/// virtio_net takes more queues into use for XDP, where there are as many spare ones as CPUs, and spreads what it receives over
+/// all of them.
+fn say_of_queues_without_socket(link: &Link, rx: u32, sockets: u32) {
+    let name = &link.name;
+    let fewer = match link.queues_max {
+        0 => format!("rx {sockets}"),
+        max => format!("combined {max}"),
+    };
+    say!(
+        "bypath: port {name} receives on {rx} queues and has sockets on {sockets}: what comes on the others stays with the \
+         kernel, and where connections are tracked all of the port; before the start, `ethtool -L {name} {fewer}`"
+    );
 }
 
 /// Closes sockets and sends their frames home.

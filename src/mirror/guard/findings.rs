@@ -204,6 +204,17 @@ impl Collector {
         self.note(scope, text, remedy, true);
     }
 
+    /// Leaves families of IP that passes `by` a link, both ways, for what is so of a port: itself, or one of the bridge's.
+    pub(super) fn leave_tracked(&mut self, (port, by): (u32, u32), families: &[Family], text: String, remedy: &str) {
+        let Some((_, name)) = self.passed.iter().find(|p| p.0 == port) else {
+            return;
+        };
+        let scope = Scope::Port(name.clone());
+        let text: Arc<str> = text.into();
+        self.mark(by, families, Way::Both, &text);
+        self.note(scope, text, remedy, true);
+    }
+
     /// Has what leaves by a port shaped.
     pub(super) fn shape(&mut self, ifindex: u32, text: String, shaping: Shaping) {
         let Some((_, name)) = self.passed.iter().find(|p| p.0 == ifindex) else {

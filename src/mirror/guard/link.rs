@@ -11,6 +11,7 @@
 //! whose frames are never ours (but in its modes passthru and source); an ipvlan shares the port's, and is not seen.
 
 use super::findings::{Collector, Way};
+use crate::packet::Family;
 use std::sync::Arc;
 
 /// Kinds whose IFLA_LINK names a port from which they take nothing that would be routed: pairs (it is the peer), and tunnels
@@ -57,6 +58,24 @@ pub struct LinkFacts {
     pub takes: Box<[u32]>,
     /// It had an XDP program when it last said anything of itself.
     pub has_xdp: bool,
+    /// What of it the kernel gets unasked, if anything.
+    pub unasked: Option<Unasked>,
+}
+
+/// What of a port no program redirects, so that the kernel gets it and nobody asks whose connection it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unasked {
+    /// It is a TAP whose guest may merge segments beyond the MTU.
+    Tap,
+    /// Segments that were merged beyond the MTU have come.
+    Merged,
+    /// What comes on some of its receive queues.
+    Queues {
+        /// Receive queues in use.
+        rx: u32,
+        /// ... with a socket.
+        sockets: u32,
+    },
 }
 
 impl LinkFacts {
@@ -127,6 +146,37 @@ pub(super) fn read(found: &mut Collector, links: &[LinkFacts]) {
     }
 }
 
+/// Leaves the families whose connections are tracked where the kernel gets some of a port unasked: it would meet packets of
+/// connections that it does not know. Of a bridge's port, IP is what passes by the bridge. After tracking was read.
+pub(super) fn read_unasked(found: &mut Collector, links: &[LinkFacts]) {
+    let tracked: Vec<Family> = Family::ALL.into_iter().filter(|f| found.is_tracked(*f)).collect();
+    if tracked.is_empty() {
+        return;
+    }
+    for port in links.iter().filter(|link| link.is_port) {
+        let Some(unasked) = port.unasked else { continue };
+        let name = &port.name;
+        let (what, remedy) = match unasked {
+            Unasked::Tap => (
+                format!("the guest of the TAP {name} may merge segments, which no socket has room for"),
+                "a TAP without vnet_hdr is carried (QEMU: `-netdev tap,vnet_hdr=off`)".to_owned(),
+            ),
+            Unasked::Merged => (
+                format!("segments that were merged arrive on {name}, which no socket has room for"),
+                "turn that off at its other end, `ethtool -K DEV tso off gso off`, and start again".to_owned(),
+            ),
+            Unasked::Queues { rx, sockets } => (
+                format!("{name} receives on {rx} queues and has sockets on {sockets}"),
+                format!("as many of both, `ethtool -L {name}`, and start again"),
+            ),
+        };
+        let bridge = links.iter().find(|l| Some(l.ifindex) == port.master && l.is_bridge());
+        let by = bridge.map_or(port.ifindex, |bridge| bridge.ifindex);
+        let text = format!("{what}: the kernel gets these, and must know their connections");
+        found.leave_tracked((port.ifindex, by), &tracked, text, &remedy);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +221,45 @@ mod tests {
         assert_eq!(&*why(2), "veth2 is a member of bond bond9");
         assert_eq!(&*why(3), "veth3 is a member of device 77");
         assert_eq!(&*why(8), "bridge8 is a member of vrf vrf7");
+    }
+
+    /// What is tracked is left both ways, on the bridge where the port is a bridge's: that bridges on.
+    #[test]
+    fn what_the_kernel_gets_unasked_leaves_what_is_tracked() {
+        let unasked = |link: LinkFacts, unasked| LinkFacts {
+            unasked: Some(unasked),
+            ..link
+        };
+        let queues = Unasked::Queues { rx: 4, sockets: 2 };
+        let links = [
+            unasked(link(1, "veth", None), queues),
+            link(2, "veth", None),
+            unasked(link(3, "veth", Some(8)), Unasked::Merged),
+            link(8, "bridge", None),
+        ];
+        let left = |tracked: &[Family]| {
+            let mut found = Collector::new(&links);
+            found.track(tracked, String::new());
+            read_unasked(&mut found, &links);
+            found.finish()
+        };
+        assert!(!left(&[]).leaves());
+        let found = left(&[Family::V4]);
+        let mut by: Vec<_> = found.by_iface.keys().copied().collect();
+        by.sort_unstable();
+        assert_eq!(by, [1, 8], "{:#?}", found.notes);
+        assert!(found.bridging.is_empty());
+        for ifindex in by {
+            let v4 = found.on(ifindex, Family::V4).unwrap();
+            assert!(v4.ingress.is_some() && v4.egress == v4.ingress);
+            assert!(
+                found
+                    .on(ifindex, Family::V6)
+                    .is_none_or(|v6| v6.ingress.is_none() && v6.egress.is_none())
+            );
+        }
+        let scopes: Vec<String> = found.notes.iter().map(|note| note.scope.to_string()).collect();
+        assert_eq!(scopes, ["veth1", "veth3"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod xdp;
 mod xfrm;
 
 pub use findings::{FamilyFinding, Findings, Note, Scope};
-pub use link::LinkFacts;
+pub use link::{LinkFacts, Unasked};
 
 use super::nlsock::Listener;
 use crate::port::bpf_query::NewLinks;
@@ -168,6 +168,7 @@ impl Guard {
             self.files.read_ebtables(&mut found);
             self.files.remark_conntrack(&mut found);
         }
+        link::read_unasked(&mut found, links);
         found.finish()
     }
 }

@@ -17,7 +17,7 @@ use super::kind::opens;
 use super::{Aside, Of, Tracked, Tracking, tuple};
 use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
-use crate::table::conntrack::tracker::{self, Outcome, View};
+use crate::table::conntrack::tracker::{self, Outcome, View, tcp};
 use crate::table::conntrack::{CtState, Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
 
@@ -41,6 +41,19 @@ pub enum Leaving {
         /// The connection's.
         original: Tuple,
     },
+}
+
+/// Gives a connection to the kernel, which gets its packets from now on, or has got them: no window is what it was, and what
+/// the kernel tells of it holds. Its first packet that walks takes it over again.
+pub fn let_go(connection: &Connection<'_>) {
+    if connection.marks().any(Marks::KERNEL) {
+        return;
+    }
+    connection.set_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::TOUCHED);
+    if connection.tuple(Direction::Original).proto == Protocol::TCP.0 {
+        let (version, proto) = connection.proto();
+        connection.commit(version, &tcp::forget_windows(&proto));
+    }
 }
 
 /// Whether a packet of a tracked connection is the kernel's for its own header, whatever comes of it here.
