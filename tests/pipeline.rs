@@ -8,6 +8,8 @@
 //! Ten million fuzzed frames (`BYPATH_FUZZ_FRAMES` for another number, `BYPATH_SEED` for another seed): each ends in exactly
 //! one verdict, and at the end every frame of the pool is somewhere, none twice.
 
+#[path = "pipeline/alone.rs"]
+mod alone;
 #[path = "box/bench.rs"]
 mod bench;
 #[path = "box/bridge.rs"]

@@ -188,6 +188,7 @@ impl<Q: Queue> Worker<Q> {
     fn serve(&mut self, place: usize, clock: &impl Fn() -> u64) -> usize {
         let owned = &mut self.queues[place];
         if self.shared.limits.workers == 1 {
+            self.free.append(&mut self.done);
             owned.queue.complete(&mut self.free);
         } else {
             owned.queue.complete(&mut self.done);
