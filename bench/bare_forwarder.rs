@@ -254,7 +254,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !options.ring.is_power_of_two() {
         return Err("a ring has a power of two of entries".into());
     }
-    let area = Area::map(2 * options.ring, (FRAME_SIZE, 0), false)?;
+    let area = Area::map(2 * options.ring, FRAME_SIZE, false)?;
     let mut a = Port::open(&area, &options.a, 0..options.ring, &options)?;
     let mut b = Port::open(&area, &options.b, options.ring..2 * options.ring, &options)?;
     let _programs = (attach(&a, options.queue)?, attach(&b, options.queue)?);

@@ -17,8 +17,9 @@ const NEEDED: [(&str, u32); 4] = [
 /// CAP_SYS_ADMIN stands for CAP_BPF (and not for the others).
 const SYS_ADMIN: u32 = 21;
 
-/// The lockable memory in bytes with which CAP_IPC_LOCK is not needed: a frame pool of the largest default size.
-pub const MEMLOCK_ENOUGH: u64 = 1 << 30;
+/// The lockable memory in bytes with which CAP_IPC_LOCK is not needed: a frame pool of the largest default size, which is
+/// counted twice where some ports copy and some do not.
+pub const MEMLOCK_ENOUGH: u64 = 2 << 30;
 
 /// The names of the needed capabilities that this thread does not have.
 pub fn missing_capabilities() -> Vec<&'static str> {

@@ -9,7 +9,7 @@
 //! All of it runs on threads of control. EBUSY is retried for a bounded time, which the caller says: the kernel frees a closed
 //! socket's queue some 10 ms late (`xp_release_deferred`).
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, STAMP_ROOM};
 use super::netdev::XdpFeatures;
 use super::socket::{self, Area, RingSizes, Socket};
 use super::umem::{Mode, Umem};
@@ -62,6 +62,17 @@ pub enum OpenError {
         /// The queue.
         queue: u32,
     },
+    /// The limit of locked memory is too low.
+    #[error(
+        "packet memory cannot be locked for queue {queue} of {name}: give CAP_IPC_LOCK, or raise the limit (ulimit -l, \
+         LimitMEMLOCK=)"
+    )]
+    LockedMemory {
+        /// The interface.
+        name: String,
+        /// The queue.
+        queue: u32,
+    },
     /// Not allowed.
     #[error("opening queue {queue} of {name} needs CAP_NET_RAW and CAP_NET_ADMIN")]
     Permission {
@@ -94,8 +105,10 @@ pub const QUEUES_MAX: usize = 4096;
 /// What the sockets of one UMEM have in common.
 #[derive(Debug)]
 pub(super) struct Binding {
-    /// A socket that has the memory, for the first queue.
+    /// A socket that has the memory, for the first queue that copies.
     first: Option<OwnedFd>,
+    /// Drivers that were asked for zero-copy and have none. Of most it is known before (XDP features, kernel 6.3).
+    without_zero_copy: Vec<String>,
     /// Sockets that were bound.
     siblings: Vec<Sibling>,
     slots: Vec<bool>,
@@ -121,7 +134,7 @@ impl Request<'_> {
         let end = Instant::now() + self.busy_max;
         loop {
             match attempt() {
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => sleep(BUSY_PAUSE),
+                Err(e) if is_passing(&e) && Instant::now() < end => sleep(BUSY_PAUSE),
                 result => return result,
             }
         }
@@ -132,9 +145,10 @@ impl Binding {
     /// Of a UMEM whose memory this is.
     pub(super) fn new(area: &Area) -> io::Result<Self> {
         let first = socket::open()?;
-        socket::register(first.as_fd(), area)?;
+        socket::register(first.as_fd(), area, headroom(false))?;
         Ok(Self {
             first: Some(first),
+            without_zero_copy: Vec::new(),
             siblings: Vec::new(),
             slots: Vec::new(),
         })
@@ -158,13 +172,14 @@ impl Binding {
     fn by_mode(&mut self, umem: &Umem, request: &Request<'_>) -> Result<Socket, OpenError> {
         let (link, queue) = (request.link, request.queue);
         let fail = |source| open_error(source, link, queue);
-        let has_zero_copy = link.xdp.is_none_or(XdpFeatures::zero_copy);
+        let has_zero_copy =
+            link.xdp.is_none_or(XdpFeatures::zero_copy) && !self.without_zero_copy.contains(&link.driver);
         match umem.shared.config.mode {
             Mode::Copy => {}
             Mode::Auto if !has_zero_copy => {}
             mode => match self.join(umem, request, true) {
                 Ok(socket) => return Ok(socket),
-                Err(e) if no_zero_copy(&e) && mode == Mode::Auto => {}
+                Err(e) if no_zero_copy(&e) && mode == Mode::Auto => self.without_zero_copy.push(link.driver.clone()),
                 Err(e) if no_zero_copy(&e) => {
                     return Err(OpenError::NoZeroCopy {
                         name: link.name.clone(),
@@ -191,11 +206,12 @@ impl Binding {
                 result => return result.map(|()| self.known(socket, zero_copy)),
             }
         }
-        let fd = match self.first.take() {
+        let fd = match self.first.take().filter(|_| !zero_copy) {
             Some(first) => first,
             None => {
                 let fd = socket::open()?;
-                socket::register(fd.as_fd(), &umem.shared.area)?;
+                // What a socket had locked that was just closed is counted for a moment longer.
+                request.insist(|| socket::register(fd.as_fd(), &umem.shared.area, headroom(zero_copy)))?;
                 fd
             }
         };
@@ -226,6 +242,20 @@ impl Binding {
     }
 }
 
+/// Room for the arrival stamp before a packet, so that it lies in the cache line of the headers. Zero-copy has none:
+/// drivers (ice, i40e) have the card write buffers of a multiple of 128 bytes, rounded up.
+fn headroom(zero_copy: bool) -> u32 {
+    match zero_copy {
+        true => 0,
+        false => STAMP_ROOM.into(),
+    }
+}
+
+/// What may go by itself: a queue, or locked memory, that was just given back.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOBUFS))
+}
+
 fn no_zero_copy(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | ENOTSUPP))
 }
@@ -234,6 +264,7 @@ fn open_error(source: io::Error, link: &Link, queue: u32) -> OpenError {
     let name = link.name.clone();
     match source.raw_os_error() {
         Some(libc::EBUSY) => OpenError::Busy { name, queue },
+        Some(libc::ENOBUFS) => OpenError::LockedMemory { name, queue },
         Some(libc::EPERM | libc::EACCES) => OpenError::Permission { name, queue },
         Some(libc::ENODEV) => OpenError::Link(LinkError::Missing { name }),
         _ => OpenError::System { name, queue, source },
@@ -257,7 +288,7 @@ pub(super) fn wait_until_free(link: &Link, queue: u32) -> bool {
         sizes,
         busy_max: FREE_MAX,
     };
-    let Ok(area) = Area::map(FRAMES, (2048, 0), false) else {
+    let Ok(area) = Area::map(FRAMES, 2048, false) else {
         return false;
     };
     let Ok(probe) = Socket::with_memory(&area, &sizes) else {

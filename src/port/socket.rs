@@ -21,16 +21,14 @@ use std::sync::{Arc, Weak};
 pub struct Area {
     mapping: Mapping,
     frame_size: u32,
-    headroom: u32,
 }
 
 impl Area {
-    /// Maps memory for `frames` frames of `frame_size` bytes, a power of two; in huge pages if asked, and if there are any. The
-    /// kernel keeps `headroom` bytes free before a packet that arrives, beside its own XDP_PACKET_HEADROOM.
+    /// Maps memory for `frames` frames of `frame_size` bytes, a power of two; in huge pages if asked, and if there are any.
     ///
     /// # Errors
     /// There is not so much memory.
-    pub fn map(frames: u32, (frame_size, headroom): (u32, u32), huge_pages: bool) -> io::Result<Self> {
+    pub fn map(frames: u32, frame_size: u32, huge_pages: bool) -> io::Result<Self> {
         let len = frames as usize * frame_size as usize;
         // Shared, so that a fork does not part the process from its packets.
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
@@ -39,11 +37,7 @@ impl Area {
                 .or_else(|_| Mapping::new(len, flags, None)),
             false => Mapping::new(len, flags, None),
         }?;
-        Ok(Self {
-            mapping,
-            frame_size,
-            headroom,
-        })
+        Ok(Self { mapping, frame_size })
     }
 
     /// Where it begins.
@@ -97,16 +91,17 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     }
 }
 
-/// Registers memory with a socket. The same memory may be registered with several.
+/// Registers memory with a socket. The same memory may be registered with several. The kernel keeps `headroom` bytes free
+/// before a packet that arrives, beside its own XDP_PACKET_HEADROOM.
 ///
 /// # Errors
 /// The limit of locked memory, or sizes that cannot be.
-pub(super) fn register(fd: BorrowedFd<'_>, area: &Area) -> io::Result<()> {
+pub(super) fn register(fd: BorrowedFd<'_>, area: &Area, headroom: u32) -> io::Result<()> {
     let request = libc::xdp_umem_reg {
         addr: area.mapping.start.as_ptr().expose_provenance() as u64,
         len: area.mapping.len as u64,
         chunk_size: area.frame_size,
-        headroom: area.headroom,
+        headroom,
         flags: 0,
         tx_metadata_len: 0,
     };
@@ -146,7 +141,7 @@ impl Socket {
     /// As the kernel says.
     pub fn with_memory(area: &Area, sizes: &RingSizes) -> io::Result<Self> {
         let fd = open()?;
-        register(fd.as_fd(), area)?;
+        register(fd.as_fd(), area, 0)?;
         Self::new(fd, sizes)
     }
 

@@ -5,7 +5,7 @@
 //!   frame   0 .. slab | slab .. 2*slab | ...           worker w owns frames w*slab .. (w+1)*slab
 //!           worker 0  |   worker 1     |
 //!
-//!   one frame:  | 256 bytes for XDP | the arrival stamp | packet ........ | frame_size
+//!   one frame:  | 256 bytes for XDP | the arrival stamp (copy) | packet ........ | frame_size
 //! ```
 //!
 //! The memory stays for the life of the process, on purpose: so a [`Frame`] can be a `&'static mut` that nothing outlives,
@@ -21,7 +21,7 @@
 //! many ports the frame count should stay moderate.
 
 use super::bind::Binding;
-use super::link::{HEADROOM, STAMP_ROOM};
+use super::link::HEADROOM;
 use super::socket::Area;
 use crate::packet::{Frame, FrameId};
 use std::io;
@@ -203,7 +203,7 @@ impl Umem {
     pub fn create(config: UmemConfig) -> Result<Self, UmemError> {
         let frames = check(&config)?;
         let bytes = u64::from(frames.get()) * u64::from(config.frame_size);
-        let area = Area::map(frames.get(), (config.frame_size, STAMP_ROOM.into()), config.huge_pages)
+        let area = Area::map(frames.get(), config.frame_size, config.huge_pages)
             .map_err(|source| UmemError::System { bytes, source })?;
         let binding = Binding::new(&area).map_err(|source| create_error(source, bytes))?;
         let shared = Shared {
@@ -307,15 +307,10 @@ impl Umem {
         Some(offset + head)
     }
 
-    /// Takes back all frames that either side of the queue in `slot` held.
-    pub(super) fn take_back_all(&self, slot: u16, into: &mut Vec<Frame>) -> u32 {
+    /// Takes back all frames that `from` holds; how many.
+    pub(super) fn take_back_all(&self, from: Holder, into: &mut Vec<Frame>) -> u32 {
         let before = into.len();
-        for id in 0..self.frame_count() {
-            let frame = self
-                .take_back(id, Holder::fill(slot))
-                .or_else(|| self.take_back(id, Holder::tx(slot)));
-            into.extend(frame);
-        }
+        into.extend((0..self.frame_count()).filter_map(|id| self.take_back(id, from)));
         (into.len() - before) as u32
     }
 }

@@ -195,33 +195,39 @@ impl XskQueue {
     /// Closes the socket and gives back every frame that was in its rings; packets in them are lost. Blocks for some
     /// milliseconds: for the control thread, and after the XDP program has stopped redirecting to it.
     ///
-    /// The number of frames that stay with the kernel: 0, or all of a NIC that does not let go of its queue.
+    /// The number of frames that stay with the kernel: 0, or those of a NIC that does not let go of its queue.
     pub fn close(mut self, into: &mut Vec<Frame>) -> u32 {
         into.append(&mut self.spare);
-        if !self.zero_copy && sends_in_place(&self.link) && !self.wait_until_sent(into) {
-            return self.held.fill + self.held.tx;
-        }
-        let kept = self.held.fill + self.held.tx;
+        let all_sent = self.zero_copy || !sends_in_place(&self.link) || self.wait_until_sent(into);
         // No other socket is about to share with this one, which would keep it open.
         let binding = binding_of(self.umem);
         // Closing waits for the kernel's receive path (`xsk_unbind_dev`), and what it sends in copy mode is a copy.
         drop(self.socket);
         drop(binding);
         if self.zero_copy && !wait_until_free(&self.link, self.queue_id) {
-            return kept;
+            return self.held.fill + self.held.tx;
         }
-        let got = self.umem.take_back_all(self.slot, into);
-        debug_assert!(got == kept || self.faults > 0, "{got} frames came back of {kept}");
+        let mut got = self.umem.take_back_all(Holder::fill(self.slot), into);
+        if !all_sent {
+            return self.held.tx;
+        }
+        got += self.umem.take_back_all(Holder::tx(self.slot), into);
+        let held = self.held.fill + self.held.tx;
+        debug_assert!(got == held || self.faults > 0, "{got} frames came back of {held}");
         binding_of(self.umem).free_slot(self.slot);
         0
     }
 
-    /// Waits until what the driver took for sending has come back; whether it has.
+    /// Waits until what the driver took for sending has come back; whether it has. Of what is not sent since the port is down
+    /// the driver has nothing.
     fn wait_until_sent(&mut self, into: &mut Vec<Frame>) -> bool {
         let end = Instant::now() + SENT_MAX;
         loop {
+            let down_before = self.counters.kick_down;
+            let left = self.kick();
             self.complete(into);
-            if self.held.tx <= self.socket.tx.untaken() {
+            let is_down = self.counters.kick_down > down_before;
+            if self.held.tx == 0 || is_down && self.held.tx as usize <= left {
                 return true;
             }
             if Instant::now() > end {
