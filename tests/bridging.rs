@@ -70,7 +70,31 @@ impl Walks {
             "watched: {watching:?}",
             watching = watching.0
         );
-        (verdict, plain.bytes().to_vec(), watching.0)
+        let after = plain.bytes().to_vec();
+        // Rules would count what only follows.
+        if here.member.as_ref().is_some_and(|member| member.is_plain) {
+            self.follow(&here, bytes);
+        }
+        (verdict, after, watching.0)
+    }
+
+    /// What follows in a burst, with the same head, fares as if it came alone: as long, longer than any MTU, and shorter.
+    fn follow(&mut self, here: &Here<'_>, bytes: &[u8]) {
+        let longer = [bytes, &[0; 1600]].concat();
+        for bytes in [bytes, &longer, &bytes[..bytes.len().min(18)]] {
+            let alone = Here {
+                now_ns: here.now_ns,
+                ..Here::new(here.port, here.snapshot)
+            };
+            let [following, single] = [(0, here), (1, &alone)].map(|(at, here)| {
+                let frame = &mut self.frames[at];
+                frame.set_range(256, 0);
+                frame.fill(bytes);
+                let verdict = walk(frame, here, &mut self.flows[at], &mut Unobserved);
+                (verdict, frame.bytes().to_vec())
+            });
+            assert_eq!(following, single);
+        }
     }
 
     /// Where it ends; a frame that does not leave is as it came.

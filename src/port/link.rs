@@ -16,10 +16,10 @@ pub use super::netdev::{Attached, XdpFeatures};
 
 /// Bytes at the front of each frame that the kernel keeps for XDP programs (XDP_PACKET_HEADROOM).
 const XDP_HEADROOM: u16 = 256;
-/// Bytes between that and the packet: the arrival stamp, so that it lies in the cache line of the packet's headers. A burst that
-/// had to look for it in the line before took some 25 ns a packet longer.
+/// Bytes between that and the packet where the kernel copies: the arrival stamp, so that it lies in the cache line of the packet's
+/// headers. A burst that had to look for it in the line before took some 25 ns a packet longer.
 pub const STAMP_ROOM: u16 = super::STAMP_LEN as u16;
-/// Where in its frame a packet starts that has just arrived.
+/// Where in its frame a packet starts that the kernel copied there, and at the latest any that has just arrived.
 pub const HEADROOM: u16 = XDP_HEADROOM + STAMP_ROOM;
 const ETHERNET_HEAD: u32 = 14;
 
