@@ -17,7 +17,10 @@ use bypath::table::rules::interpret::{Changes, Outcome};
 use bypath::table::rules::live::Point;
 use etherparse::PacketBuilder;
 use netns::{ifindex, isolated, links, readable, sh};
+use std::io::Write;
 use std::ops::ControlFlow::Continue;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const PORTS: &[&str] = &["d0", "d1"];
 const STATES: [CtState; 5] = [
@@ -341,6 +344,44 @@ fn chains_of_a_hook_all_have_their_say() {
             [1, 1]
         );
         assert_eq!(found.tracked, [true, false]);
+    });
+}
+
+/// A table that its owner leaves behind goes without a commit and without an event, rules and policy and all.
+#[test]
+fn a_table_goes_with_its_owner() {
+    isolated("a_table_goes_with_its_owner", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        sh(
+            "nft 'add table ip stays; add chain ip stays c { type filter hook forward priority 0; }; add rule ip stays c ct state new'",
+        );
+        let mut owner = Command::new("nft")
+            .arg("-i")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("nft");
+        let mut says = owner.stdin.take().expect("its input");
+        writeln!(
+            says,
+            "add table ip t {{ flags owner; }}; add chain ip t c {{ type filter hook forward priority 1; policy drop; }}"
+        )
+        .expect("a command");
+        let until = Instant::now() + Duration::from_secs(5);
+        let read_until = |guard: &mut Guard, expected: &str| loop {
+            let found = guard.read(&links(PORTS));
+            if passes(&found, Family::V4, "d0", "d1") == expected {
+                return found;
+            }
+            assert!(Instant::now() < until, "not `{expected}`: {:#?}", found.notes);
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let with_it = read_until(&mut guard, "");
+        drop(says);
+        owner.wait().expect("nft");
+        let without = read_until(&mut guard, "iernu");
+        assert!(with_it.rules != without.rules, "what differs is published");
     });
 }
 

@@ -25,10 +25,12 @@
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
 //! good one counts for [`STALE_MAX`], and both families are left until it can be read. The generation is asked for at events and
 //! once a second, and while it stays the same nothing is dumped again: what is judged here (chains, rules, sets, objects) changes
-//! by commits only, of which each is an event. But for one thing: a batch that is prepared writes into a table at once that it is
-//! dormant, and takes that back when it fails; so where a table is, all is dumped once a second. Devices are matched by name at
-//! every reading.
+//! by commits only, of which each is an event. But for what `tables` says: where there is such a table, the tables are read once
+//! a second, and all is dumped if they are others than they were. Devices are matched by name at every reading.
 
+mod tables;
+
+use self::tables::Tables;
 use super::super::nft::{self as ruleset, NftError};
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
 use super::super::nlsock::NlSock;
@@ -68,7 +70,6 @@ pub(super) const NFPROTO_IPV6: u8 = 10;
 pub(super) const GENMSG_LEN: usize = 4;
 pub(super) const NF_INET_INGRESS: u32 = 5;
 pub(super) const NF_INET_FORWARD: u32 = 2;
-const TABLE_DORMANT: u32 = 1;
 /// Readings of a ruleset that changes meanwhile.
 const TRIES: usize = 3;
 /// How long the last good ruleset counts when the next one cannot be read, for it changes meanwhile.
@@ -116,8 +117,8 @@ pub(super) struct Ruleset {
     pub(super) rules: Arc<Rules>,
     /// There are base chains of type nat.
     pub(super) nat: bool,
-    /// A table is dormant, or a batch that is being prepared would have it so.
-    has_dormant: bool,
+    /// The tables that it was read with.
+    tables: Tables,
     tracking: Vec<Tracking>,
     /// Rules of `rules` that are the kernel's.
     punted: Vec<PuntedRule>,
@@ -149,7 +150,7 @@ pub(super) struct Nft {
     lookout: Lookout,
     /// The kernel said that it has no nf_tables; asking would have it try to load a module.
     absent: bool,
-    /// Reads what is run.
+    /// Reads what is run; opened when there is something to read.
     reader: Option<ruleset::Nft>,
     ruleset: Option<Ruleset>,
     /// The names of links that it was read for: a chain keeps a device that is renamed.
@@ -162,8 +163,8 @@ impl Nft {
     /// `None` where the kernel has no netfilter.
     pub(super) fn new(sock: Option<NlSock>) -> Self {
         Self {
-            reader: sock.as_ref().and_then(|_| ruleset::Nft::open().ok()),
             sock,
+            reader: None,
             lookout: Lookout::new(READ_AFTER),
             absent: false,
             ruleset: None,
@@ -178,9 +179,7 @@ impl Nft {
         if self.absent {
             return;
         }
-        let (Some(sock), Some(reader)) = (&mut self.sock, &mut self.reader) else {
-            return;
-        };
+        let Some(sock) = &mut self.sock else { return };
         let passed: HashMap<_, _> = found.passed().into_iter().collect();
         let is_renamed = |(ifindex, name): (&u32, &Arc<str>)| self.names.get(ifindex).is_some_and(|was| was != name);
         if passed.iter().any(is_renamed) {
@@ -190,14 +189,15 @@ impl Nft {
         let holds = self.ruleset.is_some() && self.failing.is_none() && !self.lookout.is_due(events);
         let refreshed = match holds {
             true => Ok(true),
-            false => refresh(sock, reader, &mut self.ruleset),
+            false => refresh(sock, &mut self.reader, &mut self.ruleset),
         };
         match (refreshed, &self.ruleset) {
             (Ok(true), Some(ruleset)) => {
                 self.failing = None;
                 report(found, ruleset);
             }
-            (Ok(_), _) => self.absent = true,
+            // Its generations begin anew where it comes back.
+            (Ok(_), _) => (self.absent, self.ruleset) = (true, None),
             (Err(_), Some(last)) if self.failing.get_or_insert_with(Instant::now).elapsed() < STALE_MAX => {
                 report(found, last);
             }
@@ -303,19 +303,22 @@ fn on_devices(found: &mut Collector, chain: &BaseChain, way: Way) {
 
 /// Brings the ruleset at hand up to date, if its generation does not hold any more; where that fails it stays. False if the
 /// kernel has no nf_tables.
-fn refresh(sock: &mut NlSock, reader: &mut ruleset::Nft, at_hand: &mut Option<Ruleset>) -> io::Result<bool> {
+fn refresh(sock: &mut NlSock, reader: &mut Option<ruleset::Nft>, at_hand: &mut Option<Ruleset>) -> io::Result<bool> {
     for _ in 0..TRIES {
         let before = match generation(sock) {
             // nfnetlink's answer for a subsystem that is not there.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(false),
             other => other?,
         };
-        if at_hand
-            .as_ref()
-            .is_some_and(|r| r.generation == before && !r.has_dormant)
+        if let Some(at_hand) = at_hand.as_ref().filter(|at_hand| at_hand.generation == before)
+            && (!at_hand.tables.change_unseen() || Tables::read(sock)? == at_hand.tables)
         {
             return Ok(true);
         }
+        let reader = match reader {
+            Some(reader) => reader,
+            None => reader.insert(ruleset::Nft::open().map_err(io::Error::other)?),
+        };
         let last = at_hand.as_ref().map(|ruleset| &*ruleset.rules);
         match load(sock, reader, last, before) {
             Ok(ruleset) if generation(sock)? == before => {
@@ -367,6 +370,7 @@ pub(super) fn all(get: u16) -> Request {
 fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, generation: u32) -> io::Result<Ruleset> {
     let mut ruleset = Ruleset {
         generation,
+        tables: Tables::read(sock)?,
         ..Ruleset::default()
     };
     let counts = load_rules(sock, &mut ruleset)?;
@@ -389,19 +393,10 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
 
 /// Sorts base chains: in the path, carried, of type nat, harmless.
 fn load_chains(sock: &mut NlSock, ruleset: &mut Ruleset, counts: &Counts) -> io::Result<()> {
-    let mut dormant = HashSet::new();
-    dump(sock, all(GETTABLE), NEWTABLE, ruleset.generation, |family, m| {
-        let attrs = m.attrs(GENMSG_LEN);
-        let flags = attrs.find(2).and_then(get_be32);
-        if flags.is_some_and(|flags| flags & TABLE_DORMANT != 0) {
-            dormant.insert((family, text(&attrs, 1)));
-        }
-    })?;
     dump(sock, all(GETCHAIN), NEWCHAIN, ruleset.generation, |family, m| {
         let attrs = m.attrs(GENMSG_LEN);
         let table = text(&attrs, 1);
-        if dormant.contains(&(family, table.clone())) {
-            ruleset.has_dormant = true;
+        if ruleset.tables.is_dormant(family, &table) {
             return;
         }
         let rules = counts.get(&(family, table, text(&attrs, 3))).copied();

@@ -136,10 +136,10 @@ pub struct Rules {
     pub bridged: Bridged,
 }
 
-/// Readings of one ruleset are equal; the kernel numbers them.
+/// Readings of one ruleset are equal; the kernel numbers them, but not what tables become without a commit.
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
-        self.ruleset.generation == other.ruleset.generation
+        self.ruleset.generation == other.ruleset.generation && self.ruleset.tables == other.ruleset.tables
     }
 }
 
