@@ -37,12 +37,13 @@ impl AtHook<'_> {
     }
 
     fn fib_type(&self, flags: FibFlags) -> Fact {
-        let addr = match flags.0 {
-            FibFlags::SADDR => self.packet.src,
-            FibFlags::DADDR => self.packet.dst,
+        let packet = &*self.packet;
+        let (addr, other) = match flags.0 {
+            FibFlags::SADDR => (packet.src, packet.dst),
+            FibFlags::DADDR => (packet.dst, packet.src),
             _ => return Fact::Unknown,
         };
-        addrtype(addr, self.packet.family, self.snapshot).map_or(Fact::Unknown, Fact::U32)
+        addrtype(addr, (other, packet.tos), packet.family, self.snapshot).map_or(Fact::Unknown, Fact::U32)
     }
 
     /// The link that the routes name; none, where they name none; nothing, where it is not known.
@@ -113,8 +114,9 @@ fn index(iface: &Iface, snapshot: &Snapshot) -> Option<IfaceIndex> {
     Some(IfaceIndex(at.try_into().ok()?))
 }
 
-/// RTN_* of an address (nft_fib4_eval_type, nft_fib6_eval_type), where it is known here.
-pub(super) fn addrtype(addr: Addr, family: Family, snapshot: &Snapshot) -> Option<u32> {
+/// RTN_* of an address (nft_fib4_eval_type, nft_fib6_eval_type), where it is known here; IPv6 asks for the way there as from
+/// another one, with a traffic class.
+fn addrtype(addr: Addr, (from, tos): (Addr, u8), family: Family, snapshot: &Snapshot) -> Option<u32> {
     const UNICAST: u32 = 1;
     const LOCAL: u32 = 2;
     const BROADCAST: u32 = 3;
@@ -132,20 +134,31 @@ pub(super) fn addrtype(addr: Addr, family: Family, snapshot: &Snapshot) -> Optio
             _ => None,
         },
         (Family::V4, None) => Some(UNICAST),
-        // IPv6 asks the routes: an error has another type.
+        // IPv6 asks the routes, nft as from the packet's other address and xtables as from none: an error has another type.
         (Family::V6, None) => {
-            let key = FibKey {
-                src: 0,
+            let key = |src, tos| FibKey {
+                src,
                 dst: addr,
                 iif: None,
-                tos: 0,
+                tos,
             };
-            match fib.lookup(&key) {
-                Found::Route(_, route) if route.left.is_none() && route.kind == RouteKind::Unicast => Some(UNICAST),
-                _ => None,
-            }
+            let is_unicast = |key: FibKey| match fib.lookup(&key) {
+                Found::Route(len, route) => {
+                    route.left.is_none() && route.kind == RouteKind::Unicast && !may_be_anycast(addr, len)
+                }
+                _ => false,
+            };
+            [key(from, tos), key(0, 0)]
+                .into_iter()
+                .all(is_unicast)
+                .then_some(UNICAST)
         }
     }
+}
+
+/// Whether an address is that of its own prefix, which routers of a link share (ipv6_anycast_destination).
+fn may_be_anycast(addr: Addr, prefix_len: u8) -> bool {
+    prefix_len < 127 && addr << prefix_len == 0
 }
 
 /// Whether it is an address of the box, as far as is known here: of IPv6 those that others see.
