@@ -51,8 +51,9 @@ pub fn is_command(name: &str) -> bool {
 
 /// Forward between ports as the kernel is configured to
 ///
-/// Runs in the foreground; prints `bypath: ready` when all ports are open and those with a carrier forward. SIGINT (Ctrl-C) or
-/// SIGTERM (`kill`) end it with a summary; the kernel then forwards by itself again. There can be one in a network namespace.
+/// Runs in the foreground; prints `bypath: ready` when all ports are open and those with a carrier forward. SIGINT (Ctrl-C),
+/// SIGTERM (`kill`) or SIGHUP (its terminal goes) end it with a summary; the kernel then forwards by itself again. There can be
+/// one in a network namespace.
 ///
 /// Ports need an MTU that fits a frame: at most 1762 bytes, or 3810 where one of them has zero-copy; `bypath doctor` looks. Needs
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
@@ -192,7 +193,7 @@ pub struct Select {
     #[arg(long, value_name = "PORT", visible_alias = "orig-port-dst")]
     pub dport: Option<u16>,
     /// Only in this state, such as ESTABLISHED
-    #[arg(long)]
+    #[arg(long, value_parser = super::conntrack::parse_state)]
     pub state: Option<String>,
     /// Only with this mark
     #[arg(short, long, value_name = "MARK[/MASK]", value_parser = super::conntrack::parse_mark)]

@@ -7,6 +7,7 @@ use super::args::{Conntrack, ConntrackCommand, Select, ShowArgs};
 use super::output::{Failure, Outcome};
 use crate::control::api::{Client, Connections, ConnectionsDo};
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
+use crate::table::conntrack::tracker::{sctp, tcp};
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
@@ -110,8 +111,22 @@ fn filter(select: &Select) -> ConnectionFilter {
         dst: select.dst,
         sport: select.sport,
         dport: select.dport,
-        state: select.state.as_ref().map(|state| state.to_uppercase()),
+        state: select.state.clone(),
         mark: select.mark,
+    }
+}
+
+/// Reads `--state STATE` in any case: a state of TCP or of SCTP.
+pub fn parse_state(text: &str) -> Result<String, String> {
+    let state = text.to_uppercase();
+    let mut words = tcp::WORDS.into_iter().chain(sctp::WORDS);
+    match words.any(|word| word == state) {
+        true => Ok(state),
+        false => Err(format!(
+            "not a state: one of {}; of SCTP {}",
+            tcp::WORDS.join(", "),
+            sctp::WORDS.join(", ")
+        )),
     }
 }
 
@@ -137,6 +152,8 @@ mod tests {
 
     #[test]
     fn marks_are_numbers_with_or_without_a_mask() {
+        assert_eq!(parse_state("established").as_deref(), Ok("ESTABLISHED"));
+        assert!(parse_state("ESTABLISHD").is_err_and(|why| why.contains("SYN_SENT") && why.contains("COOKIE_WAIT")));
         assert_eq!(parse_mark("0x10"), Ok((16, u32::MAX)));
         assert_eq!(parse_mark("0x13/0x10"), Ok((16, 16)));
         assert!(parse_mark("ten").is_err() && parse_mark("1/").is_err());

@@ -191,12 +191,14 @@ impl Instance {
     }
 
     /// Opens the ports, says `bypath: ready` when all of them are open and those with a carrier forward, and keeps everything in
-    /// line with the kernel until SIGINT or SIGTERM.
+    /// line with the kernel until a signal ends it.
     ///
     /// # Errors
     /// A port that cannot be opened at the start; a thread that died; a punt device that is gone.
-    pub fn serve(&mut self) -> Result<(), Error> {
-        let signal = signals::Termination::catch()?;
+    pub fn serve(&mut self, signal: &signals::Termination) -> Result<(), Error> {
+        if signal.came() {
+            return Ok(());
+        }
         self.reconcile(true)?;
         let mut began_ns = monotonic_ns();
         self.look();

@@ -5,11 +5,12 @@
 //! should. There is no authentication, as is usual for exporters: bind it to an address that only the scraper reaches.
 
 mod bridge;
+mod port;
 mod qdisc;
 
 use super::Error;
 use super::api::{Backend, end_accept};
-use super::report::{ByReason, Conntrack, Latency, Port, Queue, Totals, Worker};
+use super::report::{ByReason, Conntrack, Latency, Totals, Worker};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -130,7 +131,7 @@ fn path(request: &[u8]) -> Option<&str> {
 fn render(backend: &dyn Backend) -> String {
     let mut text = String::new();
     totals(&mut text, &backend.totals());
-    ports(&mut text, &backend.ports());
+    port::ports(&mut text, &backend.ports());
     workers(&mut text, &backend.workers());
     drops(&mut text, backend);
     latency(&mut text, &backend.latency());
@@ -152,6 +153,11 @@ fn metric<L: AsRef<str>>(
     for (labels, value) in samples {
         let _ = writeln!(text, "bypath_{name}{} {value}", labels.as_ref());
     }
+}
+
+/// A name as the value of a label: a device may be called almost anything.
+fn escaped(name: &str) -> String {
+    name.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }
 
 fn reasons(counts: &ByReason) -> impl Iterator<Item = (String, u64)> + '_ {
@@ -193,67 +199,6 @@ fn totals(text: &mut String, totals: &Totals) {
     );
 }
 
-/// One counter per queue of a port: its name, what it counts, and where it stands in the report.
-type QueueCounter = (&'static str, &'static str, fn(&Queue) -> u64);
-
-const QUEUE_COUNTERS: [QueueCounter; 5] = [
-    ("queue_receive_frames_total", "Frames received.", |queue| queue.rx),
-    ("queue_receive_bytes_total", "Bytes received.", |queue| queue.rx_bytes),
-    (
-        "queue_transmit_frames_total",
-        "Frames put into the transmit ring.",
-        |queue| queue.tx,
-    ),
-    (
-        "queue_transmit_bytes_total",
-        "Bytes put into the transmit ring.",
-        |queue| queue.tx_bytes,
-    ),
-    ("queue_kicks_total", "Transmit system calls.", |queue| queue.kicks),
-];
-
-fn ports(text: &mut String, ports: &[Port]) {
-    let up = ports.iter().map(|port| {
-        let Port {
-            port: name,
-            driver,
-            mode,
-            attach,
-            ..
-        } = port;
-        let labels = format!("{{port=\"{name}\",driver=\"{driver}\",mode=\"{mode}\",attach=\"{attach}\"}}");
-        (labels, u64::from(port.state == "up"))
-    });
-    metric(text, "port_up", "gauge", "Whether the port forwards.", up);
-    for (name, help, read) in QUEUE_COUNTERS {
-        let samples = ports
-            .iter()
-            .flat_map(|port| port.queues.iter().map(move |queue| (port, queue)));
-        let samples = samples.map(|(port, queue)| {
-            (
-                format!(
-                    "{{port=\"{}\",queue=\"{}\",worker=\"{}\"}}",
-                    port.port, queue.queue, queue.worker
-                ),
-                read(queue),
-            )
-        });
-        metric(text, name, "counter", help, samples);
-    }
-    let steer = ports
-        .iter()
-        .flat_map(|port| port.steer.iter().map(move |(decision, &count)| (port, decision, count)));
-    let steer =
-        steer.map(|(port, decision, count)| (format!("{{port=\"{}\",decision=\"{decision}\"}}", port.port), count));
-    metric(
-        text,
-        "steer_frames_total",
-        "counter",
-        "What the XDP program did with frames, by decision.",
-        steer,
-    );
-}
-
 fn workers(text: &mut String, workers: &[Worker]) {
     let label = |worker: &Worker| format!("{{worker=\"{}\"}}", worker.worker);
     let heartbeat = workers.iter().map(|worker| (label(worker), worker.heartbeat_age_ms));
@@ -278,7 +223,7 @@ fn drops(text: &mut String, backend: &dyn Backend) {
     let rows = backend.drops();
     let samples = rows.iter().map(|row| {
         (
-            format!("{{place=\"{}\",reason=\"{}\"}}", row.place, row.reason),
+            format!("{{place=\"{}\",reason=\"{}\"}}", escaped(&row.place), row.reason),
             row.frames,
         )
     });
@@ -299,7 +244,10 @@ fn latency(text: &mut String, ports: &[Latency]) {
             ("0.99", row.p99_ns),
             ("0.999", row.p999_ns),
         ];
-        values.map(|(quantile, ns)| (format!("{{port=\"{}\",quantile=\"{quantile}\"}}", row.port), ns))
+        values.map(|(quantile, ns)| {
+            let labels = format!("{{port=\"{}\",quantile=\"{quantile}\"}}", escaped(&row.port));
+            (labels, ns)
+        })
     });
     metric(
         text,
@@ -310,7 +258,7 @@ fn latency(text: &mut String, ports: &[Latency]) {
     );
     let counts = ports
         .iter()
-        .map(|row| (format!("{{port=\"{}\"}}", row.port), row.count));
+        .map(|row| (format!("{{port=\"{}\"}}", escaped(&row.port)), row.count));
     metric(
         text,
         "latency_measured_frames_total",
@@ -347,7 +295,7 @@ mod tests {
     use super::*;
     use crate::control::api::TraceFilter;
     use crate::control::connections::{ConnectionFilter, ConnectionRow};
-    use crate::control::report::{self, BridgeLink, DropRow, Neighbor, Route, TracePacket};
+    use crate::control::report::{self, BridgeLink, DropRow, Neighbor, Port, Queue, Route, TracePacket};
     use crossbeam::channel::Receiver;
     use std::ops::ControlFlow;
 
@@ -475,6 +423,11 @@ mod tests {
         let listed = |head: &str| page.contains(&format!("`{}`", head.split(' ').next().unwrap_or_default()));
         let mut heads = body.split("# TYPE bypath_").skip(1);
         assert!(heads.all(listed), "docs/CLI.md lacks one of\n{body}");
+    }
+
+    #[test]
+    fn a_label_may_hold_any_name() {
+        assert_eq!(escaped("a\"b\\c\nd"), r#"a\"b\\c\nd"#);
     }
 
     #[test]

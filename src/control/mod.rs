@@ -73,13 +73,14 @@ mod threads;
 pub use config::RunConfig;
 pub use error::Error;
 
-/// Runs an instance in the foreground until SIGINT or SIGTERM.
+/// Runs an instance in the foreground until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// Whatever stops the start, with its remedy; a worker that died.
 #[cfg(feature = "xdp")]
 pub fn run(mut config: RunConfig) -> Result<(), Error> {
     config.validate()?;
+    let signal = signals::Termination::catch()?;
     // Links are told by their own names, never by alternative ones.
     for port in &mut config.ports {
         if let Ok(link) = crate::port::link::Link::query(port) {
@@ -87,7 +88,7 @@ pub fn run(mut config: RunConfig) -> Result<(), Error> {
         }
     }
     let mut instance = instance::Instance::start(&config)?;
-    let served = instance.serve();
+    let served = instance.serve(&signal);
     instance.end();
     log::flush();
     served

@@ -1,8 +1,8 @@
-//! SIGINT and SIGTERM as a descriptor that the control loop waits on, and the word to systemd that the instance is ready.
+//! SIGINT, SIGTERM and SIGHUP as a descriptor that the control loop waits on, and the word to systemd that the instance is ready.
 
 use super::Error;
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -15,7 +15,8 @@ pub struct Termination {
 }
 
 impl Termination {
-    /// From now on SIGINT and SIGTERM come here.
+    /// From now on SIGINT and SIGTERM come here, and SIGHUP, which a terminal sends when it goes, unless it is ignored
+    /// (`nohup`).
     ///
     /// # Errors
     /// Where the kernel has no descriptors left.
@@ -24,6 +25,9 @@ impl Termination {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             pipe::register(SIGINT, theirs.try_clone()?)?;
+            if !is_ignored(SIGHUP) {
+                pipe::register(SIGHUP, theirs.try_clone()?)?;
+            }
             pipe::register(SIGTERM, theirs)?;
             Ok(ours)
         };
@@ -43,6 +47,17 @@ impl Termination {
     pub fn came(&self) -> bool {
         matches!((&self.pipe).read(&mut [0; 16]), Ok(1..))
     }
+}
+
+/// Whether whoever started this process has it ignore `signal`.
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action sigaction only writes into `now`, which zeroes are valid for, too.
+    let now = unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.sa_sigaction == libc::SIG_IGN
 }
 
 /// Whether any of `fds`, which the caller keeps open, is readable now.

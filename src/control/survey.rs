@@ -61,6 +61,11 @@ pub fn survey(ports: &[String]) -> Result<Survey, Error> {
     let failed = |error: &dyn Display| Error::Other(error.to_string());
     for port in ports {
         ifindex(port).ok_or_else(|| Error::PortMissing { port: port.clone() })?;
+        let fit = Link::query(port).and_then(|link| link.check_ethernet());
+        fit.map_err(|error| Error::PortUnfit {
+            port: port.clone(),
+            why: error.to_string(),
+        })?;
     }
     let mut mirror = Mirror::open().map_err(|error| failed(&error))?;
     let links: Vec<LinkInfo> = mirror.links().cloned().collect();

@@ -3,7 +3,9 @@
 //! Rows are typed and come one by one, so that a million routes are never held at once. A line is bounded, as the server is
 //! another process; every way in which it can fail is one error that names the socket.
 
-use super::{Connections, ConnectionsDo, Line, Request, Show, TIMEOUT, TraceFilter, peer_trusted, socket_name};
+use super::{
+    Connections, ConnectionsDo, Line, Request, Show, TIMEOUT, TraceFilter, peer_credentials, peer_trusted, socket_name,
+};
 use crate::control::Error;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -40,8 +42,11 @@ impl Client {
             Err(error) => return Err(failed(error)),
         };
         if !peer_trusted(&stream).map_err(failed)? {
-            let why =
-                "it belongs to another user and is not trusted: ask as root, or as the user that runs bypath".into();
+            let uid = peer_credentials(&stream).map_err(failed)?.uid;
+            let why = format!(
+                "it belongs to the user with uid {uid}, and is not trusted: ask as that user, which root is by `setpriv --reuid {uid} \
+                 --clear-groups bypath ...`"
+            );
             return Err(Error::Control { socket, why });
         }
         stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;

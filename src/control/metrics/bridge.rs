@@ -2,7 +2,7 @@
 //!
 //! Two samples for each bridge that has ports of ours.
 
-use super::metric;
+use super::{escaped, metric};
 use crate::control::report::BridgeLink;
 
 /// Appends them.
@@ -12,7 +12,7 @@ pub fn bridges(text: &mut String, links: &[BridgeLink]) {
             .iter()
             .filter_map(|link| Some((&link.ifname, link.bridge.as_ref()?)))
     };
-    let label = |name: &str| format!("{{bridge=\"{name}\"}}");
+    let label = |name: &str| format!("{{bridge=\"{}\"}}", escaped(name));
     let entries = bridges().map(|(name, bridge)| (label(name), bridge.fdb_entries));
     metric(text, "fdb_entries", "gauge", "Addresses that a bridge knows.", entries);
     let refused = bridges().map(|(name, bridge)| (label(name), bridge.fdb_refused));

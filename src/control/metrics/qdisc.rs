@@ -2,7 +2,7 @@
 //!
 //! As many samples as there are classes, which the operator has bounded by configuring them.
 
-use super::metric;
+use super::{escaped, metric};
 use crate::control::report::{Qdisc, QdiscCounts};
 
 /// One counter or gauge of a qdisc: its name, its kind, what it counts, and where it stands in the report.
@@ -44,7 +44,9 @@ pub fn qdiscs(text: &mut String, qdiscs: &[Qdisc]) {
         let queue = row.queue.map_or(String::new(), |queue| format!(",queue=\"{queue}\""));
         format!(
             "{{port=\"{}\",kind=\"{}\",handle=\"{}\"{queue}}}",
-            row.dev, row.kind, row.handle
+            escaped(&row.dev),
+            row.kind,
+            row.handle
         )
     };
     for (name, kind, help, read) in QDISC_COUNTS {
