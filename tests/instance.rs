@@ -9,6 +9,8 @@ mod lab;
 
 #[path = "instance/bridge.rs"]
 mod bridge;
+#[path = "instance/chosen.rs"]
+mod chosen;
 #[path = "instance/fdb.rs"]
 mod fdb;
 #[path = "instance/life.rs"]

@@ -120,7 +120,9 @@ fn every_expression_is_decoded() {
         ] {
             assert!(states.contains(&state), "{state:?} is not among {states:?}");
         }
-        for (expr, rules) in decoded() {
+        let choice = states.iter().position(|state| *state == Stateful::Choice);
+        let choice = StateId(choice.expect("numgen random") as u32);
+        for (expr, rules) in decoded(choice) {
             assert_eq!(rules_with(pre, &expr).len(), rules, "{expr:?}");
         }
         let post = chain(&ruleset, "post");
@@ -161,7 +163,7 @@ fn limit(rate: u64, seconds: u64, burst: u32, of_bytes: bool, inverted: bool) ->
 }
 
 /// Expressions, and in how many rules of the chain they are.
-fn decoded() -> Vec<(Expr, usize)> {
+fn decoded(choice: StateId) -> Vec<(Expr, usize)> {
     let (dest, source) = (reg(1), reg(1));
     let store = |base, offset, len, own| Expr::PayloadStore {
         base,
@@ -295,6 +297,7 @@ fn decoded() -> Vec<(Expr, usize)> {
         ),
         (
             Expr::NumgenRandom {
+                state: choice,
                 modulus: 3,
                 offset: 0,
                 dest,

@@ -115,6 +115,25 @@ reasons! {
     }
 }
 
+impl PuntReason {
+    /// Whether it is for where the packet goes, and will be for the next packet that goes there.
+    pub fn is_for_destination(self) -> bool {
+        matches!(
+            self,
+            PuntReason::BridgeLocal
+                | PuntReason::BridgeNetfilter
+                | PuntReason::Local
+                | PuntReason::NoRoute
+                | PuntReason::Unreachable
+                | PuntReason::RouteNotCarried
+                | PuntReason::Redirect
+                | PuntReason::EgressNotPort
+                | PuntReason::LeftEgress
+                | PuntReason::Rule
+        )
+    }
+}
+
 reasons! {
     /// Why a packet is lost here: overload, loss of a port, or what the kernel would drop too.
     DropReason {

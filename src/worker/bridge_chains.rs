@@ -175,7 +175,7 @@ impl<'w, 'a> AtPorts<'w, 'a> {
             }
             Outcome::Punt(place) | Outcome::Reject(_, place) | Outcome::Nat(_, place) => {
                 seen.see(Stage::Bridging, || format!("{} is the kernel's", show(live, &place)));
-                changes.take_back(&live.state);
+                changes.give_away(&live.state, self.here.now_ns);
                 Verdict::punt(PuntReason::Rule)
             }
         }

@@ -18,9 +18,11 @@ use crate::stage::postrouting::{self, Confirmed};
 use crate::stage::prerouting::{self, Tracked, Tracking, leaving, reset};
 use crate::stage::routing::Flows;
 use crate::stage::{bridging, flow, forward, routing, rx, tx};
+use crate::table::conntrack::Status;
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::{Bridged, Out};
 use crate::table::iface::{Iface, IfaceIndex};
+use crate::table::rules::interpret::Changes;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
@@ -191,8 +193,8 @@ fn by_rules<'a, O: Observer>(
         }
         Break(verdict) => {
             flows.aside.saved.restore(frame);
-            if let Verdict::Punt(_) = verdict {
-                flows.changes.take_back(&rules.state);
+            if let Verdict::Punt(reason) = verdict {
+                give_back(reason, false, &mut flows.changes, here);
             }
             Break(verdict)
         }
@@ -239,8 +241,8 @@ pub(super) fn tracked<O: Observer>(
             Continue(tracked) => tracked,
             Break(verdict) => {
                 flows.aside.saved.restore(frame);
-                if let Verdict::Punt(_) = verdict {
-                    flows.changes.take_back(&rules.state);
+                if let Verdict::Punt(reason) = verdict {
+                    give_back(reason, false, &mut flows.changes, here);
                 }
                 return Break(verdict);
             }
@@ -265,7 +267,9 @@ pub(super) fn tracked<O: Observer>(
             Break(verdict) => {
                 match verdict {
                     Verdict::Punt(reason) => {
-                        flows.changes.take_back(&rules.state);
+                        let begins = matches!(tracked.of, prerouting::Of::Unconfirmed);
+                        let is_led = begins && flows.aside.begun.status.any(Status::DST_NAT);
+                        give_back(reason, is_led, &mut flows.changes, here);
                         leaving::leave(
                             reason,
                             packet,
@@ -291,6 +295,17 @@ pub(super) fn tracked<O: Observer>(
         }
     }
     Verdict::drop(DropReason::ConntrackBusy)
+}
+
+/// A packet past rules is punted: it meets them in the kernel, which counts it, and chooses anew where they choose by chance.
+/// So choices are left to the kernel that led to a rule of its own, or, if the packet `is_led` elsewhere by NAT, to where it goes.
+pub(super) fn give_back(reason: PuntReason, is_led: bool, changes: &mut Changes, here: &Here<'_>) {
+    let state = &here.snapshot.rules.state;
+    match reason {
+        PuntReason::Rule | PuntReason::RouteNotCarried => changes.give_away(state, here.now_ns),
+        _ if is_led && reason.is_for_destination() => changes.give_away(state, here.now_ns),
+        _ => changes.take_back(state),
+    }
 }
 
 /// From flow on. Everything that may end in a punt comes before the connection is confirmed, so that nothing is committed

@@ -109,6 +109,7 @@ fn matches(ruleset: &Ruleset) -> BTreeMap<String, usize> {
         let name = match expr {
             Expr::Match(it) => it.name().to_owned(),
             Expr::Target(it) => it.name().to_owned(),
+            Expr::Chance { .. } => "statistic".into(),
             Expr::Reject(_) => "REJECT".into(),
             _ => continue,
         };

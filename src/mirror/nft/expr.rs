@@ -112,7 +112,7 @@ impl Decoder<'_> {
     }
 
     /// An extension of iptables.
-    fn xt(&self, kind: &str, data: &[u8]) -> Option<Expr> {
+    fn xt(&mut self, kind: &str, data: &[u8]) -> Option<Expr> {
         let fields = Fields::<4>::of(data)?;
         let name = fields.text(1)?;
         let xt = Xt {
@@ -121,7 +121,7 @@ impl Decoder<'_> {
             revision: fields.u32(2)?,
             info: fields.get(3)?.into(),
         };
-        let carried = xt::decode(&xt, self.family);
+        let carried = xt::decode(&xt, self.family, |state| self.state(state));
         Some(carried.unwrap_or_else(|| {
             Expr::Uncarried(Uncarried {
                 name: format!("xt {kind} {name}").into(),
@@ -211,7 +211,12 @@ impl Decoder<'_> {
                 offset,
                 dest,
             }),
-            1 => Some(Expr::NumgenRandom { modulus, offset, dest }),
+            1 => Some(Expr::NumgenRandom {
+                state: self.state(Stateful::Choice),
+                modulus,
+                offset,
+                dest,
+            }),
             _ => None,
         }
     }

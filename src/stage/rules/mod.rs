@@ -17,7 +17,7 @@ mod fib;
 mod store;
 
 use crate::packet::{Family, Flags, Frame, Parsed};
-use crate::stage::prerouting::{Aside, Of, Tracked};
+use crate::stage::prerouting::{Aside, Of, Tracked, leaving};
 use crate::table::Snapshot;
 use crate::table::conntrack::{CtState, Direction, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::table::fib::{FibKey, Found, RouteKind};
@@ -361,7 +361,8 @@ impl Packet for AtHook<'_> {
     }
 
     fn random(&mut self) -> Option<u32> {
-        Some(self.aside.random.next_u32())
+        // What is the kernel's in any case meets the choice there.
+        (!leaving::is_by_header(self.packet)).then(|| self.aside.random.next_u32())
     }
 
     fn set_ct(&mut self, key: CtKey, _: Option<bool>, [a, b, c, d, ..]: [u8; 16]) -> Answer {

@@ -194,7 +194,7 @@ pub fn resets(expr: &Expr) -> bool {
 /// The word of an expression that decides by a memory: it belongs to one side only. Counters do not decide.
 pub fn memory(ruleset: &Ruleset, expr: &Expr) -> Option<&'static str> {
     let word = |spec: &Stateful| match spec {
-        Stateful::Counter { .. } => None,
+        Stateful::Counter { .. } | Stateful::Choice => None,
         Stateful::Quota { .. } => Some("quota"),
         Stateful::Limit(_) => Some("limit"),
         Stateful::Connlimit { .. } => Some("connlimit"),
@@ -269,7 +269,9 @@ fn is_written(base: Base, offset: u8, len: u8, fix: ChecksumFix) -> bool {
 pub fn may_not_know(expr: &Expr) -> bool {
     match expr {
         Expr::Fib { result, .. } => matches!(result, FibResult::Oif | FibResult::Oifname),
-        Expr::PayloadStore { .. } => true,
+        Expr::PayloadStore { .. } | Expr::Rt { .. } => true,
+        Expr::Ct { key, .. } => matches!(key, CtKey::ProtoSrc | CtKey::ProtoDst),
+        Expr::Exthdr { act, .. } => matches!(act, ExthdrDo::Store(_) | ExthdrDo::Strip),
         Expr::Match(it) => it.may_not_know(),
         Expr::Target(it) => matches!(it, Target::Tcpmss(_)),
         _ => false,
@@ -437,7 +439,8 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
             ..
         }
         | Expr::Exthdr { .. }
-        | Expr::NumgenRandom { .. } => Depends::Packet,
+        | Expr::NumgenRandom { .. }
+        | Expr::Chance { .. } => Depends::Packet,
         // What is to be changed was or was not in the packet.
         Expr::Target(Target::Tcpmss(_)) => Depends::Packet,
         Expr::Match(it) => it.depends(),

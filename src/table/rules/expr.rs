@@ -14,7 +14,7 @@ pub use super::stateful::{Limit, Stateful};
 
 use super::keys::{CtKey, FibResult, MetaKey, RtKey, SocketKey};
 use super::program::{ChainId, ObjectId, SetId, StateId};
-use super::xt::{Match, Target};
+use super::xt::{Chance, Match, Target};
 
 /// Words of all registers, those of the verdict too.
 pub const WORDS: usize = 20;
@@ -390,9 +390,15 @@ pub enum Expr {
     },
     /// A random number below `modulus`, plus `offset`.
     NumgenRandom {
+        state: StateId,
         modulus: u32,
         offset: u32,
         dest: Register,
+    },
+    /// Holds by chance.
+    Chance {
+        state: StateId,
+        of: Chance,
     },
     /// jhash of `len` bytes, scaled to below `modulus`, plus `offset`. Without a seed, the kernel hides it.
     Jhash {

@@ -9,7 +9,7 @@
 //!
 //! Registers keep what earlier rules left in them, and begin as zeroes (the kernel refuses rules that would see the
 //! difference). A packet that reaches what is not carried is the kernel's, and then nothing that the walk changed in
-//! [`State`] stays: see [`Interpreter::take_back`]. What it set in the packet, the caller throws away.
+//! [`State`] stays: see [`Interpreter::give_away`]. What it set in the packet, the caller throws away.
 //!
 //! Bounds: [`JUMPS_MAX`] jumps deep, as in the kernel, and [`EXPRS_MAX`] expressions in one walk, which the kernel does not
 //! have: it lets chains of jumps grow as they like. Beyond that the packet is the kernel's.
@@ -98,7 +98,16 @@ impl Changes {
         })
     }
 
-    /// Takes all of it back in `state`: the packet turned out to be the kernel's.
+    /// Takes all of it back in `state`, as [`take_back`](Self::take_back), of a packet that turned out to be the kernel's at
+    /// `now_ns` for where rules led it: so are its random choices from now on.
+    pub fn give_away(&mut self, state: &State, now_ns: u64) {
+        for id in self.cells().flatten() {
+            state.cell(id).leave_choice(now_ns);
+        }
+        self.take_back(state);
+    }
+
+    /// Takes all of it back in `state`: the packet turned out to be the kernel's, or comes by once more.
     pub fn take_back(&mut self, state: &State) {
         // The last one first, since one may have changed twice.
         while let Some(change) = self.0.pop() {
@@ -179,14 +188,24 @@ impl<'a> Interpreter<'a> {
     pub fn chain(&mut self, base: ChainId, packet: &mut impl Packet) -> Outcome {
         let outcome = self.walk(base, packet);
         if let Outcome::Punt(_) = outcome {
-            self.take_back();
+            self.give_away();
         }
         outcome
     }
 
-    /// Takes back what this packet changed so far, in counters and the like: it turned out to be the kernel's.
-    pub fn take_back(&mut self) {
-        self.changes.take_back(self.state);
+    /// Takes back what this packet changed so far, in counters and the like: a rule says that it is the kernel's.
+    pub fn give_away(&mut self) {
+        self.changes.give_away(self.state, self.now_ns);
+    }
+
+    /// Draws for a choice, unless that is the kernel's.
+    fn draw(&mut self, choice: StateId, packet: &mut impl Packet) -> Option<u32> {
+        if self.state.cell(choice).is_kernels(self.now_ns) {
+            return None;
+        }
+        let drawn = packet.random()?;
+        self.changes.0.push(Change::Cell(choice, Undo::Nothing));
+        Some(drawn)
     }
 
     fn walk(&mut self, base: ChainId, packet: &mut impl Packet) -> Outcome {

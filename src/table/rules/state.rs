@@ -1,4 +1,5 @@
-//! What packets change in a ruleset: counters, quotas, limits, the counters of `numgen`, the time of `last`.
+//! What packets change in a ruleset: counters, quotas, limits, the counters of `numgen`, the time of `last`; and whose
+//! a random choice is.
 //!
 //! Each is a few atomic words, so that all workers share one [`State`] without a lock; they are independent of each other,
 //! so every access is relaxed. What is done can be taken back: a packet that turns out to be the kernel's leaves no trace
@@ -21,6 +22,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Tokens that a limit of packets holds where the rule does not say (NFT_LIMIT_PKT_BURST_DEFAULT).
 const PACKETS_BURST: u32 = 5;
+
+/// How long a choice is the kernel's after one of its outcomes was: ten minutes. Then the way may be another.
+const CHOOSES_NS: u64 = 600 * 1_000_000_000;
 
 /// All that packets change in one ruleset.
 #[derive(Debug, Default)]
@@ -94,6 +98,8 @@ pub enum Cell {
     Last(AtomicU64),
     /// The number that was given last.
     Numgen(u32, AtomicU32),
+    /// Until when a choice is the kernel's alone: see [`Cell::is_kernels`].
+    Choice(AtomicU64),
     /// What is not carried here.
     Uncarried,
 }
@@ -156,6 +162,7 @@ impl Cell {
                 Cell::Last(ago_ms.map_or(u64::MAX, ago).into())
             }
             Stateful::Numgen { modulus } => Cell::Numgen(modulus, modulus.saturating_sub(1).into()),
+            Stateful::Choice => Cell::Choice(0.into()),
         }
     }
 
@@ -183,7 +190,7 @@ impl Cell {
                 (unless(taken == bucket.inverted), undo)
             }
             Cell::Last(at) => (Ran::On, Undo::Time(at.swap(now_ns, Relaxed))),
-            Cell::Numgen(..) | Cell::Uncarried => (Ran::Uncarried, Undo::Nothing),
+            Cell::Numgen(..) | Cell::Choice(_) | Cell::Uncarried => (Ran::Uncarried, Undo::Nothing),
         }
     }
 
@@ -204,6 +211,19 @@ impl Cell {
         last.fetch_update(Relaxed, Relaxed, |last| Some(next(last)))
             .ok()
             .map(next)
+    }
+
+    /// Whether a choice must be left to the kernel at `now_ns`. Where one of its outcomes ends in a punt the kernel chooses anew,
+    /// and an outcome that must be drawn twice is too rare: so the kernel draws alone from then on, for [`CHOOSES_NS`].
+    pub fn is_kernels(&self, now_ns: u64) -> bool {
+        matches!(self, Cell::Choice(until) if now_ns < until.load(Relaxed))
+    }
+
+    /// Leaves a choice to the kernel from `now_ns` on: see [`is_kernels`](Self::is_kernels).
+    pub fn leave_choice(&self, now_ns: u64) {
+        if let Cell::Choice(until) = self {
+            until.store(now_ns.saturating_add(CHOOSES_NS), Relaxed);
+        }
     }
 
     /// Takes back what [`run`](Self::run) or [`number`](Self::number) did. Exact unless another packet came between, and

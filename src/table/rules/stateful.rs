@@ -39,6 +39,8 @@ pub enum Stateful {
         /// It goes up to one less than this. At least 1.
         modulus: u32,
     },
+    /// A random choice: who makes it. Not one of the kernel's own, but it lives as they do.
+    Choice,
 }
 
 /// A rate.

@@ -26,7 +26,7 @@ impl Program {
                 Outcome::Accept => {}
                 outcome => {
                     if let Outcome::Punt(_) = outcome {
-                        interpreter.take_back();
+                        interpreter.give_away();
                     }
                     return outcome;
                 }

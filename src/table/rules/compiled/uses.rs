@@ -53,6 +53,7 @@ pub(super) fn sets(expr: &Expr) -> bool {
         | Expr::ObjrefMap { .. }
         | Expr::NumgenInc { .. }
         | Expr::NumgenRandom { .. }
+        | Expr::Chance { .. }
         | Expr::Jhash { .. }
         | Expr::Fib { .. }
         | Expr::Rt { .. }
@@ -131,6 +132,7 @@ fn reads(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Words {
         | Expr::Objref(_)
         | Expr::NumgenInc { .. }
         | Expr::NumgenRandom { .. }
+        | Expr::Chance { .. }
         | Expr::Fib { .. }
         | Expr::Rt { .. }
         | Expr::Socket { .. }
@@ -195,6 +197,7 @@ fn writes(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Words {
         | Expr::Reject(_)
         | Expr::Nat(_)
         | Expr::Match(_)
+        | Expr::Chance { .. }
         | Expr::Target(_)
         | Expr::Uncarried(_) => 0,
     }

@@ -171,10 +171,18 @@ impl Interpreter<'_> {
                 }
                 None => Flow::Punt,
             },
-            Expr::NumgenRandom { modulus, offset, dest } => match packet.random() {
+            Expr::NumgenRandom {
+                state,
+                modulus,
+                offset,
+                dest,
+            } => match self.draw(*state, packet) {
                 Some(random) => self.load(*dest, Fact::U32(hash::scale(random, *modulus).wrapping_add(*offset))),
                 None => Flow::Punt,
             },
+            Expr::Chance { state, of } => self
+                .draw(*state, packet)
+                .map_or(Flow::Punt, |random| if_so(of.holds(random))),
             Expr::Jhash {
                 source,
                 len,

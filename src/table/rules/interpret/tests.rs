@@ -161,10 +161,9 @@ fn verdict(verdict: Verdict) -> Rule {
 /// Leaves a trace of the walk: the mark becomes ten times itself and `digit`.
 fn trace(digit: u32) -> Rule {
     rule([
-        Expr::NumgenRandom {
-            modulus: 1,
-            offset: digit,
+        Expr::Immediate {
             dest: reg(1),
+            data: digit.to_ne_bytes().into(),
         },
         Expr::MetaSet {
             key: MetaKey::Mark,
@@ -280,7 +279,7 @@ fn a_policy_counts_what_comes_to_the_end() {
         let packets = state.cell(StateId(0)).counted().map(|(packets, _)| packets);
         assert_eq!(packets, Some(counted));
     }
-    interpreter.take_back();
+    interpreter.give_away();
     assert_eq!(state.cell(StateId(0)).counted(), Some((0, 0)));
 }
 

@@ -52,7 +52,11 @@ fn cells(ruleset: &Ruleset) -> impl Iterator<Item = (CellKey<'_>, StateId)> {
         let table = &ruleset[chain.table];
         chain.rules.iter().flat_map(move |rule| {
             rule.exprs.iter().enumerate().filter_map(move |(position, expr)| {
-                let (Expr::State(id) | Expr::NumgenInc { state: id, .. }) = expr else {
+                let (Expr::State(id)
+                | Expr::NumgenInc { state: id, .. }
+                | Expr::NumgenRandom { state: id, .. }
+                | Expr::Chance { state: id, .. }) = expr
+                else {
                     return None;
                 };
                 let key = CellKey::Rule {

@@ -181,7 +181,7 @@ fn flags_that_begin_or_end_a_connection_decide_of_no_other_segment() {
             revision: 0,
             info: info.into(),
         };
-        xt::decode(&xt, NFPROTO_IPV4).expect("carried")
+        xt::decode(&xt, NFPROTO_IPV4, |_| StateId(0)).expect("carried")
     };
     assert_eq!(
         depends(vec![vec![syn(0), load(Base::Network, 2, 2)]]),

@@ -75,9 +75,9 @@ impl Chance {
         })
     }
 
-    pub(super) fn holds(self, packet: &mut impl Packet) -> Option<bool> {
-        let drawn = packet.random()? & (u32::MAX >> 1);
-        Some((drawn < self.of_two_to_the_31) != self.inverted)
+    /// What it says where `drawn` was drawn.
+    pub fn holds(self, drawn: u32) -> bool {
+        (drawn & (u32::MAX >> 1) < self.of_two_to_the_31) != self.inverted
     }
 }
 

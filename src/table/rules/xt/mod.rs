@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Each is the kernel's match or target function of net/netfilter/xt_*.c. Those that remember (limit, recent, hashlimit, nth),
-//! look outside nf_tables (set) or log are not here; REJECT and CT --notrack are expressions of nft. nft_compat gives the struct in the table's family, so there are
+//! look outside nf_tables (set) or log are not here; REJECT, CT --notrack and
+//! `statistic` are expressions of their own. nft_compat gives the struct in the table's family, so there are
 //! none for tables of family inet.
 
 mod conntrack;
@@ -36,11 +37,11 @@ pub use ports::{Icmp, Multiport, Tcp, Udp};
 pub use tcpmss::Tcpmss;
 
 use super::carried::Depends;
-use super::expr::{Expr, Reject, Xt};
+use super::expr::{Expr, Reject, Stateful, Xt};
 use super::interpret::NatRequest;
 use super::keys::MetaKey;
 use super::packet::{Answer, Fact, Packet};
-use super::program::{NFPROTO_IPV4, NFPROTO_IPV6};
+use super::program::{NFPROTO_IPV4, NFPROTO_IPV6, StateId};
 
 /// A match: the rule goes on where it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +72,6 @@ pub enum Match {
     Pkttype(Pkttype),
     /// `physdev`
     Physdev(Box<Physdev>),
-    /// `statistic`
-    Chance(Chance),
     /// `rt`, `frag`, `hbh`, `dst`: asks for an extension header of that name.
     Extension(Box<str>),
 }
@@ -131,12 +130,18 @@ impl From<Answer> for Said {
     }
 }
 
-/// The expression of an extension in a table of a family; none if it is not carried.
-pub fn decode(xt: &Xt, nfproto: u8) -> Option<Expr> {
+/// The expression of an extension in a table of a family, to which `state` gives a memory if it needs one; none if it is not
+/// carried.
+pub fn decode(xt: &Xt, nfproto: u8, state: impl FnOnce(Stateful) -> StateId) -> Option<Expr> {
     if !matches!(nfproto, NFPROTO_IPV4 | NFPROTO_IPV6) {
         return None;
     }
     match xt.target {
+        false if &*xt.name == "statistic" => {
+            let of = Chance::decode(xt.revision, &xt.info)?;
+            let state = state(Stateful::Choice);
+            Some(Expr::Chance { state, of })
+        }
         false => decode_match(&xt.name, xt.revision, &xt.info, nfproto).map(Expr::Match),
         true if &*xt.name == "REJECT" => decode_reject(xt.revision, &xt.info, nfproto).map(Expr::Reject),
         true if is_notrack(&xt.name, xt.revision, &xt.info) => Some(Expr::Notrack),
@@ -158,7 +163,6 @@ fn decode_match(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<M
         "addrtype" => Match::Addrtype(Addrtype::decode(revision, info, nfproto)?),
         "pkttype" => Match::Pkttype(Pkttype::decode(revision, info)?),
         "physdev" => Match::Physdev(Physdev::decode(revision, info)?.into()),
-        "statistic" => Match::Chance(Chance::decode(revision, info)?),
         "rt" | "frag" | "hbh" | "dst" if nfproto == NFPROTO_IPV6 => {
             facts::extension(name, revision, info).then(|| Match::Extension(name.into()))?
         }
@@ -228,7 +232,6 @@ impl Match {
             Match::Addrtype(_) => "addrtype",
             Match::Pkttype(_) => "pkttype",
             Match::Physdev(_) => "physdev",
-            Match::Chance(_) => "statistic",
         }
     }
 
@@ -248,7 +251,6 @@ impl Match {
             Match::Addrtype(it) => Said::if_known(it.holds(packet)),
             Match::Pkttype(it) => Said::if_known(it.holds(packet)),
             Match::Physdev(it) => Said::of(it.holds(packet)),
-            Match::Chance(it) => Said::if_known(it.holds(packet)),
             Match::Extension(_) => Said::if_known(facts::has_extension(packet)),
         }
     }
@@ -261,7 +263,6 @@ impl Match {
             Match::Udp(_) | Match::Multiport(_) | Match::Icmp(_) => Depends::FlowWithPorts,
             Match::Header(_, it) => it.depends(),
             Match::Physdev(it) => it.depends(),
-            Match::Chance(_) => Depends::Packet,
             // Of a connection's mark it is seen to otherwise: see `carried::has_ct_mark`.
             Match::Connmark(_) => Depends::Flow,
             Match::Constant(..)

@@ -176,7 +176,7 @@ fn expr(target: bool, name: &str, revision: u32, info: &[u8], nfproto: u8) -> Op
         revision,
         info: info.into(),
     };
-    decode(&xt, nfproto)
+    decode(&xt, nfproto, |_| StateId(0))
 }
 
 fn a_match(name: &str, revision: u32, info: &[u8], nfproto: u8) -> Option<Match> {
@@ -267,6 +267,7 @@ fn structs_of_other_lengths_and_revisions_are_not_carried() {
         let named = match decode(revision, &right) {
             Some(Expr::Match(it)) => it.name().to_owned(),
             Some(Expr::Target(it)) => it.name().to_owned(),
+            Some(Expr::Chance { .. }) => "statistic".to_owned(),
             _ => String::new(),
         };
         let word = match name {

@@ -242,7 +242,7 @@ fn xt(random: &mut ChaCha8Rng) -> Expr {
         revision,
         info: words.concat().into(),
     };
-    xt::decode(&xt, NFPROTO_IPV4).expect("it is carried")
+    xt::decode(&xt, NFPROTO_IPV4, |_| StateId(8)).expect("it is carried")
 }
 
 fn pick_load(random: &mut ChaCha8Rng) -> Expr {
@@ -318,6 +318,7 @@ pub(super) fn effect(random: &mut ChaCha8Rng) -> Vec<Expr> {
         ],
         8 => vec![
             Expr::NumgenRandom {
+                state: StateId(8),
                 modulus: 3,
                 offset: 0,
                 dest: reg(R),

@@ -13,7 +13,7 @@ use rand::{RngExt, rngs::ChaCha8Rng};
 use std::sync::Arc;
 
 const SETS: u32 = 9;
-const STATES: u32 = 8;
+const STATES: u32 = 9;
 
 pub(super) fn random(random: &mut ChaCha8Rng) -> Ruleset {
     let chains = random.random_range(1..6);
@@ -64,6 +64,7 @@ fn state(number: u32) -> Stateful {
         }),
         6 => Stateful::Last { ago_ms: None },
         7 => Stateful::Numgen { modulus: 3 },
+        8 => Stateful::Choice,
         _ => Stateful::Counter { packets: 0, bytes: 0 },
     }
 }

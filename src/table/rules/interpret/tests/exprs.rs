@@ -390,14 +390,6 @@ fn numbers_and_hashes() {
         Interpreter::new(&ruleset, &state, 0).chain(ChainId(0), &mut packet);
         assert_eq!(packet.meta[&MetaKey::Mark], Fact::U32(expected));
     }
-    assert!(leaves(
-        &[Expr::NumgenRandom {
-            modulus: 10,
-            offset: 100,
-            dest: reg(1)
-        }],
-        &105u32.to_ne_bytes()
-    ));
     let jhash = |seed| Expr::Jhash {
         source: reg(1),
         len: 4,
@@ -431,4 +423,43 @@ fn what_ends_a_chain_with_an_action() {
             Outcome::Punt(_)
         ));
     }
+}
+
+/// Where an outcome is the kernel's it chooses anew: then it alone chooses, or that outcome would have to be drawn twice.
+#[test]
+fn a_choice_is_made_once() {
+    const MINUTE_NS: u64 = 60_000_000_000;
+    let of_ten = || Expr::NumgenRandom {
+        state: StateId(0),
+        modulus: 10,
+        offset: 100,
+        dest: reg(1),
+    };
+    let of_all = |behind| ruleset(vec![vec![rule([of_ten(), eq(&105u32.to_ne_bytes()), behind])]]);
+    let mut punted = of_all(Expr::uncarried("log"));
+    punted.states = [Stateful::Choice].into();
+    let state = State::new(&punted, 0);
+    let ends = |now_ns| match Interpreter::new(&punted, &state, now_ns).chain(ChainId(0), &mut probe()) {
+        Outcome::Punt(place) => place.expr,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        [0, 1, 9 * MINUTE_NS, 11 * MINUTE_NS, 12 * MINUTE_NS].map(ends),
+        [2, 0, 0, 2, 0]
+    );
+
+    let mut accepted = of_all(Expr::Verdict(Verdict::Accept));
+    accepted.states = [Stateful::Choice].into();
+    let state = State::new(&accepted, 0);
+    let changes = || {
+        let mut interpreter = Interpreter::new(&accepted, &state, 0);
+        assert_eq!(interpreter.chain(ChainId(0), &mut probe()), Outcome::Accept);
+        interpreter.into_changes()
+    };
+    let is_kernels = || state.cell(StateId(0)).is_kernels(0);
+    changes().keep();
+    changes().take_back(&state);
+    assert!(!is_kernels(), "it comes by once more");
+    changes().give_away(&state, 0);
+    assert!(is_kernels());
 }
