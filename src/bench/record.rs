@@ -11,8 +11,8 @@
 //! and so stays lost). Reordered frames are received too. What comes [`WINDOW`] numbers late is taken for new, since nobody
 //! knows any more, and is counted as `late` for a note.
 //!
-//! Memory: 512 KiB for the window, 8 bytes a flow (up to 2^24, beyond which flows share), 220 KiB of histogram. No allocation
-//! while frames come.
+//! Memory: 512 KiB for the window, 8 bytes a flow (2^20 to 2^24 of them, beyond which flows share; what is not touched costs
+//! nothing), 220 KiB of histogram. No allocation while frames come.
 
 use super::latency;
 use super::outcome::Latency;
@@ -23,8 +23,11 @@ use hdrhistogram::Histogram;
 pub const WINDOW: u64 = 1 << 22;
 const WORD: u64 = u64::BITS as u64;
 const FLOWS_MAX: usize = 1 << 24;
-/// Delays from here on are of frames that seem to have come before they were sent: the time in a tag has 32 bits.
-const BEFORE_NS: u32 = 0xc000_0000;
+/// Where the tag has no flow, hashes stand for flows; of fewer slots than this, many flows would share one.
+const SLOTS_MIN: usize = 1 << 20;
+/// Delays from here on are of frames that seem to have come before they were sent: the time in a tag has 32 bits, which is
+/// 4.29 s, and clocks of one machine differ by less than the last 50 ms of that.
+const BEFORE_NS: u32 = u32::MAX - 50_000_000;
 
 /// What came so far.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ pub struct Record {
 impl Record {
     /// For a trial of so many flows.
     pub fn new(flows: u32) -> Self {
-        let flows = (flows as usize).next_power_of_two().min(FLOWS_MAX);
+        let flows = (flows as usize).next_power_of_two().clamp(SLOTS_MIN, FLOWS_MAX);
         Self {
             next: 0,
             seen: vec![0; (WINDOW / WORD) as usize].into(),
@@ -230,6 +233,38 @@ mod tests {
         let Seen::Intact(of) = tag(0, 0, 1) else { return };
         untimed.take(Seen::Intact(Tag { time: 0, ..of }), 4000, || 0);
         assert_eq!(untimed.latency(), None);
+    }
+
+    #[test]
+    fn a_delay_of_four_seconds_is_one() {
+        let mut record = Record::new(1);
+        let sent_ns = 7_000_000_000;
+        for (number, delay_ns) in [(0, 3_300_000_000), (1, 4_200_000_000)] {
+            record.take(tag(number, 0, sent_ns), sent_ns + delay_ns, || 0);
+        }
+        record.take(tag(2, 0, sent_ns), sent_ns - 1_000_000, || 0);
+        assert_eq!((record.early, record.received), (1, 3));
+        let latency = record.latency().unwrap();
+        assert_eq!((latency.count, latency.max_ns / 10_000_000), (2, 420));
+    }
+
+    #[test]
+    fn few_flows_without_numbers_are_not_taken_for_each_other() {
+        let mut record = Record::new(2);
+        let Seen::Intact(of) = tag(0, 0, 1) else { return };
+        // Two hashes that differ in one bit, whichever of those that are looked at.
+        for bit in 1..20 {
+            let base = bit * 10;
+            for (number, flow) in [(base + 1, 1), (base, 1 | 1 << bit)] {
+                let short = Tag {
+                    sequence: number,
+                    flow: None,
+                    ..of
+                };
+                record.take(Seen::Intact(short), 10, || flow);
+            }
+        }
+        assert_eq!((record.received, record.reordered), (38, 0));
     }
 
     #[test]
