@@ -10,8 +10,9 @@
 //!     end ───────────────────────────────────────────> end ──> Found ──> Outcome
 //! ```
 //!
-//! The CPU time is from the first frame to the end of the sending: of what is made ready before and of the waiting after it a
-//! program that polls would have a core's time in each frame, and one that sleeps nothing.
+//! The CPU time is from the first frame to the end of the sending, as the source tells of both: of what is made ready before and
+//! of the waiting after it (the end of a live run among it) a program that polls would have a core's time in each frame, and one
+//! that sleeps nothing.
 //!
 //! Times of both ends are CLOCK_MONOTONIC of this machine. Each trial has a number of its own, so that what is late of one is not
 //! taken for the next one's. A trial is over when everything has arrived, or when nothing has for [`QUIET`], at most [`DRAIN_MAX`]
@@ -337,16 +338,17 @@ fn unreached(outcome: &Outcome, rate: Rate) -> Option<String> {
 
 fn send_frames(source: &mut dyn Source, check: &Check, job: &Job, shared: &Shared) -> Result<Sending, String> {
     check()?;
-    let mut busy_before = None;
+    let (mut first, mut last) = (None, None);
     let mut progress = |offered| {
-        if offered > 0 && busy_before.is_none() {
-            busy_before = busy_ns();
+        if offered > 0 {
+            last = busy_ns();
+            first = first.or(last);
         }
         shared.offered.store(offered, Relaxed);
         !shared.stop.load(Relaxed)
     };
     let sent = source.run(&job.work, job.run, job.limit, &mut progress)?;
-    let busy = busy_ns().zip(busy_before).map(|(now, then)| now - then);
+    let busy = last.zip(first).map(|(now, then): (f64, f64)| now - then);
     shared.offered.store(sent.offered, Relaxed);
     check()?;
     Ok((sent, busy))

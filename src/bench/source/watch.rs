@@ -2,9 +2,12 @@
 //! progress, and ends the run when its time is up.
 //!
 //! ```text
-//!   caller:  watch ── progress(first) ── sleeps ── progress(offered) ── ... ── stop = 1, SIGURG ─┐
-//!   sender:     '── first_ns ── offered += n ────────────────────────────────────────────────────┴── done
+//!   caller:  watch ── progress(first) ── sleeps ── progress(offered) ── ... ── progress(last) ── stop = 1, SIGURG ─┐
+//!   sender:     '── first_ns ── offered += n ──────────────────────────────────────────────────────────────────────┴── done
 //! ```
+//!
+//! The last progress is told when the sending ends, not when the sender is done with it: the kernel waits at the end of a live run
+//! (a grace period of RCU), and a ring is emptied.
 //!
 //! The sender may be inside one system call for the whole run (live frames), which an interruption ends. One that comes too early,
 //! before that call, is lost, so it is sent again until the sender is done.
@@ -63,7 +66,7 @@ pub(super) fn watch<R: Send>(
             thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
             send()
         });
-        let (mut told_ns, mut begun) = (monotonic_ns(), false);
+        let (mut told_ns, mut begun, mut ended) = (monotonic_ns(), false, false);
         loop {
             let now = monotonic_ns();
             let sleep_ns = next_look(shared, end, now, told_ns + PROGRESS_NS);
@@ -74,9 +77,10 @@ pub(super) fn watch<R: Send>(
             let now = monotonic_ns();
             let mut over = is_over(shared, end, now);
             let first = !begun && shared.offered.load(Relaxed) > 0;
-            if first || now >= told_ns + PROGRESS_NS {
+            if !ended && (first || over || now >= told_ns + PROGRESS_NS) {
                 (told_ns, begun) = (now, begun || first);
                 over |= !progress(shared.offered.load(Relaxed));
+                ended = over;
             }
             if over {
                 shared.stop.store(1, Relaxed);
@@ -84,6 +88,10 @@ pub(super) fn watch<R: Send>(
             if shared.stop.load(Relaxed) != 0 {
                 interrupt(thread.load(Relaxed));
             }
+        }
+        if !ended {
+            // It ended by itself.
+            progress(shared.offered.load(Relaxed));
         }
         sender
             .join()
@@ -215,6 +223,43 @@ mod tests {
         };
         assert_eq!(watch(&state.shared(), None, end, &mut progress, send), Ok(7));
         assert_eq!(told.first(), Some(&1));
+    }
+
+    #[test]
+    fn the_last_progress_is_told_when_the_sending_ends_and_once() {
+        const GRACE: Duration = Duration::from_millis(300);
+        let state = State::default();
+        let end = End {
+            after: Some(Duration::from_millis(30)),
+            frames: None,
+        };
+        let mut told = Vec::new();
+        let mut progress = |_| {
+            told.push(monotonic_ns());
+            true
+        };
+        let send = || {
+            state.offered.store(1, Relaxed);
+            state.sleep()?;
+            std::thread::sleep(GRACE);
+            Ok(monotonic_ns())
+        };
+        let done_ns = watch(&state.shared(), None, end, &mut progress, send).unwrap();
+        let last_ns = *told.last().unwrap();
+        assert!(last_ns - state.first_ns.load(Relaxed) >= 30_000_000);
+        assert!(last_ns < done_ns - GRACE.as_nanos() as u64, "{last_ns} of {done_ns}");
+        // One that ends by itself is told of at its end.
+        let (state, mut told) = (State::default(), Vec::new());
+        let send = || {
+            state.offered.store(5, Relaxed);
+            Ok(())
+        };
+        let mut progress = |offered| {
+            told.push(offered);
+            true
+        };
+        assert_eq!(watch(&state.shared(), None, NEVER, &mut progress, send), Ok(()));
+        assert_eq!(told.last(), Some(&5));
     }
 
     #[test]
