@@ -165,7 +165,7 @@ impl Subject {
     /// Starts it and waits until it is ready.
     pub(super) fn start(&self, case: Case, lab: &Topology, cpu: usize) -> Result<Running, String> {
         if *self == Subject::KernelRps {
-            steer_packets(&format!("{:x}", 1u64 << cpu.min(63)))?;
+            steer_packets(&mask(cpu))?;
         }
         let process = match self.command(case, lab, cpu)? {
             None => None,
@@ -210,6 +210,12 @@ impl Running {
 
 fn steer_packets(cores: &str) -> Result<(), String> {
     std::fs::write(RPS, cores).map_err(|error| format!("cannot write {RPS}, {error}: leave out the subject kernel-rps"))
+}
+
+/// One core as the kernel reads a set of them: hexadecimal, a comma behind each 32 bits (Documentation/core-api/printk-formats.rst,
+/// bitmap).
+fn mask(cpu: usize) -> String {
+    format!("{:x}{}", 1u32 << (cpu % 32), ",00000000".repeat(cpu / 32))
 }
 
 /// The words in braces, as they are in this lab. Ports are the names in the router.
@@ -296,6 +302,20 @@ mod tests {
         ] {
             let error = Subject::parse(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sets_of_cores_have_a_comma_behind_each_32() {
+        for (cpu, right) in [
+            (0, "1"),
+            (5, "20"),
+            (31, "80000000"),
+            (32, "1,00000000"),
+            (63, "80000000,00000000"),
+            (64, "1,00000000,00000000"),
+        ] {
+            assert_eq!(mask(cpu), right, "{cpu}");
         }
     }
 
