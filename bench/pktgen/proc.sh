@@ -6,7 +6,8 @@
 #     DEV@N         one setting a line; then counters      what that thread sends by DEV
 #
 # A line that pktgen does not know fails as it is written (EINVAL) and leaves why in the file's `Result: `; some that it
-# knows and cannot do succeed and leave a `Result: ERROR`. Both end here, as one line. Needs PROC and SYS.
+# knows and cannot do succeed and leave a `Result: ERROR`, or another number than was written. All end here, as one line.
+# Needs PROC and SYS.
 
 die() {
   echo "pktgen: error: $*" >&2
@@ -43,6 +44,13 @@ put() {
     OK* | Idle | NA) ;;
     *) die "$1: \"$line\": pktgen says: ${why:-nothing}" ;;
   esac
+  # What does not fit it cuts off in silence, and only says what it has now.
+  local set='^([a-z_]+) ([0-9]+)$' has='^OK: ([a-z_]+)=([0-9]+)'
+  if [[ $line =~ $set ]]; then
+    local name=${BASH_REMATCH[1]} number=${BASH_REMATCH[2]}
+    [[ ! $why =~ $has || ${BASH_REMATCH[1]} != "$name" || ${BASH_REMATCH[2]} == "$number" ]] ||
+      die "$1: \"$line\": pktgen made ${BASH_REMATCH[2]} of it"
+  fi
 }
 
 control() { put pgctrl "$1"; }

@@ -288,7 +288,7 @@ class Refused(WithTree):
             ("--dst 2001:db8::2: .* give --src", ["--dst", "2001:db8::2", "--size", "128"]),
             ("--size 64: at least 82 with IPv6", ["--dst", "2001:db8::2", "--src", "2001:db8::1"]),
             ("--dsts 2: no more than", ["--dsts", "2"]),
-            ("--flows 70000: at most 64512", ["--flows", "70000"]),
+            ("--flows 64512: at most 64511", ["--flows", "64512"]),
             ("--burst 4: .* leave out --flows", ["--burst", "4", "--flows", "2"]),
             ("--burst 4: .* leave out --imix", ["--burst", "4", "--imix"]),
             ("--flow-length: .* as many --dsts", ["--flow-length", "4", "--flows", "2"]),
@@ -322,6 +322,15 @@ class Refused(WithTree):
         self.assertEqual(tree.written("kpktgend_1"), ["add_device p0@1", "rem_device_all"])
         Tree.write(f"{tree.proc}/kpktgend_0", "Running: \nStopped: eth7@0 \nResult: NA\n")
         self.bad(tree, "kpktgend_0 has eth7@0 already: .*echo reset")
+
+    def test_what_pktgen_makes_another_number_of(self):
+        tree = self.tree()
+        Tree.write(f"{tree.proc}/p0@0", "Result: OK: udp_src_max=1025\n")
+        self.good(tree)
+        tree = self.tree()
+        Tree.write(f"{tree.proc}/p0@0", "Result: OK: udp_src_max=0\n")
+        self.bad(tree, 'p0@0: "udp_src_max 1025": pktgen made 0 of it')
+        self.assertEqual(tree.told(1), ["stop"])
 
     def test_what_pktgen_refuses(self):
         tree = self.tree()
