@@ -98,20 +98,20 @@ fn student(values: &[f64]) -> (f64, f64) {
 
 /// The numbers of an outcome that ratios are made of, and of which kind of trial: those of frames per second where the
 /// source went as fast as it could (else all that forward keep up), delays where it was paced (else they are those of
-/// full queues).
+/// full queues). CPU time too is of unpaced trials: at a given rate whoever polls has its whole core, and the ratio would
+/// be one of cores that spin.
 const COMPARED: [(&str, Of); 5] = [
     ("received_pps", Of::Unpaced),
     ("p50_ns", Of::Paced),
     ("p99_ns", Of::Paced),
     ("p999_ns", Of::Paced),
-    ("cpu_ns_per_frame", Of::Any),
+    ("cpu_ns_per_frame", Of::Unpaced),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
     Paced,
     Unpaced,
-    Any,
 }
 
 /// A number of an outcome by the name that [`Ratio::what`] has for it; nothing where it was not measured.
@@ -241,7 +241,7 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
             Rate::Unpaced => (Of::Unpaced, None),
         };
         for (what, of_trial) in COMPARED {
-            if of_trial != Of::Any && of_trial != trial {
+            if of_trial != trial {
                 continue;
             }
             let pairs: Vec<(f64, f64)> = rounds

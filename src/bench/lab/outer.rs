@@ -15,7 +15,7 @@
 use super::event::Event;
 use super::plan::{Plan, Test};
 use super::subject::{Subject, own_path};
-use crate::bench::report::{Provenance, Report};
+use crate::bench::report::{Provenance, Ratio, Report};
 use crate::bench::statistics;
 use crate::port::netns;
 use rustix::process::{Pid, Signal, kill_process};
@@ -144,10 +144,14 @@ fn follow(
     let mut last = Instant::now();
     loop {
         let give_up = if interrupted.load(Relaxed) {
+            // How many trials a search takes is not known before.
+            let of = match plan.test {
+                Test::Trials => format!(" of {}", plan.trials()),
+                Test::Rfc2544(_) => String::new(),
+            };
             Some(format!(
-                "interrupted after {} of {} trials: start it again for the rest",
-                report.entries.len(),
-                plan.trials()
+                "interrupted after {}{of} trials: start it again for the rest",
+                report.entries.len()
             ))
         } else if last.elapsed() > plan.silence_max() {
             Some(format!(
@@ -246,7 +250,9 @@ fn conclude(plan: &Plan, report: &mut Report) {
             Test::Trials => statistics::ratios(&report.entries, of, to),
             Test::Rfc2544(_) => statistics::throughput_ratios(&report.rfc2544, of, to),
         };
-        report.ratios.extend(found.ratios);
+        // The process beside it takes what a subject leaves of its core: all of them cost both cores.
+        let says = |ratio: &Ratio| !(plan.loaded && ratio.what == "cpu_ns_per_frame");
+        report.ratios.extend(found.ratios.into_iter().filter(says));
         report.notes.extend(found.notes);
     }
 }
@@ -293,6 +299,7 @@ mod tests {
             outcome: Outcome {
                 received,
                 seconds: 1.0,
+                cpu_ns_per_frame: Some(1000.0),
                 ..Outcome::default()
             },
         }))
@@ -300,6 +307,10 @@ mod tests {
 
     /// What becomes of these lines.
     fn told(subjects: &[&str], lines: &[Event], interrupted: bool) -> (Result<(), String>, Report) {
+        told_of(&plan(subjects), lines, interrupted)
+    }
+
+    fn told_of(plan: &Plan, lines: &[Event], interrupted: bool) -> (Result<(), String>, Report) {
         let (tell, told) = channel();
         for event in lines {
             tell.send(Told::Line(serde_json::to_string(event).unwrap())).unwrap();
@@ -307,9 +318,8 @@ mod tests {
         drop(tell);
         let mut report = Report::default();
         let flag = AtomicBool::new(interrupted);
-        let plan = plan(subjects);
-        let ended = follow(&told, &plan, &flag, &mut report, &mut |_| {});
-        conclude(&plan, &mut report);
+        let ended = follow(&told, plan, &flag, &mut report, &mut |_| {});
+        conclude(plan, &mut report);
         (ended, report)
     }
 
@@ -387,5 +397,30 @@ mod tests {
             ended,
             Err("interrupted after 0 of 2 trials: start it again for the rest".into())
         );
+        let mut search = plan(&["kernel"]);
+        search.test = Test::Rfc2544(crate::bench::rfc2544::Plan::default());
+        let (ended, _) = told_of(&search, &[], true);
+        assert_eq!(
+            ended,
+            Err("interrupted after 0 trials: start it again for the rest".into())
+        );
+    }
+
+    #[test]
+    fn a_loaded_core_leaves_no_ratio_of_cpu_time() {
+        let lines = [
+            entry("kernel", 0, 100),
+            entry("bypath", 0, 200),
+            entry("bypath", 1, 200),
+            entry("kernel", 1, 100),
+            Event::Done,
+        ];
+        let mut plan = plan(&["kernel", "bypath"]);
+        for (loaded, found) in [(false, 2), (true, 1)] {
+            plan.loaded = loaded;
+            let (_, report) = told_of(&plan, &lines, false);
+            assert_eq!(report.ratios.len(), found, "{:?}", report.ratios);
+            assert!(report.ratios.iter().any(|ratio| ratio.what == "received_pps"));
+        }
     }
 }

@@ -158,15 +158,20 @@ fn a_disturbance_that_meets_both_of_a_round_cancels() {
 }
 
 #[test]
-fn rates_are_not_mixed_and_only_paced_trials_compare_delays() {
+fn rates_are_not_mixed_and_only_paced_trials_compare_delays_and_unpaced_ones_cpu_time() {
     let mut entries = Vec::new();
+    let cpu = |mut entry: Entry, ns| {
+        entry.outcome.cpu_ns_per_frame = Some(ns);
+        entry
+    };
     for round in 0..6 {
         for (rate, kernel_ns, bypath_ns) in [(Rate::Paced(1e5), 10_000, 5_000), (Rate::Paced(1e6), 10_000, 20_000)] {
-            entries.push(entry("kernel", round, rate, 1000, kernel_ns));
-            entries.push(entry("bypath", round, rate, 1000, bypath_ns));
+            // Two cores that spin, at ten times the rate a tenth for each frame: that is no number of theirs.
+            entries.push(cpu(entry("kernel", round, rate, 1000, kernel_ns), 5_000.0));
+            entries.push(cpu(entry("bypath", round, rate, 1000, bypath_ns), 20_000.0));
         }
-        entries.push(entry("kernel", round, Rate::Unpaced, 1000, 1));
-        entries.push(entry("bypath", round, Rate::Unpaced, 2000, 1));
+        entries.push(cpu(entry("kernel", round, Rate::Unpaced, 1000, 1), 1_000.0));
+        entries.push(cpu(entry("bypath", round, Rate::Unpaced, 2000, 1), 1_500.0));
     }
     let found: Vec<(String, Option<f64>, f64)> = ratios(&entries, "bypath", "kernel")
         .ratios
@@ -178,6 +183,7 @@ fn rates_are_not_mixed_and_only_paced_trials_compare_delays() {
         ("p99_ns", Some(1e5), 0.5),
         ("p99_ns", Some(1e6), 2.0),
         ("received_pps", None, 2.0),
+        ("cpu_ns_per_frame", None, 1.5),
     ];
     assert_eq!(found, right.map(|(what, pps, ratio)| (what.to_owned(), pps, ratio)));
 }

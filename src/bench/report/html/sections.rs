@@ -53,15 +53,16 @@ pub fn by_size(model: &Model) -> Option<Section> {
     bars(model, &measured, section, "received", Unit::rate)
 }
 
-/// CPU time per frame by size.
+/// CPU time per frame by size, of unpaced trials: at a given rate it is the cores that spin.
 pub fn cpu(model: &Model) -> Option<Section> {
-    let measured = measured(model.groups.iter().collect(), Group::cpu);
+    let measured = measured(model.unpaced(), Group::cpu);
     let section = Section {
         id: "cpu",
         title: "CPU time per frame",
         lead: "Time that all cores together were not idle while frames were sent, for each frame that \
-               arrived: user, system and softirq. Sender and receiver are in it, and an unpaced sender \
-               also works on frames that are lost: at a paced rate subjects compare best. Less is better.",
+               arrived: user, system and softirq. Sender and receiver are in it. An unpaced sender has a \
+               core all the time, and so has a subject that polls: then this is the number of busy cores \
+               divided by frames per second, and not what a frame costs.",
         ..Section::default()
     };
     bars(model, &measured, section, "CPU time", |_| Unit {
