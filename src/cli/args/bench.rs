@@ -229,12 +229,12 @@ pub struct WorkArgs {
     /// So many destination addresses follow each other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub dsts: u32,
-    /// First source port
-    #[arg(long, value_name = "PORT", default_value_t = 1024)]
-    pub sport: u16,
-    /// Destination port
-    #[arg(long, value_name = "PORT", default_value_t = 9)]
-    pub dport: u16,
+    /// First source port; 1024 where none is given
+    #[arg(long, value_name = "PORT")]
+    pub sport: Option<u16>,
+    /// Destination port; 9 where none is given
+    #[arg(long, value_name = "PORT")]
+    pub dport: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -80,6 +80,8 @@ fn plan(asked: &Asked<'_>, test: Test) -> Result<Plan, String> {
         (work.dst.is_some(), "--dst"),
         (work.ipv6, "--ipv6"),
         (work.dsts != 1, "--dsts"),
+        (work.sport.is_some(), "--sport"),
+        (work.dport.is_some(), "--dport"),
         (path.src_mac.is_some(), "--src-mac"),
         (path.dst_mac.is_some(), "--dst-mac"),
     ] {
@@ -139,15 +141,21 @@ fn cpus(path: &Path) -> Result<[usize; 3], String> {
     if named.len() > 3 {
         return Err("--cpus names more than three CPUs: those of the sender, the receiver and the forwarder".into());
     }
+    Ok(chosen(named, &allowed))
+}
+
+fn chosen(named: &[usize], allowed: &[usize]) -> [usize; 3] {
     let free = |taken: &[usize]| allowed.iter().copied().find(|cpu| !taken.contains(cpu));
     let source = named.first().copied().or_else(|| free(&[])).unwrap_or(0);
-    let forward = named.get(2).copied().or_else(|| free(&[source])).unwrap_or(source);
-    let sink = named
-        .get(1)
+    let sink = named.get(1).copied();
+    // Only where there is no third one it shares the receiver's.
+    let forward = named
+        .get(2)
         .copied()
-        .or_else(|| free(&[source, forward]))
-        .unwrap_or(source);
-    Ok([source, sink, forward])
+        .or_else(|| free(&[source, sink.unwrap_or(source)]));
+    let forward = forward.or_else(|| free(&[source])).unwrap_or(source);
+    let sink = sink.or_else(|| free(&[source, forward])).unwrap_or(source);
+    [source, sink, forward]
 }
 
 /// What a person sees meanwhile.
@@ -243,11 +251,36 @@ mod tests {
 
     #[test]
     fn what_the_lab_has_is_not_asked_for() {
-        for flags in ["--dst 10.0.0.1", "-6", "--dst-mac 02:00:00:00:00:01", "--dsts 2"] {
+        for flags in [
+            "--dst 10.0.0.1",
+            "-6",
+            "--dst-mac 02:00:00:00:00:01",
+            "--dsts 2",
+            "--sport 1024",
+            "--dport 53",
+        ] {
             assert!(planned(flags).unwrap_err().contains("the lab's own"), "{flags}");
         }
         assert!(planned("--cases sale").unwrap_err().contains("no case is called"));
         assert!(planned("--subject vpp").unwrap_err().contains("no subject is called"));
         assert!(planned("--cpus 0-3").unwrap_err().contains("more than three"));
+    }
+
+    #[test]
+    fn who_forwards_has_a_core_of_its_own_where_there_is_one() {
+        // Those that are named, those that are there, and of them the sender's, the receiver's and the forwarder's.
+        let cases: [(&[usize], &[usize], [usize; 3]); 8] = [
+            (&[], &[0, 1, 2, 3], [0, 2, 1]),
+            (&[], &[0, 1], [0, 0, 1]),
+            (&[1], &[0, 1, 2], [1, 2, 0]),
+            (&[0, 1], &[0, 1, 2, 3], [0, 1, 2]),
+            (&[2, 0], &[0, 1, 2, 3], [2, 0, 1]),
+            (&[0, 1], &[0, 1], [0, 1, 1]),
+            (&[0, 0], &[0, 1], [0, 0, 1]),
+            (&[3, 2, 1], &[0, 1, 2, 3], [3, 2, 1]),
+        ];
+        for (named, allowed, right) in cases {
+            assert_eq!(chosen(named, allowed), right, "{named:?} of {allowed:?}");
+        }
     }
 }

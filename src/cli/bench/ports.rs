@@ -31,7 +31,14 @@ pub fn ends(path: &Path) -> Result<Ends, Failure> {
     let [from, to] = match named {
         [] => chosen(),
         [one] => [Some(*one), Some(*one)],
-        [from, to, ..] => [Some(*from), Some(*to)],
+        [from, to] => [Some(*from), Some(*to)],
+        [..] => {
+            return Err(Failure::Usage(format!(
+                "--cpus names {} CPUs, and with --port there are two ends, the sender's and the receiver's (--lab has a third, \
+                 that forwards): see `bypath bench --help`",
+                named.len()
+            )));
+        }
     };
     let sink = SinkKind::from(path.sink.unwrap_or_default());
     if sink == SinkKind::Link {

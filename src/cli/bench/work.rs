@@ -44,8 +44,8 @@ pub fn work(args: &WorkArgs, size: Size, rate: Rate, macs: (Option<[u8; 6]>, [u8
         src,
         dst,
         dsts: args.dsts,
-        sport: args.sport,
-        dport: args.dport,
+        sport: args.sport.unwrap_or(1024),
+        dport: args.dport.unwrap_or(9),
     })
 }
 
