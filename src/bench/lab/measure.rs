@@ -11,7 +11,7 @@
 
 use super::case::Case;
 use super::event::Event;
-use super::plan::{Plan, Test};
+use super::plan::{Plan, Test, WARM_SECONDS_MAX, WARM_SECONDS_MIN, warm_frames};
 use super::program::{output, run};
 use super::subject::{Subject, own_path};
 use super::topology::Topology;
@@ -20,7 +20,7 @@ use crate::bench::loopback::{Through, own_error_through};
 use crate::bench::outcome::Trial;
 use crate::bench::report::Entry;
 use crate::bench::rfc2544;
-use crate::bench::trial::Pair;
+use crate::bench::trial::{OnTick, Pair};
 use crate::bench::work::{Size, Work};
 use serde_json::Value;
 use std::process::{Child, Command, Stdio};
@@ -154,13 +154,14 @@ impl Measured<'_> {
 
     fn trial(&mut self, subject: &Subject, size: Size, flows: u32, round: u32) -> Result<Entry, String> {
         let seconds = self.plan.seconds;
-        let outcome = self.with(subject, size, flows, |pair, counted| {
+        let outcome = self.with(subject, size, flows, |pair, counted, warm| {
             let before = counted(subject)?;
             let mut outcome = pair.send(size, pair.work().rate, seconds)?;
             let after = counted(subject)?;
             outcome
                 .notes
                 .extend(after.since(&before).notes(subject, outcome.received));
+            outcome.notes.extend(warm);
             Ok(outcome)
         })?;
         Ok(Entry {
@@ -178,26 +179,37 @@ impl Measured<'_> {
         self.rounds(subjects, |measured, subject, round| {
             measured.doing(subject, size, flows, round);
             let case = measured.case;
-            let results = measured.with(subject, size, flows, |pair, counted| {
+            measured.with(subject, size, flows, |pair, counted, warm| {
                 let before = counted(subject)?;
                 let (work, mut received) = (pair.work().clone(), 0);
                 let mut watch = |step: rfc2544::Step<'_>| {
                     received += step.outcome.received;
                     Event::Entry(Box::new(entry(case, subject, round, &work, &step))).tell();
                 };
-                let mut results = rfc2544::run(plan, case.word(), subject.name(), pair, &mut watch)?;
-                let notes = counted(subject)?.since(&before).notes(subject, received);
-                for result in &mut results {
+                let (results, ended) = rfc2544::run(plan, case.word(), subject.name(), pair, &mut watch);
+                // Of a subject that died nothing is counted any more.
+                let counted = counted(subject).map(|now| now.since(&before).notes(subject, received));
+                for mut result in results {
                     result.flows = flows;
-                    result.notes.extend(notes.iter().cloned());
+                    result.notes.extend(counted.iter().flatten().chain(&warm).cloned());
+                    Event::Rfc2544(Box::new(result)).tell();
                 }
-                Ok(results)
-            })?;
-            for result in results {
-                Event::Rfc2544(Box::new(result)).tell();
-            }
-            Ok(())
+                ended.and(counted.map(drop))
+            })
         })
+    }
+
+    /// Has frames sent until each connection has begun; what is to be said where not.
+    fn warm_up(&mut self, size: Size, flows: u32) -> Result<Option<String>, String> {
+        let wanted = warm_frames(self.case, flows);
+        if wanted == 0 {
+            self.pair.send(size, self.plan.rate, WARM_SECONDS_MIN)?;
+            return Ok(None);
+        }
+        self.pair.on_tick(until(wanted));
+        let sent = self.pair.send(size, self.plan.rate, WARM_SECONDS_MAX);
+        self.pair.on_tick(Box::new(|_| true));
+        Ok(begun(sent?.received, wanted, flows))
     }
 
     fn doing(&self, subject: &Subject, size: Size, flows: u32, round: u32) {
@@ -209,13 +221,13 @@ impl Measured<'_> {
         .tell();
     }
 
-    /// Starts a subject, warms it up, has `work` measure it, and stops it.
+    /// Starts a subject, warms it up, has `work` measure it, and stops it. `work` is told what is to be said of the warming up.
     fn with<T>(
         &mut self,
         subject: &Subject,
         size: Size,
         flows: u32,
-        work: impl FnOnce(&mut Pair, &dyn Fn(&Subject) -> Result<Counters, String>) -> Result<T, String>,
+        work: impl FnOnce(&mut Pair, &dyn Fn(&Subject) -> Result<Counters, String>, Option<String>) -> Result<T, String>,
     ) -> Result<T, String> {
         if self.case.tracks() {
             // Also what bypath gave back at its end.
@@ -229,9 +241,8 @@ impl Measured<'_> {
             Event::Version(subject.name().to_owned(), version).tell();
         }
         let done = self
-            .pair
-            .send(size, plan.rate, plan.warm_seconds(case, flows))
-            .and_then(|_| work(self.pair, &Counters::read));
+            .warm_up(size, flows)
+            .and_then(|warm| work(self.pair, &Counters::read, warm));
         // Of a subject that died its own words are the better ones.
         running.check()?;
         let stopped = running.stop();
@@ -239,6 +250,21 @@ impl Measured<'_> {
         stopped?;
         Ok(done)
     }
+}
+
+/// Ends a trial once so many frames have come, but not before a third of a second.
+fn until(frames: u64) -> OnTick {
+    Box::new(move |tick| tick.elapsed < WARM_SECONDS_MIN || tick.arrived < frames)
+}
+
+/// What is to be said of a warming up that did not come to its end.
+fn begun(received: u64, wanted: u64, flows: u32) -> Option<String> {
+    (received < wanted).then(|| {
+        format!(
+            "{received} frames came within the {WARM_SECONDS_MAX} s of warming up, for {flows} flows: connections begin in what was \
+             measured, too"
+        )
+    })
 }
 
 /// A trial of RFC 2544.
@@ -383,6 +409,27 @@ impl Drop for Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::trial::Tick;
+
+    #[test]
+    fn warming_up_ends_when_each_connection_has_begun() {
+        let tick = |elapsed, arrived| Tick {
+            elapsed,
+            arrived,
+            ..Tick::default()
+        };
+        let wanted = warm_frames(Case::Nat, 1_000);
+        let mut goes_on = until(wanted);
+        assert!(goes_on(&tick(0.2, wanted)) && goes_on(&tick(7.9, wanted - 1)));
+        assert!(!goes_on(&tick(0.3, wanted)));
+        assert_eq!(begun(wanted, wanted, 1_000), None);
+        let note = begun(700, wanted, 1_000).unwrap();
+        assert!(
+            note.starts_with("700 frames came") && note.contains("for 1000 flows"),
+            "{note}"
+        );
+        assert_eq!(warm_frames(Case::Route, 1_000), 0);
+    }
 
     #[test]
     fn the_kernels_count_is_found_by_its_name() {

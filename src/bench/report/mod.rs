@@ -50,13 +50,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty one of this form, which says what its sizes are.
+    /// An empty one of this form, which says what its sizes are, and in which ways it is not RFC 2544's.
     pub fn new(kind: &str, provenance: Provenance) -> Self {
+        let searched = (kind == "rfc2544").then_some(units::RFC2544);
         Report {
             version: VERSION,
             kind: kind.to_owned(),
             provenance,
-            notes: vec![units::SIZES.to_owned()],
+            notes: [Some(units::SIZES), searched]
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
             ..Report::default()
         }
     }

@@ -9,6 +9,12 @@ use super::Interval;
 pub const SIZES: &str =
     "sizes are bytes in memory, without the frame check sequence: 64 is 68 on the wire, where RFC 2544 has 64";
 
+/// How trials of `bypath bench rfc2544` differ from the RFC's; said in each report of them.
+pub const RFC2544: &str = "otherwise than in RFC 2544: frames go one way; a trial is over 0.3 s after the last frame that came, \
+    2 s at most after the last that was sent, and the next one follows at once (the RFC waits 2 s, and 5 s in between); all \
+    frames of one trial are timed (one frame of a trial of 120 s, 20 times); no frames for the device to learn by, no modifiers \
+    (sections 11 and 23); sizes, seconds and bursts are those of the command line";
+
 /// Frames per second: `950`, `123.4k`, `1.234M`.
 pub fn frames_per_second(pps: f64) -> String {
     match pps {

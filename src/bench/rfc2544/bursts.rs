@@ -15,6 +15,7 @@ use super::{Rate, Session, Test, Top};
 impl Session<'_> {
     /// The longest bursts, one of each search.
     pub(super) fn back_to_back(&mut self, top: &Top, found: &Found) -> Result<(), String> {
+        self.section = Test::BackToBack;
         if self.plan.bursts == 0 {
             return Ok(());
         }

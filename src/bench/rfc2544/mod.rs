@@ -7,14 +7,19 @@
 //!                                                             └──> back-to-back: the longest burst, several times
 //! ```
 //!
-//! Three things are otherwise than in the RFC, each said where it shows:
+//! What is otherwise than in the RFC, which each result or its report says:
 //!
 //! - A rate is what the sender's port took, not what was asked for. Where the source cannot reach a rate, the device
 //!   was not tried at it, and the result has a note; a source slower than the device measures itself.
-//! - Each frame is timed, not one in a trial, so section 26.2 gives a distribution where the RFC has a mean.
+//! - Each frame of one trial is timed, not one in a trial of 120 s, and not 20 times, so section 26.2 gives a distribution
+//!   where the RFC has a mean; and at shares of the throughput, of which the RFC has the whole alone.
 //! - A device that loses a few frames per million at any rate (a busy machine, a radio) has no rate without loss. It is
 //!   said so, and an accepted loss may be given. A trial that loses may be repeated before it counts, as ETSI TST 009
 //!   has it.
+//! - A trial is over when nothing comes any more ([`super::trial::QUIET`], [`super::trial::DRAIN_MAX`]), and the next one
+//!   follows at once: section 23 waits 2 s and lets the device rest for 5. Nothing is sent for it to learn by.
+//! - Frames go one way, and none of section 11's modifiers (broadcasts, filters, management) is among them. Which sizes,
+//!   how long and how many bursts is the plan's; the RFC's are [`Plan::default`], the command line's are less.
 //!
 //! Bounded: a search by [`TRIALS_MAX`], a curve by its step, bursts by [`Plan::burst_seconds_max`].
 
@@ -112,6 +117,9 @@ impl Plan {
         if !self.throughput && (!self.latency_shares.is_empty() || self.bursts > 0) {
             return Err("delays and bursts are measured by the throughput: measure that too".into());
         }
+        if !self.throughput && self.loss_step == 0.0 {
+            return Err("nothing is to be measured: a loss curve wants a --loss-step above 0".into());
+        }
         between("the resolution", self.resolution, 0.0001, 0.5)?;
         between("the accepted loss", self.accepted_loss, 0.0, 0.5)?;
         for &share in &self.latency_shares {
@@ -162,16 +170,19 @@ pub struct Step<'a> {
     pub outcome: &'a Outcome,
 }
 
-/// Measures all of a plan. `case` and `subject` name what is measured; `watch` hears of each trial once it is made.
+/// Measures all of a plan. `case` and `subject` name what is measured; `watch` hears of each trial once it is made. What was
+/// concluded until an error came is found too, and says in which section that was.
 pub fn run(
     plan: &Plan,
     case: &str,
     subject: &str,
     trial: &mut dyn Trial,
     watch: &mut dyn FnMut(Step<'_>),
-) -> Result<Vec<Rfc2544>, String> {
-    plan.validate()?;
+) -> (Vec<Rfc2544>, Result<(), String>) {
     let mut results = Vec::new();
+    if let Err(error) = plan.validate() {
+        return (results, Err(error));
+    }
     for &size in &plan.sizes {
         let mut session = Session {
             plan,
@@ -179,6 +190,8 @@ pub fn run(
             trial: &mut *trial,
             watch: &mut *watch,
             burst_pps: 0.0,
+            section: Test::Throughput,
+            concluded: false,
             said: Said::default(),
             result: Rfc2544 {
                 case: case.to_owned(),
@@ -187,11 +200,22 @@ pub fn run(
                 ..Rfc2544::default()
             },
         };
-        session.measure()?;
+        let ended = session.measure();
         session.said.notes().into_iter().for_each(|note| session.note(note));
-        results.push(session.result);
+        if ended.is_err() {
+            session.note(format!(
+                "ended in {}: what would have come from there on is missing",
+                session.section.name()
+            ));
+        }
+        if session.concluded {
+            results.push(session.result);
+        }
+        if ended.is_err() {
+            return (results, ended);
+        }
     }
-    Ok(results)
+    (results, Ok(()))
 }
 
 /// The measurement of one size.
@@ -202,6 +226,10 @@ struct Session<'a> {
     watch: &'a mut dyn FnMut(Step<'_>),
     /// The rate within the last burst that came through whole.
     burst_pps: f64,
+    /// The test that is made.
+    section: Test,
+    /// Whether something is known: the throughput, or a point of the loss curve.
+    concluded: bool,
     /// What trials have said.
     said: Said,
     result: Rfc2544,
@@ -215,6 +243,7 @@ impl Session<'_> {
         }
         let found = self.throughput(&top)?;
         self.result.throughput_pps = found.pps;
+        self.concluded = true;
         self.latency(&found)?;
         self.loss_curve(&top)?;
         self.back_to_back(&top, &found)
@@ -246,6 +275,7 @@ impl Session<'_> {
 
     /// Section 26.2: the delays at shares of the throughput.
     fn latency(&mut self, found: &Found) -> Result<(), String> {
+        self.section = Test::Latency;
         if found.pps <= 0.0 {
             if !self.plan.latency_shares.is_empty() {
                 self.note("no delays: there is no throughput to take shares of".into());
@@ -279,6 +309,7 @@ impl Session<'_> {
 
     /// Section 26.3: the loss from the highest rate down, until two rates in a row lose nothing.
     fn loss_curve(&mut self, top: &Top) -> Result<(), String> {
+        self.section = Test::Loss;
         if self.plan.loss_step == 0.0 {
             return Ok(());
         }
@@ -297,6 +328,7 @@ impl Session<'_> {
             }
             let loss = outcome.loss();
             self.result.loss_curve.push((outcome.offered_pps(), loss));
+            self.concluded = true;
             without = if loss > 0.0 { 0 } else { without + 1 };
         }
         Ok(())

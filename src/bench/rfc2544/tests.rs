@@ -4,6 +4,7 @@ use super::*;
 use device::Device;
 
 mod device;
+mod ended;
 
 fn plan() -> Plan {
     Plan {
@@ -16,7 +17,8 @@ fn plan() -> Plan {
 
 fn measured(plan: &Plan, device: &mut Device) -> Rfc2544 {
     let mut seen = 0;
-    let mut results = run(plan, "route", "device", device, &mut |_| seen += 1).unwrap();
+    let (mut results, ended) = run(plan, "route", "device", device, &mut |_| seen += 1);
+    assert_eq!(ended, Ok(()));
     assert_eq!(seen, device.asked.len(), "each trial is told of, once");
     assert_eq!(results.len(), 1);
     let result = results.remove(0);
@@ -360,7 +362,11 @@ fn what_trials_say_is_said_of_the_result_once_for_each_kind() {
 
 #[test]
 fn a_path_that_carries_nothing_ends_the_run_with_one_line() {
-    let error = |device: &mut Device| run(&plan(), "route", "device", device, &mut |_| ()).unwrap_err();
+    let error = |device: &mut dyn Trial| {
+        let (results, ended) = run(&plan(), "route", "device", device, &mut |_| ());
+        assert_eq!(results.len(), 0);
+        ended.unwrap_err()
+    };
     let dead = error(&mut Device::new(0.0, 1_000_000.0));
     assert!(
         dead.contains("none of 10000000 frames of size 64 arrived: see whether"),
@@ -378,10 +384,7 @@ fn a_path_that_carries_nothing_ends_the_run_with_one_line() {
             Err("the port went away".into())
         }
     }
-    assert_eq!(
-        run(&plan(), "route", "device", &mut Broken, &mut |_| ()).unwrap_err(),
-        "the port went away"
-    );
+    assert_eq!(error(&mut Broken), "the port went away");
 }
 
 #[test]
@@ -396,7 +399,7 @@ fn each_size_is_measured_and_named() {
             names.push(step.size);
         }
     });
-    let sizes_found: Vec<String> = results.unwrap().into_iter().map(|result| result.size).collect();
+    let sizes_found: Vec<String> = results.0.into_iter().map(|result| result.size).collect();
     assert_eq!(sizes_found, ["64", "imix", "1518"]);
     assert_eq!(names, sizes.sizes);
 }
@@ -456,6 +459,16 @@ fn a_plan_that_cannot_be_carried_out_is_refused_with_what_to_change() {
         ),
         (
             Plan {
+                throughput: false,
+                latency_shares: vec![],
+                bursts: 0,
+                loss_step: 0.0,
+                ..plan()
+            },
+            "nothing is to be measured",
+        ),
+        (
+            Plan {
                 pps_min: f64::INFINITY,
                 ..plan()
             },
@@ -464,7 +477,7 @@ fn a_plan_that_cannot_be_carried_out_is_refused_with_what_to_change() {
     ];
     for (plan, message) in wrong {
         let mut device = Device::new(5e5, 1e6);
-        let error = run(&plan, "route", "device", &mut device, &mut |_| ()).unwrap_err();
+        let error = run(&plan, "route", "device", &mut device, &mut |_| ()).1.unwrap_err();
         assert!(error.contains(message), "{error}");
         assert!(device.asked.is_empty(), "nothing was sent");
     }

@@ -95,8 +95,8 @@ pub struct Rfc2544 {
     /// The loss curve falls by this, in percent of the highest rate
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
     pub loss_step: f64,
-    /// Latency is taken at these shares of the throughput, in percent
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,50,90")]
+    /// Latency is taken at these shares of the throughput, in percent; RFC 2544 has 100 alone
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,50,90,100")]
     pub shares: Vec<f64>,
     /// How often the longest burst is sought; RFC 2544 wants 50
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

@@ -55,15 +55,19 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
             ..plan.clone()
         };
         let (base, entries) = (&base, &mut report.entries);
-        let found = rfc2544::run(&one, "path", &subject, &mut trial, &mut |step| {
+        let (found, ended) = rfc2544::run(&one, "path", &subject, &mut trial, &mut |step| {
             progress::clear();
             tell(&step);
             entries.push(entry(base, &subject, &step));
         });
         progress::clear();
-        match found {
-            Ok(found) => {
-                let paced = found.iter().find_map(delays_pps);
+        let paced = found.iter().find_map(delays_pps).filter(|_| ended.is_ok());
+        report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
+            flows: base.flows.count,
+            ..one
+        }));
+        match ended {
+            Ok(()) => {
                 if let Some(pps) = paced.filter(|_| !args.path.no_own_error && !interrupt.came()) {
                     match own_delays(ends, base, size, pps) {
                         Ok(own) => report.own_error.push(own),
@@ -72,10 +76,6 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
                             .push(format!("the own error of delays is not known: {error}")),
                     }
                 }
-                report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
-                    flows: base.flows.count,
-                    ..one
-                }));
             }
             Err(_) if interrupt.came() => {
                 report.notes.push(format!(
@@ -85,6 +85,7 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
                 break;
             }
             Err(error) => {
+                report.notes.push(format!("not the whole run: {error}"));
                 measured = Err(Failure::Error(error));
                 break;
             }
@@ -93,7 +94,7 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
     // What is between the ports gets them back before anything is written.
     drop(pair);
     // An error does not take along what was measured before it.
-    if measured.is_ok() || !report.rfc2544.is_empty() {
+    if measured.is_ok() || !report.entries.is_empty() {
         send::written(files, &report)?;
     }
     measured.map(|()| ExitCode::SUCCESS)
@@ -101,7 +102,7 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
 
 /// The rate of the middle one of the shares at which delays were taken.
 fn delays_pps(found: &result::Rfc2544) -> Option<f64> {
-    let (share, _) = found.latency.get(found.latency.len() / 2)?;
+    let (share, _) = found.latency.get(found.latency.len().saturating_sub(1) / 2)?;
     Some(share * found.throughput_pps)
 }
 
@@ -247,7 +248,7 @@ mod tests {
             (default.seconds, default.search_seconds, default.pps_min),
             (5.0, 5.0, 1000.0)
         );
-        assert_eq!(default.latency_shares, [0.1, 0.5, 0.9]);
+        assert_eq!(default.latency_shares, [0.1, 0.5, 0.9, 1.0]);
         let exact =
             planned("--seconds 60 --search-seconds 2 --accepted-loss 0.001 --retry 2 --size 64,imix --max-rate 1m");
         assert_eq!((exact.seconds, exact.search_seconds, exact.repeats), (60.0, 2.0, 2));
@@ -265,6 +266,8 @@ mod tests {
         let bursts = planned("--tests back-to-back --repeat 50");
         assert!(bursts.throughput && bursts.bursts == 50 && bursts.loss_step == 0.0);
         assert!([loss, bursts].iter().all(|plan| plan.validate().is_ok()));
+        let error = planned("--tests loss --loss-step 0").validate().unwrap_err();
+        assert!(error.contains("--loss-step above 0"), "{error}");
     }
 
     #[test]
@@ -278,6 +281,7 @@ mod tests {
             ..result::Rfc2544::default()
         };
         assert_eq!(delays_pps(&found(&[0.1, 0.5, 0.9])), Some(5e5));
+        assert_eq!(delays_pps(&found(&[0.1, 0.5, 0.9, 1.0])), Some(5e5));
         assert_eq!(delays_pps(&found(&[0.9])), Some(9e5));
         assert_eq!(delays_pps(&found(&[])), None, "nothing was timed");
     }
