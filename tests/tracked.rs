@@ -7,6 +7,8 @@ mod bridge;
 mod bridged;
 #[path = "box/mod.rs"]
 mod lab;
+#[path = "tracked/masquerade.rs"]
+mod masquerade;
 #[path = "tracked/own.rs"]
 mod own;
 #[path = "tracked/room.rs"]

@@ -238,8 +238,8 @@ impl<'a> AtHooks<'_, 'a> {
                     // They are asked all the same, but it is too late for what they say.
                     self.run(point, here, seen)?;
                 }
-                if point == Point::Snat {
-                    self.still_masquerades(connection, *direction, tracking, here)?;
+                if let (Point::Snat, Some((oif, ..))) = (point, self.oif) {
+                    still_masquerades(self.packet, (tracked, tracking), oif, here)?;
                 }
                 let target = nat::applies(status, *direction, manip).then(|| target(connection, *direction));
                 self.rewrite(target.flatten(), manip, point, seen)
@@ -304,34 +304,35 @@ impl<'a> AtHooks<'_, 'a> {
         seen.see(stage(point), || format!("translated: {}", self.packet));
         Continue(())
     }
+}
 
-    /// A masqueraded connection whose packets leave by another link now is over (nf_nat_oif_changed). Which one it was is not known,
-    /// but that it has the address that was chosen then. An address that no link has for its packets any more was deprecated
-    /// where it is, or has gone, which ends the connection elsewhere.
-    fn still_masquerades(
-        &self,
-        connection: &Connection<'a>,
-        direction: Direction,
-        tracking: &Tracking<'a>,
-        here: &Here<'a>,
-    ) -> Step<()> {
-        if direction == Direction::Reply || !connection.marks().any(Marks::MASQUERADED) {
-            return Continue(());
-        }
-        let Some((_, oif, _)) = self.oif else {
-            return Continue(());
-        };
-        let chosen = connection.tuple(Direction::Reply).dst;
-        let has = |iface: &Iface| {
-            let sources = &iface.sources[self.packet.family as usize];
-            sources.iter().any(|source| source.addr == chosen)
-        };
-        if has(oif) || !here.snapshot.ifaces.iter().any(has) {
-            return Continue(());
-        }
-        tracking.table.remove(*connection, tracking.guard);
-        Verdict::drop(DropReason::Nat)
+/// A masqueraded connection whose packets leave by another link now is over (nf_nat_oif_changed), and with it the kernel's copy.
+/// Which one it was is not known, but that it has the address that was chosen then. An address that no link has for its
+/// packets any more was deprecated where it is, or has gone, which ends the connection elsewhere.
+pub(super) fn still_masquerades<'a>(
+    packet: &Parsed,
+    (tracked, tracking): (&Tracked<'a>, &Tracking<'a>),
+    oif: IfaceIndex,
+    here: &Here<'a>,
+) -> Step<()> {
+    let Of::Connection(connection, Direction::Original) = &tracked.of else {
+        return Continue(());
+    };
+    if !connection.marks().any(Marks::MASQUERADED) || is_error(tracked, packet) {
+        return Continue(());
     }
+    let chosen = connection.tuple(Direction::Reply).dst;
+    let has = |iface: &Iface| {
+        let sources = &iface.sources[packet.family as usize];
+        sources.iter().any(|source| source.addr == chosen)
+    };
+    if here.snapshot.iface(oif).is_some_and(has) || !here.snapshot.ifaces.iter().any(has) {
+        return Continue(());
+    }
+    // What was given to the kernel is a copy all the same.
+    connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE | Marks::FOLLOWED);
+    tracking.table.remove(*connection, tracking.guard);
+    Verdict::drop(DropReason::Nat)
 }
 
 /// Both translations at once, of a packet whose way is known.

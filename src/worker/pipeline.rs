@@ -382,8 +382,32 @@ fn decided<'a, O: Observer>(
 
 /// prerouting's chains and destination NAT, routing, forward, neighbor, postrouting's chains and source NAT. Out of line: it
 /// is large, and most packets of a connection do not come here.
+///
+/// What leaves by another link than it is masqueraded for is over, also where the kernel would have the packet: that link
+/// may be no port, or have no neighbour yet, and the kernel's copy does not say for which link it is. A spent hop limit
+/// ends before that.
 #[inline(never)]
 fn through_hooks<'a, O: Observer>(
+    frame: &mut Frame,
+    packet: &mut Parsed,
+    tracked: Option<(&Tracked<'a>, &Tracking<'a>)>,
+    here: &Here<'a>,
+    flows: &mut Flows,
+    seen: &mut O,
+) -> Step<(Out, bool)> {
+    flows.aside.routed_to = None;
+    let step = by_hooks(frame, packet, tracked, here, flows, seen);
+    if let (Break(Verdict::Punt(reason)), Some(of)) = (&step, tracked)
+        && *reason != PuntReason::TtlExceeded
+        && let Some(oif) = flows.aside.routed_to
+    {
+        hooks::still_masquerades(packet, of, oif, here)?;
+    }
+    step
+}
+
+#[inline(always)]
+fn by_hooks<'a, O: Observer>(
     frame: &mut Frame,
     packet: &mut Parsed,
     tracked: Option<(&Tracked<'a>, &Tracking<'a>)>,

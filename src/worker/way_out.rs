@@ -45,9 +45,11 @@ pub(super) fn way_out<O: Observer>(
     if let Some(out) = known(packet, here, &flows.destinations)
         && !O::ON
     {
+        flows.aside.routed_to = Some(out.iface);
         return Continue((*out, true));
     }
     let way = routing::route(packet, bytes, iif, snapshot, flows)?;
+    flows.aside.routed_to = Some(way.nexthop.iface);
     seen.see(Stage::Routing, || {
         format!("prefix /{} {}", way.prefix_len, Show(&way, snapshot))
     });

@@ -272,6 +272,23 @@ pub fn netmap(generation: u32) -> Arc<Rules> {
         load(last, [203, 0, 113, 255]),
         Expr::Nat(translate),
     ];
+    translating(generation, rule)
+}
+
+/// Has what leaves come from an address of the link that it leaves by.
+pub fn masquerade(generation: u32) -> Arc<Rules> {
+    let translate = Nat {
+        kind: NatKind::Masquerade,
+        family: NFPROTO_INET,
+        addresses: None,
+        ports: None,
+        flags: 0,
+    };
+    translating(generation, vec![Expr::Nat(translate)])
+}
+
+/// [`stateful`], and this rule for what leaves.
+fn translating(generation: u32, rule: Vec<Expr>) -> Arc<Rules> {
     let mut nat = chain("postrouting", Some(false), vec![rule]);
     if let Some(base) = &mut nat.base {
         (base.hook, base.priority, base.kind) = (POSTROUTING, 100, ChainType::Nat);

@@ -14,6 +14,7 @@ use crate::packet::Family;
 use crate::stage::forward::Meta;
 use crate::stage::nat::Saved;
 use crate::table::conntrack::{Marks, Record, Status, Tuple};
+use crate::table::iface::IfaceIndex;
 use crate::table::nat::Random;
 
 /// What a packet's walk lays aside, a worker's own: large, and needed by few packets.
@@ -37,6 +38,8 @@ pub struct Aside {
     pub untracked: bool,
     /// The mark of its connection, of one that is in the table.
     pub ct_mark: CtMark,
+    /// The link that routing led it to, if it came so far, whatever became of it there.
+    pub routed_to: Option<IfaceIndex>,
     /// What NAT draws ports from.
     pub random: Random,
 }
@@ -81,6 +84,7 @@ impl Default for Aside {
             priority_by_tos: false,
             untracked: false,
             ct_mark: CtMark::default(),
+            routed_to: None,
             random: Random::default(),
         }
     }
