@@ -203,6 +203,32 @@ fn an_address_that_goes_ends_what_was_masqueraded_behind_it() {
     }
 }
 
+/// A connection that ended here is followed by one that the kernel begins: its packet must not meet the copy.
+#[test]
+fn a_copy_is_gone_before_the_kernel_begins_what_comes_next() {
+    let mut set = Box::made(&[], true);
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    let old = masqueraded(19, 100);
+    set.insert(&old);
+    exporter.export(Some(&Leaving::AsItIs(old.original)));
+    assert!(set.kernels(&old.original).is_some());
+    set.remove(&old.original);
+    let mut next = record(Protocol::UDP, 19, 53, 10);
+    (next.status, next.marks) = (Status(0), Marks(Marks::KERNEL));
+    set.insert(&next);
+    exporter.export(None);
+    assert!(set.kernels(&old.original).is_none());
+    // One that the kernel has begun is not ours to delete.
+    set.create(&next);
+    set.start();
+    assert!(within(2.0, || set
+        .marks(&next)
+        .is_some_and(|marks| marks.any(Marks::EXPORTED))));
+    set.remove(&next.original);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(set.kernels(&next.original).is_some());
+}
+
 /// Then the kernel translates nothing, and so do we.
 #[test]
 fn without_nat_what_was_translated_is_the_kernels() {

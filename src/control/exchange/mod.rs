@@ -309,6 +309,7 @@ impl Exchange {
 
     /// Whether the kernel has a copy of a connection that ended, which means nothing any more. One that is the kernel's own
     /// was only known here, and goes on there; and where its tuples live on, so does the copy, as theirs: it ends with them.
+    /// Not of one that the kernel is only about to begin: its first packet must not meet the copy, and waits for this.
     fn leaves_a_copy(&self, handle: &Handle, ended: &Record, now: Ticks) -> bool {
         if !ended.marks.any(Marks::EXPORTED) || ended.marks.any(Marks::KERNEL) {
             return false;
@@ -317,7 +318,7 @@ impl Exchange {
         let hash = self.table.hash(&ended.original);
         while let Some((heir, _)) = self.table.lookup(&ended.original, hash, now, &guard) {
             if heir.marks().any(Marks::KERNEL) {
-                return false;
+                return !heir.marks().any(Marks::EXPORTED);
             }
             if heir.tuple(Direction::Reply) != ended.reply || ended.marks.any(Marks::TURNED) {
                 return true;
