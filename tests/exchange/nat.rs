@@ -203,6 +203,24 @@ fn an_address_that_goes_ends_what_was_masqueraded_behind_it() {
     }
 }
 
+/// The uplink's device is gone, and its port with it: what was given to the kernel first is its own no more than before.
+#[test]
+fn an_address_that_goes_ends_what_was_given_to_the_kernel_too() {
+    let mut set = Box::made(&[], true);
+    let kernels = of_the_box(18, 100);
+    set.create(&kernels);
+    set.start();
+    let client = masqueraded(17, 100);
+    set.insert(&client);
+    assert!(within(3.0, || set.count() == 2 && set.is_kernels(&kernels)));
+    set.exchange.let_go([true; 2]);
+    assert!(set.is_adoptable(&client));
+    set.exchange.set_local(Default::default());
+    assert!(within(2.0, || set.ours(&client.original).is_none()));
+    assert!(within(2.0, || set.kernels(&client.original).is_none()), "its copy");
+    assert!(set.kernels(&kernels.original).is_some(), "the kernel ends its own");
+}
+
 /// A connection that ended here is followed by one that the kernel begins: its packet must not meet the copy.
 #[test]
 fn a_copy_is_gone_before_the_kernel_begins_what_comes_next() {

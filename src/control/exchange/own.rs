@@ -116,7 +116,8 @@ impl Exchange {
         });
     }
 
-    /// Ends what was masqueraded behind addresses that are gone. The kernel ends its own.
+    /// Ends what was masqueraded behind addresses that are gone. The kernel ends its own, but not what was given to it: to
+    /// that it does not belong to any link.
     pub(super) fn end_masqueraded(&self, handle: &Handle) {
         let gone: Local = {
             let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,11 +127,15 @@ impl Exchange {
             return;
         }
         self.each(handle, |connection, guard| {
-            if !connection.status().any(Status::SRC_NAT) || connection.marks().any(Marks::KERNEL) {
+            let marks = connection.marks();
+            let kernels = marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE);
+            if kernels || !connection.status().any(Status::SRC_NAT) {
                 return;
             }
             let reply = connection.tuple(Direction::Reply);
             if gone.contains(&(reply.family, reply.dst)) {
+                // So that its entry there is a copy like others.
+                connection.clear_marks(Marks::KERNEL | Marks::ADOPTABLE);
                 self.table.remove(connection, guard);
             }
         });
