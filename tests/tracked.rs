@@ -5,6 +5,8 @@
 mod bridge;
 #[path = "tracked/bridged.rs"]
 mod bridged;
+#[path = "tracked/fragments.rs"]
+mod fragments;
 #[path = "box/mod.rs"]
 mod lab;
 #[path = "tracked/masquerade.rs"]

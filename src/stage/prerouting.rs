@@ -196,10 +196,7 @@ fn advance(
 ) -> Step<Advanced> {
     let marks = connection.marks();
     if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
-        // It is in use; what the kernel told of its end, if anything, is later.
-        if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
-            connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
-        }
+        stays_known(connection, tracking);
         if marks.any(Marks::FOLLOWED) {
             follow(packet, bytes, connection, direction, tracking);
         }
@@ -244,6 +241,14 @@ fn advance(
         }
     }
     Verdict::drop(DropReason::ConntrackBusy)
+}
+
+/// One of the kernel's is in use; what it told of its end, if anything, is later.
+#[inline]
+fn stays_known(connection: &Connection<'_>, tracking: &Tracking<'_>) {
+    if connection.deadline().wrapping_sub(tracking.now) < KERNEL_TICKS {
+        connection.refresh(tracking.now.wrapping_add(KERNEL_TICKS));
+    }
 }
 
 /// Keeps the new state, if there is one; false if somebody was quicker.
@@ -358,7 +363,8 @@ fn is_ours(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
 }
 
 /// Fragments are the kernel's, which reassembles them, and so is what it alone understands: that of a connection of ours
-/// takes it along. What a TCP connection sends that way we do not see, so its windows are taken up anew.
+/// takes it along, and lives on as it does there. What a TCP connection sends that way we do not see, so its windows are taken
+/// up anew.
 #[inline(never)]
 fn hand_over<'a>(
     packet: &Parsed,
@@ -371,8 +377,15 @@ fn hand_over<'a>(
     let found = probe.and_then(|probe| tracking.table.find(probe, tracking.now, tracking.guard));
     if let Some((connection, _)) = found {
         if connection.marks().any(Marks::KERNEL) {
+            stays_known(&connection, tracking);
             connection.clear_marks(Marks::FOLLOWED);
             return Verdict::punt(reason);
+        }
+        let (status, proto) = (connection.status(), connection.proto().1);
+        if let Some(timeout) = tracker::timeout_unseen(packet.proto, status, &proto, tracking.config)
+            && !status.any(Status::FIXED_TIMEOUT)
+        {
+            connection.refresh(tracking.now.wrapping_add(timeout));
         }
         aside.leaving = Some(Leaving::AsItIs(connection.tuple(Direction::Original)));
         if packet.proto == Protocol::TCP.0 {

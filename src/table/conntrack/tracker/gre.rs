@@ -10,7 +10,7 @@
 //! ```
 
 use super::{Outcome, Update, View};
-use crate::table::conntrack::{Config, Status};
+use crate::table::conntrack::{Config, ProtoState, Status, Ticks};
 
 const WORD: usize = 1;
 /// RFC 2637, section 4.1: PPP in GRE.
@@ -23,6 +23,20 @@ pub(super) fn keys(bytes: &[u8]) -> Option<(u16, u16)> {
             (u16::from_be_bytes([a, b]) == PROTOCOL_PPP).then(|| (0, u16::from_be_bytes([c, d])))
         }
         _ => Some((0, 0)),
+    }
+}
+
+/// How long a connection lives from its next packet on.
+pub(super) fn timeout(status: Status, &proto: &ProtoState, config: &Config) -> Option<Ticks> {
+    let view = View {
+        confirmed: true,
+        status,
+        left: 0,
+        proto,
+    };
+    match track(&view, config) {
+        Outcome::Valid(update) => update.timeout,
+        _ => None,
     }
 }
 

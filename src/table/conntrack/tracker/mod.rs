@@ -201,6 +201,18 @@ pub fn in_the_middle(
     }
 }
 
+/// How long a connection lives from a packet on that was not looked into, where the protocol has no states; `None` where it has.
+pub fn timeout_unseen(proto: u8, status: Status, state: &ProtoState, config: &Config) -> Option<Ticks> {
+    match Protocol(proto) {
+        Protocol::TCP | Protocol::SCTP => None,
+        Protocol::UDP | Protocol::UDPLITE => Some(config.udp[usize::from(status.any(Status::ASSURED))]),
+        Protocol::ICMP => Some(config.icmp),
+        Protocol::ICMPV6 => Some(config.icmpv6),
+        Protocol::GRE => gre::timeout(status, state, config),
+        _ => Some(config.generic),
+    }
+}
+
 /// Whether connections of the protocol have states that packets must fit.
 pub fn has_states(proto: u8) -> bool {
     matches!(Protocol(proto), Protocol::TCP | Protocol::SCTP)
