@@ -417,7 +417,7 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
         punted += u32::from(by_decision == Verdict::Punt(PuntReason::Rule));
     }
     assert!(
-        forwarded > 50_000 && dropped > 5_000 && punted > 500 && counted > 10_000 && answered > 500,
+        forwarded > 50_000 && dropped > 5_000 && punted > 500 && counted > 10_000 && answered > 150,
         "{forwarded} forwarded, {answered} answers to what was translated, {dropped} dropped, {punted} punted, {counted} counted"
     );
     assert!(labels[0] > 1_000 && labels[1] > 500 && labels[2] > 10_000, "{labels:?}");

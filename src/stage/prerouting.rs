@@ -24,8 +24,8 @@ pub mod reset;
 
 pub use self::aside::{Aside, CtMark};
 use self::error::icmp_error;
-use self::kind::{is_answer, is_midway, sctp_without_crc};
-use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned};
+use self::kind::{is_midway, sctp_without_crc};
+use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned, may_answer};
 use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, Outcome, Update, View};
@@ -311,10 +311,12 @@ fn keep(
 fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows. And
-    // so does it of the first answer to one that it has just begun and translated.
-    let alone = tracking.config.alone[packet.family as usize];
-    let kernel_knows = || !alone || is_answer(packet, bytes) && is_awaited(packet.family, tracking);
-    if is_midway(packet, bytes) && kernel_knows() && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking)) {
+    // so does it of the answers to one that it has just begun and translated, until it tells.
+    let kernel_knows = match is_midway(packet, bytes) {
+        true => !tracking.config.alone[packet.family as usize] || is_awaited(packet.family, tracking),
+        false => tuples.is_some_and(|(tuple, _)| may_answer(&tuple, tracking)),
+    };
+    if kernel_knows && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking)) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let Some((original, reply)) = tuples else {

@@ -1,6 +1,7 @@
 //! The exchange under NAT: the box's own connections, those that are translated, and addresses that go.
 
 use super::*;
+use bypath::stage::prerouting::leaving::receiver;
 
 /// A datagram's, of a client behind the box, masqueraded behind [`LOCAL`].
 fn masqueraded(sport: u16, seconds: u32) -> Record {
@@ -134,8 +135,10 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     (early.original, early.reply) = (early.reply, early.reply.invert().expect("a query"));
     early.marks = Marks(Marks::KERNEL);
     set.insert(&early);
-    set.table.awaited.begin(now());
-    set.table.awaited.begin(now());
+    for answer in [begun.reply, early.reply] {
+        let receiver = set.table.hash(&receiver(&answer));
+        set.table.awaited.begin(receiver, now());
+    }
     assert!(set.table.awaited.any(now()));
     set.start();
     let told = masqueraded(8, 100);

@@ -2,6 +2,7 @@
 //! kernel's, and known as such.
 
 use super::*;
+use bypath::stage::prerouting::leaving::receiver;
 use bypath::table::conntrack::Tuple;
 use bypath::table::conntrack::table::{AWAITED_TICKS, Refused};
 
@@ -82,7 +83,11 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             assert_eq!(tracker.walk(0, &begins), UNRESOLVED);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             let no_answer = packet(family, 1, &tcp(ACK, 1, 1));
-            assert_eq!(tracker.walk(1, &no_answer), FILTERED, "NAT {nat}");
+            assert_eq!(
+                tracker.walk(1, &no_answer),
+                expected,
+                "it may be behind that; NAT {nat}"
+            );
             tracker.now += AWAITED_TICKS - 1;
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
             tracker.now += 1;
@@ -91,8 +96,44 @@ fn what_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
             assert_eq!(tracker.walk(0, &begins), KERNELS, "it is known");
             assert_eq!(tracker.walk(0, &lab::udp(family, unresolved(family), 18)), UNRESOLVED);
             assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
-            tracker.table.awaited.tell();
+            tell(&tracker, lab::net(family, 0).0 | CLIENT, family);
             assert_eq!(tracker.walk(1, &answer), FILTERED, "NAT {nat}");
+            assert_eq!(tracker.walk(1, &no_answer), FILTERED, "NAT {nat}");
+        }
+    }
+}
+
+/// The kernel has told of the datagram that [`lab::udp`] begins from there.
+fn tell(tracker: &Tracker, client: u128, family: Family) {
+    let answer = Tuple {
+        src: unresolved(family),
+        dst: client,
+        sport: 6000,
+        dport: 5000,
+        proto: 17,
+        family,
+        zone: 0,
+    };
+    let table = &tracker.table;
+    table.awaited.tell(table.hash(&receiver(&answer)));
+}
+
+/// Datagrams do not tell what they are. Only those to whom the kernel has begun something for wait until it has told.
+#[test]
+fn a_datagram_that_may_be_an_answer_from_behind_the_kernels_nat_is_the_kernels() {
+    for (nat, expected) in [(true, KERNELS), (false, BACK)] {
+        for family in Family::ALL {
+            let mut tracker = Tracker::new(Arc::default());
+            Arc::make_mut(&mut tracker.snapshot.conntrack).nat = [nat; 2];
+            assert_eq!(tracker.walk(0, &lab::udp(family, unresolved(family), 18)), UNRESOLVED);
+            // From another than who was asked, as it is behind a service's address.
+            let answer = packet(family, 1, &UDP);
+            let other = packet(family, 1, &Transport { port: 5001, ..UDP });
+            assert_eq!(tracker.walk(1, &answer), expected, "NAT {nat}");
+            assert_eq!(tracker.walk(1, &other), BACK, "to another");
+            assert_eq!(tracker.flows.aside.leaving, None);
+            tell(&tracker, lab::net(family, 0).0 | CLIENT, family);
+            assert_eq!(tracker.walk(1, &answer), BACK, "NAT {nat}");
         }
     }
 }

@@ -18,7 +18,7 @@
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there, receiver};
 use crate::stage::prerouting::reset::close;
 use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::{self, tcp};
@@ -45,13 +45,37 @@ impl Exchange {
     }
 
     /// Reads the kernel's whole table again, for what events did not tell: what is there is taken in, and what was there and
-    /// is no more has ended. A dump may miss what moves meanwhile, so that is asked for once more by name.
-    pub(super) fn reconcile(&self, inner: &mut Inner) -> io::Result<()> {
+    /// is no more has ended. A dump may miss what moves meanwhile, so that is asked for once more by name. Events are taken in
+    /// between, for connections that begin are waited for; what they have told the end of is not what the dump says, which
+    /// was read before.
+    pub(super) fn reconcile(&self, inner: &mut Inner, changed: &mut Vec<Tuple>) -> io::Result<()> {
         let now = now();
         let local = self.local.load_full();
-        let Inner { link, handle, .. } = inner;
-        let mut there = HashSet::new();
+        let Inner {
+            link,
+            handle,
+            events,
+            lost,
+            ..
+        } = inner;
+        let (mut there, mut ended) = (HashSet::new(), HashSet::new());
+        let mut shown = 0;
         link.dump(None, now, |entry| {
+            shown += 1;
+            if shown % PIECE == 0 {
+                self.take_in_events(events, handle, lost, |event| {
+                    self.note_changed(event, changed);
+                    let original = event.entry.record.original;
+                    match event.kind {
+                        EventKind::New => drop(ended.remove(&original)),
+                        EventKind::Update => {}
+                        EventKind::Destroy => drop(ended.insert(original)),
+                    }
+                });
+            }
+            if ended.contains(&entry.record.original) {
+                return;
+            }
             there.insert(entry.record.original);
             self.enter(handle, &entry, Told::Dump, &local, now);
         })?;
@@ -222,8 +246,9 @@ impl Exchange {
     /// The kernel has told what became of a connection that it began for us, if this was one.
     fn heard(&self, connection: &Connection<'_>, marks: Marks) {
         let begun = marks.any(Marks::KERNEL) && !marks.any(Marks::EXPORTED);
-        if begun && self.translates(connection.tuple(Direction::Original).family) {
-            self.table.awaited.tell();
+        let original = connection.tuple(Direction::Original);
+        if let Some(answer) = original.invert().filter(|_| begun && self.translates(original.family)) {
+            self.table.awaited.tell(self.table.hash(&receiver(&answer)));
         }
     }
 

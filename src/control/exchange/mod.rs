@@ -29,7 +29,7 @@ pub use own::Local;
 use import::is_users;
 
 use super::connections::Subscribers;
-use crate::mirror::ctnetlink::{BUFFER_BYTES, Ctnetlink, EventKind, Events, Heard, Own};
+use crate::mirror::ctnetlink::{self as ct, BUFFER_BYTES, Ctnetlink, EventKind, Events, Heard, Own};
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::stage::prerouting::leaving::let_go;
 use crate::table::Snapshot;
@@ -237,7 +237,10 @@ impl Exchange {
         self.hear(inner);
         if inner.lost || Instant::now() >= inner.audit_at {
             self.counts.overruns.fetch_add(u64::from(inner.lost), Relaxed);
-            inner.lost = self.reconcile(inner).is_err();
+            inner.lost = false;
+            let mut changed = Vec::new();
+            inner.lost |= self.reconcile(inner, &mut changed).is_err();
+            self.ask_changed(inner, &changed);
             inner.audit_at = Instant::now() + AUDIT_EVERY;
         }
         self.end_masqueraded(&inner.handle);
@@ -249,26 +252,33 @@ impl Exchange {
 
     fn hear(&self, inner: &mut Inner) {
         let mut changed = Vec::new();
-        self.take_in_events(inner, &mut changed);
+        let Inner {
+            events, handle, lost, ..
+        } = inner;
+        self.take_in_events(events, handle, lost, |event| self.note_changed(event, &mut changed));
         self.ask_changed(inner, &changed);
     }
 
-    /// Takes in what there is, and says which of ours a user may have changed.
-    fn take_in_events(&self, inner: &mut Inner, changed: &mut Vec<Tuple>) {
+    /// Notes which of ours a user may have changed.
+    fn note_changed(&self, event: &ct::Event, changed: &mut Vec<Tuple>) {
+        if event.kind == EventKind::Update && is_users(event) && !self.own.contains(event.port) {
+            changed.push(event.entry.record.original);
+        }
+    }
+
+    /// Takes in what there is, and shows it to `each`.
+    fn take_in_events(&self, events: &mut Events, handle: &Handle, lost: &mut bool, mut each: impl FnMut(&ct::Event)) {
         let now = now();
         for _ in 0..EVENTS_MAX {
-            let Inner { events, handle, .. } = inner;
             let heard = events.read(now, |event| {
                 self.take_in(handle, &event, now);
-                if event.kind == EventKind::Update && is_users(&event) && !self.own.contains(event.port) {
-                    changed.push(event.entry.record.original);
-                }
+                each(&event);
             });
             match heard {
                 Ok(Heard::Some) => {}
                 Ok(Heard::Nothing) => return,
                 Ok(Heard::Overrun) | Err(_) => {
-                    inner.lost = true;
+                    *lost = true;
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-//! What kind of packet is it, to a connection: one that opens, one in the middle, a first answer?
+//! What kind of packet is it, to a connection: one that opens, one in the middle?
 //!
 //! Only TCP and SCTP tell. As tcp_new of nf_conntrack_proto_tcp.c and sctp_new of nf_conntrack_proto_sctp.c.
 
@@ -20,16 +20,6 @@ pub(super) fn is_midway(packet: &Parsed, bytes: &[u8]) -> bool {
 pub(super) fn opens(packet: &Parsed, bytes: &[u8]) -> bool {
     let heartbeat = packet.proto == Protocol::SCTP.0 && first_chunk(packet, bytes) == ChunkType::HEARTBEAT;
     heartbeat || !is_midway(packet, bytes)
-}
-
-/// Whether it may be the first answer in such a one: a SYN with an ACK, or a RST; INIT ACK, or ABORT. No connection ever
-/// begins with these, so nothing comes of it if the kernel knows of none.
-pub(super) fn is_answer(packet: &Parsed, bytes: &[u8]) -> bool {
-    match Protocol(packet.proto) {
-        Protocol::TCP => tcp_flags(packet, bytes) & 0x12 == 0x12 || tcp_flags(packet, bytes) & 0x04 != 0,
-        Protocol::SCTP => matches!(first_chunk(packet, bytes), ChunkType::INIT_ACK | ChunkType::ABORT),
-        _ => false,
-    }
 }
 
 fn tcp_flags(packet: &Parsed, bytes: &[u8]) -> u8 {

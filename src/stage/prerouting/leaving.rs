@@ -230,8 +230,30 @@ pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking
 /// Remembers that the kernel has begun something that it may translate, the answers to which come by here.
 fn note_began(original: &Tuple, tracking: &Tracking<'_>) {
     if tracking.config.nat[original.family as usize] {
-        tracking.table.awaited.begin(tracking.now);
+        let table = tracking.table;
+        if let Some(answer) = original.invert() {
+            table.awaited.begin(table.hash(&receiver(&answer)), tracking.now);
+        }
     }
+}
+
+/// Whom packets with this tuple go to, whoever they come from.
+pub fn receiver(tuple: &Tuple) -> Tuple {
+    let is_icmp = matches!(Protocol(tuple.proto), Protocol::ICMP | Protocol::ICMPV6);
+    Tuple {
+        src: 0,
+        sport: if is_icmp { tuple.sport } else { 0 },
+        ..*tuple
+    }
+}
+
+/// Whether a packet of a protocol without states, in no table, may answer such a connection: it goes to who has begun that.
+/// (One whose source is translated, too, is answered at an address of the box, and the kernel has those answers.)
+pub(super) fn may_answer(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
+    let table = tracking.table;
+    !tracker::has_states(tuple.proto)
+        && is_awaited(tuple.family, tracking)
+        && table.awaited.any_to(table.hash(&receiver(tuple)), tracking.now)
 }
 
 /// Whether the kernel has begun a connection of `family` for us, may have translated it, and has not told yet: its answer
