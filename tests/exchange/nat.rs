@@ -250,6 +250,23 @@ fn a_copy_is_gone_before_the_kernel_begins_what_comes_next() {
     assert!(set.kernels(&next.original).is_some());
 }
 
+/// It is deleted there, a packet is punted, whose entry is made anew, and only then is the event read.
+#[test]
+fn an_entry_that_was_made_anew_before_its_deletion_was_heard_goes_too() {
+    let mut set = Box::made(&[], true);
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    let mut young = masqueraded(25, 100);
+    young.status = Status(young.status.0 & !Status::ASSURED.0);
+    set.insert(&young);
+    exporter.export(Some(&Leaving::AsItIs(young.original)));
+    set.namespace.run("conntrack -D -p udp --orig-port-src 25");
+    exporter.export(Some(&Leaving::AsItIs(young.original)));
+    assert!(set.kernels(&young.original).is_some(), "anew");
+    set.start();
+    assert!(within(2.0, || set.ours(&young.original).is_none()));
+    assert!(within(2.0, || set.kernels(&young.original).is_none()), "its copy");
+}
+
 /// Then the kernel translates nothing, and so do we.
 #[test]
 fn without_nat_what_was_translated_is_the_kernels() {

@@ -132,7 +132,14 @@ impl Exchange {
             return;
         };
         let by_user = is_users(event);
-        let marks = connection.clear_marks(Marks::EXPORTED);
+        // Of ours the punt thread may have made the copy anew since: then that goes with it.
+        let marks = connection.marks();
+        let is_anew = by_user && marks.any(Marks::TOUCHED) && !marks.any(Marks::KERNEL);
+        let marks = if is_anew {
+            marks
+        } else {
+            connection.clear_marks(Marks::EXPORTED)
+        };
         let kernels = marks.any(Marks::KERNEL);
         if kernels && !marks.any(Marks::EXPORTED) {
             return;
