@@ -13,7 +13,7 @@ use bypath::port::wait::monotonic_ns;
 use bypath::stage::prerouting::leaving::Leaving;
 use bypath::table::Snapshot;
 use bypath::table::conntrack::table::Table;
-use bypath::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, ticks};
+use bypath::table::conntrack::{Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, ticks, tracker};
 use bypath::wire::Protocol;
 use lab::namespace::Namespace;
 use std::sync::Arc;
@@ -460,4 +460,23 @@ fn everything_is_exported_at_the_end() {
     assert_eq!(set.count(), 0);
     set.exchange.export_all(Duration::from_secs(5));
     assert_eq!(set.count(), 2000);
+}
+
+/// Many that the kernel knows, and few that it does not: these come first, for time is short at the end.
+#[test]
+fn what_the_kernel_does_not_know_is_exported_first() {
+    const KNOWN: u32 = 100_000;
+    let mut set = Box::idle(&[]);
+    for place in 0..KNOWN {
+        let ports = (1000 + (place % 50_000) as u16, 53 + (place / 50_000) as u16);
+        set.insert(&record(Protocol::UDP, ports.0, ports.1, 600));
+    }
+    set.exchange.export_all(Duration::from_secs(20));
+    for port in 1000..1100 {
+        let mut young = record(Protocol::UDP, port, 90, 600);
+        young.status = Status::CONFIRMED;
+        set.insert(&young);
+    }
+    set.exchange.export_all(Duration::from_millis(120));
+    assert_eq!(set.count(), KNOWN as usize + 100);
 }

@@ -250,6 +250,49 @@ fn a_copy_is_gone_before_the_kernel_begins_what_comes_next() {
     assert!(set.kernels(&next.original).is_some());
 }
 
+/// What only one side sends is never assured; but a user may want to end it, whose endpoint is gone.
+#[test]
+fn datagrams_that_go_on_one_way_are_known_to_the_kernel() {
+    let mut set = Box::made(&[], true);
+    set.start();
+    let ago = |seconds: u32| now().wrapping_sub(seconds * TICKS_PER_SECOND);
+    let young = |sport: u16, began: u32| {
+        let mut record = masqueraded(sport, 30);
+        record.status = Status(record.status.0 & !(Status::SEEN_REPLY | Status::ASSURED).0);
+        record.proto = tracker::begun(Protocol::UDP.0, ago(began));
+        record
+    };
+    let (long, short, mut plain) = (young(20, 20), young(21, 1), young(22, 20));
+    (plain.reply, plain.status) = (plain.original.invert().expect("a query"), Status::CONFIRMED);
+    let mut idle = young(23, 25);
+    idle.deadline = now().wrapping_add(7 * TICKS_PER_SECOND);
+    for record in [&long, &short, &plain, &idle] {
+        set.insert(record);
+    }
+    assert!(within(3.0, || set.kernels(&long.original).is_some()));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(set.count(), 1);
+    assert_eq!(set.exchange.counts.exported.load(Relaxed), 1);
+    assert_eq!(set.exchange.counts.refreshed.load(Relaxed), 0, "once");
+    set.namespace.run("conntrack -D -p udp --orig-port-src 20");
+    assert!(within(2.0, || set.ours(&long.original).is_none()));
+}
+
+/// The kernel's entry has the same first tuple, and other answers: of a connection before.
+#[test]
+fn an_entry_with_other_answers_gives_way() {
+    let mut set = Box::made(&[], true);
+    let mut exporter = set.namespace.enter(|| set.exchange.exporter()).expect("exporter");
+    let client = masqueraded(24, 100);
+    let mut before = client.clone();
+    before.reply.dport = 2400;
+    set.create(&before);
+    set.insert(&client);
+    exporter.export(Some(&Leaving::AsItIs(client.original)));
+    let there = set.kernels(&client.original).map(|entry| entry.record.reply);
+    assert_eq!((there, set.count()), (Some(client.reply), 1));
+}
+
 /// It is deleted there, a packet is punted, whose entry is made anew, and only then is the event read.
 #[test]
 fn an_entry_that_was_made_anew_before_its_deletion_was_heard_goes_too() {

@@ -4,9 +4,10 @@
 //! and when ours is to end much sooner than it: so that after `kill -9` the kernel keeps what is alive, and only that.
 
 use super::{Counts, Exchange, Inner, ROUNDS_PER_WALK, now};
-use crate::mirror::ctnetlink::{BATCH, Ctnetlink};
+use crate::mirror::ctnetlink::{BATCH, Ctnetlink, Entry};
 use crate::table::conntrack::table::Connection;
-use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, is_past};
+use crate::table::conntrack::{Direction, Marks, Record, Status, TICKS_PER_SECOND, Ticks, Tuple, is_past, tracker};
+use crate::wire::Protocol;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ const REFRESH_TICKS: Ticks = 30 * TICKS_PER_SECOND;
 
 /// ... or when ours ends so much sooner.
 const SOONER_TICKS: i32 = 60 * TICKS_PER_SECOND as i32;
+
+/// How long datagrams come one way until the kernel is told.
+const LONG_TICKS: i32 = 5 * TICKS_PER_SECOND as i32;
 
 /// Connections that one round walks past at least, and that one guard covers at most.
 const PIECE_MIN: u32 = 4096;
@@ -31,7 +35,7 @@ impl Exchange {
             let mut soon = Vec::new();
             let next = self.export_piece(inner, false, |connection, now| {
                 self.note_soon(&mut soon, connection, now);
-                wants(connection, now, Status::ASSURED)
+                wants(connection, now, self.udp_ticks.load(Relaxed))
             });
             if !soon.is_empty() {
                 self.ask_again(inner, &soon);
@@ -44,14 +48,19 @@ impl Exchange {
         }
     }
 
-    /// All that is ours, assured ones first, in their last state.
+    /// All that is ours, in their last state: first those that the kernel does not have, or has only as they began, of these
+    /// the assured ones; then those whose copies are a little older. Time may be short.
     pub(super) fn export_everything(&self, inner: &mut Inner, within: Duration) {
         let end = Instant::now() + within;
-        for assured in [true, false] {
+        for (is_old, assured) in [(false, true), (false, false), (true, true), (true, false)] {
             inner.cursor = 0;
             loop {
-                let next = self.export_piece(inner, true, |connection, _| {
-                    connection.status().any(Status::ASSURED) == assured
+                let next = self.export_piece(inner, true, |connection, now| {
+                    let is_due = match is_old {
+                        false => !is_settled(connection) || is_behind(connection, now),
+                        true => connection.deadline() != connection.kernel_deadline(),
+                    };
+                    is_due && connection.status().any(Status::ASSURED) == assured
                 });
                 let full = Instant::now() < inner.not_before;
                 match next {
@@ -113,18 +122,45 @@ impl Exchange {
     }
 }
 
-/// Whether a connection's copy in the kernel is missing or old, if it has `status`.
-fn wants(connection: &Connection<'_>, now: Ticks, status: Status) -> bool {
-    if !connection.status().any(status) {
-        return false;
+/// Whether a connection that the kernel should have is not there, or its copy is old. `udp_ticks` is the timeout of a
+/// datagram's one way.
+fn wants(connection: &Connection<'_>, now: Ticks, udp_ticks: Ticks) -> bool {
+    if connection.status().any(Status::ASSURED) {
+        return !is_settled(connection) || is_behind(connection, now);
     }
     let marks = connection.marks();
-    if !marks.any(Marks::EXPORTED) || !marks.any(Marks::SETTLED) || marks.any(Marks::REMARKED) {
-        return true;
-    }
+    let has_copy = marks.any(Marks::EXPORTED) && !marks.any(Marks::REMARKED);
+    is_long(connection, udp_ticks) && (!has_copy || is_behind(connection, now))
+}
+
+/// Whether the kernel has it, as one that is assured.
+fn is_settled(connection: &Connection<'_>) -> bool {
+    let marks = connection.marks();
+    marks.any(Marks::EXPORTED) && marks.any(Marks::SETTLED) && !marks.any(Marks::REMARKED | Marks::TURNED)
+}
+
+/// Whether its copy is to be refreshed.
+fn is_behind(connection: &Connection<'_>, now: Ticks) -> bool {
+    let refresh = match connection.status().any(Status::ASSURED) {
+        true => REFRESH_TICKS,
+        false => REFRESH_TICKS / 3,
+    };
     let (ours, copys) = (connection.deadline(), connection.kernel_deadline());
     let ahead = ours.wrapping_sub(copys) as i32;
-    ahead < -SOONER_TICKS || ahead > TICKS_PER_SECOND as i32 && left(copys, now) < REFRESH_TICKS
+    ahead < -SOONER_TICKS || ahead > TICKS_PER_SECOND as i32 && left(copys, now) < refresh
+}
+
+/// Whether datagrams, translated and never answered, have come for long: the kernel has it so that a user can end it there, as
+/// kube-proxy does with those to an endpoint that is gone. What sends on is never looked up anew otherwise.
+fn is_long(connection: &Connection<'_>, udp_ticks: Ticks) -> bool {
+    if !connection.status().any(Status::SRC_NAT | Status::DST_NAT)
+        || Protocol(connection.tuple(Direction::Original).proto) != Protocol::UDP
+    {
+        return false;
+    }
+    let began = tracker::began(&connection.proto().1);
+    let last = connection.deadline().wrapping_sub(udp_ticks);
+    began.is_some_and(|began| last.wrapping_sub(began) as i32 >= LONG_TICKS)
 }
 
 pub(super) fn left(deadline: Ticks, now: Ticks) -> Ticks {
@@ -160,6 +196,7 @@ pub(super) fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], count
     for &place in &gone {
         unknown[place].0.clear_marks(Marks::EXPORTED);
     }
+    replace_others(link, &unknown, &taken, now);
     counts.refused.fetch_add(gone.len() as u64, Relaxed);
     counts
         .exported
@@ -186,4 +223,22 @@ pub(super) fn export(link: &mut Ctnetlink, connections: &[Connection<'_>], count
         }
     }
     !full
+}
+
+/// Of those whose tuples were `taken`: where the kernel's entry has other answers it is of a connection before, and a change would
+/// leave it so. It goes, for the one that is.
+fn replace_others(link: &mut Ctnetlink, unknown: &[(&Connection<'_>, Record)], taken: &[usize], now: Ticks) {
+    let record = |place: usize| &unknown[taken[place]].1;
+    let tuples: Vec<Tuple> = (0..taken.len()).map(|place| record(place).original).collect();
+    let mut others: Vec<Record> = Vec::new();
+    let _ = link.get(&tuples, now, |place, entry| {
+        let ours = record(place);
+        let is_other = |entry: Entry| entry.record.original == ours.original && entry.record.reply != ours.reply;
+        if entry.is_some_and(is_other) {
+            others.push(ours.clone());
+        }
+    });
+    let tuples: Vec<Tuple> = others.iter().map(|other| other.original).collect();
+    let _ = link.delete(&tuples, |_, _| {});
+    let _ = link.create(&others, now, |_, _| {});
 }

@@ -4,6 +4,7 @@
 //!  kernel's table --dump at the start--> import  \
 //!                 --events-------------> hear     +-> our table: KERNEL, and ADOPTABLE once it is established
 //!  our table --every assured one, within 2 s---> write behind --> kernel's table
+//!            --datagrams translated for 5 s--/
 //!            --ended, or by `bypath conntrack`--> delete
 //!            --before a packet is punted--------> Exporter (the punt thread's own)
 //!            --at the end, before a family is left--> export_all
@@ -39,7 +40,7 @@ use crate::worker::HEARTBEAT_LIMIT;
 use arc_swap::ArcSwap;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,8 @@ pub struct Exchange {
     gone: Mutex<Local>,
     /// NAT is in force, by family.
     nat: [AtomicBool; 2],
+    /// How long datagrams that are not answered keep their connection.
+    udp_ticks: AtomicU32,
     subscribers: Arc<Subscribers>,
     own: Arc<Own>,
     /// What was done.
@@ -114,6 +117,7 @@ impl Exchange {
             local: ArcSwap::default(),
             gone: Mutex::default(),
             nat: Default::default(),
+            udp_ticks: AtomicU32::default(),
             subscribers,
             own: Arc::default(),
             counts,
@@ -132,6 +136,7 @@ impl Exchange {
     /// Where the kernel's table cannot be read: then nothing may be tracked here.
     pub fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
         let tracked = snapshot.conntrack.tracked != [false; 2];
+        self.udp_ticks.store(snapshot.conntrack.udp[0], Relaxed);
         let mut inner = self.lock();
         match (tracked, &mut *inner) {
             (true, None) => {

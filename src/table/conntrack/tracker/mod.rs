@@ -245,6 +245,11 @@ pub fn begun(proto: u8, now: Ticks) -> ProtoState {
     }
 }
 
+/// When a connection of datagrams began, if that is known.
+pub fn began(state: &ProtoState) -> Option<Ticks> {
+    udp::began(state)
+}
+
 /// The state in the words of conntrack-tools, of the protocols that have any.
 pub fn state_word(proto: u8, state: &ProtoState) -> Option<&'static str> {
     match Protocol(proto) {

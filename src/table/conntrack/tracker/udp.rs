@@ -44,6 +44,11 @@ pub fn begun(now: Ticks) -> ProtoState {
     [0, KNOWN | u64::from(now.wrapping_add(STREAM_TICKS)), 0, 0, 0, 0, 0]
 }
 
+/// When a connection in `state` began, if that is known.
+pub fn began(state: &ProtoState) -> Option<Ticks> {
+    (state[1] & KNOWN != 0).then(|| (state[1] as u32).wrapping_sub(STREAM_TICKS))
+}
+
 /// What a UDP-Lite packet does: its length field says how much the checksum covers, and there must be one. The kernel sums
 /// UDP's number up in the pseudo-header, and so does this.
 pub fn track_lite(segment: &Segment<'_>, view: &View, config: &Config) -> Outcome {
