@@ -2,7 +2,7 @@
 //! net/netfilter/nf_conntrack_core.c, for the families that the kernel tracks.
 //!
 //! ```text
-//!  fragment? ------------------------------> punt: only the kernel reassembles; and see sctp_without_crc
+//!  fragment? ------------------------------> punt: only the kernel reassembles; and see sctp_without_crc; DCCP
 //!  ICMP error? -> the packet inside: known? -> RELATED | INVALID
 //!  lookup -- found, the kernel's own ------> punt
 //!         |- found -> tracker -> commit ---> NEW | ESTABLISHED | INVALID
@@ -117,6 +117,10 @@ pub fn track<'a>(
     }
     if packet.proto == Protocol::SCTP.0 && sctp_without_crc(packet, bytes) {
         return hand_over(packet, bytes, probe, PuntReason::Checksum, tracking, aside);
+    }
+    if packet.proto == Protocol::DCCP.0 {
+        // Kernels before 6.17 have a tracker for it.
+        return Verdict::punt(PuntReason::KernelConnection);
     }
     let is_icmp = packet.proto == Protocol::ICMP.0 || packet.proto == Protocol::ICMPV6.0;
     if is_icmp && let Some(tracked) = icmp_error(packet, bytes, tracking)? {

@@ -48,3 +48,19 @@ fn one_of_the_kernels_stays_known_by_its_fragments() {
         assert_eq!(tracker.records().len(), 1, "{round}");
     }
 }
+
+/// Some kernels have a tracker for it, with ports.
+#[test]
+fn dccp_is_the_kernels() {
+    let mut tracker = Tracker::new(stateful());
+    let mut bytes = packet(Family::V4, 0, &UDP);
+    let [ttl, before] = [bytes[14 + 8], bytes[14 + 9]].map(u16::from);
+    bytes[14 + 9] = 33;
+    let mut ip = ipv4::Packet::new_checked(&mut bytes[14..]).expect("IPv4");
+    let check = checksum::update16(ip.checksum(), ttl << 8 | before, ttl << 8 | 33);
+    ip.set_checksum(check);
+    let kernels = Verdict::Punt(PuntReason::KernelConnection);
+    assert_eq!(tracker.walk(0, &bytes), kernels);
+    assert_eq!(tracker.walk_watched(0, &bytes), kernels);
+    assert!(tracker.records().is_empty() && tracker.flows.aside.leaving.is_none());
+}
