@@ -9,11 +9,21 @@
 //! Only entries of a bridge count (NDA_MASTER), not those of a device beside it (NTF_SELF). The kernel lists a database in
 //! pieces, by count, and others may change it meanwhile: what events told during a dump is newer than the dump; what the
 //! dump lacks is taken out, for a frame to an unknown address is the kernel's, who knows; and where something was deleted
-//! meanwhile, so that the dump may have passed over entries, another one follows.
+//! meanwhile, so that the dump may have passed over entries, another one follows. "Meanwhile" begins and ends with an event
+//! socket that was seen empty: an event that still lies there may be older than what the dump says (others behind it were
+//! lost), or tell of a deletion that had the dump pass over something.
+//!
+//! The kernel's events may come in another order than what they tell of (br_fdb_update moves an entry without a lock), so all
+//! is read again every [`AUDIT_EVERY`]. Such an audit corrects what it sees. It takes something out only if nothing was deleted
+//! meanwhile, for then nothing is in doubt but what nobody told.
+//!
+//! A table that is full is replaced by a larger one, which workers have with the next snapshot. Until then what goes or moves
+//! does so in the old one, too.
 //!
 //! A flood of addresses costs neither routes nor links a new reading: it has its own socket, and an overrun of that one leads
 //! to a dump of databases alone. Bounds: [`ENTRIES_MAX`] per bridge, what comes beyond is counted and not entered; a piece of
-//! a dump takes [`STEP`].
+//! a dump takes [`STEP`]; one during which more than [`TOUCHED_MAX`] addresses change begins anew; audits take at most a
+//! hundredth of the time.
 
 use super::MirrorError;
 use super::link::Links;
@@ -35,6 +45,10 @@ const GROWTH: usize = 4;
 const STEP: Duration = Duration::from_millis(2);
 /// The least pause before a dump for doubt.
 const DOUBT_PAUSE: Duration = Duration::from_millis(200);
+/// How often all is read though nothing is in doubt, at most.
+const AUDIT_EVERY: Duration = Duration::from_secs(30);
+/// How many addresses may change while a dump goes on.
+const TOUCHED_MAX: usize = 2_000_000;
 
 const HEADER: usize = 12;
 const NDA_LLADDR: u16 = 2;
@@ -76,9 +90,13 @@ pub struct FdbChange {
 pub struct Fdbs {
     channel: Channel,
     tables: HashMap<u32, Arc<Fdb>>,
+    /// By the bridge's ifindex, what larger tables replaced since the last snapshot: workers may still look there.
+    replaced: Vec<(u32, Arc<Fdb>)>,
     reading: Option<Reading>,
     wanted: bool,
     not_before: Instant,
+    /// When the next audit is due.
+    audit_at: Instant,
     /// The last dump failed.
     is_failing: bool,
     completed: u64,
@@ -96,6 +114,23 @@ struct Reading {
     seen: HashSet<Key>,
     /// It may have passed over something.
     doubt: bool,
+    /// Nothing was in doubt when it began.
+    is_audit: bool,
+    /// It is read to its end; what events told until then is still to be taken in.
+    dumped: bool,
+}
+
+impl Reading {
+    fn new(is_audit: bool) -> Self {
+        Self {
+            started: Instant::now(),
+            touched: HashSet::new(),
+            seen: HashSet::new(),
+            doubt: false,
+            is_audit,
+            dumped: false,
+        }
+    }
 }
 
 impl Fdbs {
@@ -104,9 +139,11 @@ impl Fdbs {
         Ok(Self {
             channel: Channel::for_requests()?,
             tables: HashMap::new(),
+            replaced: Vec::new(),
             reading: None,
             wanted: true,
             not_before: Instant::now(),
+            audit_at: Instant::now() + AUDIT_EVERY,
             is_failing: false,
             completed: 0,
             change: FdbChange::default(),
@@ -135,8 +172,14 @@ impl Fdbs {
         }
     }
 
+    /// A snapshot has the tables of now.
+    pub fn published(&mut self) {
+        self.replaced.clear();
+    }
+
     /// Another dump is needed; one that is going on is worthless.
     pub fn restart(&mut self) {
+        self.tables.values().for_each(|fdb| fdb.set_whole(false));
         self.wanted = true;
         self.reading = None;
         self.not_before = Instant::now();
@@ -166,7 +209,9 @@ impl Fdbs {
 
     /// Whether there is something to do right now.
     pub fn is_due(&self) -> bool {
-        self.reading.is_some() || self.wanted && self.not_before <= Instant::now()
+        let now = Instant::now();
+        let is_audit_due = || !self.tables.is_empty() && self.audit_at <= now;
+        self.reading.is_some() || self.not_before <= now && (self.wanted || is_audit_due())
     }
 
     /// Takes in a notification.
@@ -175,29 +220,54 @@ impl Fdbs {
         if let Some(reading) = &mut self.reading {
             reading.touched.insert((told.bridge, told.mac, told.vid));
             reading.doubt |= told.gone;
+            if reading.touched.len() > TOUCHED_MAX {
+                self.restart();
+            }
         }
         self.apply(links, told);
     }
 
+    /// What lookups may still find in tables that were replaced.
+    fn replaced(&self, bridge: u32) -> impl Iterator<Item = &Fdb> {
+        let of_bridge = move |(ifindex, _): &&(u32, Arc<Fdb>)| *ifindex == bridge;
+        self.replaced.iter().filter(of_bridge).map(|(_, fdb)| &**fdb)
+    }
+
+    fn remove(&mut self, (bridge, mac, vid): Key) {
+        for fdb in self.replaced(bridge) {
+            fdb.remove(&mac, vid);
+        }
+        let fdb = self.tables.get(&bridge);
+        self.change.decided |= fdb.is_some_and(|fdb| fdb.remove(&mac, vid).is_some());
+    }
+
     fn apply(&mut self, links: &Links, told: Told) {
-        let Some(fdb) = self.tables.get_mut(&told.bridge) else {
-            // Of a bridge that is gone, or of one whose link is still to come: then all is read.
-            return;
-        };
+        let key = (told.bridge, told.mac, told.vid);
         if told.gone {
-            self.change.decided |= fdb.remove(&told.mac, told.vid).is_some();
-            return;
+            return self.remove(key);
         }
         let link = links.get(told.port);
         let Some(port) = link.and_then(|link| link.index) else {
             // Its link comes behind this, in the other socket; or there is no place for it.
-            self.change.decided |= fdb.remove(&told.mac, told.vid).is_some();
             self.wanted |= link.is_none();
-            return;
+            if let Some(fdb) = self.tables.get(&told.bridge) {
+                fdb.set_whole(false);
+            }
+            return self.remove(key);
         };
         let entry = Entry {
             port,
             flags: told.flags,
+        };
+        for fdb in self.replaced(told.bridge) {
+            if fdb.lookup(&told.mac, told.vid).is_some() {
+                // It has its place there.
+                let _ = fdb.insert(&told.mac, told.vid, entry);
+            }
+        }
+        let Some(fdb) = self.tables.get_mut(&told.bridge) else {
+            // Of a bridge that is gone, or of one whose link is still to come: then all is read.
+            return;
         };
         loop {
             match fdb.insert(&told.mac, told.vid, entry) {
@@ -206,7 +276,8 @@ impl Fdbs {
                     return;
                 }
                 Err(_) if fdb.capacity() < ENTRIES_MAX => {
-                    *fdb = Arc::new(fdb.resized(ENTRIES_MAX.min(fdb.capacity() * GROWTH)));
+                    let larger = Arc::new(fdb.resized(ENTRIES_MAX.min(fdb.capacity() * GROWTH)));
+                    self.replaced.push((told.bridge, std::mem::replace(fdb, larger)));
                     self.change.replaced = true;
                 }
                 Err(_) => return fdb.refuse(),
@@ -214,22 +285,25 @@ impl Fdbs {
         }
     }
 
-    /// Starts a dump if one is due, and reads a piece of it.
-    pub fn step(&mut self, links: &Links) -> Result<(), MirrorError> {
-        if self.reading.is_none() {
-            if !self.is_due() {
+    /// Starts a dump if one is due, reads a piece of it, or completes it; `drained`: the event socket was just seen empty. See
+    /// the module's head for why it begins and ends only then.
+    pub fn step(&mut self, links: &Links, drained: bool) -> Result<(), MirrorError> {
+        match &self.reading {
+            Some(reading) if reading.dumped => {
+                if drained {
+                    self.finish();
+                }
                 return Ok(());
             }
-            let mut ndmsg = [0; HEADER];
-            ndmsg[0] = libc::AF_BRIDGE as u8;
-            self.channel.request(libc::RTM_GETNEIGH, &ndmsg)?;
-            self.wanted = false;
-            self.reading = Some(Reading {
-                started: Instant::now(),
-                touched: HashSet::new(),
-                seen: HashSet::new(),
-                doubt: false,
-            });
+            Some(_) => {}
+            None if !drained || !self.is_due() => return Ok(()),
+            None => {
+                let mut ndmsg = [0; HEADER];
+                ndmsg[0] = libc::AF_BRIDGE as u8;
+                self.channel.request(libc::RTM_GETNEIGH, &ndmsg)?;
+                self.reading = Some(Reading::new(!self.wanted));
+                self.wanted = false;
+            }
         }
         let end = Instant::now() + STEP;
         let mut told = Vec::new();
@@ -249,7 +323,9 @@ impl Fdbs {
                 Progress::More if Instant::now() < end => {}
                 Progress::More | Progress::Wait => return Ok(()),
                 Progress::Done { .. } => {
-                    self.finish();
+                    if let Some(reading) = &mut self.reading {
+                        reading.dumped = true;
+                    }
                     return Ok(());
                 }
             }
@@ -258,20 +334,26 @@ impl Fdbs {
 
     fn finish(&mut self) {
         let Some(reading) = self.reading.take() else { return };
-        for (&bridge, fdb) in &self.tables {
-            let key = |mac, vid| (bridge, mac, vid);
-            let is_gone = |key: &Key| !reading.seen.contains(key) && !reading.touched.contains(key);
-            let gone = fdb.iter().map(|(mac, vid, _, _)| key(mac, vid)).filter(is_gone);
-            for (_, mac, vid) in gone.collect::<Vec<_>>() {
-                self.change.decided |= fdb.remove(&mac, vid).is_some();
+        let is_gone = |key: &Key| !reading.seen.contains(key) && !reading.touched.contains(key);
+        let known = self.tables.iter().flat_map(|(&bridge, fdb)| {
+            let key = move |(mac, vid, _, _)| (bridge, mac, vid);
+            fdb.iter().map(key)
+        });
+        if !(reading.is_audit && reading.doubt) {
+            for key in known.filter(is_gone).collect::<Vec<_>>() {
+                self.remove(key);
             }
+            self.wanted |= reading.doubt;
+        }
+        if !self.wanted {
+            self.tables.values().for_each(|fdb| fdb.set_whole(true));
         }
         self.completed += 1;
         self.is_failing = false;
-        self.wanted |= reading.doubt;
         // Reading takes at most a fifth of the time.
-        let pause = (4 * reading.started.elapsed()).max(DOUBT_PAUSE);
-        self.not_before = Instant::now() + pause;
+        let (now, took) = (Instant::now(), reading.started.elapsed());
+        self.not_before = now + (4 * took).max(DOUBT_PAUSE);
+        self.audit_at = now + (100 * took).max(AUDIT_EVERY);
     }
 }
 
@@ -309,3 +391,6 @@ fn parse(message: Message<'_>) -> Option<Told> {
         gone: message.kind == libc::RTM_DELNEIGH,
     })
 }
+
+#[cfg(test)]
+mod tests;

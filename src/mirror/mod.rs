@@ -26,6 +26,8 @@ mod exceptions;
 mod fdbs;
 mod fibs;
 pub mod filters;
+#[cfg(test)]
+mod fixtures;
 pub mod guard;
 mod link;
 mod neighbor;
@@ -239,7 +241,7 @@ impl Mirror {
             State::fdb_event,
             State::fdb_overrun,
         )?;
-        self.state.step_fdbs()?;
+        self.state.step_fdbs(self.fdb_drained)?;
         self.state.settle_policy();
         for family in Family::ALL {
             self.state.reread(family, drained)?;

@@ -53,6 +53,7 @@ impl State {
         self.snapshot.update_priority = globals.update_priority != 0;
         if stale.ifaces {
             self.publish_ifaces();
+            self.fdbs.published();
             self.snapshot.rules = Arc::clone(&self.findings.rules);
         }
         if stale.ifaces || stale.conntrack {

@@ -149,9 +149,10 @@ impl State {
         self.fdbs.restart();
     }
 
-    /// Goes on with a dump of forwarding databases, if there is one, and says what changed in them.
-    pub(super) fn step_fdbs(&mut self) -> Result<(), MirrorError> {
-        if !MirrorError::passing(self.fdbs.step(&self.world.links), &mut self.trouble)? {
+    /// Goes on with a dump of forwarding databases, if there is one, and says what changed in them; `drained`: the socket of
+    /// their events was just seen empty.
+    pub(super) fn step_fdbs(&mut self, drained: bool) -> Result<(), MirrorError> {
+        if !MirrorError::passing(self.fdbs.step(&self.world.links, drained), &mut self.trouble)? {
             self.fdbs.failed();
         }
         let change = std::mem::take(&mut self.fdbs.change);

@@ -22,7 +22,7 @@ use super::conntrack::table::prefetch;
 use super::iface::IfaceIndex;
 use crate::wire::Mac;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,7 @@ pub struct Fdb {
     seed: u64,
     len: AtomicU32,
     refused: AtomicU64,
+    whole: AtomicBool,
 }
 
 impl Default for Fdb {
@@ -136,6 +137,7 @@ impl Fdb {
             seed: RandomState::new().hash_one(slots),
             len: AtomicU32::new(0),
             refused: AtomicU64::new(0),
+            whole: AtomicBool::new(false),
         }
     }
 
@@ -157,6 +159,16 @@ impl Fdb {
     /// How many entries were given up for want of room, ever.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is not known here is not known to the kernel either, as far as it told: nothing was given up or missed.
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed) && self.refused() == 0
+    }
+
+    /// Says that all was read, or that something was missed.
+    pub fn set_whole(&self, is_whole: bool) {
+        self.whole.store(is_whole, Ordering::Relaxed);
     }
 
     /// Counts an entry that is given up.
@@ -262,6 +274,7 @@ impl Fdb {
     pub fn resized(&self, entries: usize) -> Self {
         let larger = Self::new(entries);
         larger.refused.store(self.refused(), Ordering::Relaxed);
+        larger.set_whole(self.whole.load(Ordering::Relaxed));
         for (mac, vid, entry, seen) in self.iter() {
             if larger.insert(&mac, vid, entry).is_ok()
                 && let Some(hit) = larger.lookup(&mac, vid)
