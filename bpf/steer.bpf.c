@@ -441,6 +441,7 @@ static __always_inline int is_merged(struct xdp_md *ctx, const struct port *port
 /*
  * The kernel must not meet a frame of a connection of the worker's unprepared, and the worker cannot get a merged one. So the
  * first ones are lost, as if a ring was full, until control has heard of them and left the family on this port to the kernel.
+ * What is bridged has connections only where it passes the hooks of IP.
  * A frame that has no more than a tag's length too many is not merged: a link may carry it.
  */
 static __always_inline enum decision merged(struct xdp_md *ctx, const struct port *port)
@@ -448,15 +449,15 @@ static __always_inline enum decision merged(struct xdp_md *ctx, const struct por
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	__u16 tracked = 0;
+	int is_routed;
 
-	if ((void *)(eth + 1) > end || !same_mac(eth->h_dest, port->mac))
+	if ((void *)(eth + 1) > end || bpf_xdp_get_buff_len(ctx) <= port->len_max + TAG_LEN)
 		return MERGED;
-	if (bpf_xdp_get_buff_len(ctx) <= port->len_max + TAG_LEN)
-		return MERGED;
+	is_routed = same_mac(eth->h_dest, port->mac);
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		tracked = PORT_TRACK_V4;
+		tracked = is_routed ? PORT_TRACK_V4 : PORT_HOOKED_V4;
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		tracked = PORT_TRACK_V6;
+		tracked = is_routed ? PORT_TRACK_V6 : PORT_HOOKED_V6;
 	return port->flags & tracked ? MERGED_LOST : MERGED;
 }
 

@@ -72,6 +72,8 @@ struct port {
 #define PORT_BRIDGE_V6 2048    /* IPv6 likewise, */
 #define PORT_BRIDGE_OTHER 4096 /* and all other types likewise, tagged frames among them */
 #define PORT_MAY_MERGE 8192 /* frames may come as segmentation offload merged them: in generic mode, and from a TAP */
+#define PORT_HOOKED_V4 16384 /* IPv4 that is bridged passes the hooks of IP, where connections are tracked; IPv6 likewise */
+#define PORT_HOOKED_V6 32768
 
 /* What an address of the box is. */
 enum local {

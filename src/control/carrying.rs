@@ -31,12 +31,18 @@ pub fn carry(snapshot: &Snapshot, port: PortIndex) -> Option<Carry> {
         family: member.hooks.map(|hooks| is_open && hooks != Hooks::Kernel),
         other: is_open,
     };
+    let tracked = snapshot.conntrack.tracked;
+    let hooked = |family: Family| {
+        let is_ip = member.is_some_and(|member| member.hooks[family as usize] == Hooks::Ip);
+        is_ip && tracked[family as usize]
+    };
     Some(Carry {
         mac: iface.mac,
         family: Family::ALL.map(of),
-        tracked: snapshot.conntrack.tracked,
+        tracked,
         nat: snapshot.conntrack.nat,
         bridging: member.map(bridged),
+        hooked: Family::ALL.map(hooked),
         mtu,
     })
 }
@@ -116,6 +122,7 @@ pub fn both(new: Carry, old: Carry) -> Carry {
         tracked: either(new.tracked, old.tracked),
         nat: either(new.nat, old.nat),
         bridging,
+        hooked: either(new.hooked, old.hooked),
         ..new
     }
 }
@@ -233,6 +240,23 @@ mod tests {
             bridge.nf_call = [true; 2];
         });
         assert_eq!(hooked.bridging, bridged([false, true], true));
+        assert_eq!(hooked.hooked, [false, true], "the kernel's, and ours");
+    }
+
+    #[test]
+    fn what_is_bridged_has_connections_where_it_passes_the_hooks_of_ip_and_they_are_tracked() {
+        let hooks = |nf_call: [bool; 2], tracked: [bool; 2]| {
+            let mut snapshot = snapshot(|(_, bridge, _)| bridge.nf_call = nf_call);
+            Arc::make_mut(&mut snapshot.conntrack).tracked = tracked;
+            carry(&snapshot, PORT).expect("a port").hooked
+        };
+        assert_eq!(hooks([true; 2], [true; 2]), [true; 2]);
+        assert_eq!(hooks([true, false], [true; 2]), [true, false]);
+        assert_eq!(hooks([true; 2], [false, true]), [false, true]);
+        assert_eq!(hooks([false; 2], [true; 2]), [false; 2]);
+        // Until the workers have the new one, either may be in force.
+        let hooked = carried(|(_, bridge, _)| bridge.nf_call = [true; 2]);
+        assert_eq!(both(carried(|_| {}), hooked).hooked, [true; 2]);
     }
 
     #[test]

@@ -72,6 +72,10 @@ pub struct SteerPort {
     pub bridge_other: bool,
     /// Frames may come as segmentation offload merged them.
     pub may_merge: bool,
+    /// IPv4 that is bridged passes the hooks of IP, where connections are tracked.
+    pub hooked_v4: bool,
+    /// IPv6 that is bridged does.
+    pub hooked_v6: bool,
     /// The longest frame in bytes that goes to the worker while `may_merge`; 0 is no limit.
     pub len_max: u16,
 }
@@ -196,6 +200,8 @@ impl Steer {
             port.bridge_v6,
             port.bridge_other,
             port.may_merge,
+            port.hooked_v4,
+            port.hooked_v6,
         ];
         let record = types::port {
             mac: port.mac,

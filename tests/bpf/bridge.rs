@@ -136,3 +136,37 @@ fn a_port_where_there_may_be_some_passes_merged_segments() {
         }
     });
 }
+
+/// The kernel would track them there, and does not know the connection.
+#[test]
+fn merged_segments_that_pass_hooks_where_connections_are_tracked_are_lost_at_first() {
+    in_netns(|| {
+        let lab = Lab::new();
+        let frames = [to_station(transit()), to_station(v6_of(17, |_| ()))];
+        for (family, frame) in frames.iter().enumerate() {
+            for (hooked, beyond, expected) in [
+                ([family == 0, family == 1], 5, Decision::MergedLost),
+                ([family == 0, family == 1], 4, Decision::Merged),
+                ([family == 1, family == 0], 5, Decision::Merged),
+            ] {
+                lab.set(|port| {
+                    bridge(true, true, true)(port);
+                    // What is routed is tracked, too: that says nothing of what is bridged.
+                    (port.track_v4, port.track_v6) = (true, true);
+                    [port.hooked_v4, port.hooked_v6] = hooked;
+                    port.may_merge = true;
+                    port.len_max = frame.len() as u16 - beyond;
+                });
+                assert_eq!(lab.decision(frame), expected, "{hooked:?}, {beyond} bytes");
+            }
+        }
+        let mut tagged = frames[0].clone();
+        tagged.splice(12..12, [0x81, 0, 0, 5]);
+        lab.set(|port| {
+            bridge(true, true, true)(port);
+            (port.hooked_v4, port.hooked_v6, port.may_merge) = (true, true, true);
+            port.len_max = tagged.len() as u16 - 5;
+        });
+        assert_eq!(lab.decision(&tagged), Decision::Merged, "no packet of IP to the hooks");
+    });
+}

@@ -26,6 +26,8 @@ pub struct Carry {
     pub nat: [bool; 2],
     /// What is bridged, where it is a bridge's port.
     pub bridging: Option<Bridged>,
+    /// IPv4, IPv6 that is bridged passes the hooks of IP, where its connections are tracked.
+    pub hooked: [bool; 2],
     /// The port's MTU in bytes.
     pub mtu: u32,
 }
@@ -73,6 +75,7 @@ impl Ports {
                 tracked: [track_v4, track_v6],
                 nat: [nat_v4, nat_v6],
                 bridging,
+                hooked: [hooked_v4, hooked_v6],
                 mtu,
             } = carry(port.index).unwrap_or_default();
             let Bridged {
@@ -101,6 +104,8 @@ impl Ports {
                 bridge_v6,
                 bridge_other,
                 may_merge: is_generic || open.is_tap,
+                hooked_v4,
+                hooked_v6,
                 len_max: u16::try_from((mtu + header_bytes).min(frame_bytes_max)).unwrap_or(u16::MAX),
             };
             if open.told == Some(row) {
