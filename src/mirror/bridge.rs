@@ -103,6 +103,8 @@ pub struct PortConf {
     pub hairpin: bool,
     /// locked
     pub locked: bool,
+    /// mab
+    pub mab: bool,
     /// neigh_suppress, neigh_vlan_suppress: the bridge answers, or does not flood, ARP and ND
     pub neigh_suppress: bool,
     /// What leaves all that arrives to the kernel.
@@ -133,6 +135,7 @@ impl PortConf {
                 33 => conf.isolated = is_set(value),
                 34 if is_set(value) => leave(&mut conf.left_egress, "backup_port is set"),
                 39 => conf.locked = is_set(value),
+                40 => conf.mab = is_set(value),
                 44 if is_set(value) => leave(&mut conf.left_egress, "backup_nhid is set"),
                 _ if kind > IFLA_BRPORT_MAX && is_set(value) => {
                     let why: Left = Some(format!("option {kind} of its bridge port is not known").into());
@@ -184,9 +187,11 @@ mod tests {
             (8, &[1]),
             (33, &[1]),
             (31, &[1, 0]),
+            (40, &[1]),
         ]))
         .unwrap();
         assert!(conf.is_forwarding() && conf.learning && conf.isolated && !conf.hairpin && conf.left.is_none());
+        assert!(conf.mab && !conf.locked);
     }
 
     #[test]

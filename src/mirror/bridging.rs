@@ -135,6 +135,7 @@ impl State {
             isolated: conf.isolated,
             hairpin: conf.hairpin,
             locked: conf.locked,
+            mab: conf.mab,
             vlans: vlans.cloned().unwrap_or_default().vlans,
             left: ingress.or_else(|| conf.left.clone()).or_else(strips_tags).or_else(both),
             left_egress: egress.or_else(|| conf.left_egress.clone()).or_else(both),

@@ -61,6 +61,9 @@ reasons! {
         NotOurs = "not_ours",
         /// Its sender is not known behind this port of a bridge, or not let in: the kernel learns, moves or refuses it.
         BridgeSource = "bridge_source",
+        /// In a tag of a VLAN that its port of a bridge does not carry: the kernel drops it, or gives it to a VLAN device on the
+        /// port that another namespace has.
+        BridgeTag = "bridge_tag",
         /// No port of the bridge is known for its destination: the kernel floods it.
         BridgeUnknown = "bridge_unknown",
         /// To the bridge itself, by another address or VLAN than the one that goes up here.
@@ -132,6 +135,15 @@ impl PuntReason {
                 | PuntReason::Rule
         )
     }
+
+    /// Whether one station of a bridge may have frames punted for it without end, and nothing makes them the kernel's: they
+    /// may not fill the queue to the punt thread.
+    pub const fn is_endless(self) -> bool {
+        matches!(
+            self,
+            PuntReason::BridgeSource | PuntReason::BridgeTag | PuntReason::BridgeUnknown
+        )
+    }
 }
 
 reasons! {
@@ -141,7 +153,7 @@ reasons! {
         TxRingFull = "tx_ring_full",
         /// The queue to the worker that owns the egress port is full.
         HandoffFull = "handoff_full",
-        /// The queue to the punt thread is full, or this burst's punt budget is used up.
+        /// The queue to the punt thread is full, or its half is, which is all that a bridge's frames without end may fill.
         PuntQueueFull = "punt_queue_full",
         /// The kernel refused the punted frame.
         PuntFailed = "punt_failed",
@@ -157,13 +169,15 @@ reasons! {
         ConntrackFull = "conntrack_full",
         /// Other workers changed the connection faster than this one could, or took its tuples.
         ConntrackBusy = "conntrack_busy",
+        /// The bridge's port of arrival is locked, and its sender not known behind it.
+        BridgeLocked = "bridge_locked",
         /// It would leave the bridge by the port it came in on, which is no hairpin.
         BridgeSamePort = "bridge_same_port",
         /// The bridge's port of egress is blocked, or disabled.
         BridgeBlocked = "bridge_blocked",
         /// From one isolated port of a bridge to another.
         BridgeIsolated = "bridge_isolated",
-        /// Of a VLAN that the bridge's port of arrival or of egress does not carry.
+        /// Untagged, and the bridge's port of arrival has no PVID; or of a VLAN that the port of egress does not carry.
         BridgeVlan = "bridge_vlan",
         /// Longer than the MTU of the bridge's port of egress and what a frame has around it.
         BridgeMtu = "bridge_mtu",

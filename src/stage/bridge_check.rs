@@ -3,17 +3,20 @@
 //! ```text
 //!  Here: the port is none ----> rx, as ever
 //!     \-> Member: its bridge, where what goes up arrives ----> check: VLAN (ingress) -> source ----> bridging
-//!                                                                      \--> drop        \--> punt: new, moved, not let in
+//!                                                                      \--> drop, punt  \--> punt: new, moved; drop: not let in
 //! ```
 //!
 //! As br_handle_frame, br_handle_frame_finish (net/bridge/br_input.c) and __allowed_ingress (net/bridge/br_vlan.c). The
 //! kernel's bridge is the only one that learns: a frame of a sender that it would enter, move or refuse is punted whole, before
 //! anything else is done, and what it learned comes back as an event. Who is known is marked as seen, so that control can
 //! keep the entry alive where the kernel does not see the frames any more. Where a port does not learn and is not locked, or
-//! the bridge forgets at once (ageing time 0), nobody asks for the sender, and nobody is marked.
+//! the bridge forgets at once (ageing time 0), nobody asks for the sender, and nobody is marked. What a locked port keeps out
+//! without a word is lost here, where the whole of the database is known.
 //!
 //! The VLAN of a frame is that of its tag, where that is of the bridge's protocol; else the port's own (PVID), and a tag of
-//! another protocol belongs to what the frame carries. A bridge that does not filter VLANs does not look: they all are 0.
+//! another protocol belongs to what the frame carries. A bridge that does not filter VLANs does not look: they all are 0. A
+//! tagged frame that does not get in is punted: before the bridge sees it, the kernel gives it to a VLAN device on the port
+//! (vlan_do_receive), which does not show here where another namespace has it.
 
 use crate::packet::{DropReason, Family, PortIndex, PuntReason, Step, Verdict};
 use crate::table::Snapshot;
@@ -217,11 +220,7 @@ pub fn check(head: &Head, member: &Member<'_>, now: Ticks) -> Step<Tagging> {
         return Verdict::punt(PuntReason::BridgeSource);
     }
     let Some(tagging) = tagging(head, member) else {
-        // The hooks come before.
-        return match hooks(head, member) {
-            Hooks::Kernel => Verdict::punt(PuntReason::BridgeNetfilter),
-            _ => Verdict::drop(DropReason::BridgeVlan),
-        };
+        return stranger(head, member);
     };
     if member.checks_source {
         source(head, &tagging, member, now)?;
@@ -232,18 +231,46 @@ pub fn check(head: &Head, member: &Member<'_>, now: Ticks) -> Step<Tagging> {
 #[inline(always)]
 fn source(head: &Head, tagging: &Tagging, member: &Member<'_>, now: Ticks) -> Step<()> {
     let Some(hit) = member.bridge.fdb.lookup(&head.src, tagging.vid) else {
-        return Verdict::punt(PuntReason::BridgeSource);
+        return refused(head, member, EntryFlags::default());
     };
     let flags = hit.entry.flags;
     let is_here = hit.entry.port == member.link.0;
     let stays = is_here || flags.any(EntryFlags::STICKY) && !member.port.locked;
     if !stays || flags.any(EntryFlags::LOCAL | EntryFlags::LOCKED) {
-        return Verdict::punt(PuntReason::BridgeSource);
+        return refused(head, member, flags);
     }
     if member.port.learning {
         hit.see(now);
     }
     Continue(())
+}
+
+/// A frame of no VLAN that gets in.
+#[cold]
+#[inline(never)]
+fn stranger(head: &Head, member: &Member<'_>) -> Step<Tagging> {
+    // The hooks come before.
+    if hooks(head, member) == Hooks::Kernel {
+        return Verdict::punt(PuntReason::BridgeNetfilter);
+    }
+    match head.tci {
+        Some(tci) if tci & VID_MASK != 0 => Verdict::punt(PuntReason::BridgeTag),
+        _ => Verdict::drop(DropReason::BridgeVlan),
+    }
+}
+
+/// A sender that the kernel would learn, move or refuse; `flags` are those of what is known of it. A locked port refuses it
+/// without a word, but for an entry that says so (`locked`), which it renews, and with `mab`, which makes such entries.
+#[cold]
+#[inline(never)]
+fn refused(head: &Head, member: &Member<'_>, flags: EntryFlags) -> Step<()> {
+    let port = member.port;
+    let is_silent = port.locked && !port.mab && !flags.any(EntryFlags::LOCKED) && member.bridge.fdb.is_whole();
+    // The hooks come before.
+    match hooks(head, member) {
+        Hooks::Off | Hooks::Empty if is_silent => Verdict::drop(DropReason::BridgeLocked),
+        _ => Verdict::punt(PuntReason::BridgeSource),
+    }
 }
 
 /// What stands around the frame as an IP packet. One in a tag is none, for br_netfilter.

@@ -51,6 +51,8 @@ pub struct BridgePort {
     pub hairpin: bool,
     /// Only frames of known sources get in.
     pub locked: bool,
+    /// ... and others are entered, as not let in (`mab`).
+    pub mab: bool,
     /// Where the bridge filters VLANs, the port's.
     pub vlans: Vlans,
     /// Frames that arrive here stay with the kernel.

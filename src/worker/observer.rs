@@ -77,6 +77,7 @@ impl Stage {
         match reason {
             Policed => Stage::Ingress,
             Filter => Stage::Forward,
+            BridgeLocked => Stage::BridgeCheck,
             BridgeSamePort | BridgeBlocked | BridgeIsolated | BridgeVlan | BridgeMtu => Stage::Bridging,
             ConntrackFull | ConntrackBusy | Nat => Stage::Postrouting,
             QdiscDrop | QdiscMemory | QdiscGone => Stage::Shape,
@@ -89,7 +90,7 @@ impl Stage {
         use PuntReason::*;
         match reason {
             NotOurs | Malformed | Checksum => Stage::Rx,
-            BridgeSource => Stage::BridgeCheck,
+            BridgeSource | BridgeTag => Stage::BridgeCheck,
             BridgeUnknown | BridgeLocal | BridgeNetfilter => Stage::Bridging,
             Options | Extension | LeftIngress | ForwardingOff | Martian | RpFilter | Local | NoRoute | Unreachable
             | RouteNotCarried | OracleAsked => Stage::Routing,

@@ -347,6 +347,9 @@ impl<Q: Queue> Worker<Q> {
     fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
         self.police_punted(&frame, port);
         let leaving = self.flows.aside.leaving.take();
+        if reason.is_endless() && self.shared.punts.len() >= self.shared.punts.capacity() / 2 {
+            return self.lose(frame, port, DropReason::PuntQueueFull);
+        }
         match self.shared.punts.push(Punted {
             frame,
             port,

@@ -19,6 +19,7 @@ struct Port {
     isolated: bool,
     hairpin: bool,
     locked: bool,
+    mab: bool,
     pvid: u16,
     /// By VLAN 0 to 3: carried, untagged.
     vlans: [(bool, bool); 4],
@@ -30,6 +31,8 @@ struct Config {
     filters: bool,
     protocol: u16,
     ages: bool,
+    /// All that the kernel knows is known.
+    whole: bool,
     ports: [Port; 3],
     /// Station, VLAN, port (3: the bridge), flags.
     entries: Vec<(u8, u16, usize, u8)>,
@@ -62,13 +65,20 @@ const BRIDGE: usize = 3;
 fn port() -> impl Strategy<Value = Port> {
     let mostly = |odds| prop::bool::weighted(odds);
     (
-        (mostly(0.9), mostly(0.8), mostly(0.3), mostly(0.3), mostly(0.2)),
+        (
+            mostly(0.9),
+            mostly(0.8),
+            mostly(0.3),
+            mostly(0.3),
+            mostly(0.2),
+            mostly(0.3),
+        ),
         0u16..4,
         prop::array::uniform4((mostly(0.8), any::<bool>())),
         prop::sample::select(vec![100u32, 1500]),
     )
         .prop_map(
-            |((forwarding, learning, isolated, hairpin, locked), pvid, mut vlans, mtu)| {
+            |((forwarding, learning, isolated, hairpin, locked, mab), pvid, mut vlans, mtu)| {
                 vlans[0] = (false, false);
                 // A PVID is a VLAN of the port.
                 let pvid = if vlans[usize::from(pvid)].0 { pvid } else { 0 };
@@ -78,6 +88,7 @@ fn port() -> impl Strategy<Value = Port> {
                     isolated,
                     hairpin,
                     locked,
+                    mab,
                     pvid,
                     vlans,
                     mtu,
@@ -101,14 +112,15 @@ fn config() -> impl Strategy<Value = Config> {
     (
         any::<bool>(),
         prop::sample::select(vec![0x8100u16, 0x88a8]),
-        prop::bool::weighted(0.9),
+        (prop::bool::weighted(0.9), any::<bool>()),
         prop::array::uniform3(port()),
         prop::collection::vec(entry, 4..24),
     )
-        .prop_map(|(filters, protocol, ages, ports, entries)| Config {
+        .prop_map(|(filters, protocol, (ages, whole), ports, entries)| Config {
             filters,
             protocol,
             ages,
+            whole,
             ports,
             entries,
         })
@@ -142,13 +154,15 @@ impl Config {
         let mut snapshot = snapshot(1, lab::FAR);
         let bridge = bridge_mut(&mut snapshot);
         bridge.fdb = Default::default();
+        bridge.fdb.set_whole(self.whole);
         bridge.vlan_protocol = self.protocol;
         bridge.vlans = self.filters.then(Default::default);
         bridge.ageing_time = if self.ages { 30_000 } else { 0 };
         for (index, port) in self.ports.iter().enumerate() {
             let place = port_mut(&mut snapshot, MEMBERS[index]);
             (place.forwarding, place.learning) = (port.forwarding, port.learning);
-            (place.isolated, place.hairpin, place.locked) = (port.isolated, port.hairpin, port.locked);
+            (place.isolated, place.hairpin) = (port.isolated, port.hairpin);
+            (place.locked, place.mab) = (port.locked, port.mab);
             place.vlans.pvid = port.pvid;
             for (vid, (carried, untagged)) in port.vlans.into_iter().enumerate() {
                 if carried {
@@ -193,19 +207,26 @@ impl Config {
             let tci = if tci & 0xfff == 0 { tci | from.pvid } else { tci };
             vid = tci & 0xfff;
             if vid == 0 || !from.vlans.get(usize::from(vid)).is_some_and(|(carried, _)| *carried) {
-                return Fate::Dropped(DropReason::BridgeVlan);
+                // A device may have taken it before.
+                return match sent.tags.first() {
+                    Some((_, tci)) if tci & 0xfff != 0 => Fate::Kernels,
+                    _ => Fate::Dropped(DropReason::BridgeVlan),
+                };
             }
             tag = Some((self.protocol, tci));
         }
         if from.locked || from.learning && self.ages {
-            match known.get(&(sent.src, vid)) {
-                Some((port, flags)) if flags & (LOCAL | EntryFlags::LOCKED) == 0 => {
-                    let sticks = flags & EntryFlags::STICKY != 0 && !from.locked;
-                    if *port != sent.by && !sticks {
-                        return Fate::Kernels;
-                    }
-                }
-                _ => return Fate::Kernels,
+            let entry = known.get(&(sent.src, vid));
+            let is_renewed = entry.is_some_and(|(_, flags)| flags & EntryFlags::LOCKED != 0);
+            let is_let_in = entry.is_some_and(|(port, flags)| {
+                let sticks = flags & EntryFlags::STICKY != 0 && !from.locked;
+                flags & (LOCAL | EntryFlags::LOCKED) == 0 && (*port == sent.by || sticks)
+            });
+            if !is_let_in {
+                return match from.locked && !from.mab && !is_renewed && self.whole {
+                    true => Fate::Dropped(DropReason::BridgeLocked),
+                    false => Fate::Kernels,
+                };
             }
         }
         let Some(&(port, flags)) = known.get(&(sent.dst, vid)) else {
@@ -311,6 +332,7 @@ fn most_fates_are_met() {
     for word in [
         "punted",
         "bridge_vlan",
+        "bridge_locked",
         "bridge_isolated",
         "bridge_blocked",
         "bridge_same_port",

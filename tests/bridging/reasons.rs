@@ -229,6 +229,52 @@ fn what_the_kernels_bridge_drops_is_dropped_by_its_reason() {
         "none out"
     );
     assert_eq!(after(ingress, OTHER), drop(DropReason::BridgeVlan), "no PVID");
+    let priority = [0x81, 0, 0xe0, 0, 8, 0];
+    assert_eq!(
+        after(ingress, &priority),
+        drop(DropReason::BridgeVlan),
+        "a priority alone"
+    );
+    for foreign in [[0x81, 0, 0, 6, 8, 0], [0x88, 0xa8, 0, 5, 8, 0]] {
+        assert_eq!(
+            after(ingress, &foreign),
+            punt(PuntReason::BridgeTag),
+            "a VLAN device's, perhaps"
+        );
+    }
+}
+
+#[test]
+fn a_locked_port_loses_whom_it_does_not_let_in_where_the_kernel_would_without_a_word() {
+    let keeps_out = |change: fn(&mut Snapshot), head: &[u8]| {
+        let mut snapshot = snapshot(1, lab::FAR);
+        bridge(&snapshot).fdb.set_whole(true);
+        port_mut(&mut snapshot, P0).locked = true;
+        learn(&snapshot, station(8), 0, link(P0), EntryFlags::LOCKED);
+        change(&mut snapshot);
+        [station(9), station(3), lab::mac(0), station(8), station(0)]
+            .map(|src| Walks::new().verdict(&snapshot, P0, &frame(station(2), src, head, 46)))
+    };
+    let (lost, source) = (drop(DropReason::BridgeLocked), punt(PuntReason::BridgeSource));
+    let kernels = [source, source, source, source, FORWARD];
+    let all = [lost, lost, lost, source, FORWARD];
+    assert_eq!(
+        keeps_out(|_| {}, OTHER),
+        all,
+        "new, elsewhere, the bridge's, renewed, let in"
+    );
+    assert_eq!(keeps_out(|s| port_mut(s, P0).learning = false, OTHER), all);
+    assert_eq!(keeps_out(|s| port_mut(s, P0).mab = true, OTHER), kernels);
+    assert_eq!(keeps_out(|s| bridge(s).fdb.set_whole(false), OTHER), kernels);
+    assert_eq!(keeps_out(|s| bridge(s).fdb.refuse(), OTHER), kernels, "it may be one");
+    assert_eq!(keeps_out(|s| port_mut(s, P0).locked = false, OTHER), kernels);
+    // Hooks come before.
+    let hooked = |snapshot: &mut Snapshot| {
+        bridge_mut(snapshot).nf_call = [true, false];
+        br0(snapshot).family[0].left = Some("a test".into());
+    };
+    assert_eq!(keeps_out(hooked, IP)[..4], kernels[..4]);
+    assert_eq!(keeps_out(hooked, OTHER), all);
 }
 
 #[test]
