@@ -56,6 +56,33 @@ fn links_addresses_and_connected_routes() {
     });
 }
 
+/// What is still queued may say anything: that is not to be taken for what the kernel has told.
+#[test]
+fn a_call_that_leaves_events_in_the_queue_says_so() {
+    namespace(|| {
+        router();
+        let mut mirror = Mirror::open().unwrap();
+        settle(&mut mirror);
+        let line = |n: u32| format!("route add 20.{}.{}.0/24 dev d0\n", n >> 8, n & 0xff);
+        batch(&(0..5000).map(line).collect::<String>(), false);
+        let mut calls = 0;
+        let said = std::iter::repeat_with(|| mirror.process().unwrap()).take(100);
+        for changed in said {
+            calls += 1;
+            if changed.drained {
+                break;
+            }
+            assert!(changed.more);
+        }
+        assert!((2..100).contains(&calls), "{calls} calls");
+        assert_eq!(
+            route(&mirror.snapshot(), MAIN, "20.19.135.0/24"),
+            "dev d0",
+            "the last one"
+        );
+    });
+}
+
 #[test]
 fn neighbours_come_change_and_go() {
     namespace(|| {

@@ -83,6 +83,8 @@ pub struct Instance {
     local: Vec<(IpAddr, LocalKind)>,
     /// The mirror has more to take in at once.
     more: bool,
+    /// ... and nothing of it is what the kernel had told when it was last asked.
+    drained: bool,
     /// The last turn but for which it was said that the configuration cannot be read.
     said_ns: u64,
     /// Workers that gave no sign of life in time, when last looked.
@@ -183,6 +185,7 @@ impl Instance {
             retired: Vec::new(),
             local: Vec::new(),
             more: false,
+            drained: false,
             said_ns: 0,
             stalled: Vec::new(),
             _api: api,
@@ -200,7 +203,8 @@ impl Instance {
             return Ok(());
         }
         self.reconcile(true)?;
-        let mut began_ns = monotonic_ns();
+        // The start of the last turn that took in all that the kernel had told; none yet.
+        let mut told_ns = 0;
         self.look();
         self.publish();
         let mut ready = false;
@@ -208,7 +212,7 @@ impl Instance {
         let mut behind = false;
         loop {
             match self.mirror.trouble().map(str::to_owned) {
-                None if !stale => self.beat(began_ns),
+                None if !stale => self.beat(told_ns),
                 None => {}
                 Some(why) => self.say_trouble(&why),
             }
@@ -232,13 +236,16 @@ impl Instance {
             let retry = self.ports.retry_at();
             let retry = retry.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
             wait(fds, timeout.min(retry.unwrap_or(timeout)).as_millis() as u32);
-            began_ns = monotonic_ns();
+            let began_ns = monotonic_ns();
             if signal.came() {
                 return Ok(());
             }
             self.watch_threads()?;
             self.watch_workers();
             stale |= self.follow()?;
+            if self.drained {
+                told_ns = began_ns;
+            }
             behind = self.bridges.turn(&self.mirror) | self.neighbors.turn(&self.mirror);
             for ifindex in self.charging.turn(&self.shared.snapshot.load(), &self.shared) {
                 self.leave_contended(ifindex);
@@ -259,10 +266,10 @@ impl Instance {
         }
     }
 
-    /// Tells workers that they have what the kernel said by `began_ns`; see [`CONTROL_LIMIT`].
-    fn beat(&self, began_ns: u64) {
-        let before = self.shared.control_ns.swap(began_ns, Ordering::Relaxed);
-        let late = Duration::from_nanos(began_ns.saturating_sub(before));
+    /// Tells workers that they have what the kernel said by `told_ns`; see [`CONTROL_LIMIT`].
+    fn beat(&self, told_ns: u64) {
+        let before = self.shared.control_ns.swap(told_ns, Ordering::Relaxed);
+        let late = Duration::from_nanos(told_ns.saturating_sub(before));
         if before != 0 && late > CONTROL_LIMIT {
             let late = late.as_secs_f32();
             say!("bypath: changes of configuration were not heard of for {late:.1} s: the kernel forwarded meanwhile");
@@ -281,7 +288,7 @@ impl Instance {
     /// Takes in what the kernel told, and opens or closes ports that came or went.
     fn follow(&mut self) -> Result<bool, Error> {
         let changed = self.mirror.process().map_err(|e| Error::Other(e.to_string()))?;
-        self.more = changed.more;
+        (self.more, self.drained) = (changed.more, changed.drained);
         if changed.links {
             self.watch_punt_device()?;
         }

@@ -121,7 +121,11 @@ impl State {
         let found = self.findings.links.get(&link.info.ifindex);
         let (ingress, egress) = found.map(|found| found.bridging.clone()).unwrap_or_default();
         let both = || {
-            let of_vlans = || vlans.and_then(|vlans| vlans.left.clone());
+            let of_vlans = || match vlans {
+                Some(vlans) => vlans.left.clone(),
+                // One that has none at all is told, too.
+                None => filters.then(|| "its VLANs are not known yet".into()),
+            };
             self.bridge_left(bridge).or_else(of_vlans)
         };
         let strips_tags = || {
@@ -190,4 +194,41 @@ impl State {
 /// Why a port of a bridge is left as an interface of IP: what arrives there arrives by the bridge.
 pub(super) fn member_of(master: &Link) -> Arc<str> {
     format!("member of {}", master.info.name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{bridge, message, port};
+    use super::super::vlans::OfLink;
+    use super::*;
+
+    const PORT: u32 = 3;
+
+    fn told(state: &mut State, link: &[u8]) {
+        state.event(message(libc::RTM_NEWLINK, link));
+    }
+
+    fn left(state: &State) -> [Left; 2] {
+        let port = state.bridge_port(state.world.links.get(PORT).unwrap()).unwrap();
+        [port.left, port.left_egress]
+    }
+
+    #[test]
+    fn a_port_whose_vlans_are_not_known_is_left_while_its_bridge_filters_them() {
+        let mut state = State::new().unwrap();
+        told(&mut state, &bridge(9, false));
+        told(&mut state, &bridge(10, true));
+        told(&mut state, &port(PORT, 9));
+        assert!(state.wanted.vlans);
+        assert_eq!(left(&state), [None, None]);
+        told(&mut state, &bridge(9, true));
+        let unknown: Left = Some("its VLANs are not known yet".into());
+        assert_eq!(left(&state), [unknown.clone(), unknown.clone()]);
+        // It may have none.
+        state.vlans.insert(PORT, OfLink::default());
+        assert_eq!(left(&state), [None, None]);
+        // Those of another bridge are others.
+        told(&mut state, &port(PORT, 10));
+        assert_eq!(left(&state), [unknown.clone(), unknown]);
+    }
 }

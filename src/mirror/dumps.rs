@@ -19,6 +19,22 @@ impl State {
     /// Reads anew what is small and wanted. What fails for the moment is wanted again, with the next turn.
     pub(super) fn read_small(&mut self) -> Result<(), MirrorError> {
         let wanted = std::mem::take(&mut self.wanted);
+        self.read_these(wanted)
+    }
+
+    /// The same of VLANs alone, while there are events to take in.
+    pub(super) fn read_wanted_vlans(&mut self) -> Result<(), MirrorError> {
+        let vlans = std::mem::take(&mut self.wanted.vlans);
+        match vlans {
+            true => self.read_these(Wanted {
+                vlans,
+                ..Wanted::default()
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn read_these(&mut self, wanted: Wanted) -> Result<(), MirrorError> {
         let read = self.read(wanted);
         self.is_failing = !MirrorError::passing(read, &mut self.trouble)?;
         if self.is_failing {

@@ -153,8 +153,8 @@ pub struct LinkChange {
     pub named: bool,
     /// Up, carrier or existence changed: the kernel may have flushed routes silently.
     pub state: bool,
-    /// It became a port of a bridge, or is one no more, or came as a bridge: its VLANs are others.
-    pub member: bool,
+    /// This link became a port of a bridge, or is one no more, or came as a bridge: its VLANs are others.
+    pub member: Option<u32>,
     /// This link is new.
     pub new: Option<u32>,
     /// This index has no link any more.
@@ -236,7 +236,7 @@ impl Links {
                         link.bridge.is_some(),
                     )
                 };
-                old.map_or((None, false), of) != of(&new)
+                (old.map_or((None, false), of) != of(&new)).then_some(ifindex)
             },
             new: old.is_none().then_some(ifindex),
             gone: None,
@@ -261,7 +261,7 @@ impl Links {
             return LinkChange::default();
         }
         let any = link.bridge_port != new;
-        let member = link.bridge_port.is_some() != new.is_some();
+        let member = (link.bridge_port.is_some() != new.is_some()).then_some(ifindex);
         link.bridge_port = new;
         LinkChange {
             any,
@@ -280,7 +280,7 @@ impl Links {
             any: true,
             named: true,
             state: true,
-            member: false,
+            member: None,
             new: None,
             gone: link.index,
         }

@@ -155,6 +155,8 @@ pub struct Changed {
     pub overrun: bool,
     /// There is more to do at once: call again without waiting.
     pub more: bool,
+    /// All that the kernel had told when the call began is taken in.
+    pub drained: bool,
 }
 
 impl Changed {
@@ -232,8 +234,10 @@ impl Mirror {
     /// at once again while it says [`Changed::more`], and every 100 ms besides: reading routes anew may have been put off.
     pub fn process(&mut self) -> Result<Changed, MirrorError> {
         let drained = take_events(&mut self.events, &mut self.state, State::event, State::overrun)?;
-        if drained {
-            self.state.read_small()?;
+        match drained {
+            true => self.state.read_small()?,
+            // Of a port that has just joined a bridge nothing is carried before they are known.
+            false => self.state.read_wanted_vlans()?,
         }
         self.fdb_drained = take_events(
             &mut self.fdb_events,
@@ -250,6 +254,7 @@ impl Mirror {
         let more = !drained || !self.fdb_drained || routes_due || self.state.fdbs.is_due();
         Ok(Changed {
             more,
+            drained: drained && self.fdb_drained,
             ..std::mem::take(&mut self.state.changed)
         })
     }

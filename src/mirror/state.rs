@@ -186,7 +186,10 @@ impl State {
         self.changed.links |= change.any;
         self.stale.ifaces |= change.any;
         self.stale.rules |= change.named;
-        self.wanted.vlans |= change.member;
+        if let Some(ifindex) = change.member {
+            self.vlans.remove(&ifindex);
+            self.wanted.vlans = true;
+        }
         if let Some(gone) = change.gone {
             let changed = neighbor::forget(&mut self.neighbors, gone);
             self.changed.neighbors |= changed;
