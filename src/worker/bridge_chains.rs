@@ -49,6 +49,11 @@ pub(super) fn plain<O: Observer>(
         at.run(point, (iif, None), &mut flows.aside, &mut flows.changes, seen)?;
     }
     let tagging = checked?;
+    // The kernel takes a tag of another protocol than the bridge's for a part of what the frame carries, from here on.
+    let is_swallowed = member.bridge.vlans.is_some() && head.tci.is_some() && !tagging.inside;
+    if is_swallowed && here.snapshot.rules.bridged.is_behind_vlans() {
+        return Verdict::punt(PuntReason::Rule);
+    }
     seen.see(Stage::BridgeCheck, || {
         format!("port of {}, from {}", member.up.1.name, Mac(&head.src))
     });

@@ -207,3 +207,26 @@ fn a_chain_beside_the_hooks_of_ip_leaves_what_they_see() {
     let kernel = Verdict::Punt(PuntReason::BridgeNetfilter);
     assert_eq!(walks.verdict(&snapshot, P0, &packet), kernel);
 }
+
+/// From where VLANs are looked at, the kernel takes a tag of another protocol than the bridge's for a part of what is in the frame.
+#[test]
+fn a_tag_of_another_protocol_is_the_kernels_where_a_chain_stands_behind_vlans() {
+    for (hook, is_behind) in [(0, false), (1, true), (2, true), (4, true)] {
+        let mut snapshot = with(rules(BRIDGE, hook, FILTER, vec![]));
+        let mut walks = Walks::new();
+        let other = frame(station(2), station(0), &[0x88, 0xa8, 0, 1, 0x12, 0x34], 46);
+        assert_eq!(walks.out(&snapshot, P0, &other).0, P2, "no VLANs are looked at");
+        filter_vlans(&mut snapshot);
+        let own = frame(station(2), station(0), &[0x81, 0, 0, 1, 0x12, 0x34], 46);
+        assert_eq!(walks.out(&snapshot, P0, &own).0, P2);
+        let before = counted(&snapshot);
+        match is_behind {
+            true => {
+                let verdict = walks.verdict(&snapshot, P0, &other);
+                assert_eq!(verdict, Verdict::Punt(PuntReason::Rule), "hook {hook}");
+                assert_eq!(counted(&snapshot), before);
+            }
+            false => assert_eq!(walks.out(&snapshot, P0, &other).0, P2),
+        }
+    }
+}

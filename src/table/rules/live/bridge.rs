@@ -138,6 +138,13 @@ impl Bridged {
         !self.any
     }
 
+    /// Whether there is one behind the point where a frame's VLAN is looked at.
+    pub fn is_behind_vlans(&self) -> bool {
+        use BridgePoint::*;
+        let behind = [Input, Forward, BehindForward, Postrouting];
+        behind.iter().any(|point| !self.at(*point).bases.is_empty())
+    }
+
     /// What frames meet at `point`.
     #[inline]
     pub fn at(&self, point: BridgePoint) -> &Hook {
