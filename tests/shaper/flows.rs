@@ -255,6 +255,38 @@ fn sfq_hashes_anew_without_loss() {
     }
 }
 
+/// Where two flows meet by a new hash, and are too long together, those are dropped that come to it last, not the oldest.
+#[test]
+fn sfq_that_hashes_anew_drops_what_finds_no_room() {
+    let config = Sfq {
+        divisor: 2,
+        depth: 3,
+        drops_head: true,
+        perturb_s: 1,
+        ..sfq()
+    };
+    let mut met = 0;
+    for (flow, seconds) in (0..16u8).flat_map(|flow| (1..8u64).map(move |seconds| (flow, seconds))) {
+        let probe = |number, flow| Probe {
+            bytes: vec![flow; 20],
+            ..Probe::new(number, 100)
+        };
+        let (mut shaper, mut lost) = (shaper(qdisc(ROOT, Kind::Sfq(config.clone()))), Vec::new());
+        (0..3).for_each(|number| shaper.enqueue(probe(number, 99), 0, &mut lost));
+        (3..5).for_each(|number| shaper.enqueue(probe(number, flow), 0, &mut lost));
+        if !lost.is_empty() {
+            continue;
+        }
+        shaper.enqueue(probe(5, 99), seconds * SECOND, &mut lost);
+        // The one that comes has the oldest dropped, as ever.
+        match numbers(&lost)[..] {
+            [3, 4, 0] => met += 1,
+            ref lost => assert_eq!(lost, [0]),
+        }
+    }
+    assert!(met > 10, "two flows met {met} times");
+}
+
 fn prio(bands: usize) -> Prio {
     Prio {
         bands: (0..bands)

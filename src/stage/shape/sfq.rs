@@ -184,10 +184,13 @@ impl Sfq {
             .flat_map(|&at| self.slots[at as usize].frames.clone())
             .collect();
         self.clear();
+        // One whose flow has all that it may have by now is dropped itself, also where others drop the oldest.
+        let drops_head = std::mem::replace(&mut self.config.drops_head, false);
         for (frame, whole) in frames {
             let hash = self.place(whole);
             self.insert(frame, whole, hash, 0, lost);
         }
+        self.config.drops_head = drops_head;
     }
 
     fn clear(&mut self) {
