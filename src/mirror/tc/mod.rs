@@ -79,6 +79,14 @@ fn has_classes(qdisc: &Record) -> bool {
     qdisc.kind == "htb"
 }
 
+/// Whether some qdisc of a link is as long as the link says, or as its frames are, and stands in a tree that shapes, below mq too.
+fn asks_for_lengths(qdiscs: &[Record]) -> bool {
+    let has_length = |qdisc: &Record| matches!(qdisc.kind.as_str(), "htb" | "pfifo_fast" | "fq_codel");
+    let only_queues =
+        |qdisc: &Record| matches!(qdisc.kind.as_str(), "noqueue" | "pfifo_fast" | "fq_codel" | "fq" | "mq");
+    qdiscs.iter().any(has_length) && !qdiscs.iter().all(only_queues)
+}
+
 /// Asks the kernel.
 #[derive(Debug)]
 pub struct Reader {
@@ -165,10 +173,7 @@ impl Reader {
         } else {
             Vec::new()
         };
-        let has_length = |qdisc: &Record| matches!(qdisc.kind.as_str(), "htb" | "pfifo_fast" | "fq_codel");
-        let is_plain = tree::root(qdiscs)
-            .is_none_or(|root| matches!(root.kind.as_str(), "noqueue" | "pfifo_fast" | "fq_codel" | "mq"));
-        let (queue_len, frame_max) = match qdiscs.iter().any(has_length) && !is_plain {
+        let (queue_len, frame_max) = match asks_for_lengths(qdiscs) {
             true => self.lengths(ifindex)?,
             false => (0, 0),
         };

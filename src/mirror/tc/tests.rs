@@ -223,6 +223,32 @@ fn below_mq_each_queue_has_its_own() {
 }
 
 #[test]
+fn lengths_are_asked_for_where_something_shapes_below_mq_too() {
+    let asks = |kinds: &[&str]| {
+        let qdiscs: Vec<Record> = kinds.iter().map(|kind| made(kind, 1, ROOT, &[])).collect();
+        asks_for_lengths(&qdiscs)
+    };
+    for kinds in [
+        &["htb"][..],
+        &["tbf", "fq_codel"],
+        &["mq", "htb"],
+        &["mq", "tbf", "pfifo_fast"],
+        &["mq", "pfifo_fast", "tbf", "fq_codel"],
+    ] {
+        assert!(asks(kinds), "{kinds:?}");
+    }
+    for kinds in [
+        &[][..],
+        &["tbf", "bfifo"],
+        &["noqueue"],
+        &["mq", "pfifo_fast", "pfifo_fast"],
+        &["mq", "fq_codel", "fq"],
+    ] {
+        assert!(!asks(kinds), "{kinds:?}");
+    }
+}
+
+#[test]
 fn what_is_not_carried_is_named() {
     let tbf = || Record {
         parent: ROOT,
