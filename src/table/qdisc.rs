@@ -251,6 +251,7 @@ impl Kind {
             Kind::Fifo(Fifo {
                 limit: Limit::Bytes(_), ..
             }) => "bfifo",
+            Kind::Prio(Prio { by_map: true, .. }) => "pfifo_fast",
             Kind::Prio(_) => "prio",
             Kind::Tbf(_) => "tbf",
             Kind::Htb(_) => "htb",

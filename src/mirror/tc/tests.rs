@@ -190,9 +190,9 @@ fn what_only_queues_is_unshaped_but_below_a_shaper() {
     assert_eq!(seen(&[&[mq][..], &below].concat(), &[], &[]), Ok(Shaping::Unshaped));
     let leaf = fast(Handle(0x1_0010));
     let tree = seen(&[told(HTB), leaf], &[told(CLASS_1), told(CLASS_10)], &[]).unwrap();
-    let Kind::Prio(prio) = &htb(&tree).classes[1].leaf.as_ref().unwrap().kind else {
-        panic!("{tree:?}")
-    };
+    let kind = &htb(&tree).classes[1].leaf.as_ref().unwrap().kind;
+    let Kind::Prio(prio) = kind else { panic!("{tree:?}") };
+    assert_eq!(kind.word(), "pfifo_fast");
     assert_eq!((prio.bands.len(), prio.priomap[..4].to_vec()), (3, vec![1, 2, 2, 2]));
 }
 
