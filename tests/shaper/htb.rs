@@ -271,6 +271,7 @@ fn lower_priorities_wait_and_none_starves_at_its_own_rate() {
 
 #[test]
 fn a_frame_goes_where_priority_filters_and_default_say() {
+    const ROUND: u32 = u32::MAX;
     let to = |minor| Handle(ROOT | minor);
     let filter = Filter::mark;
     let mut classes = vec![
@@ -292,7 +293,7 @@ fn a_frame_goes_where_priority_filters_and_default_say() {
         filters,
         ..(*root(htb(2, classes))).clone()
     };
-    // Priority, mark, and the class that counts it; 0 is the direct queue.
+    // Priority, mark, and the class that counts it; 0 is the direct queue, and `ROUND` a circle of filters.
     let cases = [
         (ROOT | 0x10, 0, 0x10),
         (ROOT | 0x10, 3, 0x10),
@@ -302,7 +303,7 @@ fn a_frame_goes_where_priority_filters_and_default_say() {
         (0, 3, 0),
         (0, 4, 2),
         (0, 7, 0x11),
-        (0, 8, 2),
+        (0, 8, ROUND),
         (ROOT | 1, 7, 0x11),
         (ROOT | 1, 1, 2),
         (ROOT | 1, 9, 2),
@@ -311,6 +312,7 @@ fn a_frame_goes_where_priority_filters_and_default_say() {
         (6, 0, 2),
     ];
     for (priority, mark, minor) in cases {
+        let goes = u64::from(minor != ROUND);
         let (mut shaper, mut lost) = (shaper(Arc::new(root.clone())), Vec::new());
         let probe = Probe {
             mark,
@@ -321,13 +323,15 @@ fn a_frame_goes_where_priority_filters_and_default_say() {
             .into_iter()
             .filter(|&minor| of(&shaper, minor).backlog_packets == 1)
             .collect();
-        let expected: &[u32] = if minor == 0 { &[] } else { &[minor] };
+        let expected: &[u32] = if minor == 0 || minor == ROUND { &[] } else { &[minor] };
+        let whole = of(&shaper, 0);
         assert_eq!(
-            (waits.as_slice(), of(&shaper, 0).special),
-            (expected, u64::from(minor == 0)),
+            (waits.as_slice(), whole.special, whole.drops),
+            (expected, u64::from(minor == 0), 1 - goes),
             "{priority:x} {mark}"
         );
-        assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
+        assert_eq!(drain(&mut shaper, 0, &mut lost).len() as u64, goes);
+        assert_eq!(lost.len() as u64, 1 - goes);
     }
 }
 

@@ -65,6 +65,17 @@ struct Level {
     events: Events,
 }
 
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// To this leaf.
+    Leaf(u32),
+    /// Past all classes.
+    Direct,
+    /// Nowhere: filters of inner classes lead in a circle, and it is dropped.
+    Nowhere,
+}
+
 impl Htb {
     /// htb_enqueue; see [`Queue::enqueue`].
     pub fn enqueue(
@@ -76,15 +87,18 @@ impl Htb {
         lost: &mut Vec<Waiting>,
         stats: &mut Stats,
     ) -> bool {
-        let Some(index) = self.classify(root, facts) else {
-            if self.direct.len() >= self.config.direct_qlen as usize {
+        let index = match self.classify(root, facts) {
+            Place::Leaf(index) => index,
+            Place::Direct if self.direct.len() < self.config.direct_qlen as usize => {
+                self.direct.push_back(frame);
+                stats.special += 1;
+                self.due_ns = 0;
+                return false;
+            }
+            Place::Direct | Place::Nowhere => {
                 lost.push(frame);
                 return true;
             }
-            self.direct.push_back(frame);
-            stats.special += 1;
-            self.due_ns = 0;
-            return false;
         };
         let class = &mut self.classes[index as usize];
         let is_refused = match &mut class.leaf {
@@ -110,7 +124,7 @@ impl Htb {
     /// See [`super::Shaper::passes`]: of a tree in which nothing waits, a leaf that sends by its own rate has the only turn. Events
     /// of higher levels only ever let more be sent, and wait for a dequeue that comes so far, as in the kernel.
     pub fn passes(&mut self, root: &Qdisc, size: u32, facts: &Facts<'_>, now_ns: u64, stats: &mut Stats) -> bool {
-        let Some(index) = self.classify(root, facts) else {
+        let Place::Leaf(index) = self.classify(root, facts) else {
             return false;
         };
         let class = &mut self.classes[index as usize];
@@ -131,39 +145,44 @@ impl Htb {
         true
     }
 
-    /// The leaf that a frame is for; `None` for the direct queue (htb_classify).
+    /// Where a frame goes (htb_classify).
     #[inline]
-    fn classify(&self, root: &Qdisc, facts: &Facts<'_>) -> Option<u32> {
+    fn classify(&self, root: &Qdisc, facts: &Facts<'_>) -> Place {
         if facts.priority == self.handle.0 {
-            return None;
+            return Place::Direct;
         }
         let mut filters = root.filters.as_slice();
         if let Some(index) = self.find(Handle(facts.priority)) {
             let class = &self.classes[index as usize];
             if class.level == 0 {
-                return Some(index);
+                return Place::Leaf(index);
             }
             filters = &self.config.classes[class.config].filters;
         }
-        // Filters of inner classes lead further down; one that leads up again has the kernel go round for ever.
-        for _ in 0..DEPTH {
+        // Filters of inner classes lead further down, unless one leads up again.
+        for _ in 0..=DEPTH {
             let Some(to) = classify(filters, facts) else {
-                break;
+                return self.default();
             };
             if to == self.handle {
-                return None;
+                return Place::Direct;
             }
             let Some(index) = self.find(to) else {
-                break;
+                return self.default();
             };
             let class = &self.classes[index as usize];
             if class.level == 0 {
-                return Some(index);
+                return Place::Leaf(index);
             }
             filters = &self.config.classes[class.config].filters;
         }
-        self.find(Handle(self.handle.0 | self.config.default))
-            .filter(|&index| self.classes[index as usize].level == 0)
+        Place::Nowhere
+    }
+
+    fn default(&self) -> Place {
+        let class = self.find(Handle(self.handle.0 | self.config.default));
+        let leaf = class.filter(|&index| self.classes[index as usize].level == 0);
+        leaf.map_or(Place::Direct, Place::Leaf)
     }
 
     /// The class of a number (htb_find).

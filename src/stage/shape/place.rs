@@ -12,8 +12,9 @@ const DEPTH_MAX: usize = 8;
 pub fn place(root: &Qdisc, facts: &Facts<'_>) -> String {
     match &root.kind {
         Kind::Htb(htb) => match class_of(root, htb, facts) {
+            Some(class) if class == root.handle => format!("htb {} direct", root.handle),
             Some(class) => format!("class {class}"),
-            None => format!("htb {} direct", root.handle),
+            None => format!("htb {}: filters lead in a circle, dropped", root.handle),
         },
         Kind::Prio(prio) => {
             let band = band_of(root, prio, facts) as u32;
@@ -23,11 +24,15 @@ pub fn place(root: &Qdisc, facts: &Facts<'_>) -> String {
     }
 }
 
-/// As htb_classify: `None` for the direct queue.
+/// As htb_classify: the qdisc itself for the direct queue, `None` for what is dropped.
 fn class_of(root: &Qdisc, htb: &Htb, facts: &Facts<'_>) -> Option<Handle> {
     let find = |id: Handle| htb.classes.iter().find(|class| class.id == id);
+    let default = || {
+        let class = find(Handle(root.handle.0 | htb.default)).filter(|class| class.leaf.is_some());
+        Some(class.map_or(root.handle, |class| class.id))
+    };
     if facts.priority == root.handle.0 {
-        return None;
+        return Some(root.handle);
     }
     let mut filters = &root.filters;
     match find(Handle(facts.priority)) {
@@ -35,17 +40,16 @@ fn class_of(root: &Qdisc, htb: &Htb, facts: &Facts<'_>) -> Option<Handle> {
         Some(class) => filters = &class.filters,
         None => {}
     }
-    for _ in 0..DEPTH_MAX {
-        let Some(to) = classify(filters, facts) else { break };
-        if to == root.handle {
-            return None;
-        }
-        match find(to) {
-            Some(class) if class.leaf.is_some() => return Some(class.id),
-            Some(class) => filters = &class.filters,
-            None => break,
+    for _ in 0..=DEPTH_MAX {
+        match classify(filters, facts) {
+            None => return default(),
+            Some(to) if to == root.handle => return Some(root.handle),
+            Some(to) => match find(to) {
+                Some(class) if class.leaf.is_some() => return Some(class.id),
+                Some(class) => filters = &class.filters,
+                None => return default(),
+            },
         }
     }
-    let default = find(Handle(root.handle.0 | htb.default))?;
-    default.leaf.is_some().then_some(default.id)
+    None
 }
