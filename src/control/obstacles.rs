@@ -32,6 +32,7 @@ pub fn tell(mirror: &mut Mirror, findings: &guard::Findings) {
         tracked: findings.tracked,
         rules: findings.rules.clone(),
         shaping: findings.shaping.clone(),
+        draining: findings.draining.clone(),
         policing: findings.policing.clone(),
     });
 }

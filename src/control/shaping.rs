@@ -29,8 +29,8 @@ pub const EVERY: Duration = Duration::from_millis(50);
 /// Reading may take this part of the time.
 const PART: u32 = 50;
 
-/// A shaped port, its link, and how that is shaped.
-type Shaped<'a> = (PortIndex, u32, &'a Shaping);
+/// A shaped port, its link, how that is shaped, and whether that is only for what waits.
+type Shaped<'a> = (PortIndex, u32, &'a Shaping, bool);
 
 /// Tells workers what the kernel sent.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Charging {
             .map(|port| PortIndex(port as u16))
             .filter_map(|port| Some((port, snapshot.port(port)?.1)))
             .filter(|(_, iface)| iface.shaping != Shaping::Unshaped)
-            .map(|(port, iface)| (port, iface.ifindex, &iface.shaping))
+            .map(|(port, iface)| (port, iface.ifindex, &iface.shaping, iface.drains))
             .collect();
         self.links
             .retain(|ifindex, _| shaped.iter().any(|port| port.1 == *ifindex));
@@ -83,12 +83,17 @@ impl Charging {
         };
         let qdiscs = reader.qdiscs()?;
         let mut contended = Vec::new();
-        for &(port, ifindex, shaping) in shaped {
+        for &(port, ifindex, shaping, drains) in shaped {
             let classes = reader.classes_of(ifindex, &qdiscs)?;
             let all = qdiscs.of(ifindex, false).chain(&classes);
             let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
             let (ledger, contention) = self.links.entry(ifindex).or_default();
             let since = ledger.settle(shaping, sent);
+            if drains {
+                // What it sends meanwhile is all its own, and nobody else's to pay for.
+                *contention = Contention::default();
+                continue;
+            }
             if contention.is_contended(&rates(shaping), &since, Instant::now()) {
                 contended.push(ifindex);
             }

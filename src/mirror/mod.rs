@@ -65,7 +65,7 @@ use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
 use netlink::{Channel, EVENTS_BYTES, Hears};
 use state::State;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -186,6 +186,8 @@ pub struct Findings {
     pub rules: Arc<Rules>,
     /// How what leaves by a link is shaped, by ifindex; one without an entry is not.
     pub shaping: HashMap<u32, Shaping>,
+    /// Of which of them only what waits is, see [`Iface::drains`](crate::table::iface::Iface::drains).
+    pub draining: HashSet<u32>,
     /// What polices what arrives by a link, by ifindex; one without an entry has nothing that does.
     pub policing: HashMap<u32, Arc<Policing>>,
 }

@@ -127,6 +127,7 @@ impl State {
                     .get(&link.info.ifindex)
                     .cloned()
                     .unwrap_or_default(),
+                drains: self.findings.draining.contains(&link.info.ifindex),
                 bridge: self.bridge(link, &members).map(Arc::new),
                 family: [
                     self.family4(link, &members, addressed.contains(&link.info.ifindex)),

@@ -74,6 +74,9 @@ pub struct Iface {
     pub policing: Option<Arc<Policing>>,
     /// How what leaves here is shaped.
     pub shaping: Shaping,
+    /// What would leave here is the kernel's for now, and `shaping` is for what waits here since before: it leaves by that, and
+    /// nothing is charged to it, for the kernel may take all of the rate.
+    pub drains: bool,
     /// What holds per family, indexed by [`Family`].
     pub family: [IfaceFamily; 2],
     /// Its addresses that others may see the box by, indexed by [`Family`], in the kernel's order.

@@ -125,6 +125,48 @@ fn qdiscs_that_are_carried() {
     });
 }
 
+/// What waits in a tree that is left while its root stands leaves by that tree; where the root goes, the tree does.
+#[test]
+fn trees_that_are_left_drain() {
+    isolated("qdiscs::trees_that_are_left_drain", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        let (now, d1) = (links(PORTS), ifindex("d1"));
+        let tree = |guard: &mut Guard| {
+            let found = guard.read(&now);
+            let drains = found.draining.contains(&d1);
+            assert_eq!(drains, !left(&found, &now).is_empty(), "{:#?}", found.notes);
+            (found.shaping.get(&d1).cloned(), drains)
+        };
+        sh(
+            "tc qdisc add dev d1 root handle 1: htb default 1; tc class add dev d1 parent 1: classid 1:1 htb rate 1mbit",
+        );
+        let (first, drains) = tree(&mut guard);
+        assert!(first.is_some() && !drains);
+        guard.leave_contended(d1);
+        assert_eq!(tree(&mut guard), (first.clone(), true));
+        // A part that is not carried, for longer than it is contended.
+        sh("tc filter add dev d1 parent 1: bpf bytecode '1,6 0 0 0' classid 1:1");
+        for _ in 0..3 {
+            assert_eq!(tree(&mut guard), (first.clone(), true));
+        }
+        sh("tc filter del dev d1 parent 1:");
+        assert_eq!(tree(&mut guard), (first, false));
+        sh("tc filter add dev d1 parent 1: bpf bytecode '1,6 0 0 0' classid 1:1");
+        assert!(tree(&mut guard).1);
+        // Another root of that kind, which is not carried either, then none.
+        sh("tc qdisc replace dev d1 root handle 2: htb default 1");
+        sh("tc filter add dev d1 parent 2: bpf bytecode '1,6 0 0 0' classid 2:1");
+        let found = guard.read(&now);
+        assert!(
+            found.leaves() && found.shaping.is_empty() && found.draining.is_empty(),
+            "{found:#?}"
+        );
+        sh("tc qdisc del dev d1 root");
+        assert_eq!(tree(&mut guard), (None, false));
+    });
+}
+
 /// A root that only queues leaves nothing; of those that somebody may count on one line says that nothing here waits in them.
 #[test]
 fn queues_that_are_passed_by() {

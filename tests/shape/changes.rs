@@ -141,6 +141,21 @@ const TREE: [&str; 5] = [
     "tc filter add dev d1 parent 1: protocol ip prio 1 u32 match ip dport 5000 0xffff flowid 1:10",
 ];
 
+/// A part that is not carried, at a root that stays: what waited leaves by the tree as it was.
+#[test]
+fn left_while_frames_wait() {
+    let mut shaped = Shaped::start("change_left", 2, &TREE);
+    shaped.burst(&[(Flow::new(0, 500), 15), (Flow::new(1, 500), 15)]);
+    shaped.wait(seconds(0.2));
+    shaped.change(&["tc filter add dev d1 parent 1: prio 9 bpf bytecode '1,6 0 0 0' classid 1:20"]);
+    shaped.rest(QUIET);
+    assert_eq!((shaped.came(0), shaped.came(1)), (15, 15));
+    shaped.same_order();
+    shaped.same_times();
+    shaped.stays("d1");
+    shaped.finish(1.0);
+}
+
 /// Of a class that goes, what waited is gone; the other's goes on. (Its filter must go before it may.)
 #[test]
 fn class_removed() {

@@ -12,7 +12,7 @@ use crate::packet::Family;
 use crate::table::police::Policing;
 use crate::table::qdisc::Shaping;
 use crate::table::rules::live::Rules;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -104,6 +104,8 @@ pub struct Findings {
     pub rules: Arc<Rules>,
     /// How what leaves by a port is shaped, by ifindex, where workers do it.
     pub shaping: HashMap<u32, Shaping>,
+    /// The ports among those at which only what waits is shaped: what would leave is the kernel's for now.
+    pub draining: HashSet<u32>,
     /// What polices what arrives by a port, by ifindex, where workers do it.
     pub policing: HashMap<u32, Arc<Policing>>,
 }
@@ -223,6 +225,12 @@ impl Collector {
         let scope = Scope::Port(name.clone());
         self.findings.shaping.insert(ifindex, shaping);
         self.note(scope, text.into(), SHAPED, false);
+    }
+
+    /// Has what waits at a port, which is left, shaped until it has left.
+    pub(super) fn drain(&mut self, ifindex: u32, shaping: Shaping) {
+        self.findings.shaping.insert(ifindex, shaping);
+        self.findings.draining.insert(ifindex);
     }
 
     /// Has what arrives by a port policed.

@@ -7,14 +7,15 @@
 //!
 //! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
 //! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
-//! holds in between. A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
+//! holds in between. A tree that is carried no more, or cannot be read, stays for the frames that wait in it, as long as its root
+//! stands in the kernel, which would not drop them ([`remains`]). A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
 //! while, so that both wait in one queue.
 
 use super::super::tc::{Qdiscs, Reader, Record};
 use super::READ_AFTER;
 use super::findings::{Collector, Way};
 use crate::table::police::{Police, Policer, Policing};
-use crate::table::qdisc::{Handle, Shaping};
+use crate::table::qdisc::{Handle, Qdisc, Shaping};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -75,6 +76,8 @@ enum Found {
     Leaves(u32, Way, String, &'static str),
     /// It shapes.
     Shapes(u32, String, Shaping),
+    /// It is left, and has shaped until now: what waits leaves by that.
+    Drains(u32, Shaping),
     /// It polices.
     Polices(u32, String, Arc<Policing>),
     /// It only queues, and what is forwarded here passes it by: its kind, and the link's name.
@@ -124,9 +127,11 @@ impl Tc {
         for one in &self.found {
             match one.clone() {
                 Found::Leaves(ifindex, way, text, remedy) => found.leave_port(ifindex, way, text, remedy),
-                Found::Shapes(ifindex, text, _) if is_contended(ifindex, Way::Egress) => {
+                Found::Shapes(ifindex, text, shaping) if is_contended(ifindex, Way::Egress) => {
                     found.leave_port(ifindex, Way::Egress, text, REMEDY_CONTENDED);
+                    found.drain(ifindex, shaping);
                 }
+                Found::Drains(ifindex, shaping) => found.drain(ifindex, shaping),
                 Found::Polices(ifindex, text, _) if is_contended(ifindex, Way::Ingress) => {
                     found.leave_port(ifindex, Way::Ingress, text, REMEDY_POLICED);
                 }
@@ -151,6 +156,9 @@ impl Tc {
             if let Err(e) = judged {
                 let text = format!("qdiscs of {name} cannot be read: {e}");
                 self.found.push(Found::Leaves(*ifindex, Way::Both, text, REMEDY_SHAPE));
+            }
+            if collector.is_port(*ifindex) {
+                self.drain(*ifindex, &before, qdiscs.as_ref().ok());
             }
         }
         self.keep(&before);
@@ -219,6 +227,25 @@ impl Tc {
         new
     }
 
+    /// Keeps the tree of a link that is left now for what waits there; `qdiscs` are not known where they cannot be read.
+    fn drain(&mut self, ifindex: u32, before: &[Found], qdiscs: Option<&Qdiscs>) {
+        let is_left =
+            |one: &Found| matches!(one, Found::Leaves(of, Way::Egress | Way::Both, _, REMEDY_SHAPE) if *of == ifindex);
+        if !self.found.iter().any(is_left) {
+            return;
+        }
+        let tree = before.iter().find_map(|one| match one {
+            Found::Shapes(of, _, tree) | Found::Drains(of, tree) if *of == ifindex => Some(tree),
+            _ => None,
+        });
+        let remains = |tree: &Shaping| match qdiscs {
+            Some(qdiscs) => remains(tree, &qdiscs.of(ifindex, false).collect::<Vec<_>>()),
+            None => Some(tree.clone()),
+        };
+        let kept = tree.and_then(remains);
+        self.found.extend(kept.map(|tree| Found::Drains(ifindex, tree)));
+    }
+
     /// A tree that is as it was stays the same one, so that nobody compares it to the end each time.
     fn keep(&mut self, before: &[Found]) {
         let mut same = Vec::new();
@@ -232,7 +259,7 @@ impl Tc {
                 continue;
             };
             let known = before.iter().find_map(|old| match old {
-                Found::Shapes(of, _, old) if of == ifindex && old == shaping => Some(old),
+                Found::Shapes(of, _, old) | Found::Drains(of, old) if of == ifindex && old == shaping => Some(old),
                 _ => None,
             });
             if let Some(old) = known {
@@ -242,6 +269,24 @@ impl Tc {
         }
         // By another tree, or other policers, it is tried at once.
         self.contended.retain(|one| same.contains(&(one.ifindex, one.way)));
+    }
+}
+
+/// What of a tree still stands among the qdiscs of its link: the root, or those below mq. The kernel drops what waits in a qdisc
+/// whose place another one takes.
+fn remains(tree: &Shaping, qdiscs: &[&Record]) -> Option<Shaping> {
+    let stands = |root: &Arc<Qdisc>| {
+        let is_it =
+            |one: &&Record| (one.handle, one.parent, one.kind.as_str()) == (root.handle, root.parent, root.kind.word());
+        qdiscs.iter().any(|one| is_it(one))
+    };
+    match tree {
+        Shaping::Unshaped => None,
+        Shaping::Root(root) => stands(root).then(|| tree.clone()),
+        Shaping::Queues(roots) => {
+            let roots: Vec<_> = roots.iter().map(|root| root.clone().filter(stands)).collect();
+            roots.iter().any(Option::is_some).then_some(Shaping::Queues(roots))
+        }
     }
 }
 
@@ -267,6 +312,52 @@ fn passed_by(found: &[Found]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::qdisc::{Fifo, Kind, Limit, ROOT};
+
+    #[test]
+    fn a_tree_remains_as_long_as_its_root_stands() {
+        let root = |handle, parent| {
+            let limit = Limit::Packets(1);
+            Arc::new(Qdisc {
+                handle: Handle::qdisc(handle),
+                parent,
+                kind: Kind::Fifo(Fifo {
+                    limit,
+                    drops_head: false,
+                }),
+                filters: Vec::new(),
+            })
+        };
+        let record = |kind: &str, handle, parent| Record {
+            kind: kind.into(),
+            handle: Handle::qdisc(handle),
+            parent,
+            ..Record::default()
+        };
+        let tree = Shaping::Root(root(1, ROOT));
+        let [same, kind, handle] = [
+            record("pfifo", 1, ROOT),
+            record("cake", 1, ROOT),
+            record("pfifo", 2, ROOT),
+        ];
+        assert_eq!(remains(&tree, &[&kind, &same]), Some(tree.clone()));
+        assert_eq!(remains(&tree, &[&kind, &handle]), None);
+        assert_eq!(remains(&tree, &[]), None);
+        assert_eq!(remains(&Shaping::Unshaped, &[&same]), None);
+        let below = |n: u32| Handle(0x1_0000 | n);
+        let [one, two] = [root(2, below(1)), root(3, below(2))];
+        let tree = Shaping::Queues(vec![Some(one), None, Some(two.clone())]);
+        let [mq, gone, stays] = [
+            record("mq", 1, ROOT),
+            record("cake", 2, below(1)),
+            record("pfifo", 3, below(2)),
+        ];
+        assert_eq!(
+            remains(&tree, &[&mq, &gone, &stays]),
+            Some(Shaping::Queues(vec![None, None, Some(two)]))
+        );
+        assert_eq!(remains(&tree, &[&mq, &gone]), None);
+    }
 
     #[test]
     fn what_is_passed_by_is_a_line_for_each_kind() {
