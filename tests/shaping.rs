@@ -263,7 +263,7 @@ fn what_the_kernel_sent_is_paid_for_by_the_owner() {
     let now_ns = 1_000_000_000;
     bench.turn_at(now_ns);
     for worker in 0..2 {
-        let charges = vec![(Handle::qdisc(1), 100_000)];
+        let charges = vec![(Handle::qdisc(1), (100_000, 100))];
         assert!(bench.shared.tell(worker, Command::Charge(OUT, charges)));
         assert!(bench.workers[worker].obey());
     }

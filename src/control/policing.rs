@@ -20,7 +20,7 @@ use crate::packet::PortIndex;
 use crate::port::wait::monotonic_ns;
 use crate::table::Snapshot;
 use crate::table::police::{self, Amount, Limit, Policer};
-use crate::table::qdisc::Handle;
+use crate::table::qdisc::{Handle, Rate};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +46,12 @@ pub struct Policing {
     contention: HashMap<u32, Contention>,
     failed: bool,
 }
+
+/// Policers by their numbers, with the rate of each.
+type Rates = Vec<(Handle, Rate)>;
+
+/// ... and what the kernel's have passed.
+type Passes = Vec<(Handle, Amount)>;
 
 /// A policed port.
 type Policed<'a> = (u32, &'a police::Policing);
@@ -116,7 +122,7 @@ impl Policing {
                 }
             }
             let wanted = policing.policers.iter().filter(|policer| self.is_wanted(policer, now));
-            let [payers, sent] = payers(wanted, &since);
+            let (payers, sent) = payers(wanted, &since);
             if self
                 .contention
                 .entry(*ifindex)
@@ -165,11 +171,9 @@ fn since(before: &Passed, now: &Passed) -> Option<Amount> {
     Some((u64::try_from(bytes).ok()?, passed))
 }
 
-/// Those that drop what exceeds, with the bytes of a second, and what the kernel's passed. A packet counts for its least length.
-fn payers<'a>(
-    policers: impl Iterator<Item = &'a Arc<Policer>>,
-    since: &HashMap<u32, Amount>,
-) -> [Vec<(Handle, u64)>; 2] {
+/// Those that drop what exceeds, with the rate of each, and what the kernel's passed. Where packets are bounded, each counts for its
+/// least length.
+fn payers<'a>(policers: impl Iterator<Item = &'a Arc<Policer>>, since: &HashMap<u32, Amount>) -> (Rates, Passes) {
     const PACKET: u64 = 64;
     let (mut payers, mut sent) = (Vec::new(), Vec::new());
     for policer in policers.filter(|policer| policer.config.is_bound()) {
@@ -177,17 +181,22 @@ fn payers<'a>(
         let (bytes, packets) = since.get(&policer.config.index).copied().unwrap_or_default();
         match policer.config.limit {
             Some(Limit::Bytes(rate)) => {
-                payers.push((handle, rate.bytes_per_second));
-                sent.push((handle, bytes));
+                payers.push((handle, rate));
+                sent.push((handle, (bytes, packets)));
             }
             Some(Limit::Packets(rate)) => {
-                payers.push((handle, rate.saturating_mul(PACKET)));
-                sent.push((handle, packets * PACKET));
+                let bytes_per_second = rate.saturating_mul(PACKET);
+                let rate = Rate {
+                    bytes_per_second,
+                    ..Rate::default()
+                };
+                payers.push((handle, rate));
+                sent.push((handle, (packets * PACKET, packets)));
             }
             None => {}
         }
     }
-    [payers, sent]
+    (payers, sent)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! port, which takes it out of its buckets: together they keep the rate, over any time that is long against [`EVERY`].
 //!
 //! ```text
-//!  RTM_GETQDISC, RTM_GETTCLASS: bytes sent --difference--> Command::Charge --> Shaper::charge
+//!  RTM_GETQDISC, RTM_GETTCLASS: what was sent --difference--> Command::Charge --> Shaper::charge
 //! ```
 //!
 //! A [`Ledger`] for each link says who pays, a [`Contention`] where the kernel leaves too little for frames of ours. Nothing is read while no port is shaped, and reading takes at most a
@@ -16,6 +16,7 @@ mod ledger;
 use crate::mirror::tc::Reader;
 use crate::packet::PortIndex;
 use crate::table::Snapshot;
+use crate::table::bucket::Amount;
 use crate::table::qdisc::{Handle, Shaping};
 use crate::worker::{Command, Shared};
 use contention::{Contention, rates};
@@ -86,7 +87,9 @@ impl Charging {
         for &(port, ifindex, shaping, drains) in shaped {
             let classes = reader.classes_of(ifindex, &qdiscs)?;
             let all = qdiscs.of(ifindex, false).chain(&classes);
-            let sent = all.map(|record| (record.handle, record.counts.bytes)).collect();
+            let sent = all
+                .map(|record| (record.handle, (record.counts.bytes, record.counts.packets)))
+                .collect();
             let (ledger, contention) = self.links.entry(ifindex).or_default();
             let since = ledger.settle(shaping, sent);
             if drains {
@@ -107,12 +110,12 @@ impl Charging {
 }
 
 /// The owner of a root has all of it; below mq each queue's worker takes what is its own.
-fn tell<Q>(shared: &Shared<Q>, port: PortIndex, shaping: &Shaping, bytes: &[(Handle, u64)]) {
+fn tell<Q>(shared: &Shared<Q>, port: PortIndex, shaping: &Shaping, sent: &[(Handle, Amount)]) {
     let owner = shared.owner(port);
     for worker in 0..shared.limits.workers {
         if owner == Some(worker) || matches!(shaping, Shaping::Queues(_)) {
             // A mailbox that is full is that of a worker that stalls, and sends nothing meanwhile.
-            shared.tell(worker, Command::Charge(port, bytes.to_vec()));
+            shared.tell(worker, Command::Charge(port, sent.to_vec()));
         }
     }
 }

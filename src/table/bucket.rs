@@ -14,6 +14,9 @@
 
 use super::qdisc::Rate;
 
+/// Bytes and packets.
+pub type Amount = (u64, u64);
+
 /// What a byte costs.
 const BYTE: u64 = 1_000_000_000;
 
@@ -111,9 +114,9 @@ impl Bucket {
         self.pay(self.rate.cost(bytes));
     }
 
-    /// Pays for many frames of together so many bytes, of which nobody knows how many there were, so without what each has around.
-    pub fn take_many(&mut self, bytes: u64) {
-        self.pay(i128::from(bytes) * i128::from(BYTE));
+    /// Pays for many frames at once, as if all were of one length.
+    pub fn take_many(&mut self, frames: Amount) {
+        self.pay(i128::from(self.rate.on_wire_of(frames)) * i128::from(BYTE));
     }
 
     /// What is in it, in nanoseconds of its rate; negative what is owed.
@@ -157,6 +160,22 @@ impl Rate {
     pub fn on_wire(&self, bytes: u32) -> u64 {
         let framed = (u64::from(bytes) + u64::from(self.overhead)).max(self.mpu.into());
         if self.atm { framed.div_ceil(48) * 53 } else { framed }
+    }
+
+    /// The bytes that many frames count, as if all were of one length, to the byte; just their own where it is not known how many
+    /// they are.
+    pub fn on_wire_of(&self, (bytes, packets): Amount) -> u64 {
+        let has_more = self.overhead > 0 || self.mpu > 0 || self.atm;
+        if packets == 0 || !has_more {
+            return bytes;
+        }
+        let (each, longer) = (bytes / packets, bytes % packets);
+        let cost = |each: u64| self.on_wire(u32::try_from(each).unwrap_or(u32::MAX));
+        let (shorter, longer) = (
+            cost(each).saturating_mul(packets - longer),
+            cost(each.saturating_add(1)).saturating_mul(longer),
+        );
+        shorter.saturating_add(longer)
     }
 }
 
@@ -207,13 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_around_many_frames_counts_for_each() {
+        let of = |overhead, mpu, atm, frames| {
+            let rate = Rate {
+                overhead,
+                mpu,
+                atm,
+                ..rate(1)
+            };
+            rate.on_wire_of(frames)
+        };
+        assert_eq!(of(0, 0, false, (1000, 3)), 1000);
+        assert_eq!(of(24, 0, false, (600, 10)), 840);
+        assert_eq!(of(24, 0, false, (605, 10)), 845);
+        assert_eq!(of(4, 84, false, (600, 10)), 840);
+        assert_eq!(of(0, 0, true, (480, 10)), 530);
+        // Nine of one cell, and one of two.
+        assert_eq!(of(0, 0, true, (481, 10)), 583);
+        assert_eq!(of(24, 84, true, (600, 0)), 600);
+        assert_eq!(of(24, 0, true, (u64::MAX, u64::MAX)), u64::MAX);
+    }
+
+    #[test]
     fn debt_is_bounded_and_is_paid_off() {
         let mut bucket = Bucket::new(rate(1000), 0, 0);
-        bucket.take_many(2_000);
+        bucket.take_many((2_000, 2));
         assert_eq!((bucket.debt_ns(), bucket.is_owing()), (2_000_000_000, true));
         bucket.fill(2_000_000_000);
         assert_eq!((bucket.debt_ns(), bucket.is_owing()), (0, false));
-        bucket.take_many(u64::MAX);
+        bucket.take_many((u64::MAX, 1));
         assert_eq!(bucket.debt_ns(), DEBT_NS_MAX);
     }
 

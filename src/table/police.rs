@@ -26,6 +26,7 @@
 //!
 //! Configuration but for the buckets and counts: these live as long as what the kernel told of the policer stays the same.
 
+pub use super::bucket::Amount;
 use super::filter::Filter;
 use super::qdisc::{Handle, Rate};
 use std::sync::Arc;
@@ -105,9 +106,6 @@ pub struct Policer {
     /// Of what was punted since the kernel and we settled: bytes and packets.
     paid: [AtomicU64; 2],
 }
-
-/// Bytes and packets.
-pub type Amount = (u64, u64);
 
 /// What a policer counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
 use crate::stage::shape::place::place;
 use crate::stage::shape::{Packet, Shaper, ecn};
+use crate::table::bucket::Amount;
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle, Qdisc};
 use crate::wire::ether::EtherType;
@@ -94,7 +95,7 @@ pub(super) struct Shaping {
     /// Frames that left since this was last asked.
     pub(super) released: usize,
     /// What the kernel sent by whom, to be paid for.
-    pub(super) charges: Vec<(PortIndex, Vec<(Handle, u64)>)>,
+    pub(super) charges: Vec<(PortIndex, Vec<(Handle, Amount)>)>,
     /// Frames that wait, by the slab that they are from.
     held: Vec<u32>,
     /// The most of one slab.
@@ -351,7 +352,7 @@ impl<Q: Queue> Worker<Q> {
         for (port, sent) in std::mem::take(&mut self.shaping.charges) {
             let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
             for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
-                sent.iter().for_each(|&(of, bytes)| shaper.charge(of, bytes, now_ns));
+                sent.iter().for_each(|&(of, sent)| shaper.charge(of, sent, now_ns));
             }
         }
     }

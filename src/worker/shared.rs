@@ -16,6 +16,7 @@ use crate::packet::{Frame, FrameId, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::wait::Waker;
 use crate::stage::prerouting::leaving::Leaving;
 use crate::table::Snapshot;
+use crate::table::bucket::Amount;
 use crate::table::conntrack::table::Table;
 use crate::table::nat::BySource;
 use crate::table::oracle::Asked;
@@ -69,8 +70,8 @@ pub enum Command<Q> {
     Report(Sender<Report>),
     /// Watch packets from now on, or stop.
     Trace(Option<Tracer>),
-    /// The kernel sent so many bytes by the classes or qdiscs of this port: they are paid for here, too.
-    Charge(PortIndex, Vec<(Handle, u64)>),
+    /// The kernel sent so much by the classes or qdiscs of this port: it is paid for here, too.
+    Charge(PortIndex, Vec<(Handle, Amount)>),
     /// End: give everything back and leave the loop.
     Stop(Sender<(Report, Vec<Q>)>),
 }

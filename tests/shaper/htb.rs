@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const ROOT: u32 = 0x1_0000;
 
-fn class(minor: u32, parent: u32, bytes_per_second: u64, ceil: u64) -> Class {
+pub fn class(minor: u32, parent: u32, bytes_per_second: u64, ceil: u64) -> Class {
     Class {
         id: Handle(ROOT | minor),
         parent: Handle(ROOT | parent),
@@ -25,7 +25,7 @@ fn class(minor: u32, parent: u32, bytes_per_second: u64, ceil: u64) -> Class {
     }
 }
 
-fn htb(default: u32, classes: Vec<Class>) -> Htb {
+pub fn htb(default: u32, classes: Vec<Class>) -> Htb {
     Htb {
         default,
         rate2quantum: 10,
@@ -34,7 +34,7 @@ fn htb(default: u32, classes: Vec<Class>) -> Htb {
     }
 }
 
-fn root(htb: Htb) -> Arc<Qdisc> {
+pub fn root(htb: Htb) -> Arc<Qdisc> {
     qdisc(ROOT, Kind::Htb(htb))
 }
 
@@ -438,21 +438,21 @@ fn what_the_kernel_sent_by_a_class_is_paid_by_all_above() {
     let mut shaper = shaper(root(sharing(125_000, &[62_500, 62_500])));
     let mut lost = Vec::new();
     let busy = |n| Probe::to(n, 1000, ROOT | 0x10 | (n % 2));
-    shaper.charge(Handle(ROOT | 0x10), 125_000, 0);
+    shaper.charge(Handle(ROOT | 0x10), (125_000, 125), 0);
     shaper.enqueue(busy(1), 0, &mut lost);
     // The other class has tokens, and its ceil has; so it sends, as it would in the kernel.
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
     // The first borrows from the class above, once that one has paid for both (1.008 s), with the millisecond that it had.
     // Bytes of no class are nobody's.
-    shaper.charge(Handle(ROOT | 0x99), 1 << 40, 0);
-    shaper.charge(Handle(ROOT), 1 << 40, 0);
+    shaper.charge(Handle(ROOT | 0x99), (1 << 40, 1), 0);
+    shaper.charge(Handle(ROOT), (1 << 40, 1), 0);
     assert!(lost.is_empty());
     assert_eq!(run(&mut shaper, &[(0, busy(0))], u64::MAX), [(1_007_000_000, busy(0))]);
     // Over ten seconds both sides together have the rate: half by the kernel, half here.
     let (mut now_ns, mut sent) = (1 << 30, 0);
     let mut shaper = self::shaper(root(sharing(125_000, &[62_500, 62_500])));
     for _ in 0..200 {
-        shaper.charge(Handle(ROOT | 0x10), 62_500 / 20, now_ns);
+        shaper.charge(Handle(ROOT | 0x10), (62_500 / 20, 3), now_ns);
         let until_ns = now_ns + SECOND / 20;
         sent += keep_busy(&mut shaper, &[0x11], 500, &mut now_ns, SECOND / 20)[0];
         now_ns = until_ns;
@@ -467,7 +467,7 @@ fn a_class_that_the_kernel_used_up_is_not_forgotten() {
     (0..2).for_each(|n| shaper.enqueue(Probe::to(n, 10_000, ROOT | 0x10), 0, &mut lost));
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
     assert_eq!(shaper.due_ns(), Some(9_999_000_000), "the other class has no event");
-    shaper.charge(Handle(ROOT | 0x11), 1000, 0);
+    shaper.charge(Handle(ROOT | 0x11), (1000, 1), 0);
     shaper.enqueue(Probe::to(2, 100, ROOT | 0x11), 0, &mut lost);
     assert_eq!(run(&mut shaper, &[], SECOND)[0].0, 7_000_000);
 }
@@ -486,7 +486,7 @@ fn a_leaf_may_shape_by_itself() {
     }
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
     assert_eq!(shaper.due_ns(), Some(8_000_000));
-    shaper.charge(Handle(0x10_0000), 1000, 0);
+    shaper.charge(Handle(0x10_0000), (1000, 1), 0);
     assert!(drain(&mut shaper, 8_000_000, &mut lost).is_empty());
     assert_eq!(shaper.due_ns(), Some(16_000_000));
     assert_eq!(drain(&mut shaper, 16_000_000, &mut lost).len(), 1);

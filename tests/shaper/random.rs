@@ -135,7 +135,7 @@ fn treat(seed: u64) {
             2 => shaper.purge(&mut lost),
             3..6 => {
                 let of = shaper.stats()[rng.random_range(0..shaper.stats().len())].0;
-                shaper.charge(of, rng.random_range(0..5_000), now_ns);
+                shaper.charge(of, (rng.random_range(0..5_000), rng.random_range(0..5)), now_ns);
             }
             6..28 => {
                 let probe = any_probe(rng, came);
@@ -190,9 +190,9 @@ fn pass(seed: u64) -> usize {
             }
             1 => {
                 let of = slow.stats()[rng.random_range(0..slow.stats().len())].0;
-                let bytes = rng.random_range(0..5_000);
-                quick.charge(of, bytes, now_ns);
-                slow.charge(of, bytes, now_ns);
+                let sent = (rng.random_range(0..5_000), rng.random_range(0..5));
+                quick.charge(of, sent, now_ns);
+                slow.charge(of, sent, now_ns);
             }
             2..28 => {
                 let probe = any_probe(rng, number);

@@ -1,6 +1,7 @@
 //! tbf against what defines a token bucket (the head of net/sched/sch_tbf.c): frames `i` to `k` that leave at `t` are together
 //! no longer than `burst + rate * (t[k] - t[i])`, for each `i` and `k`; and each leaves as soon as this and its arrival allow.
 
+use crate::htb;
 use crate::lab::*;
 use bypath::stage::shape::Shaper;
 use bypath::table::qdisc::{Handle, Kind, Limit, Qdisc, Rate, Tbf};
@@ -239,16 +240,58 @@ fn what_the_kernel_sent_is_paid_for() {
     let mut shaper = shaper(qdisc(0x1_0000, Kind::Tbf(tbf(125_000, 8_000_000))));
     let mut lost = Vec::new();
     shaper.enqueue(Probe::new(1, 1000), 0, &mut lost);
-    shaper.charge(Handle(0x1_0000), 2000, 0);
-    shaper.charge(Handle(0x2_0000), 99_999, 0);
+    shaper.charge(Handle(0x1_0000), (2000, 2), 0);
+    shaper.charge(Handle(0x2_0000), (99_999, 9), 0);
     assert!(drain(&mut shaper, 0, &mut lost).is_empty());
     assert_eq!(shaper.due_ns(), Some(16_000_000));
     assert_eq!(drain(&mut shaper, 16_000_000, &mut lost).len(), 1);
     // Debt has an end: a minute.
-    shaper.charge(Handle(0x1_0000), u64::MAX, 16_000_000);
+    shaper.charge(Handle(0x1_0000), (u64::MAX, 1), 16_000_000);
     shaper.enqueue(Probe::new(2, 1000), 16_000_000, &mut lost);
     assert!(drain(&mut shaper, 16_000_000, &mut lost).is_empty());
     assert_eq!(shaper.due_ns(), Some(60 * SECOND + 24_000_000));
+}
+
+#[test]
+fn what_the_kernel_sent_is_paid_with_what_is_around_each_packet() {
+    let around = |overhead, mpu, atm| Rate {
+        overhead,
+        mpu,
+        atm,
+        ..rate(125_000)
+    };
+    // Ten packets of 60 bytes.
+    for (rate, bytes) in [
+        (around(0, 0, false), 600),
+        (around(38, 0, false), 980),
+        (around(4, 84, false), 840),
+        (around(0, 0, true), 1060),
+    ] {
+        let mut config = tbf(125_000, 8_000_000);
+        config.rate = rate;
+        let (mut shaper, mut lost) = (shaper(qdisc(0x1_0000, Kind::Tbf(config))), Vec::new());
+        shaper.charge(Handle(0x1_0000), (600, 10), 0);
+        // The longest frame costs all that the bucket holds: it waits for what the kernel took.
+        shaper.enqueue(Probe::new(1, 1000), 0, &mut lost);
+        assert!(drain(&mut shaper, 0, &mut lost).is_empty());
+        assert_eq!(shaper.due_ns(), Some(bytes * 8000));
+    }
+}
+
+#[test]
+fn classes_of_htb_pay_for_what_is_around_each_packet_too() {
+    // Ten packets of 60 bytes; a byte lasts a millisecond, and the bucket holds one.
+    for (overhead, mpu, wait_ms) in [(0, 0, 599), (40, 0, 999), (0, 84, 839)] {
+        let mut leaf = htb::class(0x10, 0, 1000, 1000);
+        for rate in [&mut leaf.rate, &mut leaf.ceil] {
+            (rate.overhead, rate.mpu) = (overhead, mpu);
+        }
+        let (mut shaper, mut lost) = (shaper(htb::root(htb::htb(0x10, vec![leaf]))), Vec::new());
+        shaper.charge(Handle(0x1_0010), (600, 10), 0);
+        shaper.enqueue(Probe::new(0, 60), 0, &mut lost);
+        assert!(drain(&mut shaper, 0, &mut lost).is_empty());
+        assert_eq!(shaper.due_ns(), Some(wait_ms * 1_000_000));
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //!
 //! A payer is watched over windows that are long enough for a dozen frames: a lone packet at a low rate is no contention.
 
-use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
+use crate::table::bucket::Amount;
+use crate::table::qdisc::{Handle, Kind, Qdisc, Rate, Shaping};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -24,18 +25,19 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Takes in what the kernel sent by these payers, each with its rate in bytes per second, since the last call; whether one of them is contended. What was sent
-    /// before the first call of a payer does not count.
-    pub fn is_contended(&mut self, payers: &[(Handle, u64)], sent: &[(Handle, u64)], now: Instant) -> bool {
+    /// Takes in what the kernel sent by these payers, each with its rate, since the last call; whether one of them is contended. What
+    /// was sent before the first call of a payer does not count.
+    pub fn is_contended(&mut self, payers: &[(Handle, Rate)], sent: &[(Handle, Amount)], now: Instant) -> bool {
         let mut contended = false;
-        for &(payer, bytes_per_second) in payers {
-            let bytes = sent.iter().find(|(of, _)| *of == payer).map_or(0, |(_, bytes)| *bytes);
-            let (since, total) = self.windows.entry(payer).or_insert((now, 0));
+        for (payer, rate) in payers {
+            let of_payer = sent.iter().find(|(of, _)| of == payer);
+            let bytes = of_payer.map_or(0, |(_, sent)| rate.on_wire_of(*sent));
+            let (since, total) = self.windows.entry(*payer).or_insert((now, 0));
             let took = now.saturating_duration_since(*since);
             if !took.is_zero() {
                 *total += bytes;
             }
-            let may_have = u128::from(bytes_per_second) * took.as_nanos() / 1_000_000_000;
+            let may_have = u128::from(rate.bytes_per_second) * took.as_nanos() / 1_000_000_000;
             if took >= WINDOW && may_have >= u128::from(WINDOW_BYTES) {
                 contended |= u128::from(*total) * 8 > may_have * u128::from(EIGHTHS);
                 (*since, *total) = (now, 0);
@@ -45,8 +47,8 @@ impl Contention {
     }
 }
 
-/// Who pays, and the rate of each in bytes per second.
-pub fn rates(shaping: &Shaping) -> Vec<(Handle, u64)> {
+/// Who pays, and the rate of each.
+pub fn rates(shaping: &Shaping) -> Vec<(Handle, Rate)> {
     let mut rates = Vec::new();
     match shaping {
         Shaping::Unshaped => {}
@@ -56,10 +58,10 @@ pub fn rates(shaping: &Shaping) -> Vec<(Handle, u64)> {
     rates
 }
 
-fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, u64)>) {
+fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, Rate)>) {
     match &qdisc.kind {
         Kind::Tbf(tbf) => {
-            rates.push((qdisc.handle, tbf.rate.bytes_per_second));
+            rates.push((qdisc.handle, tbf.rate));
             below(&tbf.child, rates);
         }
         Kind::Prio(prio) => prio.bands.iter().for_each(|band| below(band, rates)),
@@ -69,7 +71,7 @@ fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, u64)>) {
                 .iter()
                 .filter_map(|class| Some((class, class.leaf.as_ref()?)))
             {
-                rates.push((class.id, class.rate.bytes_per_second));
+                rates.push((class.id, class.rate));
                 below(leaf, rates);
             }
         }
@@ -80,12 +82,16 @@ fn below(qdisc: &Qdisc, rates: &mut Vec<(Handle, u64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::qdisc::{Fifo, Limit, ROOT, Rate, Tbf};
+    use crate::table::qdisc::{Fifo, Limit, ROOT, Tbf};
     use std::sync::Arc;
 
     const TBF: Handle = Handle::qdisc(1);
 
     fn tbf(bytes_per_second: u64) -> Shaping {
+        tbf_with(bytes_per_second, 0)
+    }
+
+    fn tbf_with(bytes_per_second: u64, overhead: u16) -> Shaping {
         let qdisc = |handle, kind| {
             Arc::new(Qdisc {
                 handle,
@@ -107,6 +113,7 @@ mod tests {
             Kind::Tbf(Tbf {
                 rate: Rate {
                     bytes_per_second,
+                    overhead,
                     ..Rate::default()
                 },
                 buffer_ns: 1,
@@ -118,12 +125,12 @@ mod tests {
         ))
     }
 
-    /// When it is contended, if the kernel sends `each` bytes every 50 ms for five seconds.
+    /// When it is contended, if the kernel sends `each` bytes, in packets of 100, every 50 ms for five seconds.
     fn contended(shaping: &Shaping, each: u64) -> Option<Duration> {
         let (begin, mut contention) = (Instant::now(), Contention::default());
         (0..100)
             .map(|n| Duration::from_millis(50) * n)
-            .find(|&after| contention.is_contended(&rates(shaping), &[(TBF, each)], begin + after))
+            .find(|&after| contention.is_contended(&rates(shaping), &[(TBF, (each, each / 100))], begin + after))
     }
 
     #[test]
@@ -132,15 +139,18 @@ mod tests {
         assert_eq!(contended(&shaping, 43_000), None);
         assert_eq!(contended(&shaping, 44_000), Some(WINDOW));
         assert_eq!(contended(&shaping, 0), None);
+        // With 100 bytes around each packet, half of them is all.
+        assert_eq!(contended(&tbf_with(1_000_000, 100), 21_000), None);
+        assert_eq!(contended(&tbf_with(1_000_000, 100), 22_000), Some(WINDOW));
     }
 
     #[test]
     fn at_a_low_rate_it_takes_a_dozen_frames() {
         let (shaping, mut contention) = (tbf(8_000), Contention::default());
         let begin = Instant::now();
-        assert!(!contention.is_contended(&rates(&shaping), &[(TBF, 1500)], begin));
+        assert!(!contention.is_contended(&rates(&shaping), &[(TBF, (1500, 1))], begin));
         for n in 1..=40 {
-            let sent = if n == 3 { vec![(TBF, 1500)] } else { Vec::new() };
+            let sent = if n == 3 { vec![(TBF, (1500, 1))] } else { Vec::new() };
             assert!(!contention.is_contended(&rates(&shaping), &sent, begin + Duration::from_millis(100) * n));
         }
         assert_eq!(contended(&shaping, 360), Some(Duration::from_millis(2050)));

@@ -4,26 +4,36 @@
 //!
 //! What was sent before a qdisc was first seen here is not charged. As large as the tree.
 
+use crate::table::bucket::Amount;
 use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
 use std::collections::HashMap;
 
 /// What the qdiscs and classes of a link sent.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Bytes as of the last look.
-    sent: HashMap<Handle, u64>,
+    /// As of the last look.
+    sent: HashMap<Handle, Amount>,
     /// What was charged to those below before a payer told of it itself, for dumps are not of one moment; negative.
-    ahead: HashMap<Handle, i64>,
+    ahead: HashMap<Handle, Difference>,
 }
+
+/// Bytes and packets, more or less of them.
+type Difference = [i64; 2];
 
 impl Ledger {
     /// Takes in what all have sent by now; what is to be charged to whom.
-    pub fn settle(&mut self, shaping: &Shaping, sent: HashMap<Handle, u64>) -> Vec<(Handle, u64)> {
+    pub fn settle(&mut self, shaping: &Shaping, sent: HashMap<Handle, Amount>) -> Vec<(Handle, Amount)> {
         let before = std::mem::replace(&mut self.sent, sent);
         // One that was not there before, or counts from 0 again, is a new one.
-        let since = |handle: &Handle| {
-            let (now, before) = (self.sent.get(handle)?, before.get(handle)?);
-            i64::try_from(now.saturating_sub(*before)).ok()
+        let since = |handle: &Handle| -> Difference {
+            match (self.sent.get(handle), before.get(handle)) {
+                (Some(now), Some(before)) if now.0 >= before.0 => [
+                    i64::try_from(now.0 - before.0).unwrap_or(0),
+                    // Counts of 32 bits go round: then nobody knows how many it were.
+                    i64::try_from(now.1.saturating_sub(before.1)).unwrap_or(0),
+                ],
+                _ => [0; 2],
+            }
         };
         let mut payers = Vec::new();
         match shaping {
@@ -33,12 +43,19 @@ impl Ledger {
         }
         let (mut charges, mut ahead) = (Vec::new(), HashMap::new());
         for (payer, below) in payers {
-            let by_others: i64 = below.iter().filter_map(since).sum();
-            let own = since(&payer).unwrap_or(0) - by_others + self.ahead.get(&payer).unwrap_or(&0);
-            match u64::try_from(own) {
-                Ok(0) => {}
-                Ok(bytes) => charges.push((payer, bytes)),
-                Err(_) => drop(ahead.insert(payer, own)),
+            let [mut bytes, mut packets] = since(&payer);
+            for by_others in below.iter().map(since) {
+                (bytes, packets) = (bytes - by_others[0], packets - by_others[1]);
+            }
+            let [before_bytes, before_packets] = self.ahead.get(&payer).copied().unwrap_or_default();
+            (bytes, packets) = (bytes + before_bytes, packets + before_packets);
+            let mut rest = [bytes, packets];
+            if let Ok(bytes @ 1..) = u64::try_from(bytes) {
+                charges.push((payer, (bytes, u64::try_from(packets).unwrap_or(0))));
+                rest = [0, packets.min(0)];
+            }
+            if rest != [0; 2] {
+                ahead.insert(payer, rest);
             }
         }
         self.ahead = ahead;
@@ -138,10 +155,18 @@ mod tests {
     }
 
     fn charges(ledger: &mut Ledger, shaping: &Shaping, rows: &[(u32, u64)]) -> Vec<(u32, u64)> {
-        let sent = rows.iter().map(|&(handle, bytes)| (Handle(handle), bytes)).collect();
+        // In packets of 10 bytes.
+        let sent = rows
+            .iter()
+            .map(|&(handle, bytes)| (Handle(handle), (bytes, bytes / 10)))
+            .collect();
         let mut charges = ledger.settle(shaping, sent);
         charges.sort_unstable();
-        charges.into_iter().map(|(handle, bytes)| (handle.0, bytes)).collect()
+        let charge = |(handle, (bytes, packets)): (Handle, Amount)| {
+            assert_eq!(packets, bytes / 10);
+            (handle.0, bytes)
+        };
+        charges.into_iter().map(charge).collect()
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::table::qdisc::{self, Handle, Qdisc};
 use class::{Class, Mode};
 use events::Events;
 use feed::{Feed, NONE};
+use modes::Sent;
 use std::collections::VecDeque;
 
 /// How deep a tree may be (TC_HTB_MAXDEPTH).
@@ -139,7 +140,7 @@ impl Htb {
         }
         self.now_ns = now_ns.max(self.now_ns);
         self.do_events(0, stats);
-        self.charge_class(index, 0, size.into(), 1, stats);
+        self.charge_class(index, 0, Sent::Frame(size), stats);
         // There may be events now that nobody waits for.
         self.due_ns = 0;
         true
@@ -282,7 +283,7 @@ impl Htb {
                 if self.classes[index as usize].is_empty() {
                     self.deactivate(index);
                 }
-                self.charge_class(index, level as u8, bytes.into(), 1, stats);
+                self.charge_class(index, level as u8, Sent::Frame(bytes), stats);
                 return sent;
             }
             // Its queue dropped what it had, or it shapes by itself and is not due.

@@ -24,6 +24,7 @@ mod queue;
 mod sfq;
 mod tbf;
 
+use crate::table::bucket::Amount;
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Qdisc};
 use frames::{Frames, Waiting};
@@ -152,11 +153,11 @@ impl<P: Packet> Shaper<P> {
         self.queue.is_empty()
     }
 
-    /// The kernel sent `bytes` by the class or qdisc `of` (the box's own traffic, and punted frames), which are paid for here too, so that
-    /// both together keep to the rate: from the buckets of `of` and of all above it. So each byte is to be told once, by the
-    /// lowest class or qdisc that it passed. What is not here pays nothing.
-    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) {
-        self.queue.charge(of, bytes, now_ns);
+    /// The kernel sent so much by the class or qdisc `of` (the box's own traffic, and punted frames), which is paid for here too, so that
+    /// both together keep to the rate: from the buckets of `of` and of all above it, each with what it counts around a frame. So each
+    /// packet is to be told once, by the lowest class or qdisc that it passed. What is not here pays nothing.
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) {
+        self.queue.charge(of, sent, now_ns);
     }
 
     /// Gives all frames back.

@@ -7,6 +7,7 @@
 use super::Stats;
 use super::frames::{Marks, Waiting};
 use super::queue::Queue;
+use crate::table::bucket::Amount;
 use crate::table::filter::{Facts, classify};
 use crate::table::qdisc::{self, Handle, Qdisc};
 
@@ -108,8 +109,8 @@ impl Prio {
         self.bands.iter_mut().for_each(|band| band.purge(lost));
     }
 
-    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
-        self.bands.iter_mut().any(|band| band.charge(of, bytes, now_ns))
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
+        self.bands.iter_mut().any(|band| band.charge(of, sent, now_ns))
     }
 
     /// Its classes are its bands.

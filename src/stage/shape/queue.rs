@@ -16,6 +16,7 @@ use super::htb::Htb;
 use super::prio::Prio;
 use super::sfq::Sfq;
 use super::tbf::Tbf;
+use crate::table::bucket::Amount;
 use crate::table::filter::Facts;
 use crate::table::qdisc::{Handle, Kind, Qdisc};
 use std::sync::Arc;
@@ -236,14 +237,14 @@ impl Queue {
     }
 
     /// Pays for what the kernel sent by `of`, if that is here or below; whether it is.
-    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64) -> bool {
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
         let here = of == self.config.handle && of != Handle::default();
         match &mut self.how {
             How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => here,
-            How::Prio(prio) => here || prio.charge(of, bytes, now_ns),
-            How::Tbf(tbf) => tbf.charge(here, of, bytes, now_ns),
+            How::Prio(prio) => here || prio.charge(of, sent, now_ns),
+            How::Tbf(tbf) => tbf.charge(here, of, sent, now_ns),
             // What went by htb itself went past its classes.
-            How::Htb(htb) => here || htb.charge(of, bytes, now_ns, &mut self.stats),
+            How::Htb(htb) => here || htb.charge(of, sent, now_ns, &mut self.stats),
         }
     }
 

@@ -7,7 +7,7 @@
 use super::Stats;
 use super::frames::{Marks, Waiting};
 use super::queue::Queue;
-use crate::table::bucket::Bucket;
+use crate::table::bucket::{Amount, Bucket};
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle};
 
@@ -131,12 +131,12 @@ impl Tbf {
     }
 
     /// By `here`, the kernel's frames left by this qdisc itself.
-    pub fn charge(&mut self, here: bool, of: Handle, bytes: u64, now_ns: u64) -> bool {
-        let is_mine = here || self.child.charge(of, bytes, now_ns);
+    pub fn charge(&mut self, here: bool, of: Handle, sent: Amount, now_ns: u64) -> bool {
+        let is_mine = here || self.child.charge(of, sent, now_ns);
         if is_mine {
             for bucket in std::iter::once(&mut self.rate).chain(&mut self.peak) {
                 bucket.fill(now_ns);
-                bucket.take_many(bytes);
+                bucket.take_many(sent);
             }
         }
         is_mine

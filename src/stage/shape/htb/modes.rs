@@ -7,8 +7,17 @@ use super::Htb;
 use super::class::{Class, Mode};
 use super::feed::NONE;
 use crate::stage::shape::Stats;
-use crate::table::bucket::Bucket;
+use crate::table::bucket::{Amount, Bucket};
 use crate::table::qdisc::Handle;
+
+/// What is paid for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sent {
+    /// A frame of so many bytes, which counts.
+    Frame(u32),
+    /// What the kernel sent, which the kernel counts.
+    ByKernel(Amount),
+}
 
 impl Htb {
     /// Puts a class that has something to send into the feeds above, or into its row (htb_activate_prios).
@@ -114,9 +123,13 @@ impl Htb {
         }
     }
 
-    /// Pays for `bytes` that a leaf sent by the tokens of the class at `level`, from there up to the top; their ceils are all paid
-    /// (htb_charge_class). `packets` is 0 for what the kernel sent.
-    pub(super) fn charge_class(&mut self, leaf: u32, level: u8, bytes: u64, packets: u64, stats: &mut Stats) {
+    /// Pays for what a leaf sent by the tokens of the class at `level`, from there up to the top; their ceils are all paid
+    /// (htb_charge_class).
+    pub(super) fn charge_class(&mut self, leaf: u32, level: u8, sent: Sent, stats: &mut Stats) {
+        let (bytes, packets) = match sent {
+            Sent::Frame(bytes) => (u64::from(bytes), 1),
+            Sent::ByKernel(_) => (0, 0),
+        };
         let (mut index, now_ns) = (leaf, self.now_ns);
         while let Some(class) = self.classes.get_mut(index as usize) {
             class.fill(now_ns);
@@ -126,13 +139,11 @@ impl Htb {
                 if class.level == level {
                     class.stats.lended += packets;
                 }
-                pay(&mut class.tokens, bytes, packets);
+                pay(&mut class.tokens, sent);
             }
-            pay(&mut class.ctokens, bytes, packets);
-            if packets > 0 {
-                class.stats.packets += packets;
-                class.stats.bytes += bytes;
-            }
+            pay(&mut class.ctokens, sent);
+            class.stats.packets += packets;
+            class.stats.bytes += bytes;
             let parent = class.parent;
             if self.change_mode(index, stats) {
                 let class = &self.classes[index as usize];
@@ -170,11 +181,11 @@ impl Htb {
 
     /// Pays for what the kernel sent by a class, as if it had been sent here: by its own rate, or that of the first class above it
     /// that may lend; when none may, it is its own debt.
-    pub fn charge(&mut self, of: Handle, bytes: u64, now_ns: u64, stats: &mut Stats) -> bool {
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64, stats: &mut Stats) -> bool {
         self.now_ns = now_ns.max(self.now_ns);
         let index = self.find(of).or_else(|| {
             let mut below = self.classes.iter_mut().zip(0..);
-            let charged = |class: &mut Class| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, bytes, now_ns));
+            let charged = |class: &mut Class| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, sent, now_ns));
             below.find_map(|(class, index)| charged(class).then_some(index))
         });
         let Some(index) = index else {
@@ -192,19 +203,18 @@ impl Htb {
                 }
             }
         }
-        self.charge_class(index, level, bytes, 0, stats);
+        self.charge_class(index, level, Sent::ByKernel(sent), stats);
         // There may be events now that nobody waits for.
         self.due_ns = 0;
         true
     }
 }
 
-/// Pays for one frame, or for many.
 #[inline]
-fn pay(bucket: &mut Bucket, bytes: u64, packets: u64) {
-    match packets {
-        0 => bucket.take_many(bytes),
-        _ => bucket.take(bytes as u32),
+fn pay(bucket: &mut Bucket, sent: Sent) {
+    match sent {
+        Sent::Frame(bytes) => bucket.take(bytes),
+        Sent::ByKernel(frames) => bucket.take_many(frames),
     }
 }
 
