@@ -9,11 +9,10 @@ use super::config::{self, Mode, RunConfig};
 use super::dealing::{Rings, room_for, slab_frames, workers_for};
 use super::roster::Roster;
 use crate::mirror::LinkInfo;
-use crate::mirror::tc::{Reader, each_qdisc};
+use crate::mirror::tc::Reader;
 use crate::packet::PORTS_MAX;
 use crate::port::link::{Link, XdpFeatures, frame_size};
 use crate::port::umem::{self, UmemConfig};
-use crate::table::qdisc::{Kind, Limit};
 use crate::worker::Limits;
 use std::io;
 
@@ -157,6 +156,9 @@ fn may_wait(asked: u64, queues: usize) -> u32 {
     asked.clamp(SHAPED.into(), most.into()) as u32
 }
 
+/// Frames that are not the smallest, for queues that count bytes.
+const FRAME_BYTES: u32 = 256;
+
 /// For how many frames the qdiscs of these links have room now, all of them together.
 fn asked_by_qdiscs(links: impl Iterator<Item = u32>) -> io::Result<u64> {
     let mut reader = Reader::open()?;
@@ -164,26 +166,10 @@ fn asked_by_qdiscs(links: impl Iterator<Item = u32>) -> io::Result<u64> {
     let mut asked = 0;
     for link in links {
         if let Ok(shaping) = reader.egress(link, &qdiscs)?.shaping {
-            each_qdisc(&shaping, &mut |qdisc| asked += room_in(&qdisc.kind));
+            asked += shaping.room(FRAME_BYTES);
         }
     }
     Ok(asked)
-}
-
-/// Frames that a qdisc has room for by itself. Where it counts bytes, of frames that are not the smallest.
-fn room_in(kind: &Kind) -> u64 {
-    const FRAME_BYTES: u64 = 256;
-    match kind {
-        Kind::Fifo(fifo) => match fifo.limit {
-            Limit::Packets(packets) => packets.into(),
-            Limit::Bytes(bytes) => u64::from(bytes).div_ceil(FRAME_BYTES),
-        },
-        Kind::Htb(htb) => htb.direct_qlen.into(),
-        Kind::FqCodel(codel) => codel.limit.into(),
-        Kind::Sfq(sfq) => sfq.limit.into(),
-        Kind::Fq(fq) => fq.limit.into(),
-        Kind::Prio(_) | Kind::Tbf(_) => 0,
-    }
 }
 
 /// What each socket costs the kernel per frame of the whole packet memory (`xp_create_and_assign_umem`).

@@ -236,11 +236,43 @@ pub struct Rate {
     pub atm: bool,
 }
 
+impl Shaping {
+    /// For how many frames there is room. Where it is counted in bytes, of frames of so many.
+    pub fn room(&self, frame_bytes: u32) -> u64 {
+        match self {
+            Shaping::Unshaped => 0,
+            Shaping::Root(root) => root.room(frame_bytes),
+            Shaping::Queues(roots) => roots.iter().flatten().map(|root| root.room(frame_bytes)).sum(),
+        }
+    }
+}
+
+impl Qdisc {
+    /// See [`Shaping::room`]: here and below.
+    fn room(&self, frame_bytes: u32) -> u64 {
+        match &self.kind {
+            Kind::Fifo(fifo) => match fifo.limit {
+                Limit::Packets(packets) => packets.into(),
+                Limit::Bytes(bytes) => bytes.div_ceil(frame_bytes.max(1)).into(),
+            },
+            Kind::Prio(prio) => prio.bands.iter().map(|band| band.room(frame_bytes)).sum(),
+            Kind::Tbf(tbf) => tbf.child.room(frame_bytes),
+            Kind::Htb(htb) => {
+                let leaves = htb.classes.iter().filter_map(|class| class.leaf.as_ref());
+                u64::from(htb.direct_qlen) + leaves.map(|leaf| leaf.room(frame_bytes)).sum::<u64>()
+            }
+            Kind::FqCodel(codel) => codel.limit.into(),
+            Kind::Sfq(sfq) => sfq.limit.into(),
+            Kind::Fq(fq) => fq.limit.into(),
+        }
+    }
+}
+
 /// The parent of a root qdisc.
 pub const ROOT: Handle = Handle(u32::MAX);
 
 impl Kind {
-    /// Its name, as tc has it. `prio` is said of pfifo_fast, too.
+    /// Its name, as tc has it.
     pub const fn word(&self) -> &'static str {
         match self {
             Kind::Fifo(Fifo { drops_head: true, .. }) => "pfifo_head_drop",

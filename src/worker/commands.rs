@@ -30,7 +30,6 @@ impl<Q: Queue> Worker<Q> {
             Command::Trace(tracer) => self.tracer = tracer,
             Command::Charge(port, sent) => {
                 self.shaping.charges.push((port, sent));
-                self.shaping.is_stale = true;
             }
             Command::Stop(reply) => {
                 self.lose_shaped(|_| true, DropReason::QdiscGone);

@@ -17,6 +17,7 @@ mod policing;
 mod report;
 mod run;
 mod shaping;
+mod share;
 mod shared;
 pub mod trace;
 mod tracked;

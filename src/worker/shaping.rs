@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A root qdisc is one worker's, that which owns the port: others have no way out there (`egress`), so their frames come by its
-//! inbox. Below mq each queue's qdisc is that of the queue's worker. No lock, and no atomic.
+//! inbox. Below mq each queue's qdisc is that of the queue's worker, whose flows are spread over its queues. No lock, and no atomic.
 //!
-//! Bounds: of each slab only [`Limits::shaped`] frames wait in shapers, so that rings never lack any. Each worker that owns a
-//! shaper may hold an equal part of them, which it counts for itself. Beyond that a frame is lost, `qdisc_memory`, as one is
+//! Bounds: of each slab only [`Limits::shaped`] frames wait in shapers, so that rings never lack any. Each worker that owns
+//! shapers may hold a part of them, as many as those have room for where all can have that ([`share`]), which it counts for itself. Beyond that a frame is lost, `qdisc_memory`, as one is
 //! that its qdisc has no room for, `qdisc_drop`. A full transmit ring keeps frames here.
 //!
 //! A worker follows the configuration between bursts ([`Worker::reshape`]): what changes goes on with its frames and tokens, what
@@ -20,11 +20,12 @@
 
 use super::observer::{Observer, Stage};
 use super::report::Shaped;
+use super::share::share;
 use super::turn::{Owned, Worker};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
 use crate::stage::shape::place::place;
-use crate::stage::shape::{Packet, Shaper, ecn};
+use crate::stage::shape::{Packet, Shaper, ecn, queue_of};
 use crate::table::bucket::Amount;
 use crate::table::filter::Facts;
 use crate::table::qdisc::{self, Handle, Qdisc};
@@ -33,6 +34,9 @@ use std::sync::Arc;
 
 /// For how long a worker leaves a full transmit ring alone that nothing tells it of, in nanoseconds.
 pub(super) const FULL_RING_NS: u64 = 200_000;
+
+/// The shortest frame: of those a queue that counts bytes holds most.
+const FRAME_BYTES_MIN: u32 = 60;
 
 /// What is due by then is waited for, in nanoseconds: about as long as a frame takes anyway.
 const SOON_NS: u64 = 2000;
@@ -88,6 +92,8 @@ pub(super) struct Shaping {
     pub(super) labels: bool,
     /// The places in `queues` that have a shaper.
     pub(super) places: Vec<u16>,
+    /// Ports below mq with several queues here, by their places in `queues`.
+    spread: Vec<(PortIndex, Vec<u16>)>,
     /// The time of the burst, in monotonic nanoseconds.
     pub(super) now_ns: u64,
     /// No full ring is tried before that, in monotonic nanoseconds.
@@ -110,6 +116,7 @@ impl Shaping {
             is_stale: true,
             labels: false,
             places: Vec::new(),
+            spread: Vec::new(),
             now_ns: 0,
             retry_ns: 0,
             released: 0,
@@ -123,6 +130,7 @@ impl Shaping {
     /// Places change: which have a shaper is found anew before the next burst.
     pub(super) fn forget_places(&mut self) {
         self.places.clear();
+        self.spread.clear();
         self.is_stale = true;
     }
 }
@@ -132,17 +140,32 @@ impl<Q: Queue> Worker<Q> {
     /// The shaper of `place` lets a frame pass, or has it wait.
     #[inline(never)]
     pub(super) fn shape(&mut self, place: u16, frame: Frame, arrival_ns: u64) {
+        let place = self.spread(place, &frame);
         let owned = &mut self.queues[usize::from(place)];
         let waiting = Waiting { frame, arrival_ns };
         let passes = match &mut owned.shaper {
             Some(shaper) if owned.queue.room() > owned.pending.len() => {
                 shaper.passes(waiting.size(), &waiting.facts(), self.shaping.now_ns)
             }
-            _ => false,
+            Some(_) => false,
+            None => true,
         };
         match passes {
             true => self.line_up(place, waiting.frame, arrival_ns),
             false => self.wait(place, waiting),
+        }
+    }
+
+    /// Which of several queues below mq a frame leaves by, where one of them is `place`.
+    #[inline]
+    fn spread(&self, place: u16, frame: &Frame) -> u16 {
+        if self.shaping.spread.is_empty() {
+            return place;
+        }
+        let port = self.queues[usize::from(place)].port;
+        match self.shaping.spread.iter().find(|(of, _)| *of == port) {
+            Some((_, places)) => places[queue_of(frame.bytes(), places.len())],
+            None => place,
         }
     }
 
@@ -290,7 +313,9 @@ impl<Q: Queue> Worker<Q> {
             let owned = &mut self.queues[place];
             let port = owned.port;
             let iface = snapshot.port(port).map(|(_, iface)| iface);
-            let transmits = self.egress[usize::from(port.0)] == Some(place as u16);
+            let is_spread = |(of, places): &(PortIndex, Vec<u16>)| *of == port && places.contains(&(place as u16));
+            let transmits =
+                self.egress[usize::from(port.0)] == Some(place as u16) || self.shaping.spread.iter().any(is_spread);
             let is_wire = self.peers.iter().any(Option::is_some);
             let root = iface
                 .filter(|_| transmits && !is_wire)
@@ -311,23 +336,47 @@ impl<Q: Queue> Worker<Q> {
         self.pay(now_ns);
     }
 
-    /// The place that transmits for each port: its first queue here. A root qdisc's frames go to the port's owner.
+    /// The place that transmits for each port: its first queue here. A root qdisc's frames go to the port's owner; below mq
+    /// the first queue that is shaped stands for all.
     pub(super) fn find_ways_out(&mut self) {
         self.egress.fill(None);
+        self.shaping.spread.clear();
         let is_wire = self.peers.iter().any(Option::is_some);
-        for (place, owned) in self.queues.iter().enumerate() {
+        for (place, owned) in (0..).zip(&self.queues) {
             let iface = self.snapshot.port(owned.port).map(|(_, iface)| iface);
-            let has_root = iface.is_some_and(|iface| matches!(iface.shaping, qdisc::Shaping::Root(_)));
-            if is_wire || !has_root || self.shared.owner(owned.port) == Some(self.index) {
-                self.egress[usize::from(owned.port.0)].get_or_insert(place as u16);
+            let shaping = iface.map(|iface| &iface.shaping).filter(|_| !is_wire);
+            let egress = &mut self.egress[usize::from(owned.port.0)];
+            match shaping {
+                Some(qdisc::Shaping::Root(_)) if self.shared.owner(owned.port) != Some(self.index) => {}
+                Some(qdisc::Shaping::Queues(roots)) => {
+                    let known = self.shaping.spread.iter_mut().find(|(of, _)| *of == owned.port);
+                    match known {
+                        Some((_, places)) => places.push(place),
+                        None => self.shaping.spread.push((owned.port, vec![place])),
+                    }
+                    let is_shaped = |number: u32| roots.get(number as usize).is_some_and(Option::is_some);
+                    let first = *egress.get_or_insert(place);
+                    if !is_shaped(self.queues[usize::from(first)].number) && is_shaped(owned.number) {
+                        *egress = Some(place);
+                    }
+                }
+                _ => {
+                    egress.get_or_insert(place);
+                }
             }
         }
+        self.shaping.spread.retain(|(_, places)| places.len() > 1);
     }
 
     /// How much of each slab may wait here.
     fn share_out(&mut self) {
         let workers = self.shared.limits.workers;
-        let mut owns = vec![false; workers];
+        let mut asked = vec![None; workers];
+        let mut ask = |worker: usize, room: u64| {
+            if let Some(asked) = asked.get_mut(worker) {
+                *asked = Some(asked.unwrap_or(0) + room);
+            }
+        };
         self.shaping.labels = false;
         for port in (0..PORTS_MAX as u16).map(PortIndex) {
             let Some((_, iface)) = self.snapshot.port(port) else {
@@ -336,19 +385,23 @@ impl<Q: Queue> Worker<Q> {
             match &iface.shaping {
                 qdisc::Shaping::Unshaped => continue,
                 qdisc::Shaping::Root(_) => {
-                    let owner = self.shared.owner(port).and_then(|owner| owns.get_mut(owner));
-                    owner.into_iter().for_each(|owns| *owns = true);
+                    if let Some(owner) = self.shared.owner(port) {
+                        ask(owner, iface.shaping.room(FRAME_BYTES_MIN));
+                    }
                 }
-                qdisc::Shaping::Queues(_) => owns.fill(true),
+                // Which queue is whose is not known here.
+                qdisc::Shaping::Queues(_) => {
+                    let room = iface.shaping.room(FRAME_BYTES_MIN);
+                    (0..workers).for_each(|worker| ask(worker, room / workers as u64));
+                }
             }
             self.shaping.labels = true;
         }
-        let owners = owns.iter().filter(|&&owns| owns).count().max(1);
-        self.shaping.share = self.shared.limits.shaped / owners as u32;
+        self.shaping.share = share(&asked, self.index, self.shared.limits.shaped);
     }
 
     /// Pays for what the kernel sent.
-    fn pay(&mut self, now_ns: u64) {
+    pub(super) fn pay(&mut self, now_ns: u64) {
         for (port, sent) in std::mem::take(&mut self.shaping.charges) {
             let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
             for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
@@ -387,8 +440,8 @@ impl<Q: Queue> Worker<Q> {
             qdisc::Shaping::Unshaped => None,
             qdisc::Shaping::Root(root) => Some(root),
             qdisc::Shaping::Queues(roots) => {
-                let mut own = self.queues.iter().filter(|owned| owned.port == egress);
-                let number = own.next().map_or(0, |owned| owned.number);
+                let way_out = self.egress[usize::from(egress.0)];
+                let number = way_out.map_or(0, |place| self.queues[usize::from(self.spread(place, frame))].number);
                 roots.get(number as usize).and_then(Option::as_ref)
             }
         };

@@ -126,6 +126,8 @@ impl<Q: Queue> Worker<Q> {
         }
         if self.shaping.is_stale {
             self.reshape(clock());
+        } else if !self.shaping.charges.is_empty() {
+            self.pay(clock());
         }
         // Looked at before anything is taken: a look is a load, and a pop that finds nothing a fence.
         while !shared.answers[self.index].is_empty()

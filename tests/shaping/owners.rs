@@ -132,3 +132,49 @@ fn below_mq_each_queue_is_shaped_by_its_worker() {
     assert_eq!(shapers, [1, 0]);
     queues.assert_audit();
 }
+
+/// With more queues than workers a worker's flows are spread over all of its queues: else the rates of some would lie idle.
+#[test]
+fn below_mq_a_worker_with_several_queues_spreads_flows_over_them() {
+    let Shaping::Root(root) = tree::tbf(tree::NEVER_BINDS) else {
+        panic!("a root qdisc");
+    };
+    let snapshot = shaped(Shaping::Queues(vec![None, Some(root.clone()), Some(root), None]));
+    let (shared, _, _) = Shared::new(Limits::new(1, SLAB), snapshot).expect("eventfds");
+    let shared = Arc::new(shared);
+    let mut pool = MemPool::new(SLAB, 2048, 256);
+    let mut worker = Worker::new(0, shared.clone(), pool.take(SLAB as usize), &[]);
+    let mut ends = Vec::new();
+    for (port, queues) in [(PortIndex(0), 1), (OUT, 4)] {
+        shared.set_owner(port, Some(0));
+        for number in 0..queues {
+            let (queue, end) = mem_port(MemConfig { fill: 128, tx: 512 });
+            worker.open(port, number, queue);
+            ends.push(end);
+        }
+    }
+    let flow = |port: u8| {
+        let mut packet = packet();
+        // The source port, behind Ethernet and IPv4.
+        packet[34] = port;
+        packet
+    };
+    worker.turn(&|| 1);
+    let mut turn = |flows: &mut dyn Iterator<Item = u8>| -> [usize; 4] {
+        flows.for_each(|port| assert!(ends[0].push(&flow(port))));
+        while worker.turn(&|| 1) > 0 {}
+        [1, 2, 3, 4].map(|queue: usize| ends[queue].sent().len())
+    };
+    let sent = turn(&mut (0..BURST as u8));
+    assert!(
+        sent.iter().all(|&sent| sent > BURST / 16) && sent.iter().sum::<usize>() == BURST,
+        "{sent:?}"
+    );
+    let of_one = turn(&mut std::iter::repeat_n(7, BURST));
+    assert_eq!(
+        of_one.iter().filter(|&&sent| sent > 0).count(),
+        1,
+        "a flow stays in order"
+    );
+    assert_eq!(worker.report().shaping.len(), 2);
+}

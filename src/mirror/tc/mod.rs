@@ -25,11 +25,10 @@ use super::nlattr::{Message, Request, get_u32};
 use super::nlsock::NlSock;
 use crate::table::filter::Filter;
 use crate::table::police::Police;
-use crate::table::qdisc::{Handle, Kind, Qdisc, Shaping};
+use crate::table::qdisc::{Handle, Shaping};
 use message::{TCMSG_LEN, record};
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use tree::{Link, Not};
 
 const NEWQDISC: u16 = 36;
@@ -252,27 +251,4 @@ fn tcmsg(ifindex: u32, parent: Handle) -> [u8; TCMSG_LEN] {
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header[12..16].copy_from_slice(&parent.0.to_ne_bytes());
     header
-}
-
-/// Shows every qdisc of a tree, a parent before what is below it.
-pub fn each_qdisc(shaping: &Shaping, each: &mut dyn FnMut(&Arc<Qdisc>)) {
-    match shaping {
-        Shaping::Unshaped => {}
-        Shaping::Root(root) => below(root, each),
-        Shaping::Queues(queues) => queues.iter().flatten().for_each(|root| below(root, each)),
-    }
-}
-
-fn below(qdisc: &Arc<Qdisc>, each: &mut dyn FnMut(&Arc<Qdisc>)) {
-    each(qdisc);
-    match &qdisc.kind {
-        Kind::Tbf(tbf) => below(&tbf.child, each),
-        Kind::Prio(prio) => prio.bands.iter().for_each(|band| below(band, each)),
-        Kind::Htb(htb) => htb
-            .classes
-            .iter()
-            .filter_map(|class| class.leaf.as_ref())
-            .for_each(|leaf| below(leaf, each)),
-        Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => {}
-    }
 }

@@ -4,7 +4,8 @@ use super::super::nlattr::{Message, Messages, Request};
 use super::message::{Record, record};
 use super::tree::{Link, Not, shaping};
 use super::*;
-use crate::table::qdisc::{Fifo, FqCodel, Htb, Limit, ROOT, Rate, Tbf};
+use crate::table::qdisc::{Fifo, FqCodel, Htb, Kind, Limit, Qdisc, ROOT, Rate, Tbf};
+use std::sync::Arc;
 
 /// `tc qdisc add dev d0 root handle 1: htb default 30 r2q 100`
 const HTB: &str = "000000000300000000000100ffffffff030000000800010068746200240002001800020011000300640000003000000000\

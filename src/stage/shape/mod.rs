@@ -31,6 +31,11 @@ use frames::{Frames, Waiting};
 use queue::Queue;
 use std::sync::Arc;
 
+/// Which of so many queues a frame goes by, the same for all of a flow.
+pub fn queue_of(frame: &[u8], queues: usize) -> usize {
+    flow_hash::scale(flow_hash::flow_hash(frame, 0), queues as u32) as usize
+}
+
 /// What is shaped: a frame, or what a test takes for one.
 pub trait Packet {
     /// Its length in bytes, from the Ethernet header on: what tokens are paid for (qdisc_pkt_len).
