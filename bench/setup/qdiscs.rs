@@ -43,6 +43,7 @@ pub fn frames(count: usize) -> Vec<Marked> {
 
 fn qdisc(handle: u32, kind: Kind) -> Arc<Qdisc> {
     Arc::new(Qdisc {
+        overhead: 0,
         handle: Handle(handle),
         parent: ROOT,
         kind,

@@ -36,6 +36,8 @@ pub struct Qdisc {
     pub handle: Handle,
     /// Where it hangs: `0xffff_ffff` for a root, else a class.
     pub parent: Handle,
+    /// How many bytes each frame counts more than it has (or less), in all of a tree: what the root's size table says.
+    pub overhead: i32,
     /// How it queues.
     pub kind: Kind,
     /// What chooses a class of its, in the kernel's order of priority; empty where the kind has no classes.

@@ -217,7 +217,7 @@ fn shaping_qdiscs() {
         (
             "stab",
             "tbf",
-            "stab overhead 24 tsize 512 mtu 2048 tbf rate 1gbit burst 1m latency 500ms",
+            "stab overhead 24 linklayer atm tsize 512 mtu 2048 tbf rate 1gbit burst 1m latency 500ms",
         ),
         ("netem", "netem", "netem loss 0%"),
         ("cake", "cake", "cake bandwidth 1gbit"),

@@ -177,11 +177,23 @@ fn one_port_of_three() {
     shaped.finish_exact();
 }
 
+/// Each frame counts more, as on a line that puts something around it.
+#[test]
+fn a_root_may_count_more_for_each_frame() {
+    let line = "tc qdisc add dev d1 root handle 1: stab overhead 24 tbf rate 64kbit burst 4200 limit 3000";
+    let mut shaped = Shaped::start("tbf_overhead_all", 2, &[line]);
+    shaped.burst(&[(Flow::new(0, 500), 30)]);
+    shaped.rest(QUIET);
+    shaped.same_order();
+    shaped.same_times();
+    shaped.finish_exact();
+}
+
 /// A table of sizes is not carried: what leaves by that port is the kernel's, and `check` says so.
 #[test]
 fn a_table_of_sizes_stays() {
-    let line =
-        "tc qdisc add dev d1 root handle 1: stab overhead 24 mtu 2048 tsize 512 tbf rate 64kbit burst 4200 limit 3000";
+    let line = "tc qdisc add dev d1 root handle 1: stab overhead 24 linklayer atm mtu 2048 tsize 512 tbf rate 64kbit \
+                burst 4200 limit 3000";
     let mut shaped = Shaped::start("tbf_stab", 2, &[line]);
     shaped.burst(&[(Flow::new(0, 500), 30)]);
     shaped.rest(QUIET);

@@ -3,7 +3,7 @@
 
 use crate::htb;
 use crate::lab::*;
-use bypath::stage::shape::Shaper;
+use bypath::stage::shape::{Packet, Shaper};
 use bypath::table::qdisc::{Handle, Kind, Limit, Qdisc, Rate, Tbf};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -292,6 +292,34 @@ fn classes_of_htb_pay_for_what_is_around_each_packet_too() {
         assert!(drain(&mut shaper, 0, &mut lost).is_empty());
         assert_eq!(shaper.due_ns(), Some(wait_ms * 1_000_000));
     }
+}
+
+/// As if each frame were longer, or shorter, in buckets, limits and counters.
+#[test]
+fn a_root_may_have_each_frame_count_more_or_less() {
+    for (overhead, counts) in [(24, 1024), (-14, 986), (-2000, 1)] {
+        let root = Qdisc {
+            overhead,
+            ..(*qdisc(0x1_0000, Kind::Tbf(tbf(128_000, 8_000_000)))).clone()
+        };
+        let (mut shaper, mut lost) = (shaper(Arc::new(root)), Vec::new());
+        // The bucket holds 1024.
+        assert!(shaper.passes(1000, &Probe::new(0, 1000).facts(), 0));
+        shaper.enqueue(Probe::new(1, 1000), 0, &mut lost);
+        assert_eq!(shaper.stats()[0].1.backlog_bytes, counts);
+        shaper.enqueue(Probe::new(2, 1000), 0, &mut lost);
+        let sent = run(&mut shaper, &[], SECOND);
+        let last_ns = (3 * counts).saturating_sub(1024) * 1_000_000_000 / 128_000;
+        assert!(sent[1].0.abs_diff(last_ns) <= 1, "{overhead}: {sent:?}");
+        assert_eq!(shaper.stats()[0].1.bytes, 3 * counts);
+    }
+    let longer = Qdisc {
+        overhead: 25,
+        ..(*qdisc(0x1_0000, Kind::Tbf(tbf(128_000, 8_000_000)))).clone()
+    };
+    let (mut shaper, mut lost) = (shaper(Arc::new(longer)), Vec::new());
+    shaper.enqueue(Probe::new(0, 1000), 0, &mut lost);
+    assert_eq!(lost.len(), 1, "longer than the burst");
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub fn rate(bytes_per_second: u64) -> Rate {
 
 fn qdisc(handle: Handle, parent: Handle, kind: Kind) -> Arc<Qdisc> {
     Arc::new(Qdisc {
+        overhead: 0,
         handle,
         parent,
         kind,

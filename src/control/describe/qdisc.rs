@@ -281,6 +281,7 @@ mod tests {
 
     fn leaf(handle: Handle, parent: Handle) -> Arc<Qdisc> {
         Arc::new(Qdisc {
+            overhead: 0,
             handle,
             parent,
             kind: Kind::Fifo(Fifo {
@@ -335,6 +336,7 @@ mod tests {
             class(0x1_0020, 0x1_0001, Some(leaf(Handle(0), Handle(0x1_0020)))),
         ];
         let root = Qdisc {
+            overhead: 0,
             handle: Handle::qdisc(1),
             parent: ROOT,
             kind: Kind::Htb(Htb {

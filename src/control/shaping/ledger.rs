@@ -100,6 +100,7 @@ mod tests {
 
     fn qdisc(handle: Handle, kind: Kind) -> Arc<Qdisc> {
         Arc::new(Qdisc {
+            overhead: 0,
             handle,
             parent: ROOT,
             kind,

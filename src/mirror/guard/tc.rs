@@ -319,6 +319,7 @@ mod tests {
         let root = |handle, parent| {
             let limit = Limit::Packets(1);
             Arc::new(Qdisc {
+                overhead: 0,
                 handle: Handle::qdisc(handle),
                 parent,
                 kind: Kind::Fifo(Fifo {

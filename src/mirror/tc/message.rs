@@ -17,6 +17,7 @@ const TCA_STAB: u16 = 8;
 const TCA_HW_OFFLOAD: u16 = 12;
 const TCA_INGRESS_BLOCK: u16 = 13;
 const TCA_EGRESS_BLOCK: u16 = 14;
+const TCA_STAB_BASE: u16 = 1;
 const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
 const TCA_STATS_APP: u16 = 4;
@@ -35,14 +36,23 @@ pub struct Record {
     pub kind: String,
     /// What its kind says of it.
     pub options: Vec<u8>,
-    /// It has a size table.
-    pub stab: bool,
+    /// What frames count here, where that is not their length.
+    pub stab: Option<SizeTable>,
     /// The device does it.
     pub offloaded: bool,
     /// Its filters are those of a block, of other qdiscs as well.
     pub has_block: bool,
     /// What it counted.
     pub counts: Counts,
+}
+
+/// A size table (struct tc_sizespec): the kernel tells what it was made by, and not what stands in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeTable {
+    /// There is none in it: each frame counts so many bytes more (or less).
+    Overhead(i32),
+    /// There is one, of which nothing is known.
+    Untold,
 }
 
 /// What a qdisc or class of the kernel counted.
@@ -75,12 +85,22 @@ pub fn record(message: &Message<'_>) -> Option<Record> {
         handle: Handle(word(8)?),
         parent: Handle(word(12)?),
         options: find(TCA_OPTIONS).unwrap_or_default().to_vec(),
-        stab: find(TCA_STAB).is_some(),
+        stab: find(TCA_STAB).map(size_table),
         has_block: find(TCA_INGRESS_BLOCK).or_else(|| find(TCA_EGRESS_BLOCK)).is_some(),
         offloaded: find(TCA_HW_OFFLOAD).is_some_and(|it| it != [0]),
         counts: find(TCA_STATS2).map(|stats| counts(stats, &kind)).unwrap_or_default(),
         kind,
     })
+}
+
+/// As __qdisc_calculate_pkt_len goes by it.
+fn size_table(stab: &[u8]) -> SizeTable {
+    let spec = Attrs(stab).find(TCA_STAB_BASE).unwrap_or_default();
+    let word = |at: usize| spec.get(at..).and_then(get_u32);
+    match (word(4), word(20)) {
+        (Some(overhead), Some(0)) => SizeTable::Overhead(overhead.cast_signed()),
+        _ => SizeTable::Untold,
+    }
 }
 
 fn counts(stats: &[u8], kind: &str) -> Counts {

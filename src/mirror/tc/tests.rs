@@ -1,7 +1,7 @@
 //! Messages as a kernel (6.18) sent them, and trees of records.
 
 use super::super::nlattr::{Message, Messages, Request};
-use super::message::{Record, record};
+use super::message::{Record, SizeTable, record};
 use super::tree::{Link, Not, shaping};
 use super::*;
 use crate::table::qdisc::{Fifo, FqCodel, Htb, Kind, Limit, Qdisc, ROOT, Rate, Tbf};
@@ -146,6 +146,7 @@ fn a_tree_of_htb_with_a_tbf_below_is_as_tc_was_told() {
         max_size: 1600,
         limit: 5350,
         child: Arc::new(Qdisc {
+            overhead: 0,
             handle: Handle(0),
             parent: Handle(0x20_0001),
             kind: Kind::Fifo(Fifo {
@@ -249,6 +250,33 @@ fn lengths_are_asked_for_where_something_shapes_below_mq_too() {
     }
 }
 
+/// `stab overhead 24` alone is no table: the kernel adds what is told.
+#[test]
+fn a_size_table_without_a_table_is_an_overhead() {
+    let spec = |overhead: i32, tsize: u32| {
+        let words = [0x0000_0002u32, overhead.cast_unsigned(), 1, 0, 0, tsize];
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()
+    };
+    let read = |spec: &[u8]| {
+        let request = Request::new(NEWQDISC, 0, &tcmsg(3, Handle(9))).attr_str(1, "tbf");
+        record_of(&request.nest(8, |nest| nest.attr(1, spec)).finish(1)).stab
+    };
+    assert_eq!(read(&spec(24, 0)), Some(SizeTable::Overhead(24)));
+    assert_eq!(read(&spec(-14, 0)), Some(SizeTable::Overhead(-14)));
+    assert_eq!(read(&spec(24, 512)), Some(SizeTable::Untold));
+    assert_eq!(read(&spec(24, 0)[..23]), Some(SizeTable::Untold));
+    assert_eq!((told(TBF_20).stab, told(STAB).stab), (None, Some(SizeTable::Untold)));
+    let tbf = Record {
+        parent: ROOT,
+        stab: read(&spec(24, 0)),
+        ..told(TBF_20)
+    };
+    let Ok(Shaping::Root(root)) = seen(&[tbf, told(BFIFO)], &[], &[]) else {
+        panic!()
+    };
+    assert_eq!(root.overhead, 24);
+}
+
 #[test]
 fn what_is_not_carried_is_named() {
     let tbf = || Record {
@@ -256,6 +284,14 @@ fn what_is_not_carried_is_named() {
         ..told(TBF_20)
     };
     assert_eq!(why(&[told(STAB)], &[], &[]), "has a size table");
+    let sized = Record {
+        stab: Some(SizeTable::Overhead(24)),
+        ..told(BFIFO)
+    };
+    assert_eq!(
+        why(&[tbf(), sized], &[], &[]),
+        "qdisc bfifo 0:: has a size table below another qdisc"
+    );
     assert_eq!(why(&[made("cake", 1, ROOT, &[])], &[], &[]), "");
     assert_eq!(why(&[tbf()], &[], &[]), "its queue was deleted");
     let stranger = made("netem", 7, Handle(0x20_0001), &[]);

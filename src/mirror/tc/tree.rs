@@ -4,7 +4,7 @@
 //! moments. A leaf of htb without a record has the fifo that the kernel puts there by itself where one was deleted,
 //! and does not tell of (htb_graft); with other kinds it is a queue that drops everything, and not carried.
 
-use super::message::Record;
+use super::message::{Record, SizeTable};
 use super::options::{self, Why};
 use crate::table::filter::Filter;
 use crate::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Prio, Qdisc, ROOT, Shaping, Tbf};
@@ -151,6 +151,10 @@ impl Tree<'_> {
         Ok(Arc::new(Qdisc {
             handle: record.handle,
             parent: record.parent,
+            overhead: match record.stab {
+                Some(SizeTable::Overhead(overhead)) => overhead,
+                _ => 0,
+            },
             kind,
             filters,
         }))
@@ -161,6 +165,9 @@ impl Tree<'_> {
         let mut below = self.link.qdiscs.iter().filter(|qdisc| qdisc.parent == class);
         let Some(qdisc) = below.next() else { return Ok(None) };
         self.placed.set(self.placed.get() + 1);
+        if qdisc.stab.is_some() {
+            return Err(of(qdisc, Not::Carried("has a size table below another qdisc".into())));
+        }
         self.qdisc(qdisc, depth + 1).map(Some).map_err(|not| of(qdisc, not))
     }
 
@@ -209,6 +216,7 @@ impl Tree<'_> {
     /// A fifo that nobody made.
     fn fifo(&self, parent: Handle) -> Qdisc {
         Qdisc {
+            overhead: 0,
             handle: Handle(0),
             parent,
             kind: Kind::Fifo(Fifo {
@@ -296,7 +304,10 @@ impl Tree<'_> {
 /// What no qdisc may have.
 fn check(record: &Record) -> Result<(), Not> {
     match record {
-        Record { stab: true, .. } => Err(Not::Carried("has a size table".into())),
+        Record {
+            stab: Some(SizeTable::Untold),
+            ..
+        } => Err(Not::Carried("has a size table".into())),
         Record { offloaded: true, .. } => Err(Not::Carried("is offloaded".into())),
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use super::Packet;
 pub(super) struct Waiting {
     /// Where it lies.
     pub slot: u32,
-    /// Its length in bytes.
+    /// What it counts, in bytes.
     pub size: u32,
 }
 
@@ -36,8 +36,7 @@ impl<P: Packet> Frames<P> {
     }
 
     #[inline]
-    pub fn insert(&mut self, packet: P) -> Waiting {
-        let size = packet.size();
+    pub fn insert(&mut self, packet: P, size: u32) -> Waiting {
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(packet);

@@ -100,10 +100,17 @@ impl<P: Packet> Shaper<P> {
         self.queue.config()
     }
 
+    /// What a frame of `size` bytes counts (__qdisc_calculate_pkt_len).
+    #[inline]
+    fn counted(&self, size: u32) -> u32 {
+        size.saturating_add_signed(self.root().overhead).max(1)
+    }
+
     /// Takes a frame; those that it has no room for, of whatever class, go to `lost`.
     #[inline]
     pub fn enqueue(&mut self, packet: P, now_ns: u64, lost: &mut Vec<P>) {
-        let frame = self.frames.insert(packet);
+        let size = self.counted(packet.size());
+        let frame = self.frames.insert(packet, size);
         if let Some(packet) = self.frames.get(frame) {
             self.queue.enqueue(frame, &packet.facts(), now_ns, &mut self.lost);
         }
@@ -116,7 +123,7 @@ impl<P: Packet> Shaper<P> {
     /// counted then. False where something waits, tokens lack, or only a queue can tell: then it is to be put in.
     #[inline]
     pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
-        self.queue.passes(size, facts, now_ns)
+        self.queue.passes(self.counted(size), facts, now_ns)
     }
 
     /// The next frame that may leave at `now_ns`. What it drops meanwhile (codel) goes to `lost`.
