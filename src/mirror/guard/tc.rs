@@ -278,7 +278,7 @@ fn remains(tree: &Shaping, qdiscs: &[&Record]) -> Option<Shaping> {
     let stands = |root: &Arc<Qdisc>| {
         let is_it =
             |one: &&Record| (one.handle, one.parent, one.kind.as_str()) == (root.handle, root.parent, root.kind.word());
-        qdiscs.iter().any(|one| is_it(one))
+        qdiscs.iter().any(is_it)
     };
     match tree {
         Shaping::Unshaped => None,
