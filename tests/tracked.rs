@@ -354,7 +354,9 @@ fn the_cached_walk_of_a_connection_is_the_full_walk() {
     let [mut cached, mut full] = [(); 2].map(|()| Tracker::with_room(stateful(), 8192));
     let (mut forwarded, mut dropped, mut punted, mut counted, mut answered, mut labels) = (0, 0, 0, 0, 0, [0; 3]);
     let mut ports = 5000;
-    // A port that is drawn is the same for both.
+    // What is remembered by hash is the same for both, and so is a port that is drawn.
+    full.table = cached.table.twin();
+    full.handle = full.table.register();
     full.flows.aside.random = cached.flows.aside.random.clone();
     for step in 0..200_000u32 {
         if rng.random_ratio(1, 300) {

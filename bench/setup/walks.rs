@@ -173,7 +173,7 @@ pub fn bridged(stations: u32, wire: bool, bursts: usize, each: &mut dyn FnMut(&m
         each(&mut || {
             if wire {
                 for frame in &mut frames {
-                    black_box(pipeline::wire(frame, PortIndex(0), PortIndex(2)));
+                    black_box(pipeline::wire(frame, PortIndex(2)));
                 }
             } else {
                 look_for_stations(&frames, &here);

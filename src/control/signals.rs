@@ -1,4 +1,6 @@
-//! SIGINT, SIGTERM and SIGHUP as a descriptor that the control loop waits on, and the word to systemd that the instance is ready.
+//! The signals that end an instance, SIGINT, SIGTERM and SIGHUP, as a descriptor that the control loop waits on; and the word to
+//! systemd that the instance is ready. From the first line of a start on: what is being set up is taken down in order, too. Who
+//! ignores SIGHUP, as `nohup` has it, goes on when a terminal goes.
 
 use super::Error;
 use rustix::event::{PollFd, PollFlags, poll};

@@ -22,7 +22,7 @@ use super::bridge_chains::{AtPorts, plain};
 use super::bridged::bridged;
 use super::hooks::{self, AtHooks};
 use super::observer::{Mac, Observer, Stage, Unobserved};
-use super::pipeline::{Here, arrive_at, give_back, ip, tracked, transmit, untracked};
+use super::pipeline::{Here, arrive_at, ip, tracked, transmit, untracked};
 use crate::packet::{Family, Flags, Frame, Parsed, PortIndex, PuntReason, Step, Verdict};
 use crate::stage::bridge_check::{self, Head, Hooks, Member};
 use crate::stage::bridging::{self, Exit, To};
@@ -83,7 +83,7 @@ pub(super) fn walk<O: Observer>(
         Break(verdict) => Break(left(frame, verdict, here, flows)),
     };
     if let Break(Verdict::Punt(reason)) = step {
-        give_back(reason, false, &mut flows.frame_changes, here);
+        hooks::give_back(reason, false, &mut flows.frame_changes, here);
     }
     step
 }

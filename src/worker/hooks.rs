@@ -335,6 +335,17 @@ pub(super) fn still_masquerades<'a>(
     Verdict::drop(DropReason::Nat)
 }
 
+/// A packet past rules is punted: it meets them in the kernel, which counts it, and chooses anew where they choose by chance.
+/// So choices are left to the kernel that led to a rule of its own, or, if the packet `is_led` elsewhere by NAT, to where it goes.
+pub(super) fn give_back(reason: PuntReason, is_led: bool, changes: &mut Changes, here: &Here<'_>) {
+    let state = &here.snapshot.rules.state;
+    match reason {
+        PuntReason::Rule | PuntReason::RouteNotCarried => changes.give_away(state, here.now_ns),
+        _ if is_led && reason.is_for_destination() => changes.give_away(state, here.now_ns),
+        _ => changes.take_back(state),
+    }
+}
+
 /// Both translations at once, of a packet whose way is known.
 pub(super) fn translate(frame: &mut Frame, packet: &Parsed, tracked: &Tracked<'_>) -> Step<()> {
     let Of::Connection(connection, direction) = &tracked.of else {

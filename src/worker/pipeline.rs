@@ -22,7 +22,6 @@ use crate::table::conntrack::Status;
 use crate::table::conntrack::table::Probe;
 use crate::table::destination::{Bridged, Out};
 use crate::table::iface::{Iface, IfaceIndex};
-use crate::table::rules::interpret::Changes;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
@@ -194,7 +193,7 @@ fn by_rules<'a, O: Observer>(
         Break(verdict) => {
             flows.aside.saved.restore(frame);
             if let Verdict::Punt(reason) = verdict {
-                give_back(reason, false, &mut flows.changes, here);
+                hooks::give_back(reason, false, &mut flows.changes, here);
             }
             Break(verdict)
         }
@@ -242,7 +241,7 @@ pub(super) fn tracked<O: Observer>(
             Break(verdict) => {
                 flows.aside.saved.restore(frame);
                 if let Verdict::Punt(reason) = verdict {
-                    give_back(reason, false, &mut flows.changes, here);
+                    hooks::give_back(reason, false, &mut flows.changes, here);
                 }
                 return Break(verdict);
             }
@@ -269,16 +268,9 @@ pub(super) fn tracked<O: Observer>(
                     Verdict::Punt(reason) => {
                         let begins = matches!(tracked.of, prerouting::Of::Unconfirmed);
                         let is_led = begins && flows.aside.begun.status.any(Status::DST_NAT);
-                        give_back(reason, is_led, &mut flows.changes, here);
-                        leaving::leave(
-                            reason,
-                            packet,
-                            frame.bytes(),
-                            probe,
-                            &tracked,
-                            tracking,
-                            &mut flows.aside,
-                        );
+                        hooks::give_back(reason, is_led, &mut flows.changes, here);
+                        let aside = &mut flows.aside;
+                        leaving::leave(reason, packet, frame.bytes(), probe, &tracked, tracking, aside);
                         reset::note_reset(packet, frame.bytes(), &tracked, rules.sum(packet.family).resets);
                     }
                     _ => {
@@ -295,17 +287,6 @@ pub(super) fn tracked<O: Observer>(
         }
     }
     Verdict::drop(DropReason::ConntrackBusy)
-}
-
-/// A packet past rules is punted: it meets them in the kernel, which counts it, and chooses anew where they choose by chance.
-/// So choices are left to the kernel that led to a rule of its own, or, if the packet `is_led` elsewhere by NAT, to where it goes.
-pub(super) fn give_back(reason: PuntReason, is_led: bool, changes: &mut Changes, here: &Here<'_>) {
-    let state = &here.snapshot.rules.state;
-    match reason {
-        PuntReason::Rule | PuntReason::RouteNotCarried => changes.give_away(state, here.now_ns),
-        _ if is_led && reason.is_for_destination() => changes.give_away(state, here.now_ns),
-        _ => changes.take_back(state),
-    }
 }
 
 /// From flow on. Everything that may end in a punt comes before the connection is confirmed, so that nothing is committed
@@ -506,7 +487,7 @@ pub(super) fn transmit<O: Observer>(
 /// The walk of `bypath wire`: a frame leaves by the peer of the port it came in on, untouched but for completing a partial
 /// checksum, behind VLAN tags too.
 #[inline]
-pub fn wire(frame: &mut Frame, _port: PortIndex, peer: PortIndex) -> Verdict {
+pub fn wire(frame: &mut Frame, peer: PortIndex) -> Verdict {
     if let Continue(head) = Head::of(frame.bytes()) {
         bridging::complete_checksum(frame, &head);
     }

@@ -255,7 +255,7 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     fn verdict(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
         if let Some(peer) = self.peers[usize::from(here.port.0)] {
-            return wire(frame, here.port, peer);
+            return wire(frame, peer);
         }
         if self.tracer.is_some() {
             return self.traced(frame, here);

@@ -214,7 +214,7 @@ impl Cell {
     }
 
     /// Whether a choice must be left to the kernel at `now_ns`. Where one of its outcomes ends in a punt the kernel chooses anew,
-    /// and an outcome that must be drawn twice is too rare: so the kernel draws alone from then on, for [`CHOOSES_NS`].
+    /// and an outcome that must be drawn twice is too rare: so the kernel draws alone from then on, for ten minutes.
     pub fn is_kernels(&self, now_ns: u64) -> bool {
         matches!(self, Cell::Choice(until) if now_ns < until.load(Relaxed))
     }

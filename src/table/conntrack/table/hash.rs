@@ -21,6 +21,7 @@ impl TupleHash {
 }
 
 /// The secret words.
+#[derive(Clone, Copy)]
 pub(super) struct Seed([u64; 4]);
 
 impl Seed {

@@ -87,6 +87,11 @@ impl Table {
         Table::seeded(connections_max, Seed::random())
     }
 
+    /// An empty one of as much room and with the same hash: what depends on the hash is the same in both.
+    pub fn twin(&self) -> Table {
+        Table::seeded(self.connections_max, self.seed)
+    }
+
     fn seeded(connections_max: u32, seed: Seed) -> Table {
         let connections_max = connections_max.clamp(1, ENTRIES_MAX / 2);
         let slots = u64::from(connections_max) * SLOTS_FOR_TEN / 10;
