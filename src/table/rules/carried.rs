@@ -439,7 +439,7 @@ fn depends_of(ruleset: &Ruleset, expr: &Expr, nfproto: u8) -> Depends {
             ..
         }
         | Expr::Exthdr { .. }
-        | Expr::NumgenRandom { .. }
+        | Expr::NumgenRandom { modulus: 2.., .. }
         | Expr::Chance { .. } => Depends::Packet,
         // What is to be changed was or was not in the packet.
         Expr::Target(Target::Tcpmss(_)) => Depends::Packet,

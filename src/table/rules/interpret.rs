@@ -198,8 +198,11 @@ impl<'a> Interpreter<'a> {
         self.changes.give_away(self.state, self.now_ns);
     }
 
-    /// Draws for a choice, unless that is the kernel's.
-    fn draw(&mut self, choice: StateId, packet: &mut impl Packet) -> Option<u32> {
+    /// Draws for a choice, unless that is the kernel's. One that is not `open` has one outcome, whatever is drawn.
+    fn draw(&mut self, choice: StateId, open: bool, packet: &mut impl Packet) -> Option<u32> {
+        if !open {
+            return Some(0);
+        }
         if self.state.cell(choice).is_kernels(self.now_ns) {
             return None;
         }

@@ -176,12 +176,12 @@ impl Interpreter<'_> {
                 modulus,
                 offset,
                 dest,
-            } => match self.draw(*state, packet) {
+            } => match self.draw(*state, *modulus > 1, packet) {
                 Some(random) => self.load(*dest, Fact::U32(hash::scale(random, *modulus).wrapping_add(*offset))),
                 None => Flow::Punt,
             },
             Expr::Chance { state, of } => self
-                .draw(*state, packet)
+                .draw(*state, of.is_open(), packet)
                 .map_or(Flow::Punt, |random| if_so(of.holds(random))),
             Expr::Jhash {
                 source,

@@ -75,6 +75,11 @@ impl Chance {
         })
     }
 
+    /// Whether it may hold, and may not.
+    pub fn is_open(self) -> bool {
+        (1..1 << 31).contains(&self.of_two_to_the_31)
+    }
+
     /// What it says where `drawn` was drawn.
     pub fn holds(self, drawn: u32) -> bool {
         (drawn & (u32::MAX >> 1) < self.of_two_to_the_31) != self.inverted

@@ -325,3 +325,22 @@ fn bytes_of_chance_are_decoded_or_not_and_run() {
     }
     assert!(carried > 1000, "{carried}");
 }
+
+#[test]
+fn chances() {
+    let chance = |mode: u16, flags: u16, of: u32| {
+        let info = info(24, &[(0, &words(&[mode, flags])), (4, &longs(&[of]))]);
+        expr(false, "statistic", 0, &info, NFPROTO_IPV4)
+    };
+    // Whether it is open, and what it says of 2^30.
+    let says = |flags, of| match chance(0, flags, of) {
+        Some(Expr::Chance { of, .. }) => (of.is_open(), of.holds((1 << 31) + (1 << 30))),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(says(0, (1 << 30) + 1), (true, true));
+    assert_eq!(says(0, 1 << 30), (true, false));
+    assert_eq!(says(1, 1 << 30), (true, true));
+    assert_eq!(says(0, 0), (false, false));
+    assert_eq!(says(0, 1 << 31), (false, true));
+    assert_eq!(chance(1, 0, 5), None, "it counts");
+}

@@ -429,13 +429,13 @@ fn what_ends_a_chain_with_an_action() {
 #[test]
 fn a_choice_is_made_once() {
     const MINUTE_NS: u64 = 60_000_000_000;
-    let of_ten = || Expr::NumgenRandom {
+    let of = |modulus| Expr::NumgenRandom {
         state: StateId(0),
-        modulus: 10,
+        modulus,
         offset: 100,
         dest: reg(1),
     };
-    let of_all = |behind| ruleset(vec![vec![rule([of_ten(), eq(&105u32.to_ne_bytes()), behind])]]);
+    let of_all = |behind| ruleset(vec![vec![rule([of(10), eq(&105u32.to_ne_bytes()), behind])]]);
     let mut punted = of_all(Expr::uncarried("log"));
     punted.states = [Stateful::Choice].into();
     let state = State::new(&punted, 0);
@@ -447,6 +447,19 @@ fn a_choice_is_made_once() {
         [0, 1, 9 * MINUTE_NS, 11 * MINUTE_NS, 12 * MINUTE_NS].map(ends),
         [2, 0, 0, 2, 0]
     );
+
+    // Of one outcome there is no choice: kube-proxy has that for services of one endpoint.
+    let mut one = ruleset(vec![vec![rule([
+        of(1),
+        eq(&100u32.to_ne_bytes()),
+        Expr::uncarried("log"),
+    ])]]);
+    one.states = [Stateful::Choice].into();
+    let state = State::new(&one, 0);
+    for now_ns in [0, 1] {
+        let outcome = Interpreter::new(&one, &state, now_ns).chain(ChainId(0), &mut probe());
+        assert!(matches!(outcome, Outcome::Punt(Place { expr: 2, .. })), "{outcome:?}");
+    }
 
     let mut accepted = of_all(Expr::Verdict(Verdict::Accept));
     accepted.states = [Stateful::Choice].into();

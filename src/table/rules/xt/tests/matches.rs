@@ -479,15 +479,7 @@ fn types_of_addresses() {
 }
 
 #[test]
-fn chance_and_what_is_the_same_for_all() {
-    let chance = |mode: u16, flags: u16, of: u32| info(24, &[(0, &words(&[mode, flags])), (4, &longs(&[of]))]);
-    let drawn = |info: &[u8]| match expr(false, "statistic", 0, info, 2) {
-        Some(Expr::Chance { of, .. }) => of.holds((1 << 31) + (1 << 30)),
-        other => panic!("{other:?}"),
-    };
-    assert!(drawn(&chance(0, 0, (1 << 30) + 1)) && !drawn(&chance(0, 0, 1 << 30)));
-    assert!(drawn(&chance(0, 1, 1 << 30)));
-    assert_eq!(expr(false, "statistic", 0, &chance(1, 0, 5), 2), None, "it counts");
+fn what_is_the_same_for_all() {
     let host = v4().with_meta(MetaKey::Pkttype, Fact::U8(0));
     let pkttype = |kind: u32, inverted: u32| info(8, &[(0, &longs(&[kind, inverted]))]);
     assert!(holds("pkttype", 0, &pkttype(0, 0), &host) && !holds("pkttype", 0, &pkttype(1, 0), &host));
