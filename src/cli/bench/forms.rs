@@ -1,7 +1,7 @@
 //! The report's files: opened before anything is measured, so that a path that cannot be written costs no hour of measuring, and
-//! written at the end. `-` is stdout.
+//! written at the end, until when they hold what the run before has left there. `-` is stdout.
 //!
-//! Each form is written by itself: one that finds no room costs no other.
+//! Each form is written by itself: one that finds no room costs no other. A file that is new and was never written is removed.
 
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
@@ -15,8 +15,19 @@ use std::path::{Path, PathBuf};
 struct Asked {
     path: PathBuf,
     form: Form,
-    /// Open, but for `.hgrm`: how many files that will be is known at the end.
-    file: Option<Box<dyn Write>>,
+    to: To,
+}
+
+/// Where it goes.
+enum To {
+    Stdout,
+    /// How many files `.hgrm` will be is known at the end.
+    Several,
+    Open {
+        file: File,
+        /// It was not there before, and is not written yet.
+        is_new: bool,
+    },
 }
 
 /// Files that are open, each with its form.
@@ -36,21 +47,10 @@ impl Files {
         let mut open = Vec::new();
         for (path, form) in asked {
             let Some(path) = path else { continue };
-            let file: Option<Box<dyn Write>> = if is_stdout(path) {
-                Some(Box::new(io::stdout()))
-            } else if form == Form::Hgrm {
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                folder
-                    .map_or(Ok(()), |folder| folder.read_dir().map(drop))
-                    .map_err(|error| failed(path, &error))?;
-                None
-            } else {
-                Some(Box::new(File::create(path).map_err(|error| failed(path, &error))?))
-            };
             open.push(Asked {
                 path: path.clone(),
                 form,
-                file,
+                to: place(path, form).map_err(|error| failed(path, &error))?,
             });
         }
         Ok(Self(open))
@@ -64,30 +64,66 @@ impl Files {
     /// Writes them all; one that fails does not keep the others from being written.
     pub fn write(self, report: &Report) -> Result<(), Failure> {
         let mut result = Ok(());
-        for asked in self.0 {
-            result = result.and(write(asked, report));
+        for mut asked in self.0 {
+            result = result.and(write(&asked, report));
+            if let To::Open { is_new, .. } = &mut asked.to {
+                *is_new = false;
+            }
         }
         result
     }
 }
 
-fn write(asked: Asked, report: &Report) -> Result<(), Failure> {
-    let Asked { path, form, file } = asked;
-    let texts = files(report, form, &path).map_err(Failure::Error)?;
-    let Some(mut file) = file else {
-        return texts
+/// Opens it, if it is one file.
+fn place(path: &Path, form: Form) -> io::Result<To> {
+    if is_stdout(path) {
+        return Ok(To::Stdout);
+    }
+    if form == Form::Hgrm {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        return folder
+            .map_or(Ok(()), |folder| folder.read_dir().map(drop))
+            .map(|()| To::Several);
+    }
+    let is_new = !path.exists();
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    Ok(To::Open { file, is_new })
+}
+
+fn write(asked: &Asked, report: &Report) -> Result<(), Failure> {
+    let texts = files(report, asked.form, &asked.path).map_err(Failure::Error)?;
+    let all = |out: &mut dyn Write| -> io::Result<()> {
+        texts.iter().try_for_each(|(_, text)| out.write_all(text.as_bytes()))?;
+        out.flush()
+    };
+    match &asked.to {
+        To::Several => texts
             .iter()
             .try_for_each(|(path, text)| save(path, text))
-            .map_err(Failure::Error);
-    };
-    let written = texts
-        .iter()
-        .try_for_each(|(_, text)| file.write_all(text.as_bytes()))
-        .and_then(|()| file.flush());
-    written.map_err(|error| match is_stdout(&path) {
-        true => Failure::from(error),
-        false => failed(&path, &error),
-    })
+            .map_err(Failure::Error),
+        To::Stdout => all(&mut io::stdout()).map_err(Failure::from),
+        To::Open { file, .. } => emptied(file)
+            .and_then(|mut file| all(&mut file))
+            .map_err(|error| failed(&asked.path, &error)),
+    }
+}
+
+/// What was in it before goes. A device or a pipe has nothing.
+fn emptied(file: &File) -> io::Result<&File> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let To::Open { file, is_new: true } = &self.to
+            && file.metadata().is_ok_and(|is| is.is_file() && is.len() == 0)
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 fn is_stdout(path: &Path) -> bool {
@@ -117,6 +153,29 @@ mod tests {
             Some(Failure::Error(message)) => message,
             other => format!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_what_the_run_before_has_written() {
+        let file = |name: &str| std::env::temp_dir().join(format!("bypath-forms-{name}-{}", std::process::id()));
+        let (old, new) = (file("old"), file("new"));
+        std::fs::write(&old, "of the run before, and longer than what comes".repeat(1000)).unwrap();
+        let both = Forms {
+            csv: Some(new.clone()),
+            ..forms(old.to_str().unwrap())
+        };
+        drop(Files::open(&both).ok().unwrap());
+        let (kept, left) = (std::fs::read_to_string(&old).unwrap(), new.exists());
+        assert!(Files::open(&both).ok().unwrap().write(&Report::default()).is_ok());
+        let (json, is_there) = (std::fs::read_to_string(&old).unwrap(), new.exists());
+        for path in [old, new] {
+            let _ = std::fs::remove_file(path);
+        }
+        assert!(kept.starts_with("of the run before") && !left);
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&json).is_ok() && is_there,
+            "{json}"
+        );
     }
 
     #[test]
