@@ -58,9 +58,12 @@ struct Options {
     /// First source port.
     #[arg(long, default_value_t = 1024)]
     sport: u16,
-    /// Number of source ports, one after the other; as many as `dsts` where that is more.
+    /// Number of source ports, one after the other; as many as `dsts` where that is more. They are the flows.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     sports: u16,
+    /// Number of flows in their place: beyond the source ports that there are they vary the source address.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    flows: Option<u32>,
     /// Destination port.
     #[arg(long, default_value_t = 9)]
     dport: u16,
@@ -105,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         kind: Kind::Udp,
         size: Size::Bytes(options.size),
         flows: Flows {
-            count: options.dsts.max(options.sports.into()),
+            count: options.flows.unwrap_or(options.dsts.max(options.sports.into())),
             order: Order::RoundRobin,
             new_per_second: 0,
         },

@@ -156,12 +156,12 @@ delivered() {
 	server nft list table netdev sink | sed -nE 's/.*packets ([0-9]+).*/\1/p'
 }
 
-# Prints flood's JSON line. Arguments: seconds, further options.
+# Prints flood's JSON line. Arguments: seconds, further options. So many flows as $count, where that is set.
 flood() {
 	local dst=$target
 	[[ $dsts == 1 && ! $htb ]] || dst=10.64.0.0
 	client "$BIN/examples/flood" c0 --dst-mac "$gateway" --src 10.1.0.2 --dst $dst --dsts "$dsts" --dport $SINK_PORT \
-		--sports "$flows" --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
+		--sports "$flows" ${count:+--flows "$count"} --size "$size" --cpu "$source_cpu" --seconds "$1" "${@:2}"
 }
 
 # The same frames from an AF_XDP ring on the forwarding core, out of d1: what transmit alone can do, with nothing to receive.
