@@ -10,7 +10,7 @@
 use crate::lab::bridge::unknown_mac;
 use crate::lab::namespace::Namespace;
 use crate::lab::twin::{Share, Twin};
-use crate::net::{Station, at, bridge_mac, bridge_with, finish, forwards, routed, setup};
+use crate::net::{Station, at, bridge_mac, bridge_with, finish, finish_aged, forwards, routed, setup};
 use std::time::Duration;
 
 const PORTS: usize = 4;
@@ -119,7 +119,11 @@ fn judge_frames(name: &str, more: &str, changes: &[&[&str]], share: f64, and_dat
             twin.compare_fdbs(name);
         }
     }
-    finish(twin, Share::AtLeast(share));
+    let share = Share::AtLeast(share);
+    match and_databases {
+        true => finish(twin, share),
+        false => finish_aged(twin, share),
+    };
 }
 
 #[test]
