@@ -165,18 +165,8 @@ fn leave(left: &mut Left, why: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::attributes;
     use super::*;
-
-    fn attributes(all: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![];
-        for (kind, value) in all {
-            bytes.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
-            bytes.extend_from_slice(&kind.to_ne_bytes());
-            bytes.extend_from_slice(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        bytes
-    }
 
     #[test]
     fn a_port_is_one_that_tells_its_state() {

@@ -74,9 +74,19 @@ impl Twin {
 
     /// Panics unless the forwarding databases of both routers are equal now, or very soon; how many entries were learned.
     pub fn compare_fdbs(&mut self, when: &str) -> usize {
+        self.compare_entries(when, |entry| entry)
+    }
+
+    /// The same, but whatever VLANs a station is known in behind its port.
+    pub fn compare_stations(&mut self, when: &str) -> usize {
+        self.compare_entries(when, |entry| Entry { vlan: 0, ..entry })
+    }
+
+    fn compare_entries(&mut self, when: &str, as_judged: fn(Entry) -> Entry) -> usize {
         let until = Instant::now() + FDB_WITHIN;
         loop {
-            let (kernel, tested) = (fdb(&self.kernel.lab), fdb(&self.tested.lab));
+            let [kernel, tested] = [&self.kernel.lab, &self.tested.lab]
+                .map(|lab| fdb(lab).into_iter().map(as_judged).collect::<BTreeSet<_>>());
             if kernel == tested {
                 return kernel.iter().filter(|entry| entry.state.is_empty()).count();
             }
