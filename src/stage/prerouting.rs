@@ -25,7 +25,7 @@ pub mod reset;
 pub use self::aside::{Aside, CtMark};
 use self::error::icmp_error;
 use self::kind::{is_midway, sctp_without_crc};
-use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned, may_answer};
+use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned, may_answer, told_meanwhile};
 use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, Outcome, Update, View};
@@ -152,7 +152,7 @@ pub fn track<'a>(
             }
         }
     }
-    begin(packet, bytes, tracking, aside)
+    begin(packet, bytes, probe, tracking, aside)
 }
 
 /// What `look` finds, or finds again once a connection that is just taking the place of another one has it: mostly at once,
@@ -312,7 +312,13 @@ fn keep(
 
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
-fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
+fn begin<'a>(
+    packet: &Parsed,
+    bytes: &[u8],
+    probe: &Probe,
+    tracking: &Tracking<'a>,
+    aside: &mut Aside,
+) -> Step<Tracked<'a>> {
     let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows. And
     // so does it of the answers to one that it has just begun and translated, until it tells.
@@ -321,6 +327,12 @@ fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut
         false => tuples.is_some_and(|(tuple, _)| may_answer(&tuple, tracking)),
     };
     if kernel_knows && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking)) {
+        return Verdict::punt(PuntReason::KernelConnection);
+    }
+    let told = told_meanwhile(packet.family, tracking, || {
+        tracking.table.find(probe, tracking.now, tracking.guard)
+    });
+    if told.is_some_and(|(connection, _)| connection.marks().any(Marks::KERNEL)) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let Some((original, reply)) = tuples else {
@@ -399,7 +411,7 @@ fn hand_over<'a>(
             connection.commit(version, &tracker::tcp::forget_windows(&proto));
         }
     } else if let Some(tuple) = tuple(packet, bytes) {
-        kernel_owned(&tuple, None, tracking);
+        kernel_owned(&tuple, None, true, tracking);
     }
     Verdict::punt(reason)
 }

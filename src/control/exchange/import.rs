@@ -20,7 +20,7 @@ use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
 use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there, receiver};
 use crate::stage::prerouting::reset::close;
-use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
+use crate::table::conntrack::table::{Connection, Guard, Handle, Refused, TupleHash};
 use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
@@ -220,15 +220,13 @@ impl Exchange {
                 if !known.any(Marks::KERNEL) || known.any(Marks::EXPORTED) {
                     return renew(&connection, entry, marks, told);
                 }
-                if !told.is_news_of_old() {
-                    self.heard(&connection, known);
-                }
                 match told {
                     Told::Update | Told::Change => {}
-                    Told::New if began_so(&connection, record) => renew(&connection, entry, marks, told),
-                    _ => {
-                        self.insert(record, kept(record, marks), Some(connection), now, &guard);
+                    Told::New if began_so(&connection, record) => {
+                        renew(&connection, entry, marks, told);
+                        self.heard(self.awaited(&connection));
                     }
+                    _ => self.insert(record, kept(record, marks), Some(connection), now, &guard),
                 }
             }
             // The kernel's is another connection with these tuples, or NAT has changed one that it began: what it decided
@@ -250,12 +248,17 @@ impl Exchange {
         }
     }
 
-    /// The kernel has told what became of a connection that it began for us, if this was one.
-    fn heard(&self, connection: &Connection<'_>, marks: Marks) {
-        let begun = marks.any(Marks::KERNEL) && !marks.any(Marks::EXPORTED);
+    /// Whom the answers to a connection go to, if they are awaited: no more than once.
+    fn awaited(&self, connection: &Connection<'_>) -> Option<TupleHash> {
+        let awaited = connection.clear_marks(Marks::AWAITED).any(Marks::AWAITED);
         let original = connection.tuple(Direction::Original);
-        if let Some(answer) = original.invert().filter(|_| begun && self.translates(original.family)) {
-            self.table.awaited.tell(self.table.hash(&receiver(&answer)));
+        Some(self.table.hash(&receiver(&original.invert().filter(|_| awaited)?)))
+    }
+
+    /// What became of it is in the table now: not before may a worker find that nothing is awaited.
+    fn heard(&self, awaited: Option<TupleHash>) {
+        if let Some(answers) = awaited {
+            self.table.awaited.tell(answers);
         }
     }
 
@@ -265,7 +268,6 @@ impl Exchange {
         self.counts
             .displaced
             .fetch_add(u64::from(!marks.any(Marks::KERNEL)), Relaxed);
-        self.heard(connection, marks);
     }
 
     /// Enters one of the kernel's, in the place of an old one if there is one. Its answers may bear a tuple of ours, which NAT
@@ -275,6 +277,7 @@ impl Exchange {
             marks: Marks(marks),
             ..record.clone()
         };
+        let awaited = old.as_ref().and_then(|old| self.awaited(old));
         let mut inserted = match old {
             Some(old) => self.table.replace(old, &record, now, guard),
             None => self.table.insert(&record, now, guard),
@@ -283,8 +286,11 @@ impl Exchange {
             let hash = self.table.hash(&record.reply);
             inserted = match self.table.lookup(&record.reply, hash, now, guard) {
                 Some((other, _)) => {
+                    let awaited = self.awaited(&other);
                     self.displace(&other);
-                    self.table.replace(other, &record, now, guard)
+                    let replaced = self.table.replace(other, &record, now, guard);
+                    self.heard(awaited);
+                    replaced
                 }
                 None => self.table.insert(&record, now, guard),
             };
@@ -296,6 +302,7 @@ impl Exchange {
             }
             Err(_) => drop(self.counts.left_out.fetch_add(1, Relaxed)),
         }
+        self.heard(awaited);
     }
 }
 
@@ -310,13 +317,6 @@ pub(super) enum Told {
     Update,
     /// An event: a user has changed it.
     Change,
-}
-
-impl Told {
-    /// Whether it is of an entry that was there before.
-    fn is_news_of_old(self) -> bool {
-        matches!(self, Told::Update | Told::Change)
-    }
 }
 
 /// Whether somebody else than the kernel has caused it, by a socket.

@@ -14,7 +14,7 @@
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
 use super::kind::opens;
-use super::{Aside, Of, Tracked, Tracking, tuple};
+use super::{Aside, Of, Tracked, Tracking, settled, tuple};
 use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View, tcp};
@@ -102,11 +102,10 @@ pub fn leave(
             // What the kernel does not forward it does not confirm.
             if packet.ttl > 1 {
                 let proto = tracker::has_states(packet.proto).then_some(aside.begun.proto);
-                let known = own(&aside.begun.original, proto, tracking);
-                // The box itself answers its own connections, whatever they are translated to: no answer comes by here.
-                if known && reason != PuntReason::Local {
-                    note_began(&aside.begun.original, tracking);
-                }
+                // The box itself answers its own connections: no answer comes by here, unless it was led there by a choice
+                // that the kernel makes anew.
+                let answered = reason != PuntReason::Local || aside.begun.status.any(Status::DST_NAT);
+                kernel_owned(&aside.begun.original, proto, answered, tracking);
             }
             before.map(|record| Leaving::Over(record.original))
         }
@@ -193,7 +192,7 @@ fn begin_anew(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'_>) {
     };
     let direction = Direction::Original;
     if let Outcome::Valid(update) = tracker::track(packet, bytes, &view, direction, tracking.config, tracking.now) {
-        kernel_owned(&original, update.proto, tracking);
+        kernel_owned(&original, update.proto, true, tracking);
     }
 }
 
@@ -203,37 +202,28 @@ pub fn keep_there(connection: &Connection<'_>) {
     connection.clear_marks(Marks::FOLLOWED | Marks::ADOPTABLE);
 }
 
-/// Remembers that the kernel decides about a connection, which is followed here if `begun` says how it began. A full table
-/// forgets: then an answer may be taken for a beginning.
-fn own(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) -> bool {
-    let Some(reply) = original.invert() else { return false };
+/// Remembers a connection that the kernel begins, or has begun, and may translate; it is followed here if `begun` says how it
+/// began, and its answers come by here if it is `answered`. A full table forgets: then an answer may be taken for a beginning.
+pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, answered: bool, tracking: &Tracking<'_>) {
+    let Some(reply) = original.invert() else { return };
+    let table = tracking.table;
+    let awaited = answered && tracking.config.nat[original.family as usize];
+    let marks = Marks::KERNEL | begun.map_or(0, |_| Marks::FOLLOWED) | if awaited { Marks::AWAITED } else { 0 };
     let record = Record {
         original: *original,
         reply,
         status: Status(0),
-        marks: Marks(Marks::KERNEL | begun.map_or(0, |_| Marks::FOLLOWED)),
+        marks: Marks(marks),
         deadline: tracking.now.wrapping_add(KERNEL_TICKS),
         mark: 0,
         proto: begun.unwrap_or_else(|| tracker::begun(original.proto, tracking.now)),
         counters: Default::default(),
     };
-    tracking.table.insert(&record, tracking.now, tracking.guard).is_ok()
-}
-
-/// Remembers a connection that the kernel begins, or has begun, and that is followed here if `begun` says how.
-pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, tracking: &Tracking<'_>) {
-    if own(original, begun, tracking) {
-        note_began(original, tracking);
-    }
-}
-
-/// Remembers that the kernel has begun something that it may translate, the answers to which come by here.
-fn note_began(original: &Tuple, tracking: &Tracking<'_>) {
-    if tracking.config.nat[original.family as usize] {
-        let table = tracking.table;
-        if let Some(answer) = original.invert() {
-            table.awaited.begin(table.hash(&receiver(&answer)), tracking.now);
-        }
+    // Before it can be told of.
+    let answers = awaited.then(|| table.hash(&receiver(&reply)));
+    answers.inspect(|answers| table.awaited.begin(*answers, tracking.now));
+    if table.insert(&record, tracking.now, tracking.guard).is_err() {
+        answers.inspect(|answers| table.awaited.tell(*answers));
     }
 }
 
@@ -260,4 +250,13 @@ pub(super) fn may_answer(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
 /// bears a tuple that nobody here knows.
 pub(super) fn is_awaited(family: Family, tracking: &Tracking<'_>) -> bool {
     tracking.config.nat[family as usize] && tracking.table.awaited.any(tracking.now)
+}
+
+/// What `look` finds of connections that the kernel has told of since it was asked before. One that is awaited no more was
+/// entered first, so behind [`is_awaited`] and [`may_answer`] it is in the table.
+pub(super) fn told_meanwhile<T>(family: Family, tracking: &Tracking<'_>, look: impl Fn() -> Option<T>) -> Option<T> {
+    match tracking.config.nat[family as usize] && tracking.table.awaited.lately(tracking.now) {
+        true => settled(tracking, look),
+        false => None,
+    }
 }

@@ -39,6 +39,8 @@ impl Marks {
     pub const REMARKED: u16 = 1 << 9;
     /// The kernel has had a packet of it since its copy was brought up to date: when the copy ends is not known here.
     pub const TOUCHED: u16 = 1 << 10;
+    /// The kernel's, counted among those that it has not told of yet and whose answers it may have translated.
+    pub const AWAITED: u16 = 1 << 11;
 
     /// Whether any of `bits` is set.
     #[inline]

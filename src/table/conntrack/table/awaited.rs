@@ -1,9 +1,10 @@
 //! Connections that the kernel began for us and has not told of yet. What NAT made of one is not known until it does, so a
 //! packet that is in no table may be its answer.
 //!
-//! Workers count what begins, the exchange what it is told of. What the kernel dropped it never tells of: so nothing is
-//! awaited for longer than [`AWAITED_TICKS`], and when there was nothing for so long the count starts anew. Of threads that
-//! do so at once one may forget what the other has just counted: then an answer is judged as if nothing was awaited.
+//! Workers count what begins, and mark it AWAITED; the exchange counts what it is told of, by the mark, once each. What the
+//! kernel dropped it never tells of: so nothing is awaited for longer than [`AWAITED_TICKS`], and when there was nothing for
+//! so long the count starts anew. Of threads that do so at once one may forget what the other has just counted: then an
+//! answer is judged as if nothing was awaited.
 //!
 //! Whom an answer goes to is known, where the source is not translated, too. So each is remembered by that in a place of its hash:
 //!
@@ -14,7 +15,8 @@
 
 use super::hash::TupleHash;
 use crate::table::conntrack::{TICKS_PER_SECOND, Ticks};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// How long it may take until an event is here: of a busy box, with room.
 pub const AWAITED_TICKS: Ticks = TICKS_PER_SECOND / 2;
@@ -44,7 +46,7 @@ impl Default for Awaited {
 impl Awaited {
     /// The kernel is about to begin one, whose `answers` go there.
     pub fn begin(&self, answers: TupleHash, now: Ticks) {
-        if !self.is_recent(now) {
+        if !self.lately(now) {
             self.told.store(self.began.load(Relaxed), Relaxed);
         }
         self.last.store(now, Relaxed);
@@ -52,38 +54,44 @@ impl Awaited {
         self.place(answers).store(word(answers, now), Relaxed);
     }
 
-    /// It has told of one.
+    /// It has told of one, which is in the table by now.
     pub fn tell(&self, answers: TupleHash) {
-        self.told.fetch_add(1, Relaxed);
+        self.told.fetch_add(1, Release);
         let place = self.place(answers);
         let known = place.load(Relaxed);
         if known >> 32 == word(answers, 0) >> 32 {
             // If another has come meanwhile, it stays.
-            let _ = place.compare_exchange(known, 0, Relaxed, Relaxed);
+            let _ = place.compare_exchange(known, 0, Release, Relaxed);
         }
     }
 
     /// Whether there is any.
     #[inline]
     pub fn any(&self, now: Ticks) -> bool {
-        let (began, told) = (self.began.load(Relaxed), self.told.load(Relaxed));
-        began.wrapping_sub(told) as i32 > 0 && self.is_recent(now)
+        let (told, began) = (self.told.load(Acquire), self.began.load(Relaxed));
+        began.wrapping_sub(told) as i32 > 0 && self.lately(now)
     }
 
     /// Whether there is one whose `answers` go there.
     pub fn any_to(&self, answers: TupleHash, now: Ticks) -> bool {
-        let known = self.place(answers).load(Relaxed);
+        let known = self.place(answers).load(Acquire);
         let is_it = known >> 32 == word(answers, 0) >> 32;
-        is_it && now.wrapping_sub(known as Ticks) < AWAITED_TICKS
+        is_it && apart(now, known as Ticks) < AWAITED_TICKS
     }
 
     fn place(&self, answers: TupleHash) -> &AtomicU64 {
         &self.answers[answers.bits() as usize % PLACES]
     }
 
-    fn is_recent(&self, now: Ticks) -> bool {
-        now.wrapping_sub(self.last.load(Relaxed)) < AWAITED_TICKS
+    /// Whether there was any, told of or not.
+    pub fn lately(&self, now: Ticks) -> bool {
+        apart(now, self.last.load(Relaxed)) < AWAITED_TICKS
     }
+}
+
+/// The clocks of two workers are not read at once: either may be the later one.
+fn apart(one: Ticks, other: Ticks) -> Ticks {
+    (one.wrapping_sub(other) as i32).unsigned_abs()
 }
 
 /// What is remembered: never that of an empty place.
@@ -113,9 +121,15 @@ mod tests {
         assert!(awaited.any(2000));
         awaited.tell(TO);
         assert!(!awaited.any(2000));
+        // A worker whose clock was read before does not forget it.
+        awaited.begin(TO, 5000);
+        awaited.begin(OTHER, 4999);
+        awaited.tell(OTHER);
+        assert!(awaited.any(4999) && awaited.any_to(TO, 4999));
+        awaited.tell(TO);
         // Events of what nobody awaited.
         awaited.tell(TO);
-        assert!(!awaited.any(2000));
+        assert!(!awaited.any(5000));
     }
 
     #[test]
