@@ -127,6 +127,21 @@ fn help_and_version_go_to_stdout_and_exit_0() {
 }
 
 #[test]
+fn help_that_cannot_be_written_exits_1() {
+    for args in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bypath"));
+        let output = command.args(args).stdout(full).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(
+            stderr.starts_with("bypath: error: cannot write the output"),
+            "{args:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
 fn doctor_says_what_fails_and_exits_1() {
     let output = bypath(&["doctor", "lo", "nope0"]);
     let stdout = String::from_utf8(output.stdout).unwrap();

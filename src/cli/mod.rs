@@ -25,7 +25,7 @@ mod wire;
 use args::{Args, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
-use output::Failure;
+use output::{Failure, Outcome};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -41,11 +41,20 @@ pub fn main() -> ExitCode {
     if crate::bench::lab::called_inside() {
         return crate::bench::lab::inside();
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return usage(&error),
+    let result = match Args::try_parse() {
+        Ok(args) => command(args.command),
+        Err(error) => unparsed(&error),
     };
-    let result = match args.command {
+    match result {
+        Ok(code) => code,
+        Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Err(Failure::Error(message)) => fail(FAILED, &message),
+        Err(Failure::Usage(message)) => fail(USAGE, &message),
+    }
+}
+
+fn command(command: Command) -> Outcome {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Wire(args) => wire::wire(args),
         Command::Show(args) => show::show(&args),
@@ -54,12 +63,6 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Bench(args) => bench::bench(*args),
-    };
-    match result {
-        Ok(code) => code,
-        Err(Failure::PipeClosed) => ExitCode::SUCCESS,
-        Err(Failure::Error(message)) => fail(FAILED, &message),
-        Err(Failure::Usage(message)) => fail(USAGE, &message),
     }
 }
 
@@ -70,17 +73,21 @@ fn fail(code: u8, message: &str) -> ExitCode {
 }
 
 /// Help and version as clap has them; a usage error in one line.
-fn usage(error: &clap::Error) -> ExitCode {
+fn unparsed(error: &clap::Error) -> Outcome {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
+            error.print()?;
+            std::io::stdout().flush()?;
+            Ok(ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(USAGE)
+            error.print()?;
+            Ok(ExitCode::from(USAGE))
         }
-        _ => fail(USAGE, &one_line(&error.to_string(), std::env::args().nth(1).as_deref())),
+        _ => {
+            let command = std::env::args().nth(1);
+            Err(Failure::Usage(one_line(&error.to_string(), command.as_deref())))
+        }
     }
 }
 
