@@ -25,7 +25,7 @@ pub mod reset;
 pub use self::aside::{Aside, CtMark};
 use self::error::icmp_error;
 use self::kind::{is_midway, sctp_without_crc};
-use self::leaving::{KERNEL_TICKS, Leaving, follow, is_awaited, kernel_owned, may_answer, told_meanwhile};
+use self::leaving::{KERNEL_TICKS, Leaving, await_answers, follow, is_awaited, kernel_owned, may_answer};
 use crate::packet::{DropReason, Flags, Frame, Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::table::{Connection, Event, Guard, Probe, Table, Version};
 use crate::table::conntrack::tracker::{self, Outcome, Update, View};
@@ -152,7 +152,7 @@ pub fn track<'a>(
             }
         }
     }
-    begin(packet, bytes, probe, tracking, aside)
+    begin(packet, bytes, tracking, aside)
 }
 
 /// What `look` finds, or finds again once a connection that is just taking the place of another one has it: mostly at once,
@@ -201,6 +201,10 @@ fn advance(
     let marks = connection.marks();
     if marks.any(Marks::KERNEL) && !marks.any(Marks::ADOPTABLE) {
         stays_known(connection, tracking);
+        if direction == Direction::Original && !marks.any(Marks::EXPORTED) {
+            // What came before may have been dropped there: this may be what begins it.
+            await_answers(&connection.tuple(direction), tracking);
+        }
         if marks.any(Marks::FOLLOWED) {
             follow(packet, bytes, connection, direction, tracking);
         }
@@ -312,27 +316,15 @@ fn keep(
 
 /// A connection that is not in the table: one that begins, or a packet that is part of none.
 #[inline(never)]
-fn begin<'a>(
-    packet: &Parsed,
-    bytes: &[u8],
-    probe: &Probe,
-    tracking: &Tracking<'a>,
-    aside: &mut Aside,
-) -> Step<Tracked<'a>> {
+fn begin<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<'a>, aside: &mut Aside) -> Step<Tracked<'a>> {
     let tuples = tuple(packet, bytes).and_then(|tuple| Some((tuple, tuple.invert()?)));
     // Where the kernel forwards too, a packet in the middle of a connection may be of one that it has: it alone knows. And
-    // so does it of the answers to one that it has just begun and translated, until it tells.
+    // so does it of the answers to one that it has just begun and translated.
     let kernel_knows = match is_midway(packet, bytes) {
         true => !tracking.config.alone[packet.family as usize] || is_awaited(packet.family, tracking),
         false => tuples.is_some_and(|(tuple, _)| may_answer(&tuple, tracking)),
     };
     if kernel_knows && !tuples.is_some_and(|(_, reply)| is_ours(&reply, tracking)) {
-        return Verdict::punt(PuntReason::KernelConnection);
-    }
-    let told = told_meanwhile(packet.family, tracking, || {
-        tracking.table.find(probe, tracking.now, tracking.guard)
-    });
-    if told.is_some_and(|(connection, _)| connection.marks().any(Marks::KERNEL)) {
         return Verdict::punt(PuntReason::KernelConnection);
     }
     let Some((original, reply)) = tuples else {
@@ -392,11 +384,14 @@ fn hand_over<'a>(
     tracking: &Tracking<'a>,
     aside: &mut Aside,
 ) -> Step<Tracked<'a>> {
-    let found = probe.and_then(|probe| tracking.table.find(probe, tracking.now, tracking.guard));
+    let found = probe.and_then(|probe| settled(tracking, || tracking.table.find(probe, tracking.now, tracking.guard)));
     if let Some((connection, _)) = found {
-        if connection.marks().any(Marks::KERNEL) {
+        let marks = connection.marks();
+        if marks.any(Marks::KERNEL) && !marks.is_uncopied() {
             stays_known(&connection, tracking);
-            connection.clear_marks(Marks::FOLLOWED);
+            if connection.clear_marks(Marks::FOLLOWED).any(Marks::FOLLOWED) {
+                see_no_windows(packet, &connection);
+            }
             return Verdict::punt(reason);
         }
         let (status, proto) = (connection.status(), connection.proto().1);
@@ -406,14 +401,19 @@ fn hand_over<'a>(
             connection.refresh(tracking.now.wrapping_add(timeout));
         }
         aside.leaving = Some(Leaving::AsItIs(connection.tuple(Direction::Original)));
-        if packet.proto == Protocol::TCP.0 {
-            let (version, proto) = connection.proto();
-            connection.commit(version, &tracker::tcp::forget_windows(&proto));
-        }
+        see_no_windows(packet, &connection);
     } else if let Some(tuple) = tuple(packet, bytes) {
         kernel_owned(&tuple, None, true, tracking);
     }
     Verdict::punt(reason)
+}
+
+/// A packet of it is not looked into: windows of TCP are taken up anew behind it.
+fn see_no_windows(packet: &Parsed, connection: &Connection<'_>) {
+    if packet.proto == Protocol::TCP.0 {
+        let (version, proto) = connection.proto();
+        connection.commit(version, &tracker::tcp::forget_windows(&proto));
+    }
 }
 
 /// Ends the connection of a packet that ends it, now that it is not punted.

@@ -217,6 +217,22 @@ fn killed() {
     bypath.stop();
 }
 
+/// What began before, and has left the windows behind that the kernel knew then, is the kernel's after a kill, too.
+#[test]
+fn killed_after_it_was_taken_over() {
+    let net = net();
+    let talk = Talk::begin(&net, "10.0.1.2", PORT);
+    let bypath = net.bypath("");
+    assert_carried(&bypath);
+    // Some 150 kB a second there and back: windows are 64 kB wide at first.
+    std::thread::sleep(Duration::from_secs(4));
+    bypath.signal(libc::SIGKILL);
+    bypath.ended();
+    assert_known(&tables(&net, "after the kill", false)[0], "the kernel");
+    talk.goes_on("after the kill");
+    talk.end();
+}
+
 /// What began while bypath ran goes on after a clean stop at once, however young.
 #[test]
 fn young_at_the_stop() {

@@ -1,7 +1,6 @@
 //! The exchange under NAT: the box's own connections, those that are translated, and addresses that go.
 
 use super::*;
-use bypath::stage::prerouting::leaving::receiver;
 
 /// A datagram's, of a client behind the box, masqueraded behind [`LOCAL`].
 fn masqueraded(sport: u16, seconds: u32) -> Record {
@@ -135,11 +134,6 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     (early.original, early.reply) = (early.reply, early.reply.invert().expect("a query"));
     early.marks = Marks(Marks::KERNEL);
     set.insert(&early);
-    for answer in [begun.reply, early.reply] {
-        let receiver = set.table.hash(&receiver(&answer));
-        set.table.awaited.begin(receiver, now());
-    }
-    assert!(set.table.awaited.any(now()));
     set.start();
     let told = masqueraded(8, 100);
     set.create(&told);
@@ -147,7 +141,6 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     assert_eq!(set.ours(&told.original).map(|ours| ours.reply), Some(told.reply));
     assert_eq!(set.ours(&told.reply).map(|ours| ours.original), Some(told.original));
     assert_eq!((set.table.len(), set.displaced()), (1, 0), "both were the kernel's");
-    assert!(!set.table.awaited.any(now()), "it has told of both");
 }
 
 /// Its packets pass steer, and no event tells that it lives on.

@@ -85,7 +85,8 @@ impl Exchange {
         let mut batch = Vec::with_capacity(BATCH);
         let mut full = false;
         let next = self.table.walk(inner.cursor, PIECE_MIN, &guard, |connection| {
-            let ours = !connection.marks().any(Marks::KERNEL) && !is_past(connection.deadline(), now);
+            let marks = connection.marks();
+            let ours = (!marks.any(Marks::KERNEL) || marks.is_uncopied()) && !is_past(connection.deadline(), now);
             if wanted(&connection, now) && ours && !full {
                 batch.push(connection);
                 if batch.len() == BATCH {

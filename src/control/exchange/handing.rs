@@ -140,7 +140,7 @@ impl Exporter {
         let settled =
             marks.any(Marks::SETTLED) && !marks.any(Marks::REMARKED) && Protocol(original.proto) != Protocol::GRE;
         let fresh = settled && marks.any(Marks::EXPORTED) && left(connection.kernel_deadline(), now) > FRESH_TICKS;
-        if marks.any(Marks::KERNEL) {
+        if marks.any(Marks::KERNEL) && !marks.is_uncopied() {
             return;
         }
         if fresh {

@@ -18,9 +18,9 @@
 use super::own::{Ends, Local, ends, is_translated};
 use super::{Exchange, Inner, now};
 use crate::mirror::ctnetlink::{Entry, Event, EventKind};
-use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there, receiver};
+use crate::stage::prerouting::leaving::{KERNEL_TICKS, keep_there};
 use crate::stage::prerouting::reset::close;
-use crate::table::conntrack::table::{Connection, Guard, Handle, Refused, TupleHash};
+use crate::table::conntrack::table::{Connection, Guard, Handle, Refused};
 use crate::table::conntrack::tracker::{self, tcp};
 use crate::table::conntrack::{Direction, Marks, ProtoState, Record, Status, TICKS_PER_SECOND, Ticks, Tuple};
 use crate::wire::Protocol;
@@ -85,7 +85,8 @@ impl Exchange {
             let guard = handle.pin();
             from = self.table.walk(at, PIECE, &guard, |connection| {
                 let original = connection.tuple(Direction::Original);
-                if connection.marks().any(Marks::EXPORTED) && !there.contains(&original) {
+                let marks = connection.marks();
+                if marks.any(Marks::EXPORTED) && !marks.any(Marks::TURNED) && !there.contains(&original) {
                     missing.push(original);
                 }
             });
@@ -103,6 +104,9 @@ impl Exchange {
         let Some((connection, _)) = self.table.lookup(original, self.table.hash(original), now, &guard) else {
             return;
         };
+        if connection.marks().any(Marks::TURNED) {
+            return;
+        }
         let marks = connection.clear_marks(Marks::EXPORTED);
         let copys = connection.kernel_deadline();
         let early = copys != 0 && copys.wrapping_sub(now) as i32 > EARLY_TICKS;
@@ -205,7 +209,8 @@ impl Exchange {
             Ends::Box | Ends::Loopback => return,
         };
         let adoptable = if adoptable { Marks::ADOPTABLE } else { 0 };
-        let settled = if record.status.any(Status::ASSURED) {
+        // What is TCP's there has windows that its packets here leave behind, until it is brought up to date: liberal.
+        let settled = if record.status.any(Status::ASSURED) && record.original.proto != Protocol::TCP.0 {
             Marks::SETTLED
         } else {
             0
@@ -222,10 +227,7 @@ impl Exchange {
                 }
                 match told {
                     Told::Update | Told::Change => {}
-                    Told::New if began_so(&connection, record) => {
-                        renew(&connection, entry, marks, told);
-                        self.heard(self.awaited(&connection));
-                    }
+                    Told::New if began_so(&connection, record) => renew(&connection, entry, marks, told),
                     _ => self.insert(record, kept(record, marks), Some(connection), now, &guard),
                 }
             }
@@ -248,20 +250,6 @@ impl Exchange {
         }
     }
 
-    /// Whom the answers to a connection go to, if they are awaited: no more than once.
-    fn awaited(&self, connection: &Connection<'_>) -> Option<TupleHash> {
-        let awaited = connection.clear_marks(Marks::AWAITED).any(Marks::AWAITED);
-        let original = connection.tuple(Direction::Original);
-        Some(self.table.hash(&receiver(&original.invert().filter(|_| awaited)?)))
-    }
-
-    /// What became of it is in the table now: not before may a worker find that nothing is awaited.
-    fn heard(&self, awaited: Option<TupleHash>) {
-        if let Some(answers) = awaited {
-            self.table.awaited.tell(answers);
-        }
-    }
-
     /// A connection is about to end for one of the kernel's.
     fn displace(&self, connection: &Connection<'_>) {
         let marks = connection.clear_marks(Marks::EXPORTED);
@@ -277,23 +265,24 @@ impl Exchange {
             marks: Marks(marks),
             ..record.clone()
         };
-        let awaited = old.as_ref().and_then(|old| self.awaited(old));
         let mut inserted = match old {
             Some(old) => self.table.replace(old, &record, now, guard),
             None => self.table.insert(&record, now, guard),
         };
-        if inserted.as_ref().is_err_and(|refused| *refused == Refused::Clash) {
-            let hash = self.table.hash(&record.reply);
-            inserted = match self.table.lookup(&record.reply, hash, now, guard) {
-                Some((other, _)) => {
-                    let awaited = self.awaited(&other);
-                    self.displace(&other);
-                    let replaced = self.table.replace(other, &record, now, guard);
-                    self.heard(awaited);
-                    replaced
-                }
-                None => self.table.insert(&record, now, guard),
-            };
+        // Or a packet that came meanwhile has begun it.
+        for tuple in [&record.reply, &record.original] {
+            if inserted.as_ref().is_err_and(|refused| *refused == Refused::Clash) {
+                inserted = match self.table.lookup(tuple, self.table.hash(tuple), now, guard) {
+                    Some((other, _)) => {
+                        self.displace(&other);
+                        self.table.replace(other, &record, now, guard)
+                    }
+                    None => self.table.insert(&record, now, guard),
+                };
+            }
+        }
+        if inserted.as_ref().is_err_and(|refused| *refused == Refused::NoAnnex) {
+            inserted = self.insert_halved(&record, now, guard);
         }
         match inserted {
             Ok(connection) => {
@@ -302,7 +291,21 @@ impl Exchange {
             }
             Err(_) => drop(self.counts.left_out.fetch_add(1, Relaxed)),
         }
-        self.heard(awaited);
+    }
+
+    /// One that is translated and for whose answers there is no room: that its packets are the kernel's is known all the same.
+    fn insert_halved<'g>(
+        &'g self,
+        record: &Record,
+        now: Ticks,
+        guard: &'g Guard<'_>,
+    ) -> Result<Connection<'g>, Refused> {
+        let record = Record {
+            reply: record.original.invert().ok_or(Refused::NoAnnex)?,
+            marks: Marks(record.marks.0 & !Marks::ADOPTABLE),
+            ..record.clone()
+        };
+        self.table.insert(&record, now, guard)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What it quotes is the packet that somebody has got, so the tuple of an answer to that is looked for.
 
-use super::leaving::{is_awaited, told_meanwhile};
+use super::leaving::is_awaited;
 use super::{Of, Tracked, Tracking, ZONE, settled};
 use crate::packet::{Parsed, PuntReason, Step, Verdict};
 use crate::table::conntrack::tracker::{self, IcmpError};
@@ -19,12 +19,13 @@ pub(super) fn icmp_error<'a>(packet: &Parsed, bytes: &[u8], tracking: &Tracking<
         IcmpError::About(tuple) => tuple,
     };
     let hash = tracking.table.hash(&about);
-    let look = || tracking.table.lookup(&about, hash, tracking.now, tracking.guard);
-    let Some((connection, direction)) = settled(tracking, look) else {
+    let found = settled(tracking, || {
+        tracking.table.lookup(&about, hash, tracking.now, tracking.guard)
+    });
+    let Some((connection, direction)) = found else {
         // Of a connection that the kernel alone knows, it alone can say.
         let alone = tracking.config.alone[packet.family as usize];
-        let unknown = alone && !is_awaited(packet.family, tracking);
-        return match unknown && told_meanwhile(packet.family, tracking, look).is_none() {
+        return match alone && !is_awaited(packet.family, tracking) {
             true => Continue(Some(Tracked::INVALID)),
             false => Verdict::punt(PuntReason::KernelConnection),
         };

@@ -14,7 +14,7 @@
 //! of before can be laid aside; a sender cannot get round the windows by an option.
 
 use super::kind::opens;
-use super::{Aside, Of, Tracked, Tracking, settled, tuple};
+use super::{Aside, Of, Tracked, Tracking, tuple};
 use crate::packet::{Family, Flags, Parsed, PuntReason};
 use crate::table::conntrack::table::{Connection, Probe};
 use crate::table::conntrack::tracker::{self, Outcome, View, tcp};
@@ -205,25 +205,30 @@ pub fn keep_there(connection: &Connection<'_>) {
 /// Remembers a connection that the kernel begins, or has begun, and may translate; it is followed here if `begun` says how it
 /// began, and its answers come by here if it is `answered`. A full table forgets: then an answer may be taken for a beginning.
 pub(super) fn kernel_owned(original: &Tuple, begun: Option<ProtoState>, answered: bool, tracking: &Tracking<'_>) {
+    if answered {
+        await_answers(original, tracking);
+    }
     let Some(reply) = original.invert() else { return };
-    let table = tracking.table;
-    let awaited = answered && tracking.config.nat[original.family as usize];
-    let marks = Marks::KERNEL | begun.map_or(0, |_| Marks::FOLLOWED) | if awaited { Marks::AWAITED } else { 0 };
     let record = Record {
         original: *original,
         reply,
         status: Status(0),
-        marks: Marks(marks),
+        marks: Marks(Marks::KERNEL | begun.map_or(0, |_| Marks::FOLLOWED)),
         deadline: tracking.now.wrapping_add(KERNEL_TICKS),
         mark: 0,
         proto: begun.unwrap_or_else(|| tracker::begun(original.proto, tracking.now)),
         counters: Default::default(),
     };
-    // Before it can be told of.
-    let answers = awaited.then(|| table.hash(&receiver(&reply)));
-    answers.inspect(|answers| table.awaited.begin(*answers, tracking.now));
-    if table.insert(&record, tracking.now, tracking.guard).is_err() {
-        answers.inspect(|answers| table.awaited.tell(*answers));
+    let _ = tracking.table.insert(&record, tracking.now, tracking.guard);
+}
+
+/// A packet goes to the kernel that begins a connection there, or began it: what NAT makes of that its event will tell.
+pub(super) fn await_answers(original: &Tuple, tracking: &Tracking<'_>) {
+    if tracking.config.nat[original.family as usize]
+        && let Some(answer) = original.invert()
+    {
+        let table = tracking.table;
+        table.awaited.begin(table.hash(&receiver(&answer)), tracking.now);
     }
 }
 
@@ -246,17 +251,8 @@ pub(super) fn may_answer(tuple: &Tuple, tracking: &Tracking<'_>) -> bool {
         && table.awaited.any_to(table.hash(&receiver(tuple)), tracking.now)
 }
 
-/// Whether the kernel has begun a connection of `family` for us, may have translated it, and has not told yet: its answer
-/// bears a tuple that nobody here knows.
+/// Whether the kernel has just begun a connection of `family` for us and may have translated it: its answer bears a tuple that
+/// nobody here knows, until its event is here.
 pub(super) fn is_awaited(family: Family, tracking: &Tracking<'_>) -> bool {
     tracking.config.nat[family as usize] && tracking.table.awaited.any(tracking.now)
-}
-
-/// What `look` finds of connections that the kernel has told of since it was asked before. One that is awaited no more was
-/// entered first, so behind [`is_awaited`] and [`may_answer`] it is in the table.
-pub(super) fn told_meanwhile<T>(family: Family, tracking: &Tracking<'_>, look: impl Fn() -> Option<T>) -> Option<T> {
-    match tracking.config.nat[family as usize] && tracking.table.awaited.lately(tracking.now) {
-        true => settled(tracking, look),
-        false => None,
-    }
 }

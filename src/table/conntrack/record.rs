@@ -39,13 +39,17 @@ impl Marks {
     pub const REMARKED: u16 = 1 << 9;
     /// The kernel has had a packet of it since its copy was brought up to date: when the copy ends is not known here.
     pub const TOUCHED: u16 = 1 << 10;
-    /// The kernel's, counted among those that it has not told of yet and whose answers it may have translated.
-    pub const AWAITED: u16 = 1 << 11;
 
     /// Whether any of `bits` is set.
     #[inline]
     pub const fn any(self, bits: u16) -> bool {
         self.0 & bits != 0
+    }
+
+    /// Whether it was let go and the kernel does not have it: it needs its copy before a packet, like one of ours.
+    #[inline]
+    pub const fn is_uncopied(self) -> bool {
+        self.0 & (Self::KERNEL | Self::ADOPTABLE | Self::EXPORTED) == Self::KERNEL | Self::ADOPTABLE
     }
 }
 
