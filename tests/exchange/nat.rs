@@ -143,6 +143,48 @@ fn what_nat_made_of_a_punted_connection_is_learned() {
     assert_eq!((set.table.len(), set.displaced()), (1, 0), "both were the kernel's");
 }
 
+/// The answer to a SYN that the kernel led elsewhere comes before the event, so that nobody here can tell whose it is.
+#[test]
+fn an_answer_that_comes_before_its_event_does_not_keep_a_connection_there() {
+    let led = |state| {
+        let mut led = record(Protocol::TCP, 9, 80, 100);
+        led.reply.src += 1;
+        let answered = if state == 1 { Status(0) } else { Status::SEEN_REPLY };
+        led.status = answered | Status::CONFIRMED | Status::DST_NAT | Status::DST_NAT_DONE | Status::SRC_NAT_DONE;
+        led.proto = Protoinfo::to_state(Protoinfo::Tcp {
+            state,
+            wscale: [7, 7],
+            flags: [3, 3],
+        });
+        led
+    };
+    let mut begun = record(Protocol::TCP, 9, 80, 10);
+    (begun.status, begun.proto) = (Status(0), led(1).proto);
+    begun.marks = Marks(Marks::KERNEL | Marks::FOLLOWED);
+    for states in [&[1, 2, 3][..], &[2, 3], &[3]] {
+        let mut set = Box::made(&[], true);
+        set.insert(&begun);
+        set.start();
+        let (first, later) = states.split_first().expect("states");
+        set.create(&led(*first));
+        for state in later {
+            assert!(within(2.0, || set
+                .marks(&begun)
+                .is_some_and(|marks| marks.any(Marks::EXPORTED))));
+            assert!(!set.is_adoptable(&begun), "it has no handshake yet: {states:?}");
+            let told = led(*state);
+            set.user
+                .update(&[told], now(), |_, errno| panic!("refused: {errno}"))
+                .expect("update");
+        }
+        assert!(
+            within(2.0, || set.is_adoptable(&begun)),
+            "{states:?}: {:?}",
+            set.marks(&begun)
+        );
+    }
+}
+
 /// Its packets pass steer, and no event tells that it lives on.
 #[test]
 fn a_connection_of_the_box_is_known_for_as_long_as_it_lives() {

@@ -236,6 +236,7 @@ impl Exchange {
             Some((connection, direction)) => {
                 let (_, proto) = connection.proto();
                 let followed = direction == Direction::Original && is_followed(&connection, &proto, record);
+                let overtaken = direction == Direction::Original && is_overtaken(&connection, &proto, record);
                 self.displace(&connection);
                 if followed {
                     let record = Record {
@@ -244,7 +245,8 @@ impl Exchange {
                     };
                     return self.insert(&record, marks | Marks::FOLLOWED, Some(connection), now, &guard);
                 }
-                self.insert(record, kept(record, marks), Some(connection), now, &guard);
+                let marks = if overtaken { marks } else { kept(record, marks) };
+                self.insert(record, marks, Some(connection), now, &guard);
             }
             None => self.insert(record, marks, None, now, &guard),
         }
@@ -377,8 +379,11 @@ fn renew(connection: &Connection<'_>, entry: &Entry, marks: u16, told: Told) {
     if entry.protoinfo.is_some() {
         let (version, proto) = connection.proto();
         if !is_followed(connection, &proto, record) {
+            let overtaken = is_overtaken(connection, &proto, record);
             connection.commit(version, &record.proto);
-            if connection.marks().any(Marks::FOLLOWED) {
+            if overtaken {
+                connection.clear_marks(Marks::FOLLOWED);
+            } else if connection.marks().any(Marks::FOLLOWED) {
                 keep_there(connection);
             }
         }
@@ -406,6 +411,16 @@ pub(super) fn closed_there(connection: &Connection<'_>, entry: &Entry) {
 fn is_followed(connection: &Connection<'_>, proto: &ProtoState, record: &Record) -> bool {
     let is_behind = record.original.proto == Protocol::TCP.0 && tcp::state(proto) < tcp::state(&record.proto);
     connection.marks().any(Marks::FOLLOWED) && !is_behind
+}
+
+/// Whether a connection is no longer followed for the answer to its SYN alone, which came before the event that tells what tuple
+/// it bears. What else there is to know of it the kernel tells, as of one that began before we did.
+fn is_overtaken(connection: &Connection<'_>, proto: &ProtoState, record: &Record) -> bool {
+    record.original.proto == Protocol::TCP.0
+        && connection.marks().any(Marks::FOLLOWED)
+        && tcp::state(proto) == tcp::number::SYN_SENT
+        && [tcp::number::SYN_RECV, tcp::number::ESTABLISHED].contains(&tcp::state(&record.proto))
+        && is_translated(&record.original, &record.reply)
 }
 
 fn is_adoptable(entry: &Entry, nat: bool) -> bool {
