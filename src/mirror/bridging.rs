@@ -6,7 +6,7 @@
 //! arrives by the bridge, whose link has families of its own.
 //!
 //! Where connections are tracked, IP by a bridge some of whose ports are the kernel's is left both ways: replies may come by
-//! those. A port that joins, and will be one of ours, does not leave the others' connections: it has [`GRACE`] for that. Until
+//! those. So it is where a port has a tag on what is the bridge's own without one. A port that joins, and will be one of ours, does not leave the others' connections: it has [`GRACE`] for that. Until
 //! then the bridge is like a router that has another link: what the kernel began is known by its events.
 
 use super::link::Link;
@@ -179,9 +179,27 @@ impl State {
 
     /// What leaves IP of `family` by the bridge `link`, because of its ports.
     pub(super) fn left_to_members(&self, link: &Link, family: Family, members: &HashMap<u32, Members>) -> Left {
+        if !self.findings.tracked[family as usize] {
+            return None;
+        }
         let members = members.get(&link.info.ifindex)?;
-        let stranger = members.settled_stranger.clone()?;
-        self.findings.tracked[family as usize].then_some(stranger)
+        members.settled_stranger.clone().or_else(|| self.trunk(link))
+    }
+
+    /// A port by which IP by the bridge comes and goes with a tag: what comes so steer gives to the kernel.
+    fn trunk(&self, bridge: &Link) -> Left {
+        let filters = bridge.bridge.as_ref()?.vlan_filtering;
+        let up = self.vlans.get(&bridge.info.ifindex).filter(|_| filters)?;
+        let mut ports = self
+            .world
+            .links
+            .iter()
+            .filter(|link| link.info.master == bridge.info.ifindex && link.info.is_admin_up());
+        ports.find_map(|port| {
+            let vid = self.vlans.get(&port.info.ifindex)?.vlans.tagged_here(&up.vlans)?;
+            let (port, bridge) = (&port.info.name, &bridge.info.name);
+            Some(format!("port {port} has a tag on VLAN {vid}, which is {bridge}'s without one").into())
+        })
     }
 
     /// Whether all of a bridge, as far as it is up, is ours, and none of it left.
@@ -201,6 +219,7 @@ mod tests {
     use super::super::fixtures::{bridge, message, port};
     use super::super::vlans::OfLink;
     use super::*;
+    use crate::packet::PortIndex;
 
     const PORT: u32 = 3;
 
@@ -230,5 +249,30 @@ mod tests {
         // Those of another bridge are others.
         told(&mut state, &port(PORT, 10));
         assert_eq!(left(&state), [unknown.clone(), unknown]);
+    }
+
+    #[test]
+    fn ip_by_a_bridge_with_a_trunk_for_its_own_vlan_is_left_where_connections_are_tracked() {
+        let mut state = State::new().unwrap();
+        told(&mut state, &bridge(9, true));
+        told(&mut state, &port(PORT, 9));
+        let of = |vlans: &[(u16, bool)]| {
+            let mut of = OfLink::default();
+            vlans.iter().for_each(|&(vid, untagged)| of.vlans.insert(vid, untagged));
+            of
+        };
+        state.vlans.insert(9, of(&[(10, true), (20, false)]));
+        state.ports.insert(PORT, PortIndex(0));
+        let left = |state: &State| {
+            let bridge = state.world.links.get(9).unwrap();
+            state.left_to_members(bridge, Family::V4, &state.members())
+        };
+        for tracked in [false, true] {
+            state.findings.tracked = [tracked, false];
+            state.vlans.insert(PORT, of(&[(10, true), (20, false), (30, false)]));
+            assert_eq!(left(&state), None, "tracked {tracked}");
+            state.vlans.insert(PORT, of(&[(10, false)]));
+            assert_eq!(left(&state).is_some(), tracked);
+        }
     }
 }

@@ -91,6 +91,13 @@ impl Vlans {
         self.untagged.get(vid)
     }
 
+    /// The first VLAN of both whose frames leave here with a tag and there without.
+    pub fn tagged_here(&self, there: &Vlans) -> Option<Vid> {
+        let untagged = there.iter().filter(|&(_, untagged)| untagged);
+        let mut common = untagged.filter(|&(vid, _)| self.contains(vid) && !self.is_untagged(vid));
+        common.next().map(|(vid, _)| vid)
+    }
+
     /// Every VLAN, in order, and whether its frames leave without a tag.
     pub fn iter(&self) -> impl Iterator<Item = (Vid, bool)> + '_ {
         (0..4096)
@@ -136,5 +143,11 @@ mod tests {
         }
         assert_eq!(vlans.iter().collect::<Vec<_>>(), [(1, true), (64, true), (4094, true)]);
         assert!(!vlans.contains(5000) && !vlans.is_untagged(63));
+        let mut trunk = Vlans::default();
+        trunk.insert(2, false);
+        trunk.insert(64, true);
+        assert_eq!(trunk.tagged_here(&vlans), None);
+        trunk.insert(64, false);
+        assert_eq!((trunk.tagged_here(&vlans), vlans.tagged_here(&trunk)), (Some(64), None));
     }
 }

@@ -159,7 +159,13 @@ pub(super) fn left(frame: &mut Frame, verdict: Verdict, here: &Here<'_>, flows: 
 #[cold]
 fn export(frame: &mut Frame, reason: PuntReason, here: &Here<'_>, flows: &mut Flows) {
     let Some((_, up)) = here.link else { return };
-    let Continue((packet, (_, up))) = arrive_at(&up.mac, frame, here, &mut Unobserved) else {
+    // What bears the address of the port itself goes up, too: the bridge had it before a port with a lower one joined.
+    let own = here.member.as_ref().map(|member| member.link.1.mac);
+    let mac = match own {
+        Some(own) if reason == PuntReason::BridgeLocal && frame.bytes().starts_with(&own) => own,
+        _ => up.mac,
+    };
+    let Continue((packet, (_, up))) = arrive_at(&mac, frame, here, &mut Unobserved) else {
         return;
     };
     let Some(tracking) = here.tracking(packet.family) else {

@@ -77,6 +77,20 @@ fn a_sender_that_the_kernel_has_to_learn_takes_its_connection_along() {
     }
 }
 
+/// Of a bridge that had the address of this port, until a port with a lower one joined: stations know it by that for a while.
+#[test]
+fn what_bears_the_ports_own_address_goes_up_in_the_kernel_with_its_connection() {
+    let mut tracker = tracker();
+    let own = [2, 0, 0, 0, 0, 0x10];
+    learn(&tracker.snapshot, own, 0, BR0, EntryFlags::LOCAL);
+    assert_eq!(tracker.walk(0, &packet(Family::V4, 0, &UDP)), OUT);
+    let known = tracker.records().remove(0);
+    let mut up = packet(Family::V4, 0, &UDP);
+    up[..6].copy_from_slice(&own);
+    assert_eq!(tracker.walk(0, &up), Verdict::Punt(PuntReason::BridgeLocal));
+    assert_eq!(tracker.flows.aside.leaving, Some(Leaving::AsItIs(known.original)));
+}
+
 #[test]
 fn what_is_bridged_has_no_connection() {
     let mut tracker = tracker();
