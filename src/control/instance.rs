@@ -410,11 +410,12 @@ impl Instance {
                 .zip(carry(&before, port))
                 .map(|(new, old)| both(new, old))
         });
+        // What is left from now on is left by it.
+        self.steer.set_generation(snapshot.generation);
         self.retired.push(self.shared.snapshot.swap(snapshot.clone()));
         if lets_go != [false; 2] {
             self.exchange.let_go(lets_go);
         }
-        self.steer.set_generation(snapshot.generation);
         self.tell_steer(|port| carry(&snapshot, port));
     }
 
@@ -424,13 +425,15 @@ impl Instance {
         }
     }
 
-    /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went.
-    pub fn end(mut self) {
-        self.exchange.export_all(FAREWELL);
+    /// Ends: lets go of the traffic, carries on what is in the rings, detaches, and says where all packets went. Where a part
+    /// has `failed`, so that packets are lost, connections are given up soon.
+    pub fn end(mut self, failed: bool) {
+        let (before, after) = if failed { (EXPORT, FAREWELL) } else { (FAREWELL, EXPORT) };
+        self.exchange.export_all(before);
         self.ports.let_go();
         thread::sleep(DRAIN);
         // What began while the others were exported.
-        self.exchange.export_all(EXPORT);
+        self.exchange.export_all(after);
         let totals = self.running.totals();
         let mut gone = self.shared.stalled(monotonic_ns(), HEARTBEAT_LIMIT.as_nanos() as u64);
         gone.extend((0..self.workers.len()).filter(|&index| self.workers[index].is_finished()));

@@ -89,7 +89,7 @@ pub fn run(mut config: RunConfig) -> Result<(), Error> {
     }
     let mut instance = instance::Instance::start(&config)?;
     let served = instance.serve(&signal);
-    instance.end();
+    instance.end(served.is_err());
     log::flush();
     served
 }

@@ -92,6 +92,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
             port,
             reason,
             leaving,
+            generation,
         }) = shared.punts.pop()
         {
             sink.export(leaving.as_ref());
@@ -101,7 +102,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
                 counts.failed.fetch_add(1, Ordering::Relaxed);
             }
             if of_the_pair(reason) {
-                note(shared, &frame, port, &mut repeats, &mut sink, counts);
+                note(shared, (&frame, port, generation), &mut repeats, &mut sink, counts);
             }
             shared.send_home(frame);
         }
@@ -118,8 +119,7 @@ pub fn run<Q>(shared: &Shared<Q>, parker: &Parker, mut sink: impl Sink, counts: 
 
 fn note<Q>(
     shared: &Shared<Q>,
-    frame: &Frame,
-    port: PortIndex,
+    (frame, port, generation): (&Frame, PortIndex, u64),
     repeats: &mut Repeats,
     sink: &mut impl Sink,
     counts: &PuntCounts,
@@ -128,11 +128,11 @@ fn note<Q>(
         return;
     };
     let snapshot = shared.snapshot.load();
-    // Between two addresses there may be connections that are ours.
-    if snapshot.conntrack.tracked[packet.family as usize] {
+    // Between two addresses there may be connections that are ours. And what was punted before a change, and waited, says
+    // nothing of what is now.
+    if snapshot.conntrack.tracked[packet.family as usize] || snapshot.generation != generation {
         return;
     }
-    let generation = snapshot.generation;
     if repeats.count(generation, port, packet.family, packet.src, packet.dst) {
         sink.leave(generation, port, packet.family, packet.src, packet.dst);
         counts.left.fetch_add(1, Ordering::Relaxed);

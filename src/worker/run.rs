@@ -68,11 +68,12 @@ pub fn run<Q: Queue>(mut worker: Worker<Q>, poll: Poll, heartbeat: &AtomicU64, b
     loop {
         if bursts >= HEARTBEAT_BURSTS || idle > 0 {
             bursts = 0;
-            let now_ns = monotonic_ns();
+            let mut now_ns = monotonic_ns();
             if !shared.is_control_late(now_ns, CONTROL_LIMIT.as_nanos() as u64) {
                 if now_ns.saturating_sub(beaten_ns) > MISSED_NS {
                     // Before the heartbeat says that it is there again, and frames come.
                     worker.missed_packets();
+                    now_ns = monotonic_ns();
                 }
                 beaten_ns = now_ns;
                 heartbeat.store(beat(now_ns), Ordering::Relaxed);

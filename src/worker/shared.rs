@@ -54,6 +54,8 @@ pub struct Punted {
     pub reason: PuntReason,
     /// What the kernel must be told first of its connection.
     pub leaving: Option<Leaving>,
+    /// By which configuration.
+    pub generation: u64,
 }
 
 /// What control tells a worker, between bursts.

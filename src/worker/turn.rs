@@ -357,6 +357,7 @@ impl<Q: Queue> Worker<Q> {
             port,
             reason,
             leaving,
+            generation: self.snapshot.generation,
         }) {
             Ok(()) => {
                 self.report.punted[reason as usize] += 1;

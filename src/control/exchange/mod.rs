@@ -31,6 +31,7 @@ use import::is_users;
 
 use super::connections::Subscribers;
 use crate::mirror::ctnetlink::{self as ct, BUFFER_BYTES, Ctnetlink, EventKind, Events, Heard, Own};
+use crate::packet::Family;
 use crate::port::wait::{Waker, monotonic_ns, wait};
 use crate::stage::prerouting::leaving::let_go;
 use crate::table::Snapshot;
@@ -84,6 +85,8 @@ pub struct Exchange {
     /// What was done.
     pub counts: Arc<Counts>,
     inner: Mutex<Option<Inner>>,
+    /// There is an `inner`; [`Exchange::follow`] alone changes that.
+    begun: AtomicBool,
     /// Held while what ended is deleted: by the exchange's thread, or by the punt thread before a frame.
     ending: Mutex<()>,
     /// Held while copies are made or changed, by whichever thread: what it asks of a connection first then holds.
@@ -122,6 +125,7 @@ impl Exchange {
             own: Arc::default(),
             counts,
             inner: Mutex::new(None),
+            begun: AtomicBool::new(false),
             ending: Mutex::new(()),
             copying: Mutex::new(()),
             waker: Waker::new()?,
@@ -137,11 +141,17 @@ impl Exchange {
     pub fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
         let tracked = snapshot.conntrack.tracked != [false; 2];
         self.udp_ticks.store(snapshot.conntrack.udp[0], Relaxed);
+        let nat = Family::ALL.map(|family| self.translates(family));
+        if tracked == self.begun.load(Relaxed) && (!tracked || nat == snapshot.conntrack.nat) {
+            // As it is, mostly: no waiting for a reading of the kernel's table.
+            return Ok(());
+        }
         let mut inner = self.lock();
         match (tracked, &mut *inner) {
             (true, None) => {
                 self.set_nat(snapshot.conntrack.nat);
                 *inner = Some(self.begin()?);
+                self.begun.store(true, Relaxed);
             }
             (true, Some(inner)) => return self.change_nat(inner, snapshot.conntrack.nat),
             // In the kernel's table they go on until they expire, and are there again when tracking begins again.
@@ -149,6 +159,7 @@ impl Exchange {
                 self.export_everything(here, HAND_BACK);
                 self.set_nat([false; 2]);
                 *inner = None;
+                self.begun.store(false, Relaxed);
                 self.forget_all();
             }
             (false, None) => return Ok(()),

@@ -12,7 +12,7 @@ use super::unasked::Watched;
 use super::{Open, Ports, Tried};
 use crate::control::Error;
 use crate::control::dealing::{Rings, worker_of};
-use crate::control::steer::{self, AttachError, AttachedLink, AttachedMode, Steer};
+use crate::control::steer::{self, Attach, AttachError, AttachedLink, AttachedMode, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
 use crate::port::link::{Link, mtu_max, receive_queues};
@@ -20,6 +20,7 @@ use crate::port::umem::Umem;
 use crate::port::xsk::{self, XskQueue};
 use crate::port::{OpenError, Promiscuous, Queue};
 use crate::worker::{Command, Shared};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -214,7 +215,16 @@ impl Opener {
 
     /// Puts steer on a link whose slots are filled.
     fn attach(&self, link: &Link) -> Result<AttachedLink, NotOpened> {
-        self.steer.attach(link.ifindex, self.attach).map_err(|error| {
+        // What a member of a bond gets is the member's for a native program, which the bond hands on to it.
+        let is_bond = self.attach == Attach::Auto && link.kind == "bond";
+        let how = if is_bond { Attach::Generic } else { self.attach };
+        let attached = self.steer.attach(link.ifindex, how).map(|mut attached| {
+            attached.refused = is_bond
+                .then(|| io::Error::other("a bond's members would run it"))
+                .or(attached.refused);
+            attached
+        });
+        attached.map_err(|error| {
             let unfit = port_unfit(&link.name, error.to_string());
             match error {
                 AttachError::Busy { .. } => NotOpened::Busy(unfit),
@@ -331,8 +341,12 @@ impl Ports {
             return Err(NotOpened::Unfit(port_unfit(&link.name, why)));
         }
         if let Some(why) = &attached.refused {
+            let remedy = match why.raw_os_error() {
+                Some(libc::EOPNOTSUPP) | None => "",
+                Some(_) => "; a lower MTU, or LRO turned off, may mend that",
+            };
             say!(
-                "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why})",
+                "bypath: port {} runs in generic mode, which is slower: native XDP was refused ({why}){remedy}",
                 link.name
             );
         }
