@@ -9,7 +9,11 @@ use crate::stream::Stream;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Until a trace that was started sees what passes, on a busy machine too; and until it has ended after its last packet.
+const TRACED_WITHIN: Duration = Duration::from_millis(1500);
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The lines of a running `bypath trace ARGUMENTS --json`, by packet, once it has ended; `during` makes the packets.
 fn trace(net: &Net, arguments: &str, during: impl FnOnce()) -> BTreeMap<u64, Vec<serde_json::Value>> {
@@ -19,10 +23,14 @@ fn trace(net: &Net, arguments: &str, during: impl FnOnce()) -> BTreeMap<u64, Vec
     let mut child = net.router.spawn(&mut command).expect("bypath trace");
     let stdout = child.stdout.take().expect("stdout is piped");
     let reader = std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).collect::<Vec<_>>());
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(TRACED_WITHIN);
     during();
-    std::thread::sleep(Duration::from_millis(500));
-    let ended = child.try_wait().expect("wait for the trace").is_some();
+    let until = Instant::now() + ENDED_WITHIN;
+    let mut ended = false;
+    while !ended && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+        ended = child.try_wait().expect("wait for the trace").is_some();
+    }
     let _ = child.kill();
     let _ = child.wait();
     let lines = reader.join().expect("reader");
@@ -65,6 +73,10 @@ fn what_is_not_there_is_said_and_json_is_json() {
 #[test]
 fn a_trace_shows_the_walk() {
     let net = Net::new(2);
+    // From a host that probes the router the router learns its address again, without asking for it.
+    for host in &net.hosts {
+        host.sysctl(&[("net.ipv4.neigh.e0.delay_first_probe_time", "600")]);
+    }
     for arguments in ["--workers 1", "--workers 2"] {
         let bypath = net.bypath(arguments);
         net.ping_until(0, "10.0.1.2");

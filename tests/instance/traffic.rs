@@ -31,7 +31,7 @@ fn tcp_both_ways_and_to_the_router_itself() {
 fn a_connection_outlives_start_and_end() {
     let net = Net::new(2);
     std::thread::scope(|scope| {
-        let transfer = scope.spawn(|| net.iperf(0, 1, "-t 4 -b 50M"));
+        let transfer = scope.spawn(|| net.iperf(0, 1, "-t 8 -b 50M"));
         std::thread::sleep(Duration::from_millis(800));
         let bypath = net.bypath("");
         std::thread::sleep(Duration::from_millis(1000));
