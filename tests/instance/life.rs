@@ -1,7 +1,7 @@
 //! Start, end, crash, stall: the kernel forwards again within a second, whatever happens to bypath.
 //!
-//! The gap is the longest time without an arrival of a stream of one packet a millisecond. A whole process is stalled by
-//! SIGSTOP, a single worker by ptrace. 750 ms of a gap are the heartbeat's limit.
+//! The gap is the longest time without an arrival of a stream of one packet a millisecond (`Flow::outage`). A whole process is
+//! stalled by SIGSTOP, a single worker by ptrace. 750 ms of a gap are the heartbeat's limit.
 
 use crate::lab::bypath::{BINARY, Bypath};
 use crate::lab::sys::{self, StoppedThread};

@@ -1,7 +1,7 @@
 //! A paced UDP stream between two hosts that knows which of its packets arrived, and when.
 //!
 //! A packet is its number and padding, 64 bytes. Sender and receiver are threads of the test; the receiver has a large buffer,
-//! so that a loss is one of the way and not of the test.
+//! so that a loss is one of the way and not of the test, and the kernel says when a packet arrived, so that a late reader is none.
 
 use crate::lab::namespace::Namespace;
 use crate::lab::sys;
@@ -27,7 +27,7 @@ pub struct Stream {
 pub struct Flow {
     /// When each packet was sent.
     pub sent: Vec<Instant>,
-    /// Packets that arrived, by number, and when.
+    /// Packets that arrived at the link's end, by number, and when.
     pub arrived: Vec<(u64, Instant)>,
 }
 
@@ -40,6 +40,7 @@ impl Stream {
         let input = to.enter(|| UdpSocket::bind(target)).expect("bind the receiver");
         let output = from.enter(|| UdpSocket::bind(any)).expect("bind the sender");
         sys::enlarge_receive_buffer(&input).expect("receive buffer");
+        sys::stamp_arrivals(&input).expect("time stamps");
         input.set_read_timeout(Some(TAIL)).expect("timeout");
         let stopped = stop.clone();
         let sender = std::thread::spawn(move || {
@@ -61,10 +62,10 @@ impl Stream {
             let mut arrived = Vec::new();
             let mut packet = [0; 64];
             loop {
-                match input.recv(&mut packet) {
-                    Ok(_) => {
+                match sys::receive_stamped(&input, &mut packet) {
+                    Ok((_, at)) => {
                         let number = u64::from_be_bytes(packet[..8].try_into().expect("8 bytes"));
-                        arrived.push((number, Instant::now()));
+                        arrived.push((number, at));
                     }
                     Err(_) if stopped.load(Ordering::Relaxed) => return arrived,
                     Err(_) => {}
@@ -115,12 +116,19 @@ impl Flow {
         self.arrived.len() + self.lost() - self.sent.len()
     }
 
-    /// The longest time without an arrival, from the first packet to the last.
+    /// The longest time without an arrival, from the first packet to the last. In a time in which nothing was sent, since the
+    /// sender waited for its CPU, nothing can arrive: the longest such time of each is not counted.
     pub fn outage(&self) -> Duration {
         let edges = [self.sent.first(), self.sent.last()].into_iter().flatten().copied();
         let mut times: Vec<Instant> = self.arrived.iter().map(|(_, at)| *at).chain(edges).collect();
         times.sort_unstable();
-        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        let gaps = times.windows(2).map(|pair| {
+            let from = self.sent.partition_point(|at| *at <= pair[0]);
+            let sent = self.sent[from..].iter().take_while(|at| **at <= pair[1]).copied();
+            let sent: Vec<Instant> = [pair[0]].into_iter().chain(sent).collect();
+            let silent = sent.windows(2).map(|pair| pair[1] - pair[0]).max();
+            pair[1] - pair[0] - silent.unwrap_or_default()
+        });
         gaps.max().unwrap_or_default()
     }
 

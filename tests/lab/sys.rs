@@ -12,7 +12,7 @@ use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Frames per sendmmsg or recvmmsg call.
 pub const BATCH: usize = 64;
@@ -119,6 +119,39 @@ pub fn enlarge_receive_buffer(socket: &impl AsRawFd) -> io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// From now on what arrives at a socket bears the time of its arrival, for `receive_stamped`.
+pub fn stamp_arrivals(socket: &impl AsRawFd) -> io::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the value lives through the call and the length is its own.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Receives one datagram of a socket that stamps: its bytes, and when it arrived, however late it is read.
+pub fn receive_stamped(socket: &impl AsRawFd, into: &mut [u8]) -> io::Result<(usize, Instant)> {
+    let mut control = [0u64; CONTROL_BYTES / 8];
+    let mut part = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    let mut header = message(&mut part, Some(&mut control)).msg_hdr;
+    // SAFETY: the header points at `into` by `part`, and at its own control room; all outlive the call.
+    let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
+    let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
+    let arrived_ns = arrived_ns(&header).ok_or(io::ErrorKind::InvalidData)?;
+    let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(arrived_ns));
+    let now = Instant::now();
+    Ok((bytes, now - age.unwrap_or_default()))
 }
 
 /// Waits until one of the sockets has something to read, or `timeout` is over.
@@ -284,7 +317,7 @@ impl PacketSocket {
 
     /// From now on frames bear the time of their arrival.
     pub fn stamp(&self) -> io::Result<()> {
-        self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+        stamp_arrivals(&self.fd)
     }
 
     /// Appends everything that has arrived to `into`.
