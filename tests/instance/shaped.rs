@@ -1,10 +1,12 @@
 //! Ports that tc shapes: what the kernel sends by them and what bypath does keep one rate together, in one queue where the kernel
 //! would take all of it; `show qdisc` tells of both, and changes of tc are in force at once.
 
+use crate::lab::sys;
 use crate::net::Net;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ const HEADERS: u64 = 42;
 const PAYLOAD: usize = 1000;
 /// The time of one measurement.
 const WINDOW: Duration = Duration::from_secs(3);
+/// Until what has arrived is read, though the reader waits for its CPU.
+const READ_WITHIN: Duration = Duration::from_millis(300);
 
 /// Sends datagrams without pause, from a host or the router, until it is told to stop.
 struct Sender(Arc<AtomicBool>, Option<JoinHandle<()>>);
@@ -46,24 +50,37 @@ impl Drop for Sender {
     }
 }
 
-/// Counts what arrives at a port of host 1, in bytes of frames.
-fn counted(net: &Net, port: u16) -> Arc<AtomicU64> {
+/// What arrives at a port of host 1: when, and the bytes of a frame.
+fn arrivals(net: &Net, port: u16) -> Receiver<(Instant, u64)> {
     let socket = net.hosts[1].enter(|| UdpSocket::bind(("0.0.0.0", port))).expect("bind");
-    let bytes = Arc::new(AtomicU64::new(0));
-    let weak = Arc::downgrade(&bytes);
-    let (ready, is_ready) = mpsc::channel();
+    sys::enlarge_receive_buffer(&socket).expect("receive buffer");
+    sys::stamp_arrivals(&socket).expect("time stamps");
+    socket.set_read_timeout(Some(READ_WITHIN)).expect("timeout");
+    let (arrived, arrivals) = mpsc::channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
-        let _ = socket.set_read_timeout(Some(Duration::from_millis(200)));
-        let _ = ready.send(());
-        while let Some(bytes) = weak.upgrade() {
-            if let Ok(len) = socket.recv(&mut buffer) {
-                bytes.fetch_add(len as u64 + HEADERS, Ordering::Relaxed);
+        loop {
+            let one = sys::receive_stamped(&socket, &mut buffer).map(|(len, at)| (at, len as u64 + HEADERS));
+            if let Ok(one) = one
+                && arrived.send(one).is_err()
+            {
+                return;
             }
         }
     });
-    is_ready.recv().expect("the thread runs");
-    bytes
+    arrivals
+}
+
+/// The rates of one window, in MB/s, of what is forwarded and of the router's own.
+fn rates(of: [&Receiver<(Instant, u64)>; 2]) -> [f64; 2] {
+    let began = Instant::now();
+    std::thread::sleep(WINDOW + READ_WITHIN);
+    of.map(|arrivals| {
+        let within = arrivals
+            .try_iter()
+            .filter(|(at, _)| (began..began + WINDOW).contains(at));
+        within.map(|(_, bytes)| bytes).sum::<u64>() as f64 / WINDOW.as_secs_f64() / 1e6
+    })
 }
 
 fn tc(net: &Net, line: &str) {
@@ -87,7 +104,7 @@ fn the_kernels_traffic_and_ours_keep_one_rate_together() {
     let net = Net::new(2);
     let bypath = net.bypath("");
     net.ping_until(0, "10.0.1.2");
-    let (forwarded, own) = (counted(&net, 7000), counted(&net, 7001));
+    let (forwarded, own) = (arrivals(&net, 7000), arrivals(&net, 7001));
     // 8 Mbit/s for twice 16 Mbit/s.
     let every = Duration::from_micros(500);
     for shaper in [
@@ -105,17 +122,12 @@ fn the_kernels_traffic_and_ours_keep_one_rate_together() {
             let _ours = (part != "own").then(|| Sender::start(&net, Some(0), "10.0.1.2:7000", every));
             let _kernels = kernels.map(|every| Sender::start(&net, None, "10.0.1.2:7001", every));
             std::thread::sleep(Duration::from_secs(1));
-            let before = [&forwarded, &own].map(|count| count.load(Ordering::Relaxed));
-            let began = Instant::now();
-            std::thread::sleep(WINDOW);
-            let after = [&forwarded, &own].map(|count| count.load(Ordering::Relaxed));
-            let took = began.elapsed().as_secs_f64();
-            let [by_us, by_kernel] = [0, 1].map(|at| (after[at] - before[at]) as f64 / took / 1e6);
+            let wanted = if part == "own" { 0.5 } else { 1.0 };
+            let [by_us, by_kernel] = rates([&forwarded, &own]);
             println!(
                 "{}, {part}: forwarded {by_us:.3} MB/s, own {by_kernel:.3} MB/s of 1.000",
                 shaper[0]
             );
-            let wanted = if part == "own" { 0.5 } else { 1.0 };
             let sum = by_us + by_kernel;
             assert!((sum - wanted).abs() < 0.06, "{part}: {sum} MB/s, {}", shaper[0]);
             assert!(
