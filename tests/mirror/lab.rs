@@ -283,8 +283,19 @@ pub fn describe_bridge(snapshot: &Snapshot, iface: &Iface) -> Vec<String> {
 /// The snapshot of `mirror` must say what a new one says; the differences otherwise.
 pub fn assert_as_new(mirror: &mut Mirror, what: &str) {
     settle(mirror);
-    let live = describe(&mirror.snapshot());
-    let new = describe(&Mirror::open().expect("a second mirror").snapshot());
+    let mut live = describe(&mirror.snapshot());
+    let end = Instant::now() + Duration::from_secs(20);
+    let new = loop {
+        let new = describe(&Mirror::open().expect("a second mirror").snapshot());
+        settle(mirror);
+        let later = describe(&mirror.snapshot());
+        if later == live {
+            break new;
+        }
+        // The kernel changed something between the two, a carrier for one, and both must have seen that.
+        assert!(Instant::now() < end, "{what}: it goes on changing");
+        live = later;
+    };
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
     assert!(
         live == new,

@@ -2,6 +2,7 @@
 
 use super::lab::*;
 use bypath::mirror::Mirror;
+use std::time::{Duration, Instant};
 
 #[test]
 fn routes_are_added_replaced_appended_and_deleted() {
@@ -101,6 +102,14 @@ fn ipv6_routes_metrics_and_multipath() {
     });
 }
 
+/// Waits until d1 has carrier, or has none, which follows in its own time.
+fn wait_carrier(mirror: &mut Mirror, up: bool) {
+    let end = Instant::now() + Duration::from_secs(3);
+    while iface(mirror, "d1").unwrap().up != up {
+        assert!(Instant::now() < end, "d1 is not {}", if up { "up" } else { "down" });
+    }
+}
+
 #[test]
 fn multipath_dead_ways_out_and_silent_flushes() {
     namespace(|| {
@@ -138,18 +147,14 @@ fn multipath_dead_ways_out_and_silent_flushes() {
         assert_as_new(&mut mirror, "with a preferred source gone");
 
         ip("link set p1 down");
-        assert!(!iface(&mut mirror, "d1").unwrap().up);
+        wait_carrier(&mut mirror, false);
         assert_as_new(&mut mirror, "without carrier");
         assert_eq!(main_route(&mut mirror, net), both);
         sysctl("ipv4/conf/d1/ignore_routes_with_linkdown", "1");
         assert_eq!(main_route(&mut mirror, net), "via 10.0.0.9 dev d0");
         assert_as_new(&mut mirror, "without carrier, where that counts");
         ip("link set p1 up");
-        // Carrier follows in its own time.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
-        while !iface(&mut mirror, "d1").unwrap().up {
-            assert!(std::time::Instant::now() < end, "no carrier");
-        }
+        wait_carrier(&mut mirror, true);
         assert_eq!(main_route(&mut mirror, net), both);
     });
 }
