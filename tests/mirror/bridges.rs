@@ -1,7 +1,7 @@
 //! Bridges, their ports and what they learned: the mirror's snapshot against what `bridge` was told, and against a new mirror.
 
 use super::lab::*;
-use super::random::Random;
+use super::random::{Random, SEED};
 use bypath::mirror::Mirror;
 use bypath::packet::PortIndex;
 use bypath::table::bridge::{Bridge, BridgePort};
@@ -277,8 +277,8 @@ fn random_change(random: &mut Random) -> (bool, String) {
 #[test]
 fn random_changes_of_bridges_leave_the_mirror_as_a_new_one() {
     let seed = std::env::var("BYPATH_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
-    eprintln!("seed {seed} (BYPATH_SEED replays it)");
+    let seed = seed.unwrap_or(SEED);
+    eprintln!("seed {seed} (BYPATH_SEED sets another)");
     namespace(move || {
         bridged();
         ip("link add d2 type veth peer name p2");
