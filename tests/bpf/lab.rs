@@ -179,9 +179,9 @@ impl Packets {
         }
     }
 
-    /// The first frame within a second for which `wanted` holds.
+    /// The first frame within three seconds for which `wanted` holds.
     pub fn wait_for(&self, wanted: impl Fn(&Seen) -> bool) -> Option<Seen> {
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + Duration::from_secs(3);
         while Instant::now() < end {
             if let Some(seen) = self.receive().filter(&wanted) {
                 return Some(seen);

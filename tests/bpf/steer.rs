@@ -184,7 +184,8 @@ fn the_heartbeat_decides_to_the_jiffy() {
         let lab = Lab::new();
         let (jiffies, heartbeats) = (lab.steer.jiffies(), lab.steer.heartbeats());
         let limit = jiffies.count(HEARTBEAT_LIMIT);
-        let slack = jiffies.count(Duration::from_millis(40));
+        const SLACK: Duration = Duration::from_millis(40);
+        let slack = jiffies.count(SLACK);
         let cases = [
             (limit - slack, Decision::Redirect),
             (limit + 2, Decision::Stalled),
@@ -192,9 +193,17 @@ fn the_heartbeat_decides_to_the_jiffy() {
             (5u64.wrapping_neg(), Decision::Redirect), // ahead
         ];
         for (age, expected) in cases {
-            let now = jiffies.now_from_ns(monotonic_ns());
-            heartbeats[usize::from(LIVE)].store(now.wrapping_sub(age), Ordering::Relaxed);
-            assert_eq!(lab.decision_on(0, &transit()), expected, "{age} jiffies old");
+            loop {
+                let since = Instant::now();
+                let now = jiffies.now_from_ns(monotonic_ns());
+                heartbeats[usize::from(LIVE)].store(now.wrapping_sub(age), Ordering::Relaxed);
+                let decision = lab.decision_on(0, &transit());
+                // A heartbeat that is near the limit is beyond it when the machine keeps this thread waiting.
+                if age != limit - slack || since.elapsed() < SLACK {
+                    assert_eq!(decision, expected, "{age} jiffies old");
+                    break;
+                }
+            }
         }
         heartbeats[usize::from(LIVE)].store(0, Ordering::Relaxed);
         assert_eq!(lab.decision_on(0, &transit()), Decision::Stalled, "never beaten");
@@ -418,16 +427,23 @@ fn fails_open(how: Attach, mode: AttachedMode) {
         far.send(&frame);
         near.receive().is_some_and(|seen| seen.bytes == mine)
     };
-    lab.beat();
+    // Both sides of the beat: how long it took at most and at least, should this thread wait for its CPU just here.
+    let (before, (), beaten) = (Instant::now(), lab.beat(), Instant::now());
     assert!(!passed(), "a live worker's frame reached the kernel");
-    let beaten = Instant::now();
-    while !passed() {
-        assert!(beaten.elapsed() < Duration::from_secs(1), "still not in the kernel");
+    loop {
+        let sent = beaten.elapsed();
+        if passed() {
+            break;
+        }
+        assert!(
+            sent < Duration::from_secs(1),
+            "what is sent {sent:?} later is not in the kernel"
+        );
     }
     assert!(
-        beaten.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(50),
+        before.elapsed() > HEARTBEAT_LIMIT - Duration::from_millis(30),
         "after {:?}",
-        beaten.elapsed()
+        before.elapsed()
     );
     let counts = lab.steer.stats(INDEX).unwrap();
     assert!(counts.of(Decision::Redirect) >= 1 && counts.of(Decision::Stalled) >= 1);
