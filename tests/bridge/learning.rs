@@ -6,7 +6,7 @@ use crate::lab::packet::text;
 use crate::lab::twin::{Share, Twin};
 use crate::net::{
     arp_reply, at, bridge, bridge_with, carried, finish, finish_aged, forwards, forwards_nothing, learn, one_bridge,
-    setup, talk,
+    setup, talk, wait_learned,
 };
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ fn unknown_is_flooded_known_is_forwarded() {
     let (one, other) = (at(0, 1), at(1, 1));
     // Nobody is known: to all ports.
     twin.inject(0, &carried(one, other, 4));
-    std::thread::sleep(Duration::from_millis(100));
+    wait_learned(&twin, [one.mac()]);
     // The answer goes to one port, and is punted, for its source is new.
     twin.inject(1, &carried(other, one, 4));
-    std::thread::sleep(Duration::from_millis(100));
+    wait_learned(&twin, [other.mac()]);
     assert_eq!(twin.compare_fdbs("both are known"), 4, "two stations, two fences");
     forwards(&mut twin, 400, |twin| talk(twin, one, other, 200));
     finish(twin, Share::AtLeast(0.95));
@@ -40,7 +40,7 @@ fn many_stations() {
             .collect();
         twin.inject(port, &frames);
     }
-    std::thread::sleep(Duration::from_millis(150));
+    wait_learned(&twin, stations.iter().map(|station| station.mac()));
     for round in 0..4usize {
         for port in 0..4 {
             let pairs = (0..100).map(|host| (at(port, host), at((port + 1 + round % 3) % 4, 99 - host)));

@@ -9,14 +9,17 @@
 //! of IP (`bridge-nf-call-* 0`) unless a scenario says so.
 
 use crate::lab::bridge::{plain_frame, unknown_mac};
+use crate::lab::bypath::BINARY;
 use crate::lab::packet::{Mac, Packet, ip, neighbor_mac, packet, ping, proto, router_mac, tcp, text, udp};
 use crate::lab::router::Layout;
 use crate::lab::twin::{Fence, Outcome, Setup, Share, Twin};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What the kernel learned is known to bypath by then.
-const LEARNED_WITHIN: Duration = Duration::from_millis(100);
+/// What the kernel learned is known to bypath by then, on a busy machine too, and to the workers a little later.
+const LEARNED_WITHIN: Duration = Duration::from_secs(2);
+const IN_FORCE_WITHIN: Duration = Duration::from_millis(100);
 
 /// The address of bridge `b`.
 pub fn bridge_mac(b: usize) -> Mac {
@@ -208,7 +211,28 @@ pub fn learn(twin: &mut Twin, stations: &[Station]) {
         let number = 0xf000 | (station.port as u16) << 8 | u16::from(station.host);
         twin.inject(station.port, &[plain_frame(unknown_mac(number), station.mac(), 46)]);
     }
-    std::thread::sleep(LEARNED_WITHIN);
+    wait_learned(twin, stations.iter().map(|station| station.mac()));
+}
+
+/// Waits until bypath knows these addresses where the kernel's lab has learned them, if it has.
+pub fn wait_learned(twin: &Twin, macs: impl IntoIterator<Item = Mac>) {
+    let macs: BTreeSet<String> = macs.into_iter().map(text).collect();
+    let places = |shown: String| -> BTreeSet<[String; 2]> {
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&shown).expect("a list in JSON");
+        let of_bridges = rows.iter().filter(|row| row["master"].is_string());
+        let places =
+            of_bridges.map(|row| ["mac", "ifname"].map(|key| row[key].as_str().unwrap_or_default().to_owned()));
+        places.filter(|[mac, _]| macs.contains(mac)).collect()
+    };
+    if let Some(bypath) = twin.bypath() {
+        let wanted = places(twin.kernel_router().run("bridge -j fdb show"));
+        let until = Instant::now() + LEARNED_WITHIN;
+        let show = format!("{BINARY} show fdb --json");
+        while !places(bypath.namespace().run(&show)).is_superset(&wanted) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    std::thread::sleep(IN_FORCE_WITHIN);
 }
 
 /// Sends `count` frames each way.

@@ -16,20 +16,19 @@ mod config;
 mod traffic;
 
 use crate::lab::bypath::Totals;
+use crate::lab::packet::Mac;
 use crate::lab::twin::{Mode, Share, Twin};
-use crate::net::setup;
+use crate::net::{setup, wait_learned};
 use config::Network;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The packets of a configuration come in so many parts, with a change between two.
 const ROUNDS: usize = 4;
 /// What bypath at least must have decided about by itself, of the packets of all configurations that can be carried.
 const SHARE_LEAST: f64 = 0.7;
-/// Until what a frame had the kernel learn is known to bypath.
-const LEARNED_WITHIN: Duration = Duration::from_millis(80);
 
 fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
@@ -110,6 +109,11 @@ fn random_bridges() {
     );
 }
 
+/// The address of Ethernet that a frame is from.
+fn source(frame: &[u8]) -> Mac {
+    frame[6..12].try_into().expect("six bytes")
+}
+
 /// One configuration and its packets; whether it can be carried.
 fn run(seed: u64, packets: usize) -> (Sums, bool) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -131,16 +135,21 @@ fn run(seed: u64, packets: usize) -> (Sums, bool) {
             twin.change(&change.iter().map(String::as_str).collect::<Vec<_>>());
         }
         twin.settle_links();
+        let mut heard = Vec::new();
         for port in 0..network.ports {
-            twin.inject(port, &traffic::hello(&network, port));
+            let frames = traffic::hello(&network, port);
+            twin.inject(port, &frames);
+            heard.extend(frames.iter().map(|frame| source(frame)));
         }
-        std::thread::sleep(LEARNED_WITHIN);
+        wait_learned(&twin, heard);
         let mut left = packets / ROUNDS;
         while left > 0 {
             let port = random.random_range(0..network.ports);
             if random.random_bool(0.03) {
-                twin.inject(port, &[traffic::moving(&mut random, &mut network, port)]);
-                std::thread::sleep(LEARNED_WITHIN);
+                let frame = traffic::moving(&mut random, &mut network, port);
+                let heard = source(&frame);
+                twin.inject(port, &[frame]);
+                wait_learned(&twin, [heard]);
                 left -= 1;
                 continue;
             }

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 const FLOODED_WITHIN: Duration = Duration::from_millis(10);
 /// What the kernel is told of a database follows a little later.
 const FDB_WITHIN: Duration = Duration::from_millis(1000);
-/// A carrier comes within.
-const LINKS_WITHIN: Duration = Duration::from_millis(400);
+/// Until the links of both labs are equal, and a carrier that is there in neither is not waited for any more.
+const LINKS_WITHIN: Duration = Duration::from_secs(3);
+const CARRIER_WITHIN: Duration = Duration::from_millis(400);
 /// Entries shown.
 const SHOWN_MAX: usize = 12;
 
@@ -140,12 +141,16 @@ impl Twin {
     /// Waits until the ports of bridges have the same states in both labs, and links that are up a carrier: the kernel tells of a
     /// carrier from a work queue, which waits for whoever configures anything on this machine.
     pub fn settle_links(&self) {
-        let until = Instant::now() + LINKS_WITHIN;
+        let since = Instant::now();
         let show = |side: &Side| side.lab.router.run("bridge link show");
         loop {
             let (kernel, tested) = (show(&self.kernel), show(&self.tested));
-            let now = Instant::now();
-            if kernel == tested && !kernel.contains("NO-CARRIER") || now >= until {
+            let within = match kernel == tested {
+                true if !kernel.contains("NO-CARRIER") => return,
+                true => CARRIER_WITHIN,
+                false => LINKS_WITHIN,
+            };
+            if since.elapsed() >= within {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
