@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// When a connection becomes a stream, and how near to that no packet is sent.
 const STREAM: Duration = Duration::from_secs(2);
-const MARGIN: Duration = Duration::from_millis(60);
+const MARGIN: Duration = Duration::from_millis(200);
 
 /// When each pair of ends sent its first datagram; by what else a pair is known, behind NAT.
 #[derive(Default)]

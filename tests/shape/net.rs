@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// Frames that a paced source sends at once: a veth's ring holds 256.
 const AT_ONCE: u64 = 64;
 /// Time for a change to be in force.
-const CHANGE_IN_FORCE: Duration = Duration::from_millis(150);
+const CHANGE_IN_FORCE: Duration = Duration::from_millis(300);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
