@@ -69,8 +69,8 @@ pub struct Running<Q> {
 }
 
 impl<Q: Send + 'static> Running<Q> {
-    /// Asks every worker for its report. One that does not answer in time stands with its last answer, so that no counter
-    /// runs backwards and a stalled worker is still in the list.
+    /// Asks every worker for its report. One that does not answer in time stands with its last answer, which says so, so that no
+    /// counter runs backwards and a stalled worker is still in the list.
     pub fn reports(&self) -> Vec<Report> {
         let deadline = Instant::now() + PATIENCE;
         let asked: Vec<_> = (0..self.shared.limits.workers)
@@ -88,7 +88,7 @@ impl<Q: Send + 'static> Running<Q> {
         for (worker, (last, answer)) in last.iter_mut().zip(answers).enumerate() {
             match answer {
                 Some(answer) => *last = Some(answer),
-                None => drop(last.get_or_insert_with(|| Report::new(worker))),
+                None => last.get_or_insert_with(|| Report::new(worker)).stale = true,
             }
         }
         last.iter().flatten().cloned().collect()
@@ -116,6 +116,7 @@ impl<Q: Send + 'static> Running<Q> {
             punted: report::punted(&written),
             dropped: report::dropped(&dropped),
             held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
+            stale_workers: reports.iter().filter(|r| r.stale).map(|r| r.worker).collect(),
         }
     }
 
@@ -192,6 +193,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                 cpu: self.cpus.get(report.worker).copied().flatten(),
                 queues: self.queues_of(report),
                 heartbeat_age_ms: now_ns.saturating_sub(alive_ns) / 1_000_000,
+                stale: report.stale,
                 generation,
                 totals: Totals {
                     received: report.received,
@@ -199,6 +201,7 @@ impl<Q: Send + 'static> Backend for Running<Q> {
                     punted: report::punted(&report.punted),
                     dropped: report::dropped(&report.dropped),
                     held: report.pending + report.shaped,
+                    stale_workers: Vec::new(),
                 },
                 rounds: report.turns,
                 sleeps: report.sleeps,

@@ -323,6 +323,7 @@ mod tests {
                 punted: report::punted(&[3]),
                 dropped: report::dropped(&[]),
                 held: 0,
+                stale_workers: Vec::new(),
             }
         }
         fn ports(&self) -> Vec<Port> {

@@ -49,6 +49,9 @@ pub struct Totals {
     pub dropped: ByReason,
     /// ... still here: in a burst, a qdisc's queue, a hand-off queue or the punt queue.
     pub held: u64,
+    /// Workers that did not answer in time: of them these are the numbers of an earlier answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale_workers: Vec<usize>,
 }
 
 impl Totals {
@@ -69,6 +72,7 @@ pub fn summary(totals: &Totals) -> String {
         punted,
         dropped,
         held,
+        ..
     } = totals;
     format!(
         "received {received}, forwarded {forwarded}, punted {}, dropped {}, held {held}",
@@ -179,6 +183,8 @@ pub struct Worker {
     pub queues: Vec<String>,
     /// Milliseconds since its heartbeat; steer lets frames pass to the kernel when it is too old.
     pub heartbeat_age_ms: u64,
+    /// It did not answer in time: its numbers are those of an earlier answer.
+    pub stale: bool,
     /// The generation of the configuration that it works with.
     pub generation: u64,
     /// Where its frames went.
@@ -383,6 +389,7 @@ mod tests {
             punted: punted(&[0, 2]),
             dropped: dropped(&[3]),
             held: 1,
+            stale_workers: Vec::new(),
         };
         assert_eq!(totals.punted.len(), PuntReason::ALL.len());
         let second = PuntReason::ALL[1].word();

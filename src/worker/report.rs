@@ -44,6 +44,8 @@ pub type Shaped = (PortIndex, u32, Vec<(Handle, Stats)>);
 pub struct Report {
     /// Which worker.
     pub worker: usize,
+    /// Of an earlier time: it did not answer when it was asked now.
+    pub stale: bool,
     /// Turns of the loop, and turns that moved a frame.
     pub turns: u64,
     /// Turns that moved at least one frame.
@@ -83,6 +85,7 @@ impl Report {
     pub fn new(worker: usize) -> Self {
         Self {
             worker,
+            stale: false,
             turns: 0,
             busy_turns: 0,
             sleeps: 0,

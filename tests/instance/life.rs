@@ -161,6 +161,12 @@ fn one_stalled_worker_leaves_the_traffic_to_the_kernel_and_is_named() {
     let workers = net.show("workers");
     let age = |worker: usize| workers[worker]["heartbeat_age_ms"].as_u64().expect("an age");
     assert!(age(0) < 750 && age(1) >= 750, "{workers}");
+    assert_eq!(
+        (&workers[0]["stale"], &workers[1]["stale"]),
+        (&false.into(), &true.into()),
+        "{workers}"
+    );
+    assert_eq!(bypath.totals().stale_workers, [1]);
     assert_eq!(workers[1]["queues"][0], "d1:0", "{workers}");
     drop(stopped);
     bypath.wait_said("worker 1 goes on");

@@ -28,6 +28,9 @@ pub struct Totals {
     pub punted: BTreeMap<String, u64>,
     pub dropped: BTreeMap<String, u64>,
     pub held: u64,
+    /// Workers whose numbers are old, since they did not answer in time.
+    #[serde(default)]
+    pub stale_workers: Vec<usize>,
 }
 
 impl Totals {
@@ -183,7 +186,8 @@ impl Bypath {
         for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(50));
             let now = self.totals();
-            if (now.received, now.forwarded, now.held) == (before.received, before.forwarded, before.held) {
+            let is_new = now.stale_workers.is_empty() && before.stale_workers.is_empty();
+            if is_new && (now.received, now.forwarded, now.held) == (before.received, before.forwarded, before.held) {
                 return now;
             }
             before = now;

@@ -15,6 +15,7 @@ pub fn totals(totals: &Totals) -> String {
         punted,
         dropped,
         held,
+        stale_workers,
     } = totals;
     let mut rows = vec![("received", *received), ("forwarded", *forwarded)];
     for (verdict, counts) in [("punted", punted), ("dropped", dropped)] {
@@ -29,6 +30,9 @@ pub fn totals(totals: &Totals) -> String {
         let word = if verdict { word.to_owned() } else { format!("  {word}") };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{word:<22} {:>width$}", grouped(count));
+    }
+    for worker in stale_workers {
+        let _ = writeln!(text, "worker {worker} did not answer, its numbers are old");
     }
     text
 }
@@ -126,7 +130,11 @@ pub fn workers(workers: &[Worker]) -> String {
             sum(&worker.totals.dropped),
             grouped(worker.rounds),
             grouped(worker.sleeps),
-            format!("{} ms", worker.heartbeat_age_ms),
+            format!(
+                "{} ms{}",
+                worker.heartbeat_age_ms,
+                if worker.stale { ", old numbers" } else { "" }
+            ),
             grouped(worker.frames.free),
             grouped(worker.frames.all),
             worker.queues.join(" "),
@@ -275,6 +283,7 @@ mod tests {
             punted: report::punted(&[0, 2, 7]),
             dropped: report::dropped(&[]),
             held: 1,
+            stale_workers: vec![3],
         };
         let lines: Vec<String> = totals(&counts)
             .lines()
@@ -289,6 +298,7 @@ mod tests {
             &format!("{} 2", reason(1)),
             "dropped 0",
             "held 1",
+            "worker 3 did not answer, its numbers are old",
         ];
         assert_eq!(lines, wanted);
     }
