@@ -34,12 +34,13 @@ use super::expr::Expr;
 use super::interpret::{Interpreter, Outcome, Place};
 use super::packet::Packet;
 use super::program::{
-    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset,
+    ChainId, ChainType, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, ObjectId, ObjectKind, Rule, Ruleset, SetId,
 };
-use super::set::Data;
+use super::set::{Data, Set};
 use super::state::State;
 use crate::packet::Family;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// NF_INET_PRE_ROUTING.
 pub const PREROUTING: u32 = 0;
@@ -118,12 +119,14 @@ impl Point {
 }
 
 /// See the file's head.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// The rules.
     pub ruleset: Ruleset,
     /// What packets changed.
-    pub state: State,
+    pub state: Arc<State>,
+    /// How they were taken over so far.
+    pub taken: Taken,
     /// NAT's hooks are there, by [`Family`].
     pub nat: [bool; 2],
     /// What packets meet, by [`Family`] and [`Point`].
@@ -131,7 +134,7 @@ pub struct Rules {
     /// What all of it comes to, by [`Family`].
     sums: [Sum; 2],
     /// The chains as workers run them, by [`Family`]; none where only the interpreter can.
-    programs: [Option<Program>; 2],
+    programs: [Option<Arc<Program>>; 2],
     /// What frames meet at bridges.
     pub bridged: Bridged,
 }
@@ -139,11 +142,23 @@ pub struct Rules {
 /// Readings of one ruleset are equal; the kernel numbers them, but not what tables become without a commit.
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
-        self.ruleset.generation == other.ruleset.generation && self.ruleset.tables == other.ruleset.tables
+        let [of_self, of_other] = [self, other].map(|it| (it.ruleset.generation, it.taken.divergences));
+        of_self == of_other && self.ruleset.tables == other.ruleset.tables
     }
 }
 
 impl Eq for Rules {}
+
+/// How rules were taken over from the kernel since the first of them, in commits and readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Whole readings.
+    pub readings: u64,
+    /// Commits whose elements were taken from events, without a reading.
+    pub deltas: u64,
+    /// Readings that found other elements than events had told of.
+    pub divergences: u64,
+}
 
 /// What all chains that a family meets come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,16 +275,35 @@ impl Rules {
             let chains = hooks[family as usize]
                 .iter()
                 .flat_map(|hook| hook.chains.iter().copied());
-            Program::new(&ruleset, chains, number(family))
+            Program::new(&ruleset, chains, number(family)).map(Arc::new)
         });
         Self {
             bridged: Bridged::new(&ruleset, of_bridges),
             ruleset,
-            state,
+            state: Arc::new(state),
+            taken: before.map_or_else(Taken::default, |before| before.taken),
             nat,
             hooks,
             sums,
             programs,
+        }
+    }
+
+    /// The same rules of a later `generation`, of which nothing but the elements of these sets is another. What those lead to
+    /// is in no rule's way, see [`Set::changed`]: so all that was made of the rules goes on, and with it what packets changed.
+    pub fn with_sets(&self, generation: u32, changed: impl IntoIterator<Item = (SetId, Set)>) -> Self {
+        let mut sets = self.ruleset.sets.clone();
+        for (id, set) in changed {
+            sets[id.0 as usize] = Arc::new(set);
+        }
+        Self {
+            ruleset: Ruleset {
+                generation,
+                sets,
+                ..self.ruleset.clone()
+            },
+            // What these share is not copied.
+            ..self.clone()
         }
     }
 
@@ -423,8 +457,9 @@ fn give_memories_away<'a>(ruleset: &mut Ruleset, chains: impl Iterator<Item = &'
         .iter()
         .map(|&chain| (chain, ruleset[chain].rules.iter().map(given).collect()))
         .collect();
+    let chains = Arc::make_mut(&mut ruleset.chains);
     for (chain, rules) in changed {
-        ruleset.chains[chain.0 as usize].rules = rules;
+        chains[chain.0 as usize].rules = rules;
     }
 }
 

@@ -8,7 +8,7 @@
 //!          -> states   what has a memory starts from here; the memory itself is in `state`
 //! ```
 //!
-//! Immutable, and without names where packets go: a jump, a lookup, a reference is a number that was resolved when the
+//! Immutable (one whose sets have other elements shares all else with it), and without names where packets go: a jump, a lookup, a reference is a number that was resolved when the
 //! ruleset was read, and is valid for this ruleset only. Jumps form no loop: the kernel refuses them, and whoever builds a
 //! ruleset must, too; the interpreter is bounded in any case.
 //!
@@ -65,15 +65,15 @@ pub struct Ruleset {
     /// The kernel's number of this moment.
     pub generation: u32,
     /// By their [`TableId`].
-    pub tables: Box<[Table]>,
+    pub tables: Arc<[Table]>,
     /// By their [`ChainId`].
-    pub chains: Box<[Chain]>,
+    pub chains: Arc<[Chain]>,
     /// By their [`SetId`].
     pub sets: Box<[Arc<Set>]>,
     /// By their [`ObjectId`].
-    pub objects: Box<[Object]>,
+    pub objects: Arc<[Object]>,
     /// By their [`StateId`]: where each begins.
-    pub states: Box<[Stateful]>,
+    pub states: Arc<[Stateful]>,
 }
 
 /// A table.

@@ -11,15 +11,19 @@
 //! not there. A catch-all element answers for what is not found. As net/netfilter/nft_set_{hash,bitmap,rbtree,pipapo}.c,
 //! nft_set_catchall_lookup in nf_tables_api.c.
 //!
-//! Immutable but for time: it holds what the kernel had when it was read. A set that packets change (`dynset`) has its
+//! Immutable but for time: it holds what the kernel had when it was read. Of one whose elements come and go another is made that
+//! shares with it all but the parts that changed ([`Set::changed`]). A set that packets change (`dynset`) has its
 //! elements elsewhere. Bounded by [`ELEMENTS_MAX`]; keys by the kernel's 64 bytes.
 
+mod bounds;
+mod exact;
 mod ranges;
 
 use super::expr::{Stateful, Verdict};
 use super::program::{ObjectId, TableId};
+use bounds::Bounds;
+use exact::Exact;
 use ranges::Ranges;
-use std::collections::HashMap;
 
 /// The most elements of a set that is carried: about half a gigabyte.
 pub const ELEMENTS_MAX: usize = 4 << 20;
@@ -110,6 +114,15 @@ pub struct Element {
     pub states: Box<[Stateful]>,
 }
 
+/// An element that came to a set, or went from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub element: Element,
+    /// It came.
+    pub comes: bool,
+}
+
 /// An element that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<'a> {
@@ -142,27 +155,23 @@ pub struct Set {
     /// What it is.
     pub spec: SetSpec,
     index: Index,
-    entries: Box<[Entry]>,
-    catch_all: Option<u32>,
+    catch_all: Option<Entry>,
     states: Box<[Stateful]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     data: Data,
     expires_ns: u64,
     states: std::ops::Range<u32>,
 }
 
-/// Where an interval starts, with its element; or only ends.
-type Bound = (Box<[u8]>, Option<u32>);
-
 #[derive(Clone, Debug)]
 enum Index {
-    Exact(HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>),
-    /// Bounds in order, each with the element that starts there.
-    Interval(Box<[Bound]>),
-    Ranges(Ranges),
+    Exact(Exact),
+    Interval(Bounds),
+    /// Elements by their place.
+    Ranges(Ranges, Box<[Entry]>),
 }
 
 impl Set {
@@ -174,55 +183,46 @@ impl Set {
         if elements.len() > ELEMENTS_MAX {
             return Err(SetError::TooMany);
         }
-        let key_len = usize::from(spec.key_len);
         let is_ranges =
             spec.interval && elements.iter().any(|e| e.key_end.is_some()) || spec.is_concatenated_interval();
         if is_ranges && !spec.fields_fit() {
             return Err(SetError::Fields);
         }
-        let (mut entries, mut states, mut catch_all) = (Vec::with_capacity(elements.len()), Vec::new(), None);
+        let (mut states, mut catch_all) = (Vec::new(), None);
         let mut keys = Vec::with_capacity(elements.len());
-        for (place, element) in (0u32..).zip(elements) {
-            let is_end = element.kind == Kind::IntervalEnd;
-            if !is_end && !spec.data.fits(&element.data) {
-                return Err(SetError::Data);
-            }
+        for element in elements {
+            spec.check(&element)?;
             let first = states.len() as u32;
             states.extend_from_slice(&element.states);
-            entries.push(Entry {
+            let entry = Entry {
                 data: element.data,
                 expires_ns: element.expires_ns.unwrap_or(u64::MAX),
                 states: first..states.len() as u32,
-            });
-            if element.kind == Kind::CatchAll {
-                catch_all = Some(place);
-                continue;
+            };
+            match element.kind {
+                Kind::CatchAll => catch_all = Some(entry),
+                Kind::Key => keys.push((element.key, element.key_end, Some(entry))),
+                Kind::IntervalEnd => keys.push((element.key, element.key_end, None)),
             }
-            let lens = [Some(&element.key), element.key_end.as_ref()];
-            if lens.into_iter().flatten().any(|key| key.len() != key_len) {
-                return Err(SetError::KeyLen);
-            }
-            keys.push((element.key, element.key_end, (!is_end).then_some(place)));
         }
         let index = match (is_ranges, spec.interval) {
             (true, _) => {
-                let fields = spec.field_ranges();
-                let ranges = keys
-                    .into_iter()
-                    .filter_map(|(key, end, place)| Some((end.unwrap_or_else(|| key.clone()), key, place?)));
-                Index::Ranges(Ranges::new(&fields, ranges.map(|(end, key, place)| (key, end, place))))
+                let (mut ranges, mut entries) = (Vec::new(), Vec::new());
+                for (place, (key, end, entry)) in (0..).zip(keys.into_iter().filter(|(.., entry)| entry.is_some())) {
+                    entries.extend(entry);
+                    ranges.push((key.clone(), end.unwrap_or(key), place));
+                }
+                Index::Ranges(Ranges::new(&spec.field_ranges(), ranges.into_iter()), entries.into())
             }
-            (false, true) => Index::Interval(bounds(keys.into_iter().map(|(key, _, place)| (key, place)))),
-            (false, false) => Index::Exact(
-                keys.into_iter()
-                    .filter_map(|(key, _, place)| Some((key, place?)))
-                    .collect(),
-            ),
+            (false, true) => Index::Interval(Bounds::new(keys.into_iter().map(|(key, _, entry)| (key, entry)))),
+            (false, false) => {
+                let whole = keys.into_iter().filter_map(|(key, _, entry)| Some((key, entry?)));
+                Index::Exact(Exact::new(whole.collect()))
+            }
         };
         Ok(Self {
             spec,
             index,
-            entries: entries.into(),
             catch_all,
             states: states.into(),
         })
@@ -232,24 +232,78 @@ impl Set {
     pub fn opaque(spec: SetSpec) -> Self {
         Self {
             spec,
-            index: Index::Exact(HashMap::default()),
-            entries: Box::default(),
+            index: Index::Exact(Exact::default()),
             catch_all: None,
             states: Box::default(),
         }
     }
 
+    /// The set that this one becomes by these changes, one after the other, at `now_ns`; it costs what they touch, not what there
+    /// is. None where that cannot be told from them: then the set has to be read. So it is of concatenations of ranges, of
+    /// what leads to more than bytes, of elements that carry something and those that answer for all others; of intervals
+    /// that end in time, for the kernel takes them away without a word, ends too; and of a change that is none.
+    pub fn changed(&self, changes: Vec<Change>, now_ns: u64) -> Option<Self> {
+        let spec = &self.spec;
+        let is_plain = spec.carries.is_empty() && self.states.is_empty() && self.catch_all.is_none();
+        let leads_nowhere = matches!(spec.data, DataKind::Nothing | DataKind::Value(_));
+        if spec.opaque.is_some() || !is_plain || !leads_nowhere {
+            return None;
+        }
+        let is_timed = spec.timeout_ms.is_some();
+        let mut index = self.index.clone();
+        for Change { element, comes } in changes {
+            let fits = spec.check(&element).is_ok() && element.key_end.is_none() && element.states.is_empty();
+            let entry = || Entry {
+                data: element.data.clone(),
+                expires_ns: element.expires_ns.unwrap_or(u64::MAX),
+                states: 0..0,
+            };
+            let (key, starts) = (element.key.clone(), element.kind == Kind::Key);
+            // What is over may be here still, and what the kernel gives another time is told as if it came.
+            let is_one = match (&mut index, element.kind) {
+                (Index::Exact(exact), Kind::Key) if comes => !exact.add(key, entry(), now_ns) || is_timed,
+                (Index::Exact(exact), Kind::Key) => exact.remove(&key) || is_timed,
+                (Index::Interval(bounds), Kind::Key | Kind::IntervalEnd) if !is_timed => match comes {
+                    true => !bounds.add(key, starts.then(entry)),
+                    false => bounds.remove(&key, starts),
+                },
+                _ => false,
+            };
+            if !fits || !is_one || index.len() > ELEMENTS_MAX {
+                return None;
+            }
+        }
+        Some(Self {
+            spec: spec.clone(),
+            index,
+            catch_all: None,
+            states: Box::default(),
+        })
+    }
+
+    /// Whether it has the elements of `other`, a set of the same specification, and no more, at `now_ns`; but for those that
+    /// end within a second. Of a kind that changes by readings alone nothing is compared.
+    pub fn has_what(&self, other: &Self, now_ns: u64) -> bool {
+        match (&self.index, &other.index) {
+            (Index::Exact(ours), Index::Exact(theirs)) => {
+                ours.has_what(theirs, now_ns) && theirs.has_what(ours, now_ns)
+            }
+            (Index::Interval(ours), Index::Interval(theirs)) => self.spec.timeout_ms.is_some() || ours == theirs,
+            (ours, theirs) => std::mem::discriminant(ours) == std::mem::discriminant(theirs),
+        }
+    }
+
     /// The element of `key`, but for a catch-all; `key` has the set's length.
     pub fn lookup(&self, key: &[u8], now_ns: u64) -> Option<Found<'_>> {
-        let place = match &self.index {
-            Index::Exact(map) => *map.get(key)?,
-            Index::Interval(bounds) => {
-                let above = bounds.partition_point(|(bound, _)| &**bound <= key);
-                bounds.get(above.checked_sub(1)?)?.1?
+        let entry = match &self.index {
+            Index::Exact(exact) => exact.get(key)?,
+            Index::Interval(bounds) => bounds.at(key)?,
+            Index::Ranges(ranges, entries) => {
+                let place = ranges.first(key, |place| entries[place as usize].is_there(now_ns))?;
+                &entries[place as usize]
             }
-            Index::Ranges(ranges) => ranges.first(key, |place| self.is_there(place, now_ns))?,
         };
-        self.found(place, now_ns)
+        entry.found(now_ns)
     }
 
     /// What a lookup of `key` comes to, which goes on where it is there, or is not if `inverted`: none breaks, and what goes on
@@ -264,7 +318,7 @@ impl Set {
 
     /// The element that answers for all others.
     pub fn catch_all(&self, now_ns: u64) -> Option<Found<'_>> {
-        self.found(self.catch_all?, now_ns)
+        self.catch_all.as_ref()?.found(now_ns)
     }
 
     /// What its elements carry, each its own.
@@ -274,42 +328,66 @@ impl Set {
 
     /// What its elements lead to.
     pub fn data(&self) -> impl Iterator<Item = &Data> {
-        self.entries.iter().map(|entry| &entry.data)
+        self.index.entries().chain(&self.catch_all).map(|entry| &entry.data)
     }
 
     /// How many elements it has; an interval may be two.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.index.len() + usize::from(self.catch_all.is_some())
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
+    }
+}
+
+impl Index {
+    fn len(&self) -> usize {
+        match self {
+            Index::Exact(exact) => exact.len(),
+            Index::Interval(bounds) => bounds.len(),
+            Index::Ranges(_, entries) => entries.len(),
+        }
     }
 
-    fn is_there(&self, place: u32, now_ns: u64) -> bool {
-        self.entries[place as usize].expires_ns > now_ns
+    fn entries(&self) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match self {
+            Index::Exact(exact) => Box::new(exact.entries()),
+            Index::Interval(bounds) => Box::new(bounds.entries()),
+            Index::Ranges(_, entries) => Box::new(entries.iter()),
+        }
+    }
+}
+
+impl Entry {
+    fn is_there(&self, now_ns: u64) -> bool {
+        self.expires_ns > now_ns
     }
 
-    fn found(&self, place: u32, now_ns: u64) -> Option<Found<'_>> {
-        let entry = &self.entries[place as usize];
-        self.is_there(place, now_ns).then(|| Found {
-            data: &entry.data,
-            states: entry.states.clone(),
+    fn found(&self, now_ns: u64) -> Option<Found<'_>> {
+        self.is_there(now_ns).then(|| Found {
+            data: &self.data,
+            states: self.states.clone(),
         })
     }
 }
 
-/// Sorted bounds, of equal ones that which starts an interval.
-fn bounds(keys: impl IntoIterator<Item = Bound>) -> Box<[Bound]> {
-    let mut bounds: Vec<_> = keys.into_iter().collect();
-    // An end has no place, and goes behind what starts there: then it is the one to leave out.
-    bounds.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-    bounds.dedup_by(|b, a| a.0 == b.0);
-    bounds.into()
-}
-
 impl SetSpec {
+    /// Whether an element may be one of the set's.
+    fn check(&self, element: &Element) -> Result<(), SetError> {
+        if element.kind != Kind::IntervalEnd && !self.data.fits(&element.data) {
+            return Err(SetError::Data);
+        }
+        let key_len = usize::from(self.key_len);
+        let lens = [Some(&element.key), element.key_end.as_ref()];
+        let is_of_len = lens.into_iter().flatten().all(|key| key.len() == key_len);
+        match element.kind == Kind::CatchAll || is_of_len {
+            true => Ok(()),
+            false => Err(SetError::KeyLen),
+        }
+    }
+
     fn is_concatenated_interval(&self) -> bool {
         self.interval && self.fields.len() > 1
     }

@@ -236,7 +236,7 @@ fn base_chains_run_in_order_until_one_does_not_accept() {
             policy_drop: false,
             ..ruleset.chains[0].base.clone().unwrap()
         };
-        ruleset.chains[chain].base = Some(base);
+        Arc::make_mut(&mut ruleset.chains)[chain].base = Some(base);
     }
     let bases = ruleset.bases(NFPROTO_IPV4, 2);
     assert_eq!(bases, [ChainId(1), ChainId(0), ChainId(2)]);
@@ -269,7 +269,7 @@ fn a_policy_counts_what_comes_to_the_end() {
     ];
     let mut ruleset = ruleset(vec![vec![rule(port_80)]]);
     ruleset.states = [Stateful::Counter { packets: 7, bytes: 7 }].into();
-    ruleset.chains[0].base.as_mut().unwrap().counter = Some(StateId(0));
+    Arc::make_mut(&mut ruleset.chains)[0].base.as_mut().unwrap().counter = Some(StateId(0));
     let state = State::of_our_own(&ruleset, 0);
     let mut interpreter = Interpreter::new(&ruleset, &state, 0);
     for (port, counted) in [(80, 0), (53, 1), (80, 1), (53, 2)] {
@@ -297,7 +297,8 @@ fn a_punt_leaves_no_trace_in_counters() {
     let outcome = Interpreter::new(&ruleset, &state, 0).chain(ChainId(0), &mut probe());
     assert_eq!(outcome, Outcome::Punt(place(ChainId(0), 1, 1)));
     assert_eq!(state.cell(StateId(0)).counted(), Some((1, 2)));
-    ruleset.chains[0].rules = ruleset.chains[0].rules[..1].into();
+    let first = ruleset.chains[0].rules[..1].into();
+    Arc::make_mut(&mut ruleset.chains)[0].rules = first;
     Interpreter::new(&ruleset, &state, 0).chain(ChainId(0), &mut probe());
     assert_eq!(state.cell(StateId(0)).counted(), Some((3, 90)));
 }

@@ -19,6 +19,7 @@ use super::super::interpret::{Interpreter, Outcome};
 use super::super::packet::Packet;
 use super::super::program::{ChainId, NFPROTO_BRIDGE, Rule, Ruleset};
 use super::{Hook, Punted};
+use std::sync::Arc;
 
 /// NF_BR_PRI_BRNF: where br_netfilter has IP's hooks.
 const PRIORITY_IP: i32 = 0;
@@ -80,7 +81,7 @@ impl BridgePoint {
 }
 
 /// See the file's head.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Bridged {
     /// By [`BridgePoint`].
     hooks: [Hook; 7],
@@ -89,7 +90,7 @@ pub struct Bridged {
     /// A chain stands where the hooks of IP stand, at prerouting or forward.
     pub beside_ip: bool,
     /// The chains as workers run them; none where only the interpreter can.
-    program: Option<Program>,
+    program: Option<Arc<Program>>,
 }
 
 /// The base chains of each point, and all that frames come to from there.
@@ -127,7 +128,7 @@ impl Bridged {
         Self {
             any: hooks.iter().any(|hook| !hook.bases.is_empty()),
             beside_ip: hooks.iter().any(|hook| hook.bases.iter().any(is_beside)),
-            program: Program::new(ruleset, chains, NFPROTO_BRIDGE),
+            program: Program::new(ruleset, chains, NFPROTO_BRIDGE).map(Arc::new),
             hooks,
         }
     }

@@ -268,9 +268,9 @@ fn counters_count_our_own_and_go_on_over_a_change() {
         &[COUNTER, COUNTER],
         vec![chain("f", Some(FORWARD), vec![rule(), rule()])],
     );
-    after.chains[0].rules[0].handle = 77;
-    after.chains[0].rules[0].exprs = [Expr::State(StateId(0))].into();
-    after.chains[0].rules[1] = Rule {
+    Arc::make_mut(&mut after.chains)[0].rules[0].handle = 77;
+    Arc::make_mut(&mut after.chains)[0].rules[0].exprs = [Expr::State(StateId(0))].into();
+    Arc::make_mut(&mut after.chains)[0].rules[1] = Rule {
         handle: 10,
         exprs: [Expr::State(StateId(1))].into(),
     };
@@ -333,7 +333,7 @@ fn frames_at_a_bridge_meet_the_chains_of_its_family() {
             base("broute", 5, 0, accept()),
         ],
     );
-    ruleset.tables[0].family = 7;
+    Arc::make_mut(&mut ruleset.tables)[0].family = 7;
     let rules = Rules::new(ruleset, None, 0);
     assert!(Family::ALL.into_iter().all(|family| rules.sum(family).is_nothing));
     let bridged = &rules.bridged;
@@ -367,7 +367,7 @@ fn a_chain_of_a_bridge_at_priority_0_is_beside_the_hooks_of_ip() {
             &[],
             vec![chain("c", Some(hook), vec![vec![Expr::Verdict(Verdict::Drop)]])],
         );
-        ruleset.tables[0].family = 7;
+        Arc::make_mut(&mut ruleset.tables)[0].family = 7;
         assert_eq!(Rules::new(ruleset, None, 0).bridged.beside_ip, beside);
     }
 }

@@ -149,7 +149,169 @@ fn key(address: u8, port: u16, padding: u8) -> [u8; 8] {
     [10, 0, 0, address, port[0], port[1], padding, padding]
 }
 
+fn change(element: Element, comes: bool) -> Change {
+    Change { element, comes }
+}
+
+/// Elements of more than one shard and chunk, which come and go in parts: what was there before a change stays as it was.
+#[test]
+fn a_change_leaves_the_set_before_it_alone() {
+    let numbers = || (0..2000u32).map(|n| element(Kind::Key, &n.to_be_bytes()));
+    for interval in [false, true] {
+        let mut sets = vec![Set::new(spec(4, &[], interval), Vec::new()).unwrap()];
+        for part in numbers().collect::<Vec<_>>().chunks(100) {
+            let come = part.iter().cloned().map(|element| change(element, true));
+            sets.push(sets[sets.len() - 1].changed(come.collect(), 0).unwrap());
+        }
+        let whole = Set::new(spec(4, &[], interval), numbers().collect()).unwrap();
+        assert!(sets[20].has_what(&whole, 0) && whole.has_what(&sets[20], 0));
+        assert!(!sets[19].has_what(&whole, 0) && !whole.has_what(&sets[19], 0));
+        for (parts, set) in sets.iter().enumerate() {
+            assert_eq!(set.len(), parts * 100);
+            if !interval {
+                let there = (0..2000u32).filter(|n| set.lookup(&n.to_be_bytes(), 0).is_some());
+                assert_eq!(there.count(), parts * 100);
+            }
+        }
+        let gone = whole.changed(numbers().map(|element| change(element, false)).collect(), 0);
+        assert!(gone.unwrap().is_empty() && whole.len() == 2000);
+    }
+}
+
+#[test]
+fn a_change_that_is_none_is_no_change() {
+    let one = || element(Kind::Key, &[10, 0, 0, 1]);
+    let with = |spec: SetSpec, elements| Set::new(spec, elements).unwrap();
+    for interval in [false, true] {
+        let set = with(spec(4, &[], interval), vec![one()]);
+        assert!(set.changed(vec![change(one(), true)], 0).is_none(), "it is there");
+        let other = element(Kind::Key, &[10, 0, 0, 2]);
+        assert!(set.changed(vec![change(other, false)], 0).is_none(), "it is not");
+        let long = element(Kind::Key, &[10, 0, 0, 1, 0]);
+        assert!(set.changed(vec![change(long, true)], 0).is_none(), "it does not fit");
+        let and_back = vec![change(one(), false), change(one(), true)];
+        assert_eq!(set.changed(and_back, 0).unwrap().len(), 1);
+    }
+    let ranges = with(spec(8, &[4, 2], true), Vec::new());
+    let range = element(Kind::Key, &[0; 8]);
+    assert!(
+        ranges.changed(vec![change(range, true)], 0).is_none(),
+        "a concatenation of ranges"
+    );
+    let caught = with(spec(4, &[], false), vec![element(Kind::CatchAll, &[])]);
+    assert!(caught.changed(vec![change(one(), true)], 0).is_none(), "a catch-all");
+}
+
+/// What is over goes, and what is there gets another time.
+#[test]
+fn elements_that_end_come_again() {
+    let timed = |key: u8, expires: u64| Element {
+        expires_ns: Some(expires),
+        ..element(Kind::Key, &[key])
+    };
+    let spec = SetSpec {
+        timeout_ms: Some(0),
+        ..spec(1, &[], false)
+    };
+    let set = Set::new(spec, vec![timed(1, 10), timed(2, 20)]).unwrap();
+    let set = set
+        .changed(vec![change(timed(3, 90), true), change(timed(2, 80), true)], 15)
+        .unwrap();
+    assert_eq!(set.len(), 2, "the first was over");
+    assert!(set.lookup(&[2], 79).is_some() && set.lookup(&[2], 80).is_none());
+    assert!(
+        set.changed(vec![change(timed(1, 10), false)], 15).is_some(),
+        "the kernel had it for longer"
+    );
+    let map = Set::new(
+        SetSpec {
+            data: DataKind::Value(4),
+            ..set.spec.clone()
+        },
+        Vec::new(),
+    )
+    .unwrap();
+    assert!(
+        map.changed(vec![change(numbered(vec![timed(1, 10)]).remove(0), true)], 0)
+            .is_some()
+    );
+}
+
 proptest! {
+    #[test]
+    fn changes_come_to_what_a_map_says(
+        steps in proptest::collection::vec((any::<bool>(), 0u16..800, any::<u8>()), 0..1500),
+        first in proptest::collection::btree_map(0u16..800, any::<u8>(), 0..600),
+        at_once in 1usize..40,
+        interval in any::<bool>(),
+    ) {
+        let of = |key: u16, value: u8| Element {
+            data: Data::Value([value; 4].into()),
+            ..element(Kind::Key, &key.to_be_bytes())
+        };
+        let spec = SetSpec { data: DataKind::Value(4), ..spec(2, &[], interval) };
+        let elements = first.iter().map(|(&key, &value)| of(key, value)).collect();
+        let mut set = Set::new(spec, elements).unwrap();
+        let mut model = first;
+        for steps in steps.chunks(at_once) {
+            let mut changes = Vec::new();
+            for &(comes, key, value) in steps {
+                let is_there = model.contains_key(&key);
+                if is_there == comes {
+                    continue;
+                }
+                match comes {
+                    true => model.insert(key, value),
+                    false => model.remove(&key),
+                };
+                changes.push(change(of(key, value), comes));
+            }
+            set = set.changed(changes, 0).unwrap();
+            prop_assert_eq!(set.len(), model.len());
+            for key in steps.iter().map(|step| step.1).chain([0, 400, 900]) {
+                let said = match interval {
+                    true => model.range(..=key).next_back().map(|(_, value)| value),
+                    false => model.get(&key),
+                };
+                let found = set.lookup(&key.to_be_bytes(), 0).map(|found| found.data.clone());
+                prop_assert_eq!(found, said.map(|value| Data::Value([*value; 4].into())));
+            }
+        }
+        let all = model.iter().map(|(&key, &value)| of(key, value)).collect();
+        prop_assert!(set.has_what(&Set::new(set.spec.clone(), all).unwrap(), 0));
+    }
+
+    /// Adjacent intervals of which either goes alone: the end of one is not the start of the next.
+    #[test]
+    fn intervals_that_come_and_go_answer_as_a_scan_does(
+        steps in proptest::collection::vec((0u16..40, 1u16..5), 0..200),
+    ) {
+        let bounds = |first: u16, len: u16, comes| {
+            let start = element(Kind::Key, &(first * 4).to_be_bytes());
+            let end = element(Kind::IntervalEnd, &(first * 4 + len).to_be_bytes());
+            vec![change(start, comes), change(end, comes)]
+        };
+        let mut set = Set::new(spec(2, &[], true), Vec::new()).unwrap();
+        let mut model = [0u16; 40];
+        for (first, len) in steps {
+            let there = &mut model[usize::from(first)];
+            match *there {
+                0 => {
+                    set = set.changed(bounds(first, len, true), 0).unwrap();
+                    *there = len;
+                }
+                was => {
+                    set = set.changed(bounds(first, was, false), 0).unwrap();
+                    *there = 0;
+                }
+            }
+            for key in 0..161u16 {
+                let said = model.get(usize::from(key / 4)).is_some_and(|&len| key % 4 < len);
+                prop_assert_eq!(set.lookup(&key.to_be_bytes(), 0).is_some(), said, "{} of {:?}", key, model);
+            }
+        }
+    }
+
     #[test]
     fn concatenated_ranges_answer_as_a_scan_does(
         elements in proptest::collection::vec(range(), 0..24),

@@ -31,9 +31,9 @@ pub(super) fn random(random: &mut ChaCha8Rng) -> Ruleset {
             policy_drop: false,
             ..ruleset.chains[0].base.clone().expect("the first is one")
         };
-        ruleset.chains[2].base = Some(base);
+        Arc::make_mut(&mut ruleset.chains)[2].base = Some(base);
     }
-    if let Some(base) = &mut ruleset.chains[0].base {
+    if let Some(base) = &mut Arc::make_mut(&mut ruleset.chains)[0].base {
         base.counter = random.random_bool(0.3).then_some(StateId(3));
     }
     ruleset.states = (0..STATES).map(state).collect();
