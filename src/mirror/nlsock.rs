@@ -9,12 +9,13 @@
 
 use super::nlattr::{Message, Messages, Request};
 use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Size of the receive buffer in bytes.
 const BUF_LEN: usize = 64 * 1024;
-/// The most notifications that one [`Listener::drain`] takes.
+/// The most notifications that one [`Listener::hear`] takes.
 const DRAIN_MAX: usize = 4096;
 
 /// A socket for requests.
@@ -202,11 +203,23 @@ fn open_socket(protocol: i32, strict: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket that only says "something changed": what it receives is thrown away.
+/// A socket for notifications.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     buf: Vec<u8>,
+}
+
+/// What one [`Listener::hear`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// There was something.
+    pub any: bool,
+    /// Notifications were lost, or may be as long as the socket is not empty: then the kernel drops without a word
+    /// (NETLINK_S_CONGESTED).
+    pub lost: bool,
+    /// It was all.
+    pub drained: bool,
 }
 
 impl Listener {
@@ -219,21 +232,41 @@ impl Listener {
         socket.add_membership(group)?;
         Ok(Self {
             socket,
-            buf: Vec::with_capacity(4096),
+            buf: Vec::with_capacity(BUF_LEN),
         })
+    }
+
+    /// Has room for about `bytes` of what is not taken yet, or as many as the system allows.
+    pub fn with_room(self, bytes: usize) -> Self {
+        // More than net.core.rmem_max takes CAP_NET_ADMIN in the first user namespace.
+        if set_socket_recv_buffer_size_force(&self.socket, bytes).is_err() {
+            let _ = set_socket_recv_buffer_size(&self.socket, bytes);
+        }
+        self
     }
 
     /// Takes what is there; whether there was anything. An overrun counts as something.
     pub fn drain(&mut self) -> bool {
-        for taken in 0..DRAIN_MAX {
+        self.hear(|_| {}).any
+    }
+
+    /// Shows what is there to `each`, a bounded part of it. A datagram that does not fit is lost.
+    pub fn hear(&mut self, mut each: impl FnMut(&Message)) -> Heard {
+        let mut heard = Heard::default();
+        for _ in 0..DRAIN_MAX {
             self.buf.clear();
-            match self.socket.recv(&mut self.buf, libc::MSG_DONTWAIT) {
-                Ok(_) => {}
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(_) => return taken > 0,
+            match self.socket.recv(&mut self.buf, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+                Ok(len) if len > self.buf.len() => heard.lost = true,
+                Ok(_) => Messages(&self.buf).for_each(|message| each(&message)),
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => heard.lost = true,
+                Err(_) => {
+                    heard.drained = true;
+                    return heard;
+                }
             }
+            heard.any = true;
         }
-        true
+        heard
     }
 }
 

@@ -68,7 +68,7 @@ pub struct GuardError {
 /// Reads what stands in the path. See the module's head.
 #[derive(Debug)]
 pub struct Guard {
-    nft: Heard<nft::Nft>,
+    nft: nft::Nft,
     xfrm: Heard<xfrm::Xfrm>,
     tc: Heard<tc::Tc>,
     tcx: tcx::Tcx,
@@ -109,11 +109,13 @@ impl Guard {
     /// # Errors
     /// Where a socket cannot be opened for another reason than that the kernel has no such thing.
     pub fn open() -> Result<Self, GuardError> {
-        let nft = nft::Nft::new(present("nf_tables", nft::open())?);
+        let listener = present("nf_tables", Listener::open(libc::NETLINK_NETFILTER, GROUP_NFTABLES))?;
+        let listener = listener.map(|listener| listener.with_room(nft::ROOM));
+        let nft = nft::Nft::new(present("nf_tables", nft::open())?, listener);
         let xfrm = xfrm::Xfrm::new(present("xfrm policies", xfrm::open())?);
         let tc = tc::Tc::new(tc::open().map_err(|source| GuardError { what: "qdiscs", source })?);
         Ok(Self {
-            nft: Heard::open(nft, "nf_tables", libc::NETLINK_NETFILTER, GROUP_NFTABLES)?,
+            nft,
             xfrm: Heard::open(xfrm, "xfrm policies", libc::NETLINK_XFRM, GROUP_XFRM_POLICY)?,
             tc: Heard::open(tc, "qdiscs", libc::NETLINK_ROUTE, GROUP_TC)?,
             tcx: tcx::Tcx::default(),
@@ -148,7 +150,7 @@ impl Guard {
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.
     pub fn read(&mut self, links: &[LinkFacts]) -> Findings {
-        let [of_nft, of_xfrm, of_tc] = [self.nft.has_news(), self.xfrm.has_news(), self.tc.has_news()];
+        let [of_xfrm, of_tc] = [self.xfrm.has_news(), self.tc.has_news()];
         self.new_links = match self.bpf_links.any() {
             true => NEW_LINK,
             false => self.new_links.saturating_sub(1),
@@ -157,7 +159,7 @@ impl Guard {
         let mut found = Collector::new(links);
         link::read(&mut found, links);
         self.files.read(&mut found);
-        self.nft.reader.read(&mut found, of_nft);
+        let of_nft = self.nft.read(&mut found);
         self.xfrm.reader.read(&mut found, of_xfrm);
         self.tc.reader.read(&mut found, of_tc);
         self.tcx.read(&mut found, new_links);

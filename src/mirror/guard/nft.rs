@@ -25,15 +25,18 @@
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
 //! good one counts for [`STALE_MAX`], and both families are left until it can be read. The generation is asked for at events and
 //! once a second, and while it stays the same nothing is dumped again: what is judged here (chains, rules, sets, objects) changes
-//! by commits only, of which each is an event. But for what `tables` says: where there is such a table, the tables are read once
+//! by commits only, of which each is an event. One of nothing but elements is not even read, see `events`. But for what `tables` says: where there is such a table, the tables are read once
 //! a second, and all is dumped if they are others than they were. Devices are matched by name at every reading.
 
+mod events;
 mod tables;
 
+use self::events::Events;
+pub(super) use self::events::ROOM;
 use self::tables::Tables;
 use super::super::nft::{self as ruleset, NftError};
 use super::super::nlattr::{Attrs, Message, Request, get_be32, get_str};
-use super::super::nlsock::NlSock;
+use super::super::nlsock::{Listener, NlSock};
 use super::super::turns::Lookout;
 use super::READ_AFTER;
 use super::base::{BaseChain, Judged};
@@ -47,6 +50,7 @@ use crate::table::rules::program::ChainId;
 pub(super) use crate::table::rules::program::family_word as word;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,6 +150,7 @@ enum Whose {
 #[derive(Debug)]
 pub(super) struct Nft {
     sock: Option<NlSock>,
+    events: Events,
     /// Of the generation.
     lookout: Lookout,
     /// The kernel said that it has no nf_tables; asking would have it try to load a module.
@@ -161,9 +166,10 @@ pub(super) struct Nft {
 
 impl Nft {
     /// `None` where the kernel has no netfilter.
-    pub(super) fn new(sock: Option<NlSock>) -> Self {
+    pub(super) fn new(sock: Option<NlSock>, listener: Option<Listener>) -> Self {
         Self {
             sock,
+            events: Events::new(listener),
             reader: None,
             lookout: Lookout::new(READ_AFTER),
             absent: false,
@@ -173,8 +179,19 @@ impl Nft {
         }
     }
 
-    /// Reads; `events` says that something changed since the last reading.
-    pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
+    /// Readable when something changed.
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        self.events.fd()
+    }
+
+    /// Reads; whether anything was told since the last time.
+    pub(super) fn read(&mut self, found: &mut Collector) -> bool {
+        let told = self.events.hear();
+        self.look(found, told);
+        told
+    }
+
+    fn look(&mut self, found: &mut Collector, events: bool) {
         self.absent &= !events;
         if self.absent {
             return;
@@ -189,7 +206,7 @@ impl Nft {
         let holds = self.ruleset.is_some() && self.failing.is_none() && !self.lookout.is_due(events);
         let refreshed = match holds {
             true => Ok(true),
-            false => refresh(sock, &mut self.reader, &mut self.ruleset),
+            false => refresh(sock, &mut self.reader, &mut self.events, &mut self.ruleset),
         };
         match (refreshed, &self.ruleset) {
             (Ok(true), Some(ruleset)) => {
@@ -303,22 +320,31 @@ fn on_devices(found: &mut Collector, chain: &BaseChain, way: Way) {
 
 /// Brings the ruleset at hand up to date, if its generation does not hold any more; where that fails it stays. False if the
 /// kernel has no nf_tables.
-fn refresh(sock: &mut NlSock, reader: &mut Option<ruleset::Nft>, at_hand: &mut Option<Ruleset>) -> io::Result<bool> {
+fn refresh(
+    sock: &mut NlSock,
+    reader: &mut Option<ruleset::Nft>,
+    events: &mut Events,
+    at_hand: &mut Option<Ruleset>,
+) -> io::Result<bool> {
     for _ in 0..TRIES {
-        let before = match generation(sock) {
+        let asked = match generation(sock) {
             // nfnetlink's answer for a subsystem that is not there.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(false),
             other => other?,
         };
-        if let Some(at_hand) = at_hand.as_ref().filter(|at_hand| at_hand.generation == before)
-            && (!at_hand.tables.change_unseen() || Tables::read(sock)? == at_hand.tables)
-        {
-            return Ok(true);
-        }
         let reader = match reader {
             Some(reader) => reader,
             None => reader.insert(ruleset::Nft::open().map_err(io::Error::other)?),
         };
+        if let Some(at_hand) = at_hand
+            && events.follow(at_hand, asked)
+            && (!at_hand.tables.change_unseen() || Tables::read(sock)? == at_hand.tables)
+        {
+            events.audit(sock, reader, at_hand);
+            return Ok(true);
+        }
+        events.forget();
+        let before = generation(sock)?;
         let last = at_hand.as_ref().map(|ruleset| &*ruleset.rules);
         match load(sock, reader, last, before) {
             Ok(ruleset) if generation(sock)? == before => {
@@ -383,7 +409,9 @@ fn load(sock: &mut NlSock, reader: &mut ruleset::Nft, last: Option<&Rules>, gene
             Err(NftError::Io(e)) => return Err(e),
             Err(e) => return Err(io::Error::other(e)),
         };
-        ruleset.rules = Arc::new(Rules::new(read, last, now_ns));
+        let mut rules = Rules::new(read, last, now_ns);
+        rules.taken.readings += 1;
+        ruleset.rules = Arc::new(rules);
         ruleset.punted = punted(&ruleset.rules);
     }
     sets::load_objects(sock, &mut ruleset)?;

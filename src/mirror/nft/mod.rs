@@ -15,6 +15,7 @@
 
 mod chains;
 mod data;
+pub mod deltas;
 mod expr;
 mod fields;
 mod hooks;

@@ -107,7 +107,7 @@ impl<'a> Elements<'a> {
             if self.spec.opaque.is_some() {
                 return;
             }
-            match self.element(element) {
+            match self::element(&self.spec, self.names, self.now_ns, element) {
                 Some(_) if self.elements.len() >= ELEMENTS_MAX => self.give_up("a set of too many elements"),
                 Some(element) => self.elements.push(element),
                 None => self.give_up("an element that is not understood"),
@@ -128,41 +128,41 @@ impl<'a> Elements<'a> {
         self.elements = Vec::new();
         self.spec.opaque.get_or_insert_with(|| why.into());
     }
+}
 
-    /// One (`nft_set_elem_attributes`).
-    fn element(&self, bytes: &[u8]) -> Option<Element> {
-        let fields = Fields::<12>::of(bytes)?;
-        let flags = fields.flags(3, INTERVAL_END | CATCH_ALL)?;
-        let kind = match flags {
-            0 => Kind::Key,
-            INTERVAL_END => Kind::IntervalEnd,
-            CATCH_ALL => Kind::CatchAll,
-            _ => return None,
-        };
-        let table = self.spec.table;
-        let data = match self.spec.data {
-            _ if kind == Kind::IntervalEnd => Data::Nothing,
-            DataKind::Nothing => Data::Nothing,
-            DataKind::Value(_) => Data::Value(data::value(fields.get(2))?),
-            DataKind::Verdict => Data::Verdict(data::verdict(fields.get(2), self.names, table)?),
-            DataKind::Object(kind) => Data::Object(self.names.object(table, kind, fields.text(9)?)?),
-        };
-        let left_ms = if fields.has(5) { Some(fields.u64(5)?) } else { None };
-        Some(Element {
-            kind,
-            key: if kind == Kind::CatchAll {
-                Box::default()
-            } else {
-                data::value(fields.get(1))?
-            },
-            key_end: if fields.has(10) {
-                Some(data::value(fields.get(10))?)
-            } else {
-                None
-            },
-            data,
-            expires_ns: left_ms.map(|ms| self.now_ns.saturating_add(ms.saturating_mul(MILLISECOND_NS))),
-            states: carried(fields.get(7), fields.get(11))?,
-        })
-    }
+/// An element of a set (`nft_set_elem_attributes`); none if it is not understood.
+pub(super) fn element(spec: &SetSpec, names: &Names, now_ns: u64, bytes: &[u8]) -> Option<Element> {
+    let fields = Fields::<12>::of(bytes)?;
+    let flags = fields.flags(3, INTERVAL_END | CATCH_ALL)?;
+    let kind = match flags {
+        0 => Kind::Key,
+        INTERVAL_END => Kind::IntervalEnd,
+        CATCH_ALL => Kind::CatchAll,
+        _ => return None,
+    };
+    let table = spec.table;
+    let data = match spec.data {
+        _ if kind == Kind::IntervalEnd => Data::Nothing,
+        DataKind::Nothing => Data::Nothing,
+        DataKind::Value(_) => Data::Value(data::value(fields.get(2))?),
+        DataKind::Verdict => Data::Verdict(data::verdict(fields.get(2), names, table)?),
+        DataKind::Object(kind) => Data::Object(names.object(table, kind, fields.text(9)?)?),
+    };
+    let left_ms = if fields.has(5) { Some(fields.u64(5)?) } else { None };
+    Some(Element {
+        kind,
+        key: if kind == Kind::CatchAll {
+            Box::default()
+        } else {
+            data::value(fields.get(1))?
+        },
+        key_end: if fields.has(10) {
+            Some(data::value(fields.get(10))?)
+        } else {
+            None
+        },
+        data,
+        expires_ns: left_ms.map(|ms| now_ns.saturating_add(ms.saturating_mul(MILLISECOND_NS))),
+        states: carried(fields.get(7), fields.get(11))?,
+    })
 }
