@@ -37,6 +37,8 @@ mod ports;
 mod punt_device;
 #[path = "instance/refused.rs"]
 mod refused;
+#[path = "instance/sets.rs"]
+mod sets;
 #[path = "instance/shaped.rs"]
 mod shaped;
 #[path = "instance/show.rs"]

@@ -313,6 +313,10 @@ impl<Q: Send + 'static> Backend for Running<Q> {
         super::rules::rows(&self.shared.snapshot.load().rules)
     }
 
+    fn rules_taken(&self) -> report::ByReason {
+        report::taken(&self.shared.snapshot.load().rules.taken)
+    }
+
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
         self.list_connections(filter, each);
     }

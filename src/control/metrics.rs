@@ -135,6 +135,7 @@ fn render(backend: &dyn Backend) -> String {
     workers(&mut text, &backend.workers());
     drops(&mut text, backend);
     latency(&mut text, &backend.latency());
+    rules(&mut text, &backend.rules_taken());
     conntrack(&mut text, &backend.conntrack());
     bridge::bridges(&mut text, &backend.bridges());
     qdisc::qdiscs(&mut text, &backend.qdiscs());
@@ -268,6 +269,13 @@ fn latency(text: &mut String, ports: &[Latency]) {
     );
 }
 
+fn rules(text: &mut String, taken: &ByReason) {
+    let ways = taken.iter();
+    let ways = ways.map(|(way, &count)| (format!("{{way=\"{way}\"}}"), count));
+    let help = "How rules were taken over from the kernel: whole readings, commits by their elements alone, elements found wrong.";
+    metric(text, "rules_taken_total", "counter", help, ways);
+}
+
 fn conntrack(text: &mut String, conntrack: &Conntrack) {
     let gauges = [
         (
@@ -379,6 +387,9 @@ mod tests {
         fn rules(&self) -> Vec<report::Rule> {
             vec![]
         }
+        fn rules_taken(&self) -> ByReason {
+            ByReason::from([("reading".into(), 4)])
+        }
         fn trace(
             &self,
             _: &TraceFilter,
@@ -413,6 +424,7 @@ mod tests {
             "bypath_steer_frames_total{port=\"d0\",decision=\"redirect\"} 4",
             "bypath_lost_frames_total{place=\"d0:0\",reason=\"xsk_rx_ring_full\"} 6",
             "bypath_latency_nanoseconds{port=\"d0\",quantile=\"0.99\"} 8",
+            "bypath_rules_taken_total{way=\"reading\"} 4",
             "bypath_conntrack_connections 7",
             "bypath_conntrack_events_total{event=\"exported\"} 3",
             "bypath_fdb_entries{bridge=\"br0\"} 12",

@@ -12,6 +12,7 @@ pub use qdisc::{Qdisc, QdiscCounts};
 
 use crate::packet::{DropReason, PuntReason};
 use crate::port::QueueCounters;
+use crate::table::rules::live::Taken;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,17 @@ pub fn punted(counts: &[u64]) -> ByReason {
 /// Counts of drops by reason, from an array in the order of [`DropReason::ALL`]; what it lacks is 0.
 pub fn dropped(counts: &[u64]) -> ByReason {
     by_reason(DropReason::ALL.iter().map(|reason| reason.word()), counts)
+}
+
+/// How often rules were taken over from the kernel, by the way.
+pub fn taken(taken: &Taken) -> ByReason {
+    let Taken {
+        readings,
+        deltas,
+        divergences,
+    } = *taken;
+    let ways = [("reading", readings), ("delta", deltas), ("divergence", divergences)];
+    ways.into_iter().map(|(way, count)| (way.into(), count)).collect()
 }
 
 fn by_reason(words: impl Iterator<Item = &'static str>, counts: &[u64]) -> ByReason {

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TracePacket, Worker,
+    BridgeLink, ByReason, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals,
+    TracePacket, Worker,
 };
 use crate::control::{Error, log};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -51,6 +52,8 @@ pub trait Backend: Send + Sync + 'static {
     fn qdiscs(&self) -> Vec<Qdisc>;
     /// The rules that are run.
     fn rules(&self) -> Vec<Rule>;
+    /// How often they were taken over from the kernel, by the way.
+    fn rules_taken(&self) -> ByReason;
     /// The connection table's counts.
     fn conntrack(&self) -> Conntrack;
     /// Calls `each` with every connection that `filter` selects until it breaks.

@@ -6,7 +6,7 @@
 use super::*;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
+    BridgeLink, ByReason, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
     TracePacket, Worker,
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -123,6 +123,10 @@ impl Backend for Fake {
             packets: Some(2),
             ..Rule::default()
         }]
+    }
+
+    fn rules_taken(&self) -> ByReason {
+        ByReason::new()
     }
     fn trace(&self, filter: &TraceFilter, _: std::sync::Weak<()>) -> Result<Receiver<TracePacket>, String> {
         if filter.port.as_deref() == Some("nope") {
