@@ -350,7 +350,7 @@ fn compare(socket: &FrameSocket, snapshot: &Snapshot, script: &str, frames: &[Ve
     }
     let kernel = settled(frames.len(), |ruleset| super::chain(ruleset, "first"));
     let (mut equal, mut wrong) = (0, Vec::new());
-    for chain in &kernel.chains {
+    for chain in kernel.chains.iter() {
         for rule in &chain.rules {
             for expr in &rule.exprs {
                 let Expr::State(id) = expr else { continue };

@@ -390,7 +390,7 @@ fn compare(socket: &FrameSocket, script: &str, packets: &[Vec<u8>], seed: u64) -
             }
         }
     }
-    for object in &kernel.objects {
+    for object in kernel.objects.iter() {
         if let ObjectKind::State(id) = object.kind {
             check(state.cell(id), &kernel[id], format!("object {}", object.name));
         }

@@ -36,7 +36,7 @@ impl Exact {
     pub(super) fn new(items: Vec<Item>) -> Self {
         let count = (items.len() / SHARD).next_power_of_two();
         let mut exact = Self {
-            shards: vec![Arc::new(Shard::new()); count],
+            shards: (0..count).map(|_| Arc::default()).collect(),
             ..Self::default()
         };
         for (key, entry) in items {
