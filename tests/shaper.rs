@@ -12,6 +12,8 @@ mod htb;
 mod htb_model;
 #[path = "shaper/lab.rs"]
 mod lab;
+#[path = "shaper/memory.rs"]
+mod memory;
 #[path = "shaper/random.rs"]
 mod random;
 #[path = "shaper/tbf.rs"]

@@ -143,6 +143,58 @@ fn frames_that_wait_leave_enough_to_receive_into() {
     bench.assert_audit();
 }
 
+/// The band that is full makes room for another, and counts what it loses for that.
+#[test]
+fn who_holds_little_finds_room_where_another_has_all() {
+    const OTHERS: u64 = 20;
+    let mut bench = Bench::new(shaped(tree::two_bands()), &[]);
+    pile_up(&mut bench, 4 * SLAB as usize);
+    let full = lost(&bench, DropReason::QdiscMemory);
+    for _ in 0..OTHERS {
+        let mut packet = packet();
+        lab::set_tos(&mut packet, 0x10);
+        assert!(bench.ports[0].push(&packet));
+        bench.turn();
+    }
+    assert_eq!(lost(&bench, DropReason::QdiscMemory), full + OTHERS);
+    let most = u64::from(bench.shared.limits.shaped);
+    assert_eq!(waiting(&bench), most);
+    let (_, _, counted) = &bench.reports()[1].shaping[0];
+    let bands: Vec<_> = counted
+        .iter()
+        .map(|(_, stats)| (stats.drops, stats.backlog_packets))
+        .collect();
+    assert_eq!(
+        bands,
+        [(full + OTHERS, most), (full + OTHERS, most - OTHERS), (0, OTHERS)]
+    );
+    assert_balanced(&bench);
+    bench.assert_audit();
+}
+
+/// A worker that gets a shaper later has a part of what may wait; who had all gives that up, and rings have enough.
+#[test]
+fn who_had_all_makes_room_for_another_worker() {
+    const IN: PortIndex = PortIndex(0);
+    let mut bench = Bench::new(shaped(tree::fifo(u32::MAX)), &[]);
+    pile_up(&mut bench, 2 * SLAB as usize);
+    let (most, before) = (
+        u64::from(bench.shared.limits.shaped),
+        lost(&bench, DropReason::QdiscMemory),
+    );
+    assert_eq!(waiting(&bench), most);
+    publish(&bench, |snapshot| set(snapshot, IN, tree::fifo(u32::MAX)));
+    bench.turn();
+    assert_eq!(
+        (waiting(&bench), lost(&bench, DropReason::QdiscMemory)),
+        (most / 2, before + most / 2)
+    );
+    let (_, _, counted) = &bench.reports()[1].shaping[0];
+    assert_eq!(counted[0].1.drops, before + most / 2);
+    assert_balanced(&bench);
+    bench.assert_audit();
+}
+
 #[test]
 fn frames_of_a_qdisc_that_goes_are_lost_by_name() {
     let mut bench = Bench::new(shaped(tree::fifo(1000)), &[]);

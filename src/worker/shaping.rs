@@ -10,8 +10,8 @@
 //! inbox. Below mq each queue's qdisc is that of the queue's worker, whose flows are spread over its queues. No lock, and no atomic.
 //!
 //! Bounds: of each slab only [`Limits::shaped`] frames wait in shapers, so that rings never lack any. Each worker that owns
-//! shapers may hold a part of them, as many as those have room for where all can have that ([`share`]), which it counts for itself. Beyond that a frame is lost, `qdisc_memory`, as one is
-//! that its qdisc has no room for, `qdisc_drop`. A full transmit ring keeps frames here.
+//! shapers may hold a part of them, as many as those have room for where all can have that ([`share`]), which it counts for itself. For what comes beyond that
+//! the longest queue loses a frame, `qdisc_memory`; what a qdisc has no room for is `qdisc_drop`. A full transmit ring keeps frames here.
 //!
 //! A worker follows the configuration between bursts ([`Worker::reshape`]): what changes goes on with its frames and tokens, what
 //! goes loses its frames, `qdisc_gone`. So do those of a port that is down, as the kernel's do (dev_deactivate).
@@ -178,20 +178,44 @@ impl<Q: Queue> Worker<Q> {
         let owned = &mut self.queues[usize::from(place)];
         let shaping = &mut self.shaping;
         let (port, now_ns) = (owned.port, shaping.now_ns);
-        match (&mut owned.shaper, shaping.held.get_mut(home)) {
-            (Some(shaper), Some(held)) if *held < shaping.share => {
-                *held += 1;
-                shaper.enqueue(waiting, now_ns, &mut shaping.lost);
-                let is_due = shaper.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
-                let room = owned.queue.room().saturating_sub(owned.pending.len());
-                if !shaping.lost.is_empty() {
-                    self.lose_all(port, DropReason::QdiscDrop);
-                }
-                if is_due && room > 0 {
-                    self.release_from(place, room, now_ns);
-                }
+        let Some(shaper) = &mut owned.shaper else {
+            return self.line_up(place, waiting.frame, waiting.arrival_ns);
+        };
+        shaping.held[home] += 1;
+        shaper.enqueue(waiting, now_ns, &mut shaping.lost);
+        let is_due = shaper.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
+        let room = owned.queue.room().saturating_sub(owned.pending.len());
+        if !shaping.lost.is_empty() {
+            self.lose_all(port, DropReason::QdiscDrop);
+        }
+        if is_due && room > 0 {
+            self.release_from(place, room, now_ns);
+        }
+        if self.shaping.held[home] > self.shaping.share {
+            self.shed(home);
+        }
+    }
+
+    /// Has the longest queues here lose frames until no more of the slab `home` wait than may. It is paid for by those that came: each
+    /// frame is lost once.
+    #[cold]
+    fn shed(&mut self, home: usize) {
+        while self.shaping.held[home] > self.shaping.share {
+            let mut longest = (0, None);
+            for &place in &self.shaping.places {
+                let shaper = self.queues[usize::from(place)].shaper.as_mut();
+                longest = longest.max((shaper.map_or(0, |shaper| shaper.longest()), Some(place)));
             }
-            _ => self.lose(waiting.frame, port, DropReason::QdiscMemory),
+            let (1.., Some(place)) = longest else {
+                debug_assert!(false, "frames wait that no shaper has");
+                return;
+            };
+            let owned = &mut self.queues[usize::from(place)];
+            let port = owned.port;
+            if let Some(shaper) = &mut owned.shaper {
+                shaper.shed(&mut self.shaping.lost);
+            }
+            self.lose_all(port, DropReason::QdiscMemory);
         }
     }
 
@@ -279,9 +303,7 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     fn leaves(&mut self, frame: &Frame) {
         let home = self.slab_of(frame);
-        if let Some(held) = self.shaping.held.get_mut(home) {
-            *held = held.saturating_sub(1);
-        }
+        self.shaping.held[home] = self.shaping.held[home].saturating_sub(1);
     }
 
     #[inline]
@@ -333,6 +355,7 @@ impl<Q: Queue> Worker<Q> {
         let shaped = |place: &u16| self.queues[usize::from(*place)].shaper.is_some();
         self.shaping.places = (0..self.queues.len() as u16).filter(shaped).collect();
         self.share_out();
+        (0..self.shaping.held.len()).for_each(|home| self.shed(home));
         self.pay(now_ns);
     }
 

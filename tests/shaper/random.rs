@@ -126,7 +126,7 @@ fn treat(seed: u64) {
     let (mut shaper, mut now_ns) = (Shaper::new(root, 0), 0);
     let (mut came, mut sent, mut lost) = (0, 0, Vec::new());
     for _ in 0..rng.random_range(1..200) {
-        match rng.random_range(0..40) {
+        match rng.random_range(0..42) {
             0 => shaper.change(any_qdisc(rng, ROOT, 3), now_ns, &mut lost),
             1 => {
                 let same = shaper.root().clone();
@@ -144,6 +144,12 @@ fn treat(seed: u64) {
             }
             28..34 => sent += usize::from(shaper.dequeue(now_ns, &mut lost).is_some()),
             34..37 => sent += drain(&mut shaper, now_ns, &mut lost).len(),
+            37..39 => {
+                let (waited, before) = (shaper.len(), lost.len());
+                assert_eq!(shaper.longest() == 0, waited == 0);
+                shaper.shed(&mut lost);
+                assert_eq!(lost.len() == before, waited == 0);
+            }
             _ => now_ns = shaper.due_ns().unwrap_or(now_ns).max(now_ns) + rng.random_range(0..2_000_000),
         }
         check(&shaper, came, sent + lost.len());

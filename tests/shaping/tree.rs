@@ -1,6 +1,6 @@
 //! Qdiscs, as `tc` would make them.
 
-use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Qdisc, ROOT, Rate, Shaping, Tbf};
+use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Prio, Qdisc, ROOT, Rate, Shaping, Tbf};
 use std::sync::Arc;
 
 /// A rate, in bytes per second, that no test comes near.
@@ -35,6 +35,17 @@ fn pfifo(handle: Handle, parent: Handle, packets: u32) -> Arc<Qdisc> {
 /// `root pfifo limit PACKETS`.
 pub fn fifo(packets: u32) -> Shaping {
     Shaping::Root(pfifo(Handle::qdisc(1), ROOT, packets))
+}
+
+/// `root prio bands 2`, with as much room in both; priority 6 goes to the second.
+pub fn two_bands() -> Shaping {
+    let band = |n: u32| pfifo(Handle(0), Handle(0x1_0000 | n), u32::MAX);
+    let kind = Kind::Prio(Prio {
+        bands: vec![band(1), band(2)],
+        priomap: std::array::from_fn(|priority| u8::from(priority == 6)),
+        by_map: false,
+    });
+    Shaping::Root(qdisc(Handle::qdisc(1), ROOT, kind))
 }
 
 /// `root tbf`: so many bytes per second, 10 ms of it at once, 100,000 bytes behind it.

@@ -43,6 +43,17 @@ impl Fifo {
         !has_room
     }
 
+    /// Loses a frame, the one that it would lose if it were full.
+    pub fn shed(&mut self, lost: &mut Vec<Waiting>) {
+        if self.config.drops_head {
+            return lost.extend(self.dequeue());
+        }
+        if let Some(frame) = self.frames.pop_back() {
+            self.bytes -= u64::from(frame.size);
+            lost.push(frame);
+        }
+    }
+
     /// Whether there is room for a frame when nothing waits.
     #[inline]
     pub fn passes(&self, size: u32) -> bool {

@@ -338,6 +338,30 @@ impl Fq {
         }
     }
 
+    /// Loses the last frame of the longest flow. The kernel has no such thing: what finds its fq full is what comes.
+    pub fn shed(&mut self, lost: &mut Vec<Waiting>) {
+        let longest = (0..).zip(&mut self.flows).max_by_key(|(_, flow)| flow.frames.len());
+        let Some((index, flow)) = longest.filter(|(_, flow)| flow.frames.len() >= self.fast.len()) else {
+            self.packets -= u64::from(!self.fast.is_empty());
+            return lost.extend(self.fast.pop_back());
+        };
+        let Some((frame, _, of_band)) = flow.frames.pop_back() else {
+            return;
+        };
+        self.bands[usize::from(of_band)].packets -= 1;
+        self.packets -= 1;
+        lost.push(frame);
+        if flow.frames.is_empty() {
+            self.backlogged -= 1;
+            // It waits for its time no more: as an old flow it is found empty in its turn.
+            let (band, waited) = (usize::from(flow.band), self.throttled.len());
+            self.throttled.retain(|&(.., of)| of != index);
+            if self.throttled.len() < waited {
+                self.bands[band].old.push_back(index);
+            }
+        }
+    }
+
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         lost.extend(self.fast.drain(..));
         for flow in &mut self.flows {

@@ -85,7 +85,7 @@ impl FqCodel {
     }
 
     /// fq_codel_drop; the flow that lost some.
-    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
+    pub fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
         let flows = self.flows.iter_mut().enumerate();
         let (index, flow) = flows.rev().max_by_key(|(_, flow)| flow.bytes)?;
         let (enough, mut dropped, mut bytes) = (flow.bytes / 2, 0, 0);

@@ -20,6 +20,7 @@ mod class;
 mod events;
 mod feed;
 mod modes;
+mod shed;
 
 use super::Stats;
 use super::frames::{Marks, Waiting};
@@ -51,6 +52,10 @@ pub(super) struct Htb {
     levels: [Level; DEPTH],
     /// What goes past all classes.
     direct: VecDeque<Waiting>,
+    /// How many leaves have frames.
+    active: u32,
+    /// The one that has most of them, as far as it is known; see `shed`.
+    longest: u32,
     /// When there may be something to send.
     due_ns: u64,
     now_ns: u64,
@@ -117,8 +122,10 @@ impl Htb {
         }
         if is_new {
             class.activity = 1 << class.prio;
+            self.active += 1;
             self.activate_prios(index);
         }
+        self.note_length(index);
         is_refused
     }
 

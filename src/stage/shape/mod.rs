@@ -165,6 +165,17 @@ impl<P: Packet> Shaper<P> {
         self.queue.is_empty()
     }
 
+    /// How many frames wait in its longest queue, of one class or band.
+    pub fn longest(&mut self) -> usize {
+        self.queue.longest()
+    }
+
+    /// Has its longest queue lose a frame, or some: there is no memory for all. They count as dropped there.
+    pub fn shed(&mut self, lost: &mut Vec<P>) {
+        self.queue.shed(&mut self.lost);
+        self.give_lost(lost);
+    }
+
     /// The kernel sent so much by the class or qdisc `of` (the box's own traffic, and punted frames), which is paid for here too, so that
     /// both together keep to the rate: from the buckets of `of` and of all above it, each with what it counts around a frame. So each
     /// packet is to be told once, by the lowest class or qdisc that it passed. What is not here pays nothing.

@@ -109,6 +109,19 @@ impl Prio {
         self.bands.iter_mut().for_each(|band| band.purge(lost));
     }
 
+    /// See [`Queue::longest`].
+    pub fn longest(&mut self) -> usize {
+        self.bands.iter_mut().map(Queue::longest).max().unwrap_or(0)
+    }
+
+    /// See [`Queue::shed`].
+    pub fn shed(&mut self, lost: &mut Vec<Waiting>) {
+        let bands = self.bands.iter_mut().map(|band| (band.longest(), band));
+        if let Some((_, band)) = bands.max_by_key(|(longest, _)| *longest) {
+            band.shed(lost);
+        }
+    }
+
     pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
         self.bands.iter_mut().any(|band| band.charge(of, sent, now_ns))
     }

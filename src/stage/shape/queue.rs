@@ -221,6 +221,36 @@ impl Queue {
         }
     }
 
+    /// How many frames the longest queue has of those at the bottom, which are no other's parents.
+    pub fn longest(&mut self) -> usize {
+        match &mut self.how {
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => self.len(),
+            How::Prio(prio) => prio.longest(),
+            How::Tbf(tbf) => tbf.longest(),
+            How::Htb(htb) => htb.longest(self.stats.backlog_packets),
+        }
+        .max(usize::from(self.peeked.is_some()))
+    }
+
+    /// Has the longest queue lose a frame as if it were full (fq_codel some, as it does then): memory is short. It counts as dropped
+    /// there and above. Something is lost unless nothing waits.
+    pub fn shed(&mut self, lost: &mut Vec<Waiting>) {
+        let before = lost.len();
+        match &mut self.how {
+            How::Fifo(fifo) => fifo.shed(lost),
+            How::Prio(prio) => prio.shed(lost),
+            How::Tbf(tbf) => tbf.shed(lost),
+            How::Htb(htb) => htb.shed(self.stats.backlog_packets, lost),
+            How::FqCodel(fq_codel) => _ = fq_codel.drop_from_longest(lost),
+            How::Sfq(sfq) => _ = sfq.drop_from_longest(lost),
+            How::Fq(fq) => fq.shed(lost),
+        }
+        if lost.len() == before {
+            lost.extend(self.peeked.take());
+        }
+        self.count_lost(&lost[before..]);
+    }
+
     /// Gives all frames back, as qdisc_reset does: they do not count as drops.
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         lost.extend(self.peeked.take());

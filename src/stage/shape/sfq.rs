@@ -115,7 +115,7 @@ impl Sfq {
     }
 
     /// sfq_drop; the slot that lost one.
-    fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
+    pub fn drop_from_longest(&mut self, lost: &mut Vec<Waiting>) -> Option<u32> {
         let key = |&at: &u32| (self.slots[at as usize].frames.len(), self.slots[at as usize].changed);
         let longest = self.turns.iter().copied().max_by_key(key)?;
         // All have one frame: whoever has the turn loses it.

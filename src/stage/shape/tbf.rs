@@ -130,6 +130,18 @@ impl Tbf {
         self.due_ns = 0;
     }
 
+    /// See [`Queue::longest`].
+    pub fn longest(&mut self) -> usize {
+        self.child.longest()
+    }
+
+    /// See [`Queue::shed`].
+    pub fn shed(&mut self, lost: &mut Vec<Waiting>) {
+        self.child.shed(lost);
+        // Perhaps a shorter one is first now.
+        self.due_ns = 0;
+    }
+
     /// By `here`, the kernel's frames left by this qdisc itself.
     pub fn charge(&mut self, here: bool, of: Handle, sent: Amount, now_ns: u64) -> bool {
         let is_mine = here || self.child.charge(of, sent, now_ns);

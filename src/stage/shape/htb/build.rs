@@ -45,6 +45,8 @@ impl Htb {
                 events: Events::new(count),
             }),
             direct: VecDeque::new(),
+            active: 0,
+            longest: 0,
             due_ns: 0,
             now_ns,
         }
@@ -91,6 +93,7 @@ impl Htb {
             let class = &mut self.classes[index];
             if !class.is_empty() {
                 class.activity = 1 << class.prio;
+                self.active += 1;
                 self.activate_prios(index as u32);
             }
         }

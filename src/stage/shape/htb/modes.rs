@@ -177,6 +177,7 @@ impl Htb {
     pub(super) fn deactivate(&mut self, index: u32) {
         self.deactivate_prios(index);
         self.classes[index as usize].activity = 0;
+        self.active -= 1;
     }
 
     /// Pays for what the kernel sent by a class, as if it had been sent here: by its own rate, or that of the first class above it
