@@ -2,6 +2,8 @@
 //! other means, say which frame leaves when, over random configurations and arrivals; other tests hold what is promised of rates,
 //! shares, bursts, changes and bad input. Time is simulated; nothing here needs a network.
 
+#[path = "shaper/charges.rs"]
+mod charges;
 #[path = "shaper/flows.rs"]
 mod flows;
 #[path = "shaper/fq.rs"]

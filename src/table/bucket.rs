@@ -102,6 +102,12 @@ impl Bucket {
         self.until(self.tokens)
     }
 
+    /// How many frames of `bytes` can be paid for until it owes so many nanoseconds.
+    pub fn lasts_for(&self, bytes: u32, debt_ns: u64) -> u64 {
+        let may = self.tokens + i128::from(debt_ns) * i128::from(self.rate.bytes_per_second);
+        u64::try_from(may.max(0) / self.rate.cost(bytes).max(1)).unwrap_or(u64::MAX)
+    }
+
     /// Whether something is owed.
     #[inline]
     pub fn is_owing(&self) -> bool {

@@ -442,12 +442,13 @@ fn what_the_kernel_sent_by_a_class_is_paid_by_all_above() {
     shaper.enqueue(busy(1), 0, &mut lost);
     // The other class has tokens, and its ceil has; so it sends, as it would in the kernel.
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
-    // The first borrows from the class above, once that one has paid for both (1.008 s), with the millisecond that it had.
+    // The first has paid for one packet by its own rate, the class above for the others: it sends when its ceil is paid for (1 s),
+    // with the millisecond that it had.
     // Bytes of no class are nobody's.
     shaper.charge(Handle(ROOT | 0x99), (1 << 40, 1), 0);
     shaper.charge(Handle(ROOT), (1 << 40, 1), 0);
     assert!(lost.is_empty());
-    assert_eq!(run(&mut shaper, &[(0, busy(0))], u64::MAX), [(1_007_000_000, busy(0))]);
+    assert_eq!(run(&mut shaper, &[(0, busy(0))], u64::MAX), [(999_000_000, busy(0))]);
     // Over ten seconds both sides together have the rate: half by the kernel, half here.
     let (mut now_ns, mut sent) = (1 << 30, 0);
     let mut shaper = self::shaper(root(sharing(125_000, &[62_500, 62_500])));

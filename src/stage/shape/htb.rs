@@ -16,6 +16,7 @@
 //! take, since there is at most one for each class.
 
 mod build;
+mod charge;
 mod class;
 mod events;
 mod feed;

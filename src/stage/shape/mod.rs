@@ -179,8 +179,10 @@ impl<P: Packet> Shaper<P> {
     /// The kernel sent so much by the class or qdisc `of` (the box's own traffic, and punted frames), which is paid for here too, so that
     /// both together keep to the rate: from the buckets of `of` and of all above it, each with what it counts around a frame. So each
     /// packet is to be told once, by the lowest class or qdisc that it passed. What is not here pays nothing.
-    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) {
-        self.queue.charge(of, sent, now_ns);
+    ///
+    /// Whether frames that wait by then get next to nothing of a rate beside the kernel's, or a class at the top cannot keep its own.
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
+        self.queue.charge(of, sent, now_ns).unwrap_or(false)
     }
 
     /// Gives all frames back.

@@ -122,8 +122,8 @@ impl Prio {
         }
     }
 
-    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
-        self.bands.iter_mut().any(|band| band.charge(of, sent, now_ns))
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> Option<bool> {
+        self.bands.iter_mut().find_map(|band| band.charge(of, sent, now_ns))
     }
 
     /// Its classes are its bands.

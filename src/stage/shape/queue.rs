@@ -27,8 +27,26 @@ pub(super) struct Queue {
     config: Arc<Qdisc>,
     stats: Stats,
     peeked: Option<Waiting>,
+    /// As of when it was last told of the kernel's part.
+    told: Told,
     how: How,
 }
+
+/// How a queue stood when it was told of what the kernel sent beside.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// Bytes that had left.
+    bytes: u64,
+    /// Packets that will have left when all are gone that waited.
+    packets: u64,
+    /// How often in a row those that waited had next to nothing beside the kernel.
+    in_vain: u8,
+}
+
+/// Frames that wait have next to nothing where the kernel sends so many times as much.
+const LEFT_OUT_TIMES: u64 = 7;
+/// ... and that is said when it was so that often in a row.
+const LEFT_OUT_LOOKS: u8 = 2;
 
 /// How it queues.
 #[derive(Debug)]
@@ -49,6 +67,7 @@ impl Queue {
             config: config.clone(),
             stats: Stats::default(),
             peeked: None,
+            told: Told::default(),
             how: How::new(config, now_ns),
         }
     }
@@ -266,16 +285,35 @@ impl Queue {
         (self.stats.backlog_packets, self.stats.backlog_bytes) = (0, 0);
     }
 
-    /// Pays for what the kernel sent by `of`, if that is here or below; whether it is.
-    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> bool {
+    /// Pays for what the kernel sent by `of`; `None` if that is neither here nor below. Whether the kernel has so much of a rate that
+    /// frames that wait for it here have next to nothing, or that rates above are not kept.
+    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64) -> Option<bool> {
         let here = of == self.config.handle && of != Handle::default();
+        let is_left_out = here.then(|| self.is_left_out(sent));
         match &mut self.how {
-            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => here,
-            How::Prio(prio) => here || prio.charge(of, sent, now_ns),
-            How::Tbf(tbf) => tbf.charge(here, of, sent, now_ns),
+            How::Fifo(_) | How::FqCodel(_) | How::Sfq(_) | How::Fq(_) => is_left_out,
+            How::Prio(prio) => is_left_out.or_else(|| prio.charge(of, sent, now_ns)),
+            How::Tbf(tbf) => tbf.charge(is_left_out, of, sent, now_ns),
             // What went by htb itself went past its classes.
-            How::Htb(htb) => here || htb.charge(of, sent, now_ns, &mut self.stats),
+            How::Htb(htb) => is_left_out.or_else(|| htb.charge(of, sent, now_ns, &mut self.stats)),
         }
+    }
+
+    /// Takes in how much the kernel sent beside; whether frames that waited at the last time still do, and have next to nothing.
+    pub fn is_left_out(&mut self, (by_kernel, _): Amount) -> bool {
+        let now = &self.stats;
+        let still_wait = !self.is_empty() && now.packets < self.told.packets;
+        let is_little = (now.bytes - self.told.bytes).saturating_mul(LEFT_OUT_TIMES) < by_kernel;
+        self.told = Told {
+            bytes: now.bytes,
+            packets: now.packets + now.backlog_packets,
+            in_vain: if still_wait && is_little {
+                self.told.in_vain.saturating_add(1)
+            } else {
+                0
+            },
+        };
+        self.told.in_vain >= LEFT_OUT_LOOKS
     }
 
     /// What this qdisc and all below it counted. One without a handle is part of the class that it belongs to.

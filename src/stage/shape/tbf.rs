@@ -143,15 +143,13 @@ impl Tbf {
     }
 
     /// By `here`, the kernel's frames left by this qdisc itself.
-    pub fn charge(&mut self, here: bool, of: Handle, sent: Amount, now_ns: u64) -> bool {
-        let is_mine = here || self.child.charge(of, sent, now_ns);
-        if is_mine {
-            for bucket in std::iter::once(&mut self.rate).chain(&mut self.peak) {
-                bucket.fill(now_ns);
-                bucket.take_many(sent);
-            }
+    pub fn charge(&mut self, here: Option<bool>, of: Handle, sent: Amount, now_ns: u64) -> Option<bool> {
+        let is_left_out = here.or_else(|| self.child.charge(of, sent, now_ns))?;
+        for bucket in std::iter::once(&mut self.rate).chain(&mut self.peak) {
+            bucket.fill(now_ns);
+            bucket.take_many(sent);
         }
-        is_mine
+        Some(is_left_out)
     }
 
     pub fn stats(&self, into: &mut Vec<(Handle, Stats)>) {

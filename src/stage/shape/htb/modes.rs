@@ -4,11 +4,10 @@
 //! Each change goes from a class upwards, at most to the top; a class whose feed was in use already needs nothing changed above it.
 
 use super::Htb;
-use super::class::{Class, Mode};
+use super::class::Mode;
 use super::feed::NONE;
 use crate::stage::shape::Stats;
 use crate::table::bucket::{Amount, Bucket};
-use crate::table::qdisc::Handle;
 
 /// What is paid for.
 #[derive(Clone, Copy, Debug)]
@@ -178,36 +177,6 @@ impl Htb {
         self.deactivate_prios(index);
         self.classes[index as usize].activity = 0;
         self.active -= 1;
-    }
-
-    /// Pays for what the kernel sent by a class, as if it had been sent here: by its own rate, or that of the first class above it
-    /// that may lend; when none may, it is its own debt.
-    pub fn charge(&mut self, of: Handle, sent: Amount, now_ns: u64, stats: &mut Stats) -> bool {
-        self.now_ns = now_ns.max(self.now_ns);
-        let index = self.find(of).or_else(|| {
-            let mut below = self.classes.iter_mut().zip(0..);
-            let charged = |class: &mut Class| class.leaf.as_mut().is_some_and(|queue| queue.charge(of, sent, now_ns));
-            below.find_map(|(class, index)| charged(class).then_some(index))
-        });
-        let Some(index) = index else {
-            return false;
-        };
-        let (mut lender, mut level) = (index, self.classes[index as usize].level);
-        while let Some(class) = self.classes.get_mut(lender as usize) {
-            class.fill(self.now_ns);
-            match class.mode_by_tokens() {
-                Mode::CantSend => break,
-                Mode::MayBorrow => lender = class.parent,
-                Mode::CanSend => {
-                    level = class.level;
-                    break;
-                }
-            }
-        }
-        self.charge_class(index, level, Sent::ByKernel(sent), stats);
-        // There may be events now that nobody waits for.
-        self.due_ns = 0;
-        true
     }
 }
 
