@@ -316,7 +316,7 @@ fn what_the_kernel_sent_is_paid_for_by_the_owner() {
     bench.turn_at(now_ns);
     for worker in 0..2 {
         let charges = vec![(Handle::qdisc(1), (100_000, 100))];
-        assert!(bench.shared.tell(worker, Command::Charge(OUT, charges)));
+        assert!(bench.shared.tell(worker, Command::Charge(vec![(OUT, charges)])));
         assert!(bench.workers[worker].obey());
     }
     assert!(bench.ports[0].push(&packet()));
@@ -328,5 +328,30 @@ fn what_the_kernel_sent_is_paid_for_by_the_owner() {
     bench.turn_at(due_ns);
     assert_eq!(waiting(&bench), 0);
     bench.assert_balanced();
+    bench.assert_audit();
+}
+
+/// Where the kernel takes all of a rate that frames wait for, control is told; not while they do not wait.
+#[test]
+fn who_waits_beside_the_kernel_in_vain_is_noted() {
+    let mut bench = Bench::new(shaped(tree::tbf(1_000_000)), &[]);
+    let mut now_ns = 1_000_000_000;
+    let mut looks = |bench: &mut Bench| {
+        for _ in 0..4 {
+            now_ns += 50_000_000;
+            let charges = vec![(OUT, vec![(Handle::qdisc(1), (60_000, 60))])];
+            assert!(bench.shared.tell(1, Command::Charge(charges)) && bench.workers[1].obey());
+            bench.turn_at(now_ns);
+        }
+        now_ns
+    };
+    looks(&mut bench);
+    assert!(!bench.shared.was_left_out(OUT, 0), "nothing waits");
+    assert!(bench.ports[0].push(&packet()));
+    let noted_ns = looks(&mut bench);
+    assert_eq!(waiting(&bench), 1);
+    let was_left_out = [noted_ns, noted_ns + 1].map(|since_ns| bench.shared.was_left_out(OUT, since_ns));
+    assert_eq!(was_left_out, [true, false]);
+    assert!(!bench.shared.was_left_out(PortIndex(0), 0));
     bench.assert_audit();
 }

@@ -7,20 +7,23 @@
 //!  RTM_GETQDISC, RTM_GETTCLASS: what was sent --difference--> Command::Charge --> Shaper::charge
 //! ```
 //!
-//! A [`Ledger`] for each link says who pays, a [`Contention`] where the kernel leaves too little for frames of ours. Nothing is read while no port is shaped, and reading takes at most a
-//! fiftieth of the time: trees of very many classes are read less often.
+//! A [`Ledger`] for each link says who pays, [`Owed`] tells workers, a [`Contention`] where the kernel takes all of a rate: where a
+//! worker finds, too, that frames wait for that, the port is contended. Nothing is read while no port is shaped, and reading takes at
+//! most a fiftieth of the time: trees of very many classes are read less often.
 
 pub(super) mod contention;
 mod ledger;
+mod owed;
 
 use crate::mirror::tc::Reader;
 use crate::packet::PortIndex;
+use crate::port::wait::monotonic_ns;
 use crate::table::Snapshot;
-use crate::table::bucket::Amount;
-use crate::table::qdisc::{Handle, Shaping};
-use crate::worker::{Command, Shared};
+use crate::table::qdisc::Shaping;
+use crate::worker::Shared;
 use contention::{Contention, rates};
 use ledger::Ledger;
+use owed::Owed;
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -29,6 +32,8 @@ use std::time::{Duration, Instant};
 pub const EVERY: Duration = Duration::from_millis(50);
 /// Reading may take this part of the time.
 const PART: u32 = 50;
+/// What a worker found is of now for so long, in nanoseconds, or until the next look but one.
+const FOUND_NS: u64 = 500_000_000;
 
 /// A shaped port, its link, how that is shaped, and whether that is only for what waits.
 type Shaped<'a> = (PortIndex, u32, &'a Shaping, bool);
@@ -40,6 +45,9 @@ pub struct Charging {
     next: Option<Instant>,
     /// By link.
     links: HashMap<u32, (Ledger, Contention)>,
+    owed: Owed,
+    /// The last look, in monotonic nanoseconds.
+    looked_ns: u64,
     failed: bool,
 }
 
@@ -59,6 +67,7 @@ impl Charging {
             .collect();
         self.links
             .retain(|ifindex, _| shaped.iter().any(|port| port.1 == *ifindex));
+        self.owed.retain(|of| shaped.iter().any(|(port, ..)| *port == of));
         let mut contended = Vec::new();
         if !shaped.is_empty() {
             match self.look(&shaped, shared) {
@@ -71,6 +80,7 @@ impl Charging {
                 }
                 Err(_) => {}
             }
+            self.owed.tell(shared);
         }
         self.next = Some(now + EVERY.max(now.elapsed() * PART));
         contended
@@ -84,6 +94,8 @@ impl Charging {
         };
         let qdiscs = reader.qdiscs()?;
         let mut contended = Vec::new();
+        let now_ns = monotonic_ns();
+        let since_ns = std::mem::replace(&mut self.looked_ns, now_ns).min(now_ns.saturating_sub(FOUND_NS));
         for &(port, ifindex, shaping, drains) in shaped {
             let classes = reader.classes_of(ifindex, &qdiscs)?;
             let all = qdiscs.of(ifindex, false).chain(&classes);
@@ -97,25 +109,13 @@ impl Charging {
                 *contention = Contention::default();
                 continue;
             }
-            if contention.is_contended(&rates(shaping), &since, Instant::now()) {
+            let takes_all = contention.is_contended(&rates(shaping), &since, Instant::now());
+            if takes_all && shared.was_left_out(port, since_ns) {
                 contended.push(ifindex);
             }
-            if !since.is_empty() {
-                tell(shared, port, shaping, &since);
-            }
+            self.owed.add(shared, port, shaping, &since);
         }
         (self.reader, self.failed) = (Some(reader), false);
         Ok(contended)
-    }
-}
-
-/// The owner of a root has all of it; below mq each queue's worker takes what is its own.
-fn tell<Q>(shared: &Shared<Q>, port: PortIndex, shaping: &Shaping, sent: &[(Handle, Amount)]) {
-    let owner = shared.owner(port);
-    for worker in 0..shared.limits.workers {
-        if owner == Some(worker) || matches!(shaping, Shaping::Queues(_)) {
-            // A mailbox that is full is that of a worker that stalls, and sends nothing meanwhile.
-            shared.tell(worker, Command::Charge(port, sent.to_vec()));
-        }
     }
 }

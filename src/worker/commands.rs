@@ -28,9 +28,7 @@ impl<Q: Queue> Worker<Q> {
             Command::Answer(reply) => drop(reply.send(())),
             Command::Report(reply) => drop(reply.send(self.report())),
             Command::Trace(tracer) => self.tracer = tracer,
-            Command::Charge(port, sent) => {
-                self.shaping.charges.push((port, sent));
-            }
+            Command::Charge(charges) => self.shaping.charges.extend(charges),
             Command::Stop(reply) => {
                 self.lose_shaped(|_| true, DropReason::QdiscGone);
                 let report = self.report();

@@ -28,5 +28,5 @@ mod way_out;
 pub use latency::Latency;
 pub use report::{PortCount, QueueReport, Report, Shaped};
 pub use run::{CONTROL_LIMIT, HEARTBEAT_LIMIT, Poll, run};
-pub use shared::{Command, Handoff, Limits, Punted, Shared};
+pub use shared::{Charge, Command, Handoff, Limits, Punted, Shared};
 pub use turn::Worker;

@@ -21,14 +21,14 @@
 use super::observer::{Observer, Stage};
 use super::report::Shaped;
 use super::share::share;
+use super::shared::Charge;
 use super::turn::{Owned, Worker};
 use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex};
 use crate::port::Queue;
 use crate::stage::shape::place::place;
 use crate::stage::shape::{Packet, Shaper, ecn, queue_of};
-use crate::table::bucket::Amount;
 use crate::table::filter::Facts;
-use crate::table::qdisc::{self, Handle, Qdisc};
+use crate::table::qdisc::{self, Qdisc};
 use crate::wire::ether::EtherType;
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ pub(super) struct Shaping {
     /// Frames that left since this was last asked.
     pub(super) released: usize,
     /// What the kernel sent by whom, to be paid for.
-    pub(super) charges: Vec<(PortIndex, Vec<(Handle, Amount)>)>,
+    pub(super) charges: Vec<Charge>,
     /// Frames that wait, by the slab that they are from.
     held: Vec<u32>,
     /// The most of one slab.
@@ -427,8 +427,14 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn pay(&mut self, now_ns: u64) {
         for (port, sent) in std::mem::take(&mut self.shaping.charges) {
             let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
+            let mut is_left_out = false;
             for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
-                sent.iter().for_each(|&(of, sent)| shaper.charge(of, sent, now_ns));
+                for &(of, sent) in &sent {
+                    is_left_out |= shaper.charge(of, sent, now_ns);
+                }
+            }
+            if is_left_out {
+                self.shared.note_left_out(port, now_ns);
             }
         }
     }

@@ -58,6 +58,9 @@ pub struct Punted {
     pub generation: u64,
 }
 
+/// What the kernel sent by the classes or qdiscs of a port.
+pub type Charge = (PortIndex, Vec<(Handle, Amount)>);
+
 /// What control tells a worker, between bursts.
 pub enum Command<Q> {
     /// Own this queue from now on.
@@ -72,8 +75,8 @@ pub enum Command<Q> {
     Report(Sender<Report>),
     /// Watch packets from now on, or stop.
     Trace(Option<Tracer>),
-    /// The kernel sent so much by the classes or qdiscs of this port: it is paid for here, too.
-    Charge(PortIndex, Vec<(Handle, Amount)>),
+    /// The kernel sent so much by the classes or qdiscs of these ports: it is paid for here, too.
+    Charge(Vec<Charge>),
     /// End: give everything back and leave the loop.
     Stop(Sender<(Report, Vec<Q>)>),
 }
@@ -148,6 +151,9 @@ pub struct Shared<Q> {
     pub control_ns: CachePadded<AtomicU64>,
     /// The worker that owns a port's transmit ring, by port; [`NOBODY`] if none.
     owners: Vec<AtomicU16>,
+    /// When a worker last found that the kernel leaves next to nothing of a rate to what waits, by port; in monotonic nanoseconds, 0
+    /// for never.
+    left_out_ns: Vec<AtomicU64>,
 }
 
 /// No worker owns the port.
@@ -180,6 +186,7 @@ impl<Q> Shared<Q> {
             alive_ns: per_worker.map(|_| CachePadded::default()).collect(),
             control_ns: CachePadded::default(),
             owners: (0..PORTS_MAX).map(|_| AtomicU16::new(NOBODY)).collect(),
+            left_out_ns: (0..PORTS_MAX).map(|_| AtomicU64::new(0)).collect(),
         };
         Ok((shared, punt, oracle))
     }
@@ -218,6 +225,19 @@ impl<Q> Shared<Q> {
         if let Some(owner) = self.owners.get(usize::from(port.0)) {
             owner.store(worker.map_or(NOBODY, |w| w as u16), Ordering::Relaxed);
         }
+    }
+
+    /// At `now_ns` the kernel leaves next to nothing to what waits at `port`.
+    pub fn note_left_out(&self, port: PortIndex, now_ns: u64) {
+        if let Some(noted) = self.left_out_ns.get(usize::from(port.0)) {
+            noted.store(now_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that was so at `since_ns` or later.
+    pub fn was_left_out(&self, port: PortIndex, since_ns: u64) -> bool {
+        let noted = self.left_out_ns.get(usize::from(port.0));
+        noted.is_some_and(|noted| noted.load(Ordering::Relaxed) >= since_ns.max(1))
     }
 
     /// The workers whose last turn was more than `limit_ns` before `now_ns`. One that has not started yet is not among them.
