@@ -24,6 +24,8 @@ mod judge;
 mod kinds;
 #[path = "shape/leaves.rs"]
 mod leaves;
+#[path = "shape/memory.rs"]
+mod memory;
 #[path = "shape/net.rs"]
 mod net;
 #[path = "shape/own.rs"]

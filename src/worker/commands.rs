@@ -41,6 +41,22 @@ impl<Q: Queue> Worker<Q> {
         true
     }
 
+    /// Pays for what the kernel sent.
+    pub(super) fn pay(&mut self, now_ns: u64) {
+        for (port, sent) in std::mem::take(&mut self.shaping.charges) {
+            let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
+            let mut is_left_out = false;
+            for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
+                for &(of, sent) in &sent {
+                    is_left_out |= shaper.charge(of, sent, now_ns);
+                }
+            }
+            if is_left_out {
+                self.shared.note_left_out(port, now_ns);
+            }
+        }
+    }
+
     /// The frames that are still in the worker's own hands, after its end: for the frame audit.
     pub fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.free.into_iter().chain(self.done).chain(self.burst)

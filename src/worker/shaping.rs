@@ -423,22 +423,6 @@ impl<Q: Queue> Worker<Q> {
         self.shaping.share = share(&asked, self.index, self.shared.limits.shaped);
     }
 
-    /// Pays for what the kernel sent.
-    pub(super) fn pay(&mut self, now_ns: u64) {
-        for (port, sent) in std::mem::take(&mut self.shaping.charges) {
-            let of_port = self.queues.iter_mut().filter(|owned| owned.port == port);
-            let mut is_left_out = false;
-            for shaper in of_port.filter_map(|owned| owned.shaper.as_mut()) {
-                for &(of, sent) in &sent {
-                    is_left_out |= shaper.charge(of, sent, now_ns);
-                }
-            }
-            if is_left_out {
-                self.shared.note_left_out(port, now_ns);
-            }
-        }
-    }
-
     /// Empties the shapers of some queues.
     pub(super) fn lose_shaped(&mut self, which: impl Fn(&Owned<Q>) -> bool, reason: DropReason) {
         for place in 0..self.queues.len() {

@@ -23,6 +23,22 @@ impl Shaped {
         self.finish(1.0)
     }
 
+    /// What bypath says of its qdiscs.
+    fn rows(&self) -> Vec<Value> {
+        match self.bypath() {
+            Some(_) => rows(self.routers()[1]),
+            None => Vec::new(),
+        }
+    }
+
+    /// How many frames each qdisc and class has dropped by now, in the kernel's lab and in the tested one.
+    pub fn drops(&self) -> [BTreeMap<String, u64>; 2] {
+        let ports = self.kernel.lab.wires.len();
+        let [kernel, mut tested] = self.routers().map(|router| of_kernel(router, ports));
+        self.rows().iter().for_each(|row| add(&mut tested, row));
+        [kernel, tested].map(|counts| counts.into_iter().map(|(name, counts)| (name, counts[2])).collect())
+    }
+
     /// Panics unless every qdisc and class that has a handle of its own counted the same in both labs.
     #[track_caller]
     pub fn same_counters(&self) {
@@ -30,11 +46,7 @@ impl Shaped {
         let ports = self.kernel.lab.wires.len();
         loop {
             let [wanted, mut found] = self.routers().map(|router| of_kernel(router, ports));
-            let rows = if self.bypath().is_some() {
-                rows(self.routers()[1])
-            } else {
-                Vec::new()
-            };
+            let rows = self.rows();
             for row in &rows {
                 add(&mut found, row);
             }
