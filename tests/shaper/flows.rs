@@ -132,6 +132,13 @@ fn codel_marks_who_knows_ecn() {
     let (shaper, lost, _) = overload(qdisc(ROOT, Kind::FqCodel(without)), 150_000, 10, true);
     assert!(!lost.is_empty());
     assert_eq!(shaper.stats()[1].1.special, 0);
+    let all_late = FqCodel {
+        ecn: false,
+        ce_threshold_ns: Some(1_000_000),
+        ..fq_codel()
+    };
+    let (shaper, ..) = overload(qdisc(ROOT, Kind::FqCodel(all_late)), 150_000, 10, true);
+    assert!(shaper.stats()[1].1.special > 1000);
 }
 
 #[test]

@@ -206,7 +206,7 @@ impl Flow for Source<'_> {
     }
 
     fn mark_late(&mut self, frame: Waiting) {
-        self.marks.mark_congestion(frame);
+        self.stats.special += u64::from(self.marks.mark_congestion(frame));
     }
 
     fn lose(&mut self, frame: Waiting) {
