@@ -76,8 +76,15 @@ impl Bucket {
     /// The tokens that came until now.
     #[inline]
     pub fn fill(&mut self, now_ns: u64) {
+        self.fill_for(now_ns, u64::MAX);
+    }
+
+    /// The tokens that came until now, but those of no longer a time than `most_ns`.
+    #[inline]
+    pub fn fill_for(&mut self, now_ns: u64, most_ns: u64) {
         if now_ns > self.at_ns {
-            let came = i128::from(now_ns - self.at_ns) * i128::from(self.rate.bytes_per_second);
+            let ns = (now_ns - self.at_ns).min(most_ns);
+            let came = i128::from(ns) * i128::from(self.rate.bytes_per_second);
             self.tokens = self.size.min(self.tokens + came);
             self.at_ns = now_ns;
         }

@@ -124,3 +124,19 @@ fn a_class_at_the_top_that_cannot_keep_its_rate_is_told() {
     });
     assert!(said.is_some_and(|look| (6..16).contains(&look)), "{said:?}");
 }
+
+/// A bucket of 100 s gets what comes in a minute and no more, however long nobody looked (`mbuffer`).
+#[test]
+fn a_class_gets_tokens_of_a_minute_at_once() {
+    let burst = Class {
+        buffer_ns: 100 * SECOND as i64,
+        cbuffer_ns: 100 * SECOND as i64,
+        ..class(0x10, 0, 1000, 1000)
+    };
+    let (mut shaper, mut lost) = (shaper(root(htb(0, vec![burst]))), Vec::new());
+    for (now_ns, frames) in [(0, 101), (90 * SECOND, 60)] {
+        (0..200).for_each(|_| shaper.enqueue(to(0x10), now_ns, &mut lost));
+        assert_eq!(drain(&mut shaper, now_ns, &mut lost).len(), frames);
+        shaper.purge(&mut lost);
+    }
+}

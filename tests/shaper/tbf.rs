@@ -345,3 +345,25 @@ fn a_rate_of_zero_is_a_byte_in_a_nanosecond() {
     assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 1);
     assert_eq!(shaper.due_ns(), Some(1000));
 }
+
+/// tbf_change fills the buckets whatever it is about; a change of the child is none of it.
+#[test]
+fn another_limit_fills_the_bucket_and_another_child_does_not() {
+    let waits_ns = |change: fn(&mut Tbf)| {
+        let (config, mut lost) = (tbf(1_000_000, 10_000_000), Vec::new());
+        let mut shaper = shaper(qdisc(0x1_0000, Kind::Tbf(config.clone())));
+        (0..12).for_each(|n| shaper.enqueue(Probe::new(n, 1000), 0, &mut lost));
+        assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 10);
+        let mut other = config;
+        change(&mut other);
+        shaper.change(qdisc(0x1_0000, Kind::Tbf(other)), 0, &mut lost);
+        let sent = drain(&mut shaper, 0, &mut lost).len();
+        assert!(lost.is_empty());
+        (sent, shaper.due_ns())
+    };
+    assert_eq!(waits_ns(|tbf| tbf.limit = 50_000), (2, None));
+    assert_eq!(
+        waits_ns(|tbf| tbf.child = fifo(Limit::Bytes(50_000))),
+        (0, Some(1_000_000))
+    );
+}

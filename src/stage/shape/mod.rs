@@ -134,8 +134,11 @@ impl<P: Packet> Shaper<P> {
         }
         let frame = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
         if frame.is_some() && self.due_ns().is_none_or(|due_ns| due_ns > now_ns) {
-            // The kernel asks until nothing comes: with that a flow of fq_codel or fq gives up its turn.
-            let _nothing = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
+            // The kernel asks until nothing comes: with that a flow of fq_codel or fq gives up its turn. By `due_ns` there is nothing; it
+            // would be lost, and counted.
+            let nothing = self.queue.dequeue(now_ns, &mut self.frames, &mut self.lost);
+            debug_assert!(nothing.is_none(), "a frame came before it was due");
+            self.lost.extend(nothing);
         }
         if !self.lost.is_empty() {
             self.give_lost(lost);

@@ -107,16 +107,11 @@ impl Tbf {
         self.child.due_ns().map(|due_ns| due_ns.max(self.due_ns))
     }
 
-    /// Another rate or size begins with full buckets, as tbf_change has it; frames stay.
+    /// Another rate, size or limit begins with full buckets, as tbf_change has it; frames stay. What is only about its child leaves
+    /// them alone.
     pub fn change(&mut self, config: &qdisc::Tbf, now_ns: u64, lost: &mut Vec<Waiting>) {
-        let same_buckets = (config.rate, config.buffer_ns, config.peak, config.max_size)
-            == (
-                self.config.rate,
-                self.config.buffer_ns,
-                self.config.peak,
-                self.config.max_size,
-            );
-        if !same_buckets {
+        let own = |tbf: &qdisc::Tbf| (tbf.rate, tbf.buffer_ns, tbf.peak, tbf.max_size, tbf.limit);
+        if own(config) != own(&self.config) {
             let Self { rate, peak, .. } = Self::new(config, now_ns);
             (self.rate, self.peak) = (rate, peak);
         }

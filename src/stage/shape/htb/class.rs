@@ -7,7 +7,7 @@ use super::feed::{Feed, NONE};
 use super::{DEPTH, PRIOS};
 use crate::stage::shape::Stats;
 use crate::stage::shape::queue::Queue;
-use crate::table::bucket::Bucket;
+use crate::table::bucket::{Bucket, DEBT_NS_MAX};
 use crate::table::qdisc::{self, Fifo, Handle, Kind, Limit, Qdisc};
 use std::sync::Arc;
 
@@ -135,11 +135,11 @@ impl Class {
         Some(now_ns.saturating_add(debt_ns))
     }
 
-    /// The tokens that came until now.
+    /// The tokens that came until now, of a minute at most (`mbuffer`).
     #[inline]
     pub fn fill(&mut self, now_ns: u64) {
-        self.tokens.fill(now_ns);
-        self.ctokens.fill(now_ns);
+        self.tokens.fill_for(now_ns, DEBT_NS_MAX);
+        self.ctokens.fill_for(now_ns, DEBT_NS_MAX);
     }
 
     /// What it counted, with what waits in its queue.

@@ -163,11 +163,16 @@ impl Htb {
                 return at_ns;
             }
             self.levels[level].events.remove(index);
-            self.classes[index as usize].fill(self.now_ns);
+            // Only looked at, so that what comes until it is charged again is of a minute at most.
+            let class = &mut self.classes[index as usize];
+            let kept = (class.tokens, class.ctokens);
+            class.fill(self.now_ns);
             self.change_mode(index, stats);
-            if let Some(at_ns) = self.classes[index as usize].change_ns(self.now_ns) {
+            let class = &mut self.classes[index as usize];
+            if let Some(at_ns) = class.change_ns(self.now_ns) {
                 self.levels[level].events.insert(index, at_ns);
             }
+            (class.tokens, class.ctokens) = kept;
         }
         u64::MAX
     }
