@@ -12,7 +12,7 @@
 //! generation is raised before the first of it is told. So what a loss took is of a generation that whoever asks after
 //! hearing of it is told, or of an earlier one; see [`Commits::forget`].
 //!
-//! Bounds: [`ELEMENTS_MAX`] elements that were told and not taken in.
+//! Bounds: `ELEMENTS_MAX` elements that were told and not taken in.
 
 use super::names::Names;
 use super::{GENMSG_LEN, SUBSYS, fields, sets};
