@@ -10,8 +10,9 @@
 //! inbox. Below mq each queue's qdisc is that of the queue's worker, whose flows are spread over its queues. No lock, and no atomic.
 //!
 //! Bounds: of each slab only [`Limits::shaped`] frames wait in shapers, so that rings never lack any. Each worker that owns
-//! shapers may hold a part of them, as many as those have room for where all can have that ([`share`]), which it counts for itself. For what comes beyond that
-//! the longest queue loses a frame, `qdisc_memory`; what a qdisc has no room for is `qdisc_drop`. A full transmit ring keeps frames here.
+//! shapers may hold a part of them, as many as those have room for where all can have that ([`share`]), which it counts for
+//! itself. For what comes beyond that the longest queue loses a frame, `qdisc_memory`; what a qdisc has no room for is
+//! `qdisc_drop`. A full transmit ring keeps frames here.
 //!
 //! A worker follows the configuration between bursts ([`Worker::reshape`]): what changes goes on with its frames and tokens, what
 //! goes loses its frames, `qdisc_gone`. So do those of a port that is down, as the kernel's do (dev_deactivate).

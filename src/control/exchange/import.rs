@@ -11,7 +11,8 @@
 //!
 //! ```text
 //!  KERNEL, not EXPORTED  -- new: it began as we think? --yes--> KERNEL | EXPORTED, followed as before
-//!                        |                             \-no---> the kernel's for good (KEPT): its windows are not known here
+//!                        |                             \-no---> the kernel's for good (KEPT): its windows are not known here;
+//!                        |                                      but where only its translated SYN-ACK came too soon for us
 //!                        \- update, destroy: of one before -> nothing
 //! ```
 

@@ -25,8 +25,8 @@
 //! of the generation in each message are compared, and the whole number asked before and after; three tries, then the last
 //! good one counts for [`STALE_MAX`], and both families are left until it can be read. The generation is asked for at events and
 //! once a second, and while it stays the same nothing is dumped again: what is judged here (chains, rules, sets, objects) changes
-//! by commits only, of which each is an event. One of nothing but elements is not even read, see `events`. But for what `tables` says: where there is such a table, the tables are read once
-//! a second, and all is dumped if they are others than they were. Devices are matched by name at every reading.
+//! by commits only, of which each is an event. One of nothing but elements is not even read, see `events`. But for what `tables`
+//! says: where there is such a table, the tables are read once a second, and all is dumped if they are others than they were. Devices are matched by name at every reading.
 
 mod events;
 mod tables;

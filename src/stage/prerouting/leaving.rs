@@ -233,7 +233,7 @@ pub(super) fn await_answers(original: &Tuple, tracking: &Tracking<'_>) {
 }
 
 /// Whom packets with this tuple go to, whoever they come from.
-pub fn receiver(tuple: &Tuple) -> Tuple {
+fn receiver(tuple: &Tuple) -> Tuple {
     let is_icmp = matches!(Protocol(tuple.proto), Protocol::ICMP | Protocol::ICMPV6);
     Tuple {
         src: 0,
