@@ -15,6 +15,8 @@ const HEADERS: u64 = 42;
 const PAYLOAD: usize = 1000;
 /// The time of one measurement.
 const WINDOW: Duration = Duration::from_secs(3);
+/// How many measurements there are at most.
+const WINDOWS_MAX: usize = 3;
 /// Until what has arrived is read, though the reader waits for its CPU.
 const READ_WITHIN: Duration = Duration::from_millis(300);
 
@@ -123,17 +125,19 @@ fn the_kernels_traffic_and_ours_keep_one_rate_together() {
             let _kernels = kernels.map(|every| Sender::start(&net, None, "10.0.1.2:7001", every));
             std::thread::sleep(Duration::from_secs(1));
             let wanted = if part == "own" { 0.5 } else { 1.0 };
-            let [by_us, by_kernel] = rates([&forwarded, &own]);
-            println!(
-                "{}, {part}: forwarded {by_us:.3} MB/s, own {by_kernel:.3} MB/s of 1.000",
-                shaper[0]
-            );
-            let sum = by_us + by_kernel;
-            assert!((sum - wanted).abs() < 0.06, "{part}: {sum} MB/s, {}", shaper[0]);
-            assert!(
-                part != "both" || by_us > 0.25,
-                "the box's own starves what is forwarded"
-            );
+            // More than the rate is never right. Less is where sender, kernel or worker wait for their CPU longer than 10 ms,
+            // which a busy machine does in one window, and a rate that is wrong, or a part that starves, in each.
+            let is_kept = (0..WINDOWS_MAX).any(|_| {
+                let [by_us, by_kernel] = rates([&forwarded, &own]);
+                println!(
+                    "{}, {part}: forwarded {by_us:.3} MB/s, own {by_kernel:.3} MB/s of 1.000",
+                    shaper[0]
+                );
+                let sum = by_us + by_kernel;
+                assert!(sum < wanted + 0.06, "{part}: {sum} MB/s, {}", shaper[0]);
+                sum > wanted - 0.06 && (part != "both" || by_us > 0.25)
+            });
+            assert!(is_kept, "{part}: the rate is not reached, or the box's own starves us");
             if part == "own" {
                 assert_counted(&net);
             }
