@@ -126,7 +126,7 @@ fn under_traffic(name: &str, rounds: usize, commands: impl Fn(usize) -> Vec<Stri
         twin.change_at_once(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
     twin.inject_loosely(0, &carried(one, other, 64));
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    twin.wait_in_force();
     twin.forget();
     twin.change(&["ip link set br0 type bridge fdb_flush"]);
     learn(&mut twin, &[one, other]);

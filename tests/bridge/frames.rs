@@ -7,7 +7,7 @@ use crate::lab::packet::{Mac, SPANNING_TREE, ip, tcp, udp};
 use crate::lab::twin::{Share, Twin};
 use crate::net::{
     Station, advertisement, arp_reply, at, bridge, bridge_mac, bridge_with, carried, finish, finish_aged, forwards,
-    learn, nf_call, one_bridge, port_mac, routed, setup, talk,
+    learn, nf_call, one_bridge, port_mac, routed, setup, talk, wait_learned,
 };
 use std::net::IpAddr;
 
@@ -82,12 +82,14 @@ fn spanning_tree() {
     twin.wait(std::time::Duration::from_millis(4800));
     learn(&mut twin, &[one, other]);
     forwards(&mut twin, 90, |twin| talk(twin, one, other, 50));
-    // A better bridge behind port 1, then behind port 2 as well: one of both is blocked.
+    // A better bridge behind port 1, then behind port 2 as well: one of both is blocked. Its sender is learned there, until it is
+    // heard from behind the other again.
     twin.inject(1, &[bpdu(at(1, 1))]);
     twin.inject(2, &[bpdu(at(1, 1))]);
-    std::thread::sleep(std::time::Duration::from_millis(150));
+    twin.wait_in_force();
     twin.inject(2, &carried(at(2, 1), one, 10));
     twin.inject(1, &carried(other, one, 10));
+    wait_learned(&twin, [other.mac()]);
     twin.inject(0, &carried(one, other, 30));
     finish_aged(twin, Share::AtLeast(0.4));
 }
@@ -140,7 +142,7 @@ fn arp_and_neighbour_discovery() {
         twin.inject(1, &[advertisement(other, one)]);
         // One who is not known yet announces itself.
         twin.inject(2, &[arp_reply(third, one)]);
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        twin.wait_in_force();
         talk(twin, one, third, 20);
         // Over and over, all of them carried but ARP.
         for _ in 0..10 {

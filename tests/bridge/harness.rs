@@ -24,7 +24,7 @@ fn a_blocked_port_is_seen() {
     learn(&mut twin, &[at(0, 1), at(1, 1)]);
     talk(&mut twin, at(0, 1), at(1, 1), 4);
     twin.tested_router().run("bridge link set dev d1 state 1");
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    twin.wait_in_force();
     twin.inject(0, &carried(at(0, 1), at(1, 1), 4));
     finish(twin, Share::AtLeast(0.0));
 }

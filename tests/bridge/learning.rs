@@ -60,12 +60,12 @@ fn a_station_moves() {
     talk(&mut twin, one, other, 60);
     // It comes up behind port 2.
     twin.inject(2, &carried(other, one, 1));
-    std::thread::sleep(Duration::from_millis(100));
+    twin.wait_in_force();
     twin.inject(0, &carried(one, other, 60));
     twin.inject(2, &carried(other, one, 60));
     // ... and back, by a message that bypath does not see.
     twin.inject(1, &[arp_reply(other, one)]);
-    std::thread::sleep(Duration::from_millis(100));
+    twin.wait_in_force();
     talk(&mut twin, one, other, 60);
     finish(twin, Share::AtLeast(0.9));
 }
@@ -183,7 +183,7 @@ fn entries_by_hand() {
         talk(&mut twin, two, known, 40);
         // From elsewhere: moves it, or not.
         twin.inject(2, &carried(known, one, 5));
-        std::thread::sleep(Duration::from_millis(100));
+        twin.wait_in_force();
         twin.compare_fdbs("after a frame from elsewhere");
         talk(&mut twin, one, known, 40);
         twin.inject(2, &carried(known, one, 40));

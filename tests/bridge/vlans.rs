@@ -11,7 +11,6 @@ use crate::lab::bridge::unknown_mac;
 use crate::lab::namespace::Namespace;
 use crate::lab::twin::{Share, Twin};
 use crate::net::{Station, at, bridge_mac, bridge_with, finish, finish_aged, forwards, routed, setup};
-use std::time::Duration;
 
 const PORTS: usize = 4;
 const CTAG: u16 = 0x8100;
@@ -84,7 +83,7 @@ fn learn(twin: &mut Twin) {
             twin.inject(from.port, &[tagged(from, unknown_mac(number), &tags, 1)]);
         }
     }
-    std::thread::sleep(Duration::from_millis(100));
+    twin.wait_in_force();
 }
 
 fn all_talk(twin: &mut Twin) {
@@ -206,7 +205,7 @@ fn up_and_down() {
                 twin.inject(port, &[tagged(station, unknown_mac(0xe100), tags, 1)]);
             }
         }
-        std::thread::sleep(Duration::from_millis(100));
+        twin.wait_in_force();
         forwards(&mut twin, least, |twin| {
             for (port, tags) in [(0, untagged), (1, &[(CTAG, 10)]), (1, untagged), (0, &[(CTAG, 0)])] {
                 let frames: Vec<_> = (0..20)

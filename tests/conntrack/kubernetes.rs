@@ -20,7 +20,6 @@ use crate::lab::twin::{Fence, Setup, Share, Twin};
 use crate::nat_more::{datagrams, stream, udp};
 use crate::script::{Step, play_each};
 use crate::view::View;
-use std::time::Duration;
 
 const CLIENTS: usize = 0;
 const POD: usize = 1;
@@ -99,7 +98,7 @@ fn node(name: &str, call: bool) -> Twin {
         twin.inject(port, &[plain_frame(unknown_mac(0xf000 | number as u16), mac, 46)]);
     }
     twin.settle();
-    std::thread::sleep(Duration::from_millis(100));
+    twin.wait_in_force();
     twin
 }
 

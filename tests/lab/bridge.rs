@@ -135,7 +135,7 @@ impl Twin {
             side.lab.wires[port].namespace.run(&command);
         }
         self.changes.push(command);
-        std::thread::sleep(Duration::from_millis(150));
+        self.wait_in_force();
     }
 
     /// Waits until the ports of bridges have the same states in both labs, and links that are up a carrier: the kernel tells of a

@@ -278,6 +278,11 @@ impl Twin {
         self.tested.lab.apply(&commands);
         self.rules.own.extend(self.kernel.lab.own_addresses());
         self.changes.extend(commands);
+        self.wait_in_force();
+    }
+
+    /// Gives what the kernels were told, or have learned, time to be in force.
+    pub fn wait_in_force(&self) {
         std::thread::sleep(CHANGE_IN_FORCE);
     }
 

@@ -9,7 +9,7 @@ use crate::lab::{compare::Rules, plan};
 fn a_difference_is_seen() {
     let mut twin = Twin::start(Setup::new("a_difference_is_seen", 2, plan::config(2)));
     twin.tested_router().run("ip route del 10.101.0.0/16");
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    twin.wait_in_force();
     twin.send(0, [udp(plan::behind4(0, 1), plan::behind4(1, 1), (1, 2), 10)]);
     twin.finish(Share::AtLeast(0.0));
 }
