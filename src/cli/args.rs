@@ -8,7 +8,8 @@ pub mod bench;
 pub use bench::Bench;
 
 use crate::control::api::Show;
-use crate::control::config::{Attach, Mode, Poll, RunConfig, parse_cpus};
+use crate::control::config::{Attach, Mode, Poll, RunConfig, WORKERS_MAX, parse_cpus};
+use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 
@@ -91,7 +92,7 @@ pub struct Wire {
 pub struct Options {
     /// How many workers (threads that forward) [default: as many as --cpus names, else as the port with the most queues has, up to
     /// the number of CPUs]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = workers())]
     pub workers: Option<usize>,
     /// CPUs to pin them to, in order, such as 2,4-5 [default: from the last one down]
     #[arg(long, value_name = "LIST", value_parser = Cpus::parse)]
@@ -109,8 +110,19 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub control: Option<String>,
     /// Serve Prometheus metrics at http://ADDR:PORT/metrics
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
     pub metrics: Option<SocketAddr>,
+}
+
+/// Reads 1 to [`WORKERS_MAX`].
+fn workers() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=WORKERS_MAX as u64)
+}
+
+/// Reads an address and a port.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address and a port look like 127.0.0.1:9100 or [::1]:9100".into())
 }
 
 impl Options {

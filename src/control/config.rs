@@ -1,8 +1,8 @@
 //! What an operator asked `run` or `wire` for, checked as a whole before anything is touched.
 //!
 //! Options name only what the kernel cannot know: which ports, which cores, how rings and polling work. The raw flags are
-//! parsed by `cli` (the choices are enums that it can read); everything behind it takes this one validated value. Bounded by [`PORTS_MAX`] ports, [`WORKERS_MAX`]
-//! workers, and the CPUs that the process may run on.
+//! parsed by `cli` (the choices are enums that it can read, the workers at most [`WORKERS_MAX`]); everything behind it takes this
+//! one validated value. Bounded by [`PORTS_MAX`] ports and the CPUs that the process may run on.
 
 use super::{Error, api};
 use crate::packet::PORTS_MAX;
@@ -54,7 +54,7 @@ pub enum Poll {
 pub struct RunConfig {
     /// Interface names, in the order given, no two the same interface. A bridge stands for its ports.
     pub ports: Vec<String>,
-    /// How many workers; `None` leaves it to control (as many as `cpus`, else one per queue up to the CPUs there are).
+    /// How many workers, 1 to [`WORKERS_MAX`]; `None` leaves it to control (as many as `cpus`, else one per queue up to the CPUs there are).
     pub workers: Option<usize>,
     /// The CPUs that workers are pinned to, in order; empty leaves it to control.
     pub cpus: Vec<usize>,
@@ -135,14 +135,6 @@ impl RunConfig {
     }
 
     fn validate_workers(&self, available: &[usize]) -> Result<(), Error> {
-        if let Some(workers) = self.workers
-            && !(1..=WORKERS_MAX).contains(&workers)
-        {
-            return Err(Error::Workers {
-                value: workers,
-                max: WORKERS_MAX,
-            });
-        }
         if let Some(&cpu) = self.cpus.iter().find(|cpu| !available.contains(cpu)) {
             return Err(Error::CpuMissing {
                 cpu,
@@ -272,7 +264,5 @@ mod tests {
         assert!(check(with(Some(2), &[0, 3])).is_ok());
         assert!(matches!(check(with(None, &[2])), Err(Error::CpuMissing { cpu: 2, .. })));
         assert!(matches!(check(with(Some(2), &[1])), Err(Error::CpusTooFew { .. })));
-        assert!(matches!(check(with(Some(0), &[])), Err(Error::Workers { .. })));
-        assert!(matches!(check(with(Some(65), &[])), Err(Error::Workers { .. })));
     }
 }

@@ -55,14 +55,6 @@ pub enum Error {
         /// CPUs named.
         cpus: usize,
     },
-    /// A number out of its range.
-    #[error("{value} workers (--workers) are out of range: name 1 to {max}, or leave it out for one per queue")]
-    Workers {
-        /// As given.
-        value: usize,
-        /// The most.
-        max: usize,
-    },
     /// The control name does not fit a socket name.
     #[error("control name {name:?} (--control) is not usable: letters, digits, `.`, `_` and `-`, at most {max}")]
     ControlName {

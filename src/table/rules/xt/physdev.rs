@@ -73,7 +73,7 @@ impl Physdev {
             && (self.asked & ask::OUT == 0 || output.is_some_and(|output| is(ask::OUT, self.output.is(output))))
     }
 
-    /// A way is kept of routed packets alone. By which link those come is constant in a flow, by which port of it is not.
+    /// By which link the packets of a flow come is constant; by which port of a bridge is not, where they are routed.
     pub(super) fn depends(self) -> Depends {
         match self.asked & ask::IN {
             0 => Depends::Flow,
