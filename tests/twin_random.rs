@@ -209,7 +209,7 @@ fn garbage_frames() {
         }
         twin.inject(port, &frames);
         if alone {
-            twin.settle();
+            twin.wait_in_force();
         }
     }
     let outcome = twin.finish(Share::AtLeast(0.0));

@@ -108,7 +108,7 @@ fn down_to_an_unknown_station() {
     });
     // It moves.
     twin.inject(0, &crate::net::carried(at(1, 0), at(0, 0), 1));
-    twin.wait_in_force();
+    crate::net::wait_learned(&twin, [at(1, 0).mac()]);
     forwards(&mut twin, 70, |twin| {
         for v6 in [false, true] {
             twin.inject(2, &frames((0..40).map(|host| down(at(1, 0), v6, host))));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// A fence that has not come out of the kernel's lab by then does not come.
 const FLOODED_WITHIN: Duration = Duration::from_millis(10);
 /// What the kernel is told of a database follows a little later.
-const FDB_WITHIN: Duration = Duration::from_millis(1000);
+const FDB_WITHIN: Duration = Duration::from_secs(5);
 /// Until the links of both labs are equal, and a carrier that is there in neither is not waited for any more.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
 const CARRIER_WITHIN: Duration = Duration::from_millis(400);

@@ -18,11 +18,11 @@ use super::sys;
 use super::twin::{Mode, Side, Twin};
 use std::time::{Duration, Instant};
 
-const FENCE_WITHIN: Duration = Duration::from_secs(2);
+const FENCE_WITHIN: Duration = Duration::from_secs(10);
 /// A fence's connection is there for so long.
 const FENCE_LIVES: Duration = Duration::from_millis(1000);
 /// bypath tells the kernel of deletions a little later.
-const TABLES_WITHIN: Duration = Duration::from_millis(1000);
+const TABLES_WITHIN: Duration = Duration::from_secs(5);
 /// The host behind each port that fences go between.
 const FENCE_HOST: u16 = 0xfafa;
 const FENCE_PORTS: (u16, u16) = (7, 7);
@@ -95,6 +95,7 @@ impl Twin {
 
     /// Injects frames at ports 0 and 1 of both labs, with no more time between them than it takes.
     pub fn inject_at_once(&mut self, frames: [&[Vec<u8>]; 2]) {
+        frames.iter().for_each(|frames| self.streams.keep_off(frames));
         for side in [&mut self.kernel, &mut self.tested] {
             for (wire, frames) in side.lab.wires.iter_mut().zip(frames) {
                 wire.inject(frames);

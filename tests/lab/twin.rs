@@ -116,7 +116,9 @@ pub struct Twin {
     /// Injected at each port, where connections are tracked, in the order of all; fences aside.
     pub(super) sequence: Vec<(usize, Vec<u8>)>,
     pub(super) changes: Vec<String>,
-    streams: Streams,
+    pub(super) streams: Streams,
+    /// Whether nothing tells that the last window has been handled.
+    is_open: bool,
     pub(super) names: Names,
     /// How many of the tested lab's captured frames bear the kernel's names, by port.
     pub(super) renamed: Vec<usize>,
@@ -154,6 +156,7 @@ impl Twin {
             sequence: Vec::new(),
             changes: Vec::new(),
             streams: Streams::default(),
+            is_open: false,
             names: Names::default(),
             renamed,
         };
@@ -202,7 +205,8 @@ impl Twin {
             self.wait_for_tested();
             let answered = self.kernel.sent() - sent_before;
             let is_answered = answered >= window.len() && self.setup.fence != Fence::Flood;
-            if !is_answered && !self.fence(port) && self.bypath.is_some() {
+            self.is_open = !is_answered && !self.fence(port);
+            if self.is_open && self.bypath.is_some() {
                 std::thread::sleep(SILENT_PAUSE * window.len().saturating_sub(answered) as u32);
             }
         }
@@ -273,6 +277,10 @@ impl Twin {
     /// Runs the same commands in both routers and gives them time to be in force.
     pub fn change(&mut self, commands: &[&str]) {
         self.settle();
+        if std::mem::take(&mut self.is_open) {
+            // What was punted and is dropped there without a word might meet the change.
+            self.wait_in_force();
+        }
         let commands: Vec<String> = commands.iter().map(|command| command.to_string()).collect();
         self.kernel.lab.apply(&commands);
         self.tested.lab.apply(&commands);

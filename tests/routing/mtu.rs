@@ -104,7 +104,7 @@ fn learn(name: &str, more: &[&str], least: f64) {
         body.extend(quoted);
         let told = ping(far, own, 0, 0, 0).with(|packet| packet.body = body);
         twin.send(1, [told]);
-        twin.wait(std::time::Duration::from_millis(200));
+        twin.wait_in_force();
         let src = if own.is_ipv4() {
             plan::behind4(0, 1)
         } else {

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 const QUIET: Duration = Duration::from_millis(500);
 const TBF: &str = "tc qdisc add dev d1 root handle 1: tbf rate 64kbit burst 1200 limit 20000";
+/// Frames of 500 bytes leave by it at once (two), after 0.3 s, after 0.8 s: where what waits is gone with a change, the change is
+/// in force in both labs between the same two of them.
+const SLOW: &str = "tc qdisc add dev d1 root handle 1: tbf rate 8kbit burst 1200 limit 20000";
+const BETWEEN_FRAMES: Duration = Duration::from_millis(400);
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -52,7 +56,8 @@ fn rates_one_after_another() {
 #[test]
 fn another_limit() {
     let mut shaped = Shaped::start("change_limit", 2, &[TBF]);
-    shaped.burst(&[(Flow::new(0, 500), 20)]);
+    // What waits is above the new limit for seconds.
+    shaped.burst(&[(Flow::new(0, 500), 40)]);
     shaped.change(&["tc qdisc change dev d1 root handle 1: tbf rate 64kbit burst 1200 limit 3000"]);
     shaped.burst(&[(Flow::new(1, 500), 20)]);
     shaped.rest(QUIET);
@@ -65,9 +70,9 @@ fn another_limit() {
 /// A root in the place of another: what waited is gone.
 #[test]
 fn root_replaced() {
-    let mut shaped = Shaped::start("change_root", 2, &[TBF]);
+    let mut shaped = Shaped::start("change_root", 2, &[SLOW]);
     shaped.burst(&[(Flow::new(0, 500), 30)]);
-    shaped.wait(seconds(0.3));
+    shaped.wait(BETWEEN_FRAMES);
     shaped.change(&["tc qdisc replace dev d1 root handle 2: tbf rate 64kbit burst 2200 limit 3000"]);
     shaped.burst(&[(Flow::new(1, 500), 30)]);
     shaped.rest(QUIET);
@@ -79,9 +84,9 @@ fn root_replaced() {
 /// A root of another kind.
 #[test]
 fn tbf_becomes_htb() {
-    let mut shaped = Shaped::start("change_kind", 2, &[TBF]);
+    let mut shaped = Shaped::start("change_kind", 2, &[SLOW]);
     shaped.burst(&[(Flow::new(0, 500), 30)]);
-    shaped.wait(seconds(0.3));
+    shaped.wait(BETWEEN_FRAMES);
     shaped.change(&[
         "tc qdisc replace dev d1 root handle 2: htb default 10",
         "tc class add dev d1 parent 2: classid 2:10 htb rate 64kbit burst 2200 cburst 2200",
@@ -96,9 +101,9 @@ fn tbf_becomes_htb() {
 /// None at all: what waited is gone, and nothing waits any more.
 #[test]
 fn root_removed() {
-    let mut shaped = Shaped::start("change_removed", 2, &[TBF]);
+    let mut shaped = Shaped::start("change_removed", 2, &[SLOW]);
     shaped.burst(&[(Flow::new(0, 500), 30)]);
-    shaped.wait(seconds(0.3));
+    shaped.wait(BETWEEN_FRAMES);
     shaped.change(&["tc qdisc del dev d1 root"]);
     shaped.burst(&[(Flow::new(1, 500), 50)]);
     shaped.rest(QUIET);
@@ -116,9 +121,9 @@ fn comes_and_goes_under_load() {
         Demand::new(Flow::new(1, 200), 800_000),
     ];
     for _ in 0..3 {
-        shaped.offer(&demand, seconds(0.3));
+        shaped.offer(&demand, seconds(1.0));
         shaped.change_now(&["tc qdisc add dev d1 root handle 1: tbf rate 1mbit burst 3000 limit 30000"]);
-        shaped.offer(&demand, seconds(0.4));
+        shaped.offer(&demand, seconds(1.2));
         shaped.change_now(&["tc qdisc del dev d1 root"]);
     }
     shaped.wait(seconds(0.2));
@@ -159,9 +164,11 @@ fn left_while_frames_wait() {
 /// Of a class that goes, what waited is gone; the other's goes on. (Its filter must go before it may.)
 #[test]
 fn class_removed() {
-    let mut shaped = Shaped::start("change_class", 2, &TREE);
+    let mut tree = TREE;
+    tree[1] = "tc class add dev d1 parent 1: classid 1:10 htb rate 8kbit burst 1200 cburst 1200";
+    let mut shaped = Shaped::start("change_class", 2, &tree);
     shaped.burst(&[(Flow::new(0, 500), 15), (Flow::new(1, 500), 15)]);
-    shaped.wait(seconds(0.2));
+    shaped.wait(BETWEEN_FRAMES);
     shaped.change(&[
         "tc filter del dev d1 parent 1: prio 1",
         "tc class del dev d1 classid 1:10",
@@ -205,9 +212,11 @@ fn class_added() {
 /// The link goes down: what waited is gone. It comes back with full buckets.
 #[test]
 fn link_down() {
-    let mut shaped = Shaped::start("change_link", 2, &[TBF]);
+    // Eight more frames at once, of which the old tokens and those of 2 s would let go half.
+    let line = "tc qdisc add dev d1 root handle 1: tbf rate 8kbit burst 5200 limit 20000";
+    let mut shaped = Shaped::start("change_link", 2, &[line]);
     shaped.burst(&[(Flow::new(0, 500), 20)]);
-    shaped.wait(seconds(0.3));
+    shaped.wait(BETWEEN_FRAMES);
     shaped.change(&["ip link set d1 down"]);
     shaped.wait(seconds(1.0));
     let back: Vec<String> = std::iter::once("ip link set d1 up".to_string())

@@ -9,7 +9,7 @@ use crate::net::alone;
 use crate::router::Net;
 use serde_json::Value;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECONDS: u32 = 5;
 
@@ -58,7 +58,11 @@ fn iperf3(net: &Net, port: u16, arguments: &str) -> Value {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut server = net.hosts[1].spawn(&mut server).expect("iperf3");
-    std::thread::sleep(Duration::from_millis(300));
+    let listens = || !net.hosts[1].run(&format!("ss -Hltn sport = :{port}")).is_empty();
+    let until = Instant::now() + Duration::from_secs(5);
+    while !listens() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let said = net.hosts[0].run(&format!("iperf3 -J -c 10.0.1.2 -p {port} -t {SECONDS} {arguments}"));
     let _ = server.wait();
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("iperf3: {error}: {said}"))
