@@ -47,6 +47,16 @@ build() {
   bypath=${CARGO_TARGET_DIR:-target}/release/bypath
 }
 
+# listens NAMESPACE PORT: waits until somebody there does, by TCP or UDP.
+listens() {
+  for _ in $(seq 100); do
+    [ -z "$(in_ "$1" ss -Hlntu "sport = :$2")" ] || return 0
+    sleep 0.1
+  done
+  echo "${0##*/}: nobody listens to port $2 in $1" >&2
+  return 1
+}
+
 lab_up() {
   say "three namespaces"
   local ns

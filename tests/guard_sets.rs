@@ -245,9 +245,9 @@ fn intervals_maps_and_times_are_followed() {
             assert_as_read(&found);
             assert_eq!(found.rules.taken.readings, 1, "{round}");
         }
-        let found = follower.after("add element ip t m { 10.0.0.1 : 192.0.2.1 }\nadd element ip t timed { 10.0.0.1 timeout 300ms, 10.0.0.2 timeout 1h }");
+        let found = follower.after("add element ip t m { 10.0.0.1 : 192.0.2.1 }\nadd element ip t timed { 10.0.0.1 timeout 2s, 10.0.0.2 timeout 1h }");
         assert!(has(&found, "m", address(1)) && has(&found, "timed", address(1)) && has(&found, "timed", address(2)));
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(2100));
         assert!(
             !has(&found, "timed", address(1)) && has(&found, "timed", address(2)),
             "its time is over"

@@ -2,6 +2,7 @@
 
 use crate::lab::namespace::Namespace;
 use crate::net::{Between, bench, outcome, plain, refusal};
+use std::time::{Duration, Instant};
 
 #[test]
 fn ports_that_cannot_be_are_named() {
@@ -43,12 +44,22 @@ fn a_link_that_is_down_is_named_with_the_command_that_helps() {
     );
 }
 
+/// Waits until the bench has its program on y0, and a second more for frames to be sent.
+fn wait_for_program(here: &Namespace) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !here.run("ip link show y0").contains("xdp") {
+        assert!(Instant::now() < until, "no XDP program comes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+}
+
 #[test]
 fn a_link_that_goes_down_while_frames_are_sent_is_named() {
     let here = plain();
     let said = std::thread::scope(|scope| {
-        let running = scope.spawn(|| bench(&here, "--port x0 --port y0 --rate 1k --seconds 3 --no-own-error"));
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let running = scope.spawn(|| bench(&here, "--port x0 --port y0 --rate 1k --seconds 8 --no-own-error"));
+        wait_for_program(&here);
         here.run("ip link set y0 down");
         running.join().expect("bench")
     });
@@ -128,8 +139,8 @@ fn a_port_with_another_program_is_left_alone() {
     let here = plain();
     let first: &Namespace = &here;
     let said = std::thread::scope(|scope| {
-        let running = scope.spawn(|| bench(first, "--port x0 --port y0 --rate 1k --seconds 3 --no-own-error"));
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let running = scope.spawn(|| bench(first, "--port x0 --port y0 --rate 1k --seconds 8 --no-own-error"));
+        wait_for_program(first);
         let line = refusal(
             first,
             "--port x0 --port y0 --rate 1k --seconds 1 --no-own-error --sink count",

@@ -142,7 +142,7 @@ fn arp_and_neighbour_discovery() {
         twin.inject(1, &[advertisement(other, one)]);
         // One who is not known yet announces itself.
         twin.inject(2, &[arp_reply(third, one)]);
-        wait_learned(&twin, [third.mac()]);
+        wait_learned(twin, [third.mac()]);
         talk(twin, one, third, 20);
         // Over and over, all of them carried but ARP.
         for _ in 0..10 {

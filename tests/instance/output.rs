@@ -138,7 +138,11 @@ fn control_that_does_not_go_on_leaves_all_to_the_kernel() {
     assert_carries(&net, &bypath);
     let stopped = StoppedControl::stop(&bypath);
     net.router.run_with("nft -f -", DROP);
-    std::thread::sleep(Duration::from_millis(4500));
+    std::thread::sleep(Duration::from_millis(4000));
+    let until = Instant::now() + Duration::from_secs(6);
+    while net.ping(0, "10.0.1.2", 1) > 0 {
+        assert!(Instant::now() < until, "workers forward without control");
+    }
     assert_eq!(net.ping(0, "10.0.1.2", 3), 0, "forwarded around a firewall");
     let before = bypath.totals_at_rest().received;
     net.router.run("nft flush ruleset");

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long after the last packet arrivals are waited for.
-const TAIL: Duration = Duration::from_millis(400);
+/// How long after the last packet arrivals are waited for: longer than a worker may stand still before the kernel forwards.
+const TAIL: Duration = Duration::from_secs(1);
 
 /// A running stream.
 pub struct Stream {

@@ -149,8 +149,14 @@ pub fn receive_stamped(socket: &impl AsRawFd, into: &mut [u8]) -> io::Result<(us
     let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
     let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
     let arrived_ns = arrived_ns(&header).ok_or(io::ErrorKind::InvalidData)?;
-    let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(arrived_ns));
-    let now = Instant::now();
+    // Both clocks at one moment: who waits for its CPU between them looks again.
+    let (now, wall) = loop {
+        let (before, wall) = (Instant::now(), SystemTime::now());
+        if before.elapsed() < Duration::from_millis(1) {
+            break (before, wall);
+        }
+    };
+    let age = wall.duration_since(UNIX_EPOCH + Duration::from_nanos(arrived_ns));
     Ok((bytes, now - age.unwrap_or_default()))
 }
 
