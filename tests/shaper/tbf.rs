@@ -333,6 +333,16 @@ fn all_frames_come_back() {
     assert_eq!(shaper.stats()[0].1.drops, 0);
 }
 
+/// A link goes down, and comes back.
+#[test]
+fn buckets_are_full_after_a_reset() {
+    let (mut shaper, mut lost) = (shaper(qdisc(0x1_0000, Kind::Tbf(tbf(125_000, 8_000_000)))), Vec::new());
+    let frame = Probe::new(0, 1000);
+    assert!(shaper.passes(1000, &frame.facts(), 0) && !shaper.passes(1000, &frame.facts(), 1_000_000));
+    shaper.purge(&mut lost);
+    assert!(shaper.passes(1000, &frame.facts(), 1_000_000));
+}
+
 #[test]
 fn a_rate_of_zero_is_a_byte_in_a_nanosecond() {
     let config = Tbf {

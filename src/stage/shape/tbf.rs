@@ -120,8 +120,11 @@ impl Tbf {
         self.due_ns = 0;
     }
 
+    /// See [`Queue::purge`]. The buckets are full then (tbf_reset).
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         self.child.purge(lost);
+        self.rate = self.rate.holding(self.config.max_size);
+        self.peak = self.peak.map(|peak| peak.holding(self.config.max_size));
         self.due_ns = 0;
     }
 
