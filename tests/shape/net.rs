@@ -276,11 +276,15 @@ impl Shaped {
         self.wait(CHANGE_IN_FORCE);
     }
 
-    /// Runs the same commands in both routers.
+    /// Runs the same commands in both routers, at the same time: frames leave meanwhile.
     pub fn change_now(&mut self, commands: &[&str]) {
         let commands: Vec<String> = commands.iter().map(|command| command.to_string()).collect();
-        self.kernel.lab.apply(&commands);
-        self.tested.lab.apply(&commands);
+        let routers = self.routers();
+        std::thread::scope(|scope| {
+            for router in routers {
+                scope.spawn(|| router.apply(&commands));
+            }
+        });
     }
 
     /// The routers, the kernel's first.
