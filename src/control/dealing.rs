@@ -1,4 +1,5 @@
-//! Who serves what: (port, queue) pairs dealt out over the workers, and how many frames that takes.
+//! Who serves what: (port, queue) pairs dealt out over the workers, how many frames that takes, and how many queues of a port there
+//! are frames for.
 //!
 //! Queue *i* of a multi-queue port goes to worker *i*, so that a worker's queues are the same on every such port and most
 //! packets never change workers; single-queue ports (veths) are dealt round-robin.
@@ -37,9 +38,13 @@ impl Rings {
         }
     }
 
-    /// What to reckon with for a queue of a bridge's port: its fill ring, which is always full, and a share of those that are
-    /// being sent.
+    /// What to reckon with for a queue: both rings.
     pub fn frames(self) -> usize {
+        (self.rx + self.tx) as usize
+    }
+
+    /// ... for a queue of a bridge's port: its fill ring, which is always full, and a share of those that are being sent.
+    pub fn frames_of_bridges(self) -> usize {
         (self.rx + self.rx / 4) as usize
     }
 }
@@ -62,16 +67,32 @@ pub fn worker_of(queue: u32, queues: u32, single: usize, workers: usize) -> usiz
     }
 }
 
+/// How many of a port's `queues` queues each worker serves, where it is the `single`-th single-queue port.
+pub fn dealt(queues: u32, single: usize, workers: usize) -> Vec<usize> {
+    let mut of_worker = vec![0; workers];
+    (0..queues).for_each(|queue| of_worker[worker_of(queue, queues, single, workers)] += 1);
+    of_worker
+}
+
+/// The most queues of `wanted` that a port may have, each of which takes `frames` frames, where `left` are those that are left of
+/// each worker's slab; 0 where there are none even for one. A queue beyond would get no frames to receive into, and lose what comes.
+pub fn queues_that_fit(wanted: u32, single: usize, frames: usize, left: &[usize]) -> u32 {
+    let fits = |queues: u32| {
+        let taken = dealt(queues, single, left.len());
+        taken.iter().zip(left).all(|(queues, left)| queues * frames <= *left)
+    };
+    (1..=wanted).rev().find(|&queues| fits(queues)).unwrap_or(0)
+}
+
 /// How many workers to run when nobody said: as many as the port with the most queues has, but no more than CPUs.
 pub fn workers_for(most_queues: u32, cpus: usize) -> usize {
     (most_queues as usize).clamp(1, cpus.max(1))
 }
 
-/// Frames of one worker's slab when it serves up to `queues` queues: both rings of each, what may be on the way to the
-/// kernel or to other workers (`in_flight`), and a few bursts in hand.
-pub fn slab_frames(queues: usize, rings: Rings, in_flight: usize) -> u32 {
-    let frames = queues * (rings.rx + rings.tx) as usize + in_flight + 8 * BURST;
-    frames.next_multiple_of(64) as u32
+/// Frames of one worker's slab: `in_rings` in the rings of its queues, what may be on the way to the kernel or to other workers, or
+/// wait (`in_flight`), and a few bursts in hand.
+pub fn slab_frames(in_rings: usize, in_flight: usize) -> u32 {
+    (in_rings + in_flight + 8 * BURST).next_multiple_of(64) as u32
 }
 
 #[cfg(test)]
@@ -96,12 +117,26 @@ mod tests {
 
     #[test]
     fn a_slab_covers_every_ring_it_serves() {
-        let rings = Rings::for_queues(64);
-        assert!(slab_frames(64, rings, 3072) >= 64 * (rings.rx + rings.tx) + 3072);
+        let in_rings = 64 * Rings::for_queues(64).frames();
+        assert!(slab_frames(in_rings, 3072) as usize >= in_rings + 3072);
         assert!(
-            u64::from(slab_frames(64, rings, 3072)) * 2048 < 256 << 20,
+            u64::from(slab_frames(in_rings, 3072)) * 2048 < 256 << 20,
             "64 veths stay below 256 MiB"
         );
+    }
+
+    #[test]
+    fn a_port_gets_no_more_queues_than_its_workers_have_frames_for() {
+        assert_eq!(dealt(5, 0, 2), [3, 2], "the first workers get more");
+        assert_eq!(queues_that_fit(8, 0, 10, &[40, 40]), 8);
+        assert_eq!(queues_that_fit(8, 0, 10, &[40, 39]), 7);
+        assert_eq!(queues_that_fit(8, 0, 10, &[40, 9]), 1, "queue 1 is worker 1's");
+        assert_eq!(
+            queues_that_fit(8, 1, 10, &[0, 10]),
+            1,
+            "a single queue is that of the port's turn"
+        );
+        assert_eq!(queues_that_fit(8, 0, 10, &[9, 100]), 0);
     }
 
     #[test]
@@ -110,7 +145,7 @@ mod tests {
         for (queues, rx) in [(64, 256), (128, 128), (256, 64)] {
             let rings = Rings::of_bridges(queues);
             assert_eq!(rings.rx, rx);
-            assert!(rings.tx.is_power_of_two() && queues * rings.frames() <= BRIDGES_FRAMES * 5 / 4);
+            assert!(rings.tx.is_power_of_two() && queues * rings.frames_of_bridges() <= BRIDGES_FRAMES * 5 / 4);
         }
         assert_eq!(Rings::of_bridges(0), Rings { rx: 2048, tx: 2048 });
     }

@@ -118,7 +118,7 @@ impl Instance {
 
         let (shared, punt_parker, oracle_parker) = Shared::new(plan.limits, Snapshot::default()).map_err(no_eventfd)?;
         let shared = Arc::new(shared);
-        let ports = Ports::new(config, roster, plan.room, steer.clone(), shared.clone(), umem)?;
+        let ports = Ports::new(config, roster, plan.room.clone(), steer.clone(), shared.clone(), umem)?;
         let counts = Arc::new(PuntCounts::default());
         let of_steer = steer.clone();
         let running = Arc::new(Running {

@@ -1,12 +1,14 @@
 //! What a start decides before it opens anything: workers, their CPUs, and the packet memory.
 //!
 //! From the ports that are there at the start and their queues. The memory is fixed then: a slab per worker, sized so that all
-//! rings of its queues and its queues to other threads can be full. Where a bridge is named, ports are to come: there is room for
-//! twice those that it has, 64 at least and 256 at most, with shorter rings the more they are, so that all of them together take
-//! no more memory than some big ports (`dealing.rs`).
+//! rings of its queues and its queues to other threads can be full; all slabs are of one size, that of the worker with the most
+//! queues. A named port that is not there yet is planned for with as many queues as the port that has most; one that comes with
+//! more gets what is left (`ports/memory.rs`). Where a bridge is named, ports are to come: there is room for twice those that it
+//! has, 64 at least and 256 at most, with shorter rings the more they are, so that all of them together take no more memory than
+//! some big ports (`dealing.rs`).
 
 use super::config::{self, Mode, RunConfig};
-use super::dealing::{Rings, room_for, slab_frames, workers_for};
+use super::dealing::{Rings, dealt, room_for, slab_frames, workers_for};
 use super::roster::Roster;
 use crate::mirror::LinkInfo;
 use crate::mirror::tc::Reader;
@@ -31,7 +33,7 @@ pub struct Plan {
 }
 
 /// Rings, and how many queues there is room for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Room {
     /// The rings of a queue of a port that is named itself.
     pub named: Rings,
@@ -39,20 +41,23 @@ pub struct Room {
     pub of_bridges: Rings,
     /// Queues that ports of bridges may have in all; more stay with the kernel.
     pub queues: usize,
+    /// The queues that were planned for of each port that is named itself, in their order.
+    pub planned: Vec<u32>,
+    /// Frames of each worker's slab for the rings of its queues.
+    pub frames: usize,
+    /// ... of which ports of bridges are sure of so many.
+    pub frames_of_bridges: usize,
 }
 
 impl Plan {
     /// For the ports and bridges of `roster`, as far as they are among `links`.
     pub fn new(config: &RunConfig, roster: &Roster, links: &[LinkInfo]) -> Self {
         let members = roster.members(links);
-        let names = roster.ports.iter().map(String::as_str);
-        let named: Vec<Link> = names.filter_map(|name| Link::query(name).ok()).collect();
-        let of_bridges = members.iter().filter_map(|member| Link::query(&member.link.name).ok());
-        let of_bridges: Vec<Link> = of_bridges.collect();
-        let queues_of = |link: &Link| link.rx_queues.min(link.tx_queues).max(1) as usize;
-        let pairs = |links: &[Link]| links.iter().map(queues_of).sum::<usize>();
-        let all = || named.iter().chain(&of_bridges);
-        let most = all().map(queues_of).max().unwrap_or(1);
+        let named: Vec<Option<Link>> = roster.ports.iter().map(|name| Link::query(name).ok()).collect();
+        let of_bridges = members.iter().map(|member| Link::query(&member.link.name).ok());
+        let of_bridges: Vec<Option<Link>> = of_bridges.collect();
+        let all = || named.iter().chain(&of_bridges).flatten();
+        let most = all().map(Link::queue_pairs).max().unwrap_or(1);
         // Unless told, from the last CPU down: the first ones tend to have the interrupts and everybody else's work.
         let cpus = match config.cpus.as_slice() {
             [] => config::available_cpus().into_iter().rev().collect(),
@@ -61,18 +66,30 @@ impl Plan {
         let asked = config
             .workers
             .or((!config.cpus.is_empty()).then_some(config.cpus.len()));
-        let workers = asked.unwrap_or_else(|| workers_for(most as u32, cpus.len()));
-        let named_pairs = pairs(&named).max(roster.ports.len());
+        let workers = asked.unwrap_or_else(|| workers_for(most, cpus.len()));
+        let queues_of = |links: &[Option<Link>], absent: u32| -> Vec<u32> {
+            let queues = |link: &Option<Link>| link.as_ref().map_or(absent, Link::queue_pairs);
+            links.iter().map(queues).collect()
+        };
+        let pairs = |queues: &[u32]| queues.iter().sum::<u32>() as usize;
+        let (planned, of_members) = (queues_of(&named, most), queues_of(&of_bridges, 1));
+        let named_pairs = pairs(&planned);
         let queues = match roster.bridges.is_empty() {
             true => 0,
-            false => room_for(pairs(&of_bridges)).min(PORTS_MAX.saturating_sub(roster.ports.len())),
+            false => room_for(pairs(&of_members)).min(PORTS_MAX.saturating_sub(roster.ports.len())),
         };
+        let rings = Rings::for_queues(named_pairs);
+        let of_bridges_rings = Rings::of_bridges(queues);
+        let of_bridges_each = queues.div_ceil(workers).max(most_of_a_worker(&of_members, workers));
+        let frames_of_bridges = of_bridges_each * of_bridges_rings.frames_of_bridges();
         let room = Room {
-            named: Rings::for_queues(named_pairs),
-            of_bridges: Rings::of_bridges(queues),
+            named: rings,
+            of_bridges: of_bridges_rings,
             queues,
+            frames: most_of_a_worker(&planned, workers) * rings.frames() + frames_of_bridges,
+            planned,
+            frames_of_bridges,
         };
-        let each = |pairs: usize| pairs.div_ceil(workers);
         let mut limits = Limits::new(workers, 0);
         limits.connections = if config.wire { 1 } else { connections_max() };
         let ports = links
@@ -85,9 +102,8 @@ impl Plan {
             true => 0,
             false => may_wait(asked_by_qdiscs(ports).unwrap_or(0), named_pairs + queues),
         };
-        let in_flight =
-            limits.handoffs + limits.punts + limits.shaped as usize + each(queues) * room.of_bridges.frames();
-        limits.slab_frames = slab_frames(each(named_pairs), room.named, in_flight);
+        let in_flight = limits.handoffs + limits.punts + limits.shaped as usize;
+        limits.slab_frames = slab_frames(room.frames, in_flight);
         let zero_copy = config.mode() != Mode::Copy && all().any(|link| link.xdp.is_some_and(XdpFeatures::zero_copy));
         let pins = (0..workers)
             .map(|n| (workers <= cpus.len()).then(|| cpus.get(n).copied()).flatten())
@@ -134,6 +150,16 @@ impl Plan {
             ..UmemConfig::default()
         }
     }
+}
+
+/// The queues of the worker that gets most, where the ports have so many each.
+fn most_of_a_worker(queues: &[u32], workers: usize) -> usize {
+    let of_ports: Vec<_> = (0..)
+        .zip(queues)
+        .map(|(n, &queues)| dealt(queues, n, workers))
+        .collect();
+    let of_worker = (0..workers).map(|worker| of_ports.iter().map(|dealt| dealt[worker]).sum());
+    of_worker.max().unwrap_or(0)
 }
 
 /// Drivers that may not be left waiting for a wake-up: igb's goes to the interrupt of the transmit queue, which is not that of the
@@ -190,6 +216,18 @@ fn connections_max() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slab_is_that_of_the_worker_with_the_most_queues() {
+        assert_eq!(
+            most_of_a_worker(&[3, 3, 3], 2),
+            6,
+            "of nine: each port's third queue is worker 0's too"
+        );
+        assert_eq!(most_of_a_worker(&[1, 1, 1], 2), 2, "single queues take turns");
+        assert_eq!(most_of_a_worker(&[1, 4, 1], 1), 6);
+        assert_eq!(most_of_a_worker(&[], 3), 0);
+    }
 
     #[test]
     fn what_may_wait_is_what_qdiscs_ask_for_within_bounds() {

@@ -10,10 +10,11 @@
 //! before it closes sockets (`closing.rs`), so that steer never redirects to a queue that nobody serves. Binding a socket may
 //! take some milliseconds, during which the other ports go on; what takes longer is done elsewhere or tried again later.
 //! Bounded by [`PORTS_MAX`] ports, steer's slots, and the memory that was planned at the start
-//! (`plan.rs`): what a bridge has beyond stays with the kernel.
+//! (`plan.rs`, `memory.rs`): the ports that a bridge has beyond, and the queues that a port has beyond, stay with the kernel.
 
 mod bridges;
 mod closing;
+mod memory;
 mod opening;
 mod steering;
 mod unasked;

@@ -193,6 +193,11 @@ impl Link {
         })
     }
 
+    /// Its queues that may have a socket, which receives and transmits: 1 at least.
+    pub fn queue_pairs(&self) -> u32 {
+        self.rx_queues.min(self.tx_queues).max(1)
+    }
+
     /// Refuses an interface whose packets have no Ethernet header.
     ///
     /// # Errors

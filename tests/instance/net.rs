@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Net {
     pub router: Namespace,
     pub hosts: Vec<Namespace>,
-    queues: usize,
+    /// Queues of the ports that are made.
+    pub queues: usize,
     /// The router's ports are of the bridge `br0`.
     bridged: bool,
 }

@@ -6,6 +6,8 @@
 use crate::lab::bypath::Bypath;
 use crate::net::Net;
 use crate::stream::Stream;
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 /// A packet every millisecond between hosts 0 and 1.
@@ -123,6 +125,61 @@ fn delete_and_make_again(mut net: Net, arguments: &str) {
     net.assert_audit(&bypath);
     bypath.stop();
     net.assert_nothing_left();
+}
+
+#[test]
+fn a_port_comes_back_with_more_queues_than_memory_was_planned_for() {
+    let mut net = Net::new(2);
+    let bypath = net.bypath("--workers 1");
+    assert_carried(&net, &bypath, 1);
+    net.router.run("ip link del d1");
+    bypath.wait_said("port d1 waits, it is gone");
+    net.queues = 16;
+    net.plug(1, "");
+    bypath.wait_said("port d1 forwards");
+    net.ping_until(1, "10.0.0.2");
+    let before = received(&net, 1);
+    assert_all_flows_arrive(&net, &bypath);
+    assert!(
+        received(&net, 1) > before,
+        "nothing of it went through bypath; it said:\n{}",
+        bypath.said()
+    );
+    bypath.wait_said("15 of the 16 queues of port d1 stay with the kernel");
+    net.assert_audit(&bypath);
+    bypath.stop();
+    net.assert_nothing_left();
+}
+
+/// Sends from 256 UDP ports of host 1, which its link spreads over its queues, to host 0 until something of each has arrived; for ten
+/// seconds at most.
+#[track_caller]
+fn assert_all_flows_arrive(net: &Net, bypath: &Bypath) {
+    let input = net.hosts[0]
+        .enter(|| UdpSocket::bind("10.0.0.2:7000"))
+        .expect("bind the receiver");
+    input
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("timeout");
+    let mut missing: BTreeSet<u16> = (20_000..20_256).collect();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !missing.is_empty() {
+        assert!(
+            Instant::now() < until,
+            "nothing comes from {} of 256 UDP ports; it said:\n{}",
+            missing.len(),
+            bypath.said()
+        );
+        net.hosts[1].enter(|| {
+            for &port in &missing {
+                let output = UdpSocket::bind(("0.0.0.0", port)).expect("bind a sender");
+                output.send_to(&[0; 64], "10.0.0.2:7000").expect("send");
+            }
+        });
+        while let Ok((_, from)) = input.recv_from(&mut [0; 64]) {
+            missing.remove(&from.port());
+        }
+    }
 }
 
 #[test]

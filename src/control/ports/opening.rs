@@ -8,10 +8,11 @@
 //! A link that was a port until a moment ago is busy for some 10 ms (its socket's queue, its XDP program): at the start that is
 //! waited for, later it is an answer of its own, so that the control loop can try again and look after the others meanwhile.
 
+use super::memory::Share;
 use super::unasked::Watched;
 use super::{Open, Ports, Tried};
 use crate::control::Error;
-use crate::control::dealing::{Rings, worker_of};
+use crate::control::dealing::{Rings, queues_that_fit, worker_of};
 use crate::control::steer::{self, Attach, AttachError, AttachedLink, AttachedMode, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
@@ -111,19 +112,12 @@ impl Opener {
         mtu_max(self.umem.frame_size())
     }
 
-    /// Opens the sockets of a link, of `queues_max` of its queues at most, with rings of `rings`, and gives them slots; `worker`
-    /// says who serves a queue of how many. Frames on other queues pass to the kernel.
+    /// Opens the sockets of a link, of as many of its queues as `share` has room for, and gives them slots. Frames on other queues
+    /// pass to the kernel.
     ///
     /// # Errors
     /// The link is busy, or does not suit; nothing is left of the try.
-    pub fn open(
-        &self,
-        of: &LinkInfo,
-        (queues_max, rings): (usize, Rings),
-        slots: &mut Slots,
-        starting: bool,
-        worker: impl Fn(u32, u32) -> usize,
-    ) -> Result<Opened, NotOpened> {
+    pub fn open(&self, of: &LinkInfo, share: &Share, slots: &mut Slots, starting: bool) -> Result<Opened, NotOpened> {
         let name = &*of.name;
         let unfit = |why: String| NotOpened::Unfit(port_unfit(name, why));
         let link = Link::query(name).map_err(|e| unfit(e.to_string()))?;
@@ -137,7 +131,13 @@ impl Opener {
         link.check_ethernet().map_err(|e| unfit(e.to_string()))?;
         link.check_mtu(self.umem.frame_size())
             .map_err(|e| unfit(e.to_string()))?;
-        let queues = link.rx_queues.min(link.tx_queues).clamp(1, queues_max.max(1) as u32);
+        let wanted = link.queue_pairs().min(share.queues_max.max(1));
+        let queues = queues_that_fit(wanted, share.single, share.frames, &share.left);
+        if queues == 0 {
+            return Err(unfit(
+                "no packet memory is left for it: that is sized at the start; start again to have more".into(),
+            ));
+        }
         let first_slot = slots.take(queues as usize).ok_or_else(|| {
             unfit(format!(
                 "its {queues} queues find no room among {SLOTS_MAX}: use fewer, `ethtool -L {name} combined N`"
@@ -145,11 +145,11 @@ impl Opener {
         })?;
         let mut sockets = Vec::new();
         let opened = self
-            .open_queues(name, (queues, rings), starting, &mut sockets)
+            .open_queues(name, (queues, share.rings), starting, &mut sockets)
             .and_then(|()| {
                 let promiscuous = self.wire.then(|| Promiscuous::on(link.ifindex)).transpose();
                 let promiscuous = promiscuous.map_err(|e| unfit(format!("promiscuous mode: {e}")))?;
-                self.set_slots(&link, first_slot, &sockets, worker)?;
+                self.set_slots(&link, first_slot, &sockets, share.single)?;
                 Ok(promiscuous)
             });
         match opened {
@@ -194,18 +194,12 @@ impl Opener {
         Ok(())
     }
 
-    fn set_slots(
-        &self,
-        link: &Link,
-        first: u16,
-        sockets: &[XskQueue],
-        worker: impl Fn(u32, u32) -> usize,
-    ) -> Result<(), NotOpened> {
+    fn set_slots(&self, link: &Link, first: u16, sockets: &[XskQueue], single: usize) -> Result<(), NotOpened> {
         for (queue, socket) in sockets.iter().enumerate() {
             let Some(fd) = socket.fd() else { continue };
             // SAFETY: the socket is open: it is borrowed for longer than the borrowed descriptor is used.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let worker = worker(queue as u32, sockets.len() as u32);
+            let worker = worker_of(queue as u32, sockets.len() as u32, single, self.shared.limits.workers);
             self.steer
                 .set_slot(first + queue as u16, fd, worker as u16)
                 .map_err(|e| NotOpened::Unfit(port_unfit(&link.name, e.to_string())))?;
@@ -283,23 +277,9 @@ impl Ports {
     }
 
     pub(super) fn open_port(&mut self, n: usize, link: &LinkInfo, starting: bool) -> Result<(), NotOpened> {
-        let workers = self.shared.limits.workers;
         let index = self.ports[n].index;
-        // Ports of bridges come and go: the worker that serves the fewest gets the next.
-        let single = match self.ports[n].member {
-            Some(_) => self.least_busy(),
-            None => n,
-        };
-        let room = match self.ports[n].member {
-            // One of those that are left is its own.
-            Some(_) => (
-                (self.room.queues + 1).saturating_sub(self.queues_of_bridges()),
-                self.room.of_bridges,
-            ),
-            None => (SLOTS_MAX, self.room.named),
-        };
-        let worker = |queue, queues| worker_of(queue, queues, single, workers);
-        let opened = self.opener.open(link, room, &mut self.slots, starting, worker)?;
+        let share = self.share(n);
+        let opened = self.opener.open(link, &share, &mut self.slots, starting)?;
         let Opened {
             link: facts,
             sockets,
@@ -308,7 +288,8 @@ impl Ports {
         } = opened;
         let zero_copy = sockets.first().is_some_and(XskQueue::zero_copy);
         let queues = sockets.len() as u32;
-        let workers: Vec<usize> = (0..queues).map(|queue| worker(queue, queues)).collect();
+        let workers = (0..queues).map(|queue| worker_of(queue, queues, share.single, self.shared.limits.workers));
+        let workers: Vec<usize> = workers.collect();
         self.shared.set_owner(index, workers.first().copied());
         for (queue, (socket, &worker)) in sockets.into_iter().zip(&workers).enumerate() {
             self.shared.order(worker, Command::Open(index, queue as u32, socket));
@@ -352,7 +333,14 @@ impl Ports {
         }
         // Some drivers take more into use for XDP.
         let rx_queues = receive_queues(&link.name, facts.ifindex).unwrap_or(queues);
-        if rx_queues > queues {
+        if queues < facts.queue_pairs() {
+            say!(
+                "bypath: {} of the {rx_queues} queues of port {} stay with the kernel, and where connections are tracked all of it: \
+                 there is packet memory for {queues}, which was sized at the start; start again to have more",
+                rx_queues.saturating_sub(queues),
+                link.name
+            );
+        } else if rx_queues > queues {
             say_of_queues_without_socket(&facts, rx_queues, queues);
         }
         self.describe(index, &facts, zero_copy, attached.mode);
@@ -370,16 +358,6 @@ impl Ports {
             carrier_by: Instant::now() + if link.is_up() { CARRIER_AGAIN } else { CARRIER_FIRST },
         });
         Ok(())
-    }
-
-    /// The worker that serves the fewest queues.
-    fn least_busy(&self) -> usize {
-        let mut queues = vec![0usize; self.shared.limits.workers];
-        for open in self.ports.iter().filter_map(|port| port.open.as_ref()) {
-            open.workers.iter().for_each(|&worker| queues[worker] += 1);
-        }
-        let least = queues.iter().enumerate().min_by_key(|(_, queues)| **queues);
-        least.map_or(0, |(worker, _)| worker)
     }
 }
 
