@@ -396,8 +396,12 @@ fn a_port_that_goes_away_gives_its_frames_back_and_what_was_for_it_is_counted() 
 fn a_full_mailbox_keeps_no_port_from_going() {
     let mut bench = Bench::new(lab::snapshot(1, lab::FAR), &[]);
     // Nobody reads the answers, as where the worker stalls.
-    let (report, _) = crossbeam::channel::bounded(1);
-    while bench.shared.tell(1, Command::Report(report.clone())) {}
+    let (reply, _) = crossbeam::channel::bounded(1);
+    let report = || Command::Report {
+        latency: false,
+        reply: reply.clone(),
+    };
+    while bench.shared.tell(1, report()) {}
     let (reply, given_back) = crossbeam::channel::bounded(4);
     bench.shared.order(1, Command::Close(PortIndex(1), reply));
     assert!(bench.workers[1].obey());

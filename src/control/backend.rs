@@ -3,27 +3,26 @@
 //! stalled one costs its client [`PATIENCE`], never the traffic.
 
 mod connections;
+mod counts;
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
 use super::punting::PuntCounts;
 use super::report::{
-    self, BridgeLink, DropRow, FdbEntry, Frames, Latency, Neighbor, Port, Queue, Route, Totals, TraceLine, TracePacket,
-    Worker,
+    self, BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Scrape, Totals, TraceLine, TracePacket, Worker,
 };
 use super::{describe, exchange};
-use crate::mirror::tc::Reader;
-use crate::packet::{DropReason, Family, PortIndex, Verdict};
+use crate::packet::{Family, PortIndex, Verdict};
 use crate::table::conntrack::ticks;
 use crate::table::fib::Prefix;
 use crate::worker::pipeline::Stage;
 use crate::worker::trace::{Filter, Tracer, Watched, Within};
 use crate::worker::{Command, Report, Shared};
+use counts::drops_of;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,14 +68,16 @@ pub struct Running<Q> {
 }
 
 impl<Q: Send + 'static> Running<Q> {
-    /// Asks every worker for its report. One that does not answer in time stands with its last answer, which says so, so that no
-    /// counter runs backwards and a stalled worker is still in the list.
-    pub fn reports(&self) -> Vec<Report> {
+    /// Asks every worker for its report, with the latencies if `latency`. One that does not answer in time stands with its last
+    /// answer, which says so, so that no counter runs backwards and a stalled worker is still in the list. Each asking costs the
+    /// workers time, and a stalled one the client [`PATIENCE`]: once for a request.
+    fn reports(&self, latency: bool) -> Vec<Report> {
         let deadline = Instant::now() + PATIENCE;
         let asked: Vec<_> = (0..self.shared.limits.workers)
             .map(|worker| {
                 let (reply, answer) = bounded(1);
-                self.shared.tell(worker, Command::Report(reply)).then_some(answer)
+                let asked = self.shared.tell(worker, Command::Report { latency, reply });
+                asked.then_some(answer)
             })
             .collect();
         let answers = asked
@@ -87,178 +88,57 @@ impl<Q: Send + 'static> Running<Q> {
         last.resize_with(answers.len(), || None);
         for (worker, (last, answer)) in last.iter_mut().zip(answers).enumerate() {
             match answer {
-                Some(answer) => *last = Some(answer),
+                Some(mut answer) => {
+                    // For a client who wants them while the worker stalls.
+                    if !latency && let Some(last) = last {
+                        answer.latency = std::mem::take(&mut last.latency);
+                    }
+                    *last = Some(answer);
+                }
                 None => last.get_or_insert_with(|| Report::new(worker)).stale = true,
             }
         }
         last.iter().flatten().cloned().collect()
     }
 
-    /// Where all frames went, from `reports`.
-    pub fn totals_of(&self, reports: &[Report]) -> Totals {
-        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-        let written: Vec<u64> = self.punts.written.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-        let failed = self.punts.failed.load(Ordering::Relaxed);
-        let mut dropped = [0; DropReason::ALL.len()];
-        for report in reports {
-            dropped
-                .iter_mut()
-                .zip(report.dropped)
-                .for_each(|(all, one)| *all += one);
+    /// All that metrics tell.
+    pub fn scrape(&self) -> Scrape {
+        let reports = self.reports(true);
+        let (totals, ports) = (self.totals_of(&reports), self.ports_of(&reports));
+        Scrape {
+            drops: drops_of(totals.clone(), &ports),
+            totals,
+            ports,
+            workers: self.workers_of(&reports),
+            latency: self.latency_of(&reports),
+            rules_taken: report::taken(&self.shared.snapshot.load().rules.taken),
+            conntrack: self.exchanged.report(&self.shared.conntrack),
+            bridges: self.bridges(),
+            qdiscs: self.qdiscs_of(&reports),
         }
-        dropped[DropReason::PuntFailed as usize] += failed;
-        let to_punt: u64 = reports.iter().flat_map(|report| report.punted).sum();
-        let in_punt = to_punt.saturating_sub(written.iter().sum::<u64>() + failed);
-        let in_handoff = sum(|r| r.handed_off).saturating_sub(sum(|r| r.taken_over));
-        Totals {
-            received: sum(|r| r.received),
-            forwarded: sum(|r| r.forwarded),
-            punted: report::punted(&written),
-            dropped: report::dropped(&dropped),
-            held: in_punt + in_handoff + sum(|r| r.pending + r.shaped),
-            stale_workers: reports.iter().filter(|r| r.stale).map(|r| r.worker).collect(),
-        }
-    }
-
-    /// The queues of a worker, as `port:queue`. One that stalls and was never asked before is known by its transmit rings.
-    fn queues_of(&self, report: &Report) -> Vec<String> {
-        if report.turns > 0 {
-            let reported = report.queues.iter();
-            return reported
-                .map(|queue| format!("{}:{}", self.name_of(queue.port), queue.queue))
-                .collect();
-        }
-        let facts = self.facts().into_iter();
-        let owned = facts.filter(|facts| self.shared.owner(PortIndex(facts.index)) == Some(report.worker));
-        owned.map(|facts| format!("{}:0", facts.port.port)).collect()
-    }
-
-    fn facts(&self) -> Vec<PortFacts> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn name_of(&self, port: PortIndex) -> String {
-        let facts = self.facts();
-        facts
-            .iter()
-            .find(|f| f.index == port.0)
-            .map_or_else(|| format!("port {}", port.0), |f| f.port.port.clone())
     }
 }
 
 impl<Q: Send + 'static> Backend for Running<Q> {
     fn totals(&self) -> Totals {
-        self.totals_of(&self.reports())
-    }
-
-    fn conntrack(&self) -> report::Conntrack {
-        self.exchanged.report(&self.shared.conntrack)
+        self.totals_of(&self.reports(false))
     }
 
     fn ports(&self) -> Vec<Port> {
-        let reports = self.reports();
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let with_counts = |mut facts: PortFacts| {
-            let index = PortIndex(facts.index);
-            facts.port.steer = (self.steer)(index);
-            let live = reports.iter().flat_map(|r| r.queues.iter().map(|q| (r.worker, *q)));
-            // What a queue counted before it was closed goes on when it is opened again.
-            let mut of_port: Vec<_> = live.filter(|(_, queue)| queue.port == index).collect();
-            for gone in closed.iter().filter(|queue| queue.port == index) {
-                match of_port.iter_mut().find(|(_, queue)| queue.queue == gone.queue) {
-                    Some((_, queue)) => queue.counters.add(&gone.counters),
-                    None => of_port.push((0, *gone)),
-                }
-            }
-            let rows = of_port.iter();
-            facts.port.queues = rows
-                .map(|(worker, queue)| Queue::new(queue.queue, *worker, &queue.counters))
-                .collect();
-            facts.port
-        };
-        self.facts().into_iter().map(with_counts).collect()
+        self.ports_of(&self.reports(false))
     }
 
     fn workers(&self) -> Vec<Worker> {
-        let now_ns = crate::port::wait::monotonic_ns();
-        let generation = self.shared.snapshot.load().generation;
-        let row = |report: &Report| {
-            let alive_ns = self.shared.alive_ns[report.worker].load(Ordering::Relaxed);
-            let (fill, tx) = report.queues.iter().fold((0, 0), |(fill, tx), q| {
-                (fill + u64::from(q.held.fill), tx + u64::from(q.held.tx))
-            });
-            let all = u64::from(self.shared.limits.slab_frames);
-            Worker {
-                worker: report.worker,
-                cpu: self.cpus.get(report.worker).copied().flatten(),
-                queues: self.queues_of(report),
-                heartbeat_age_ms: now_ns.saturating_sub(alive_ns) / 1_000_000,
-                stale: report.stale,
-                generation,
-                totals: Totals {
-                    received: report.received,
-                    forwarded: report.forwarded,
-                    punted: report::punted(&report.punted),
-                    dropped: report::dropped(&report.dropped),
-                    held: report.pending + report.shaped,
-                    stale_workers: Vec::new(),
-                },
-                rounds: report.turns,
-                sleeps: report.sleeps,
-                frames: Frames {
-                    free: report.free,
-                    fill,
-                    tx,
-                    held: all.saturating_sub(report.free + fill + tx),
-                    all,
-                },
-            }
-        };
-        self.reports().iter().map(row).collect()
+        self.workers_of(&self.reports(false))
     }
 
     fn drops(&self) -> Vec<DropRow> {
-        let totals = self.totals();
-        let ours = totals.dropped.into_iter();
-        let mut rows: Vec<DropRow> = ours
-            .map(|(reason, frames)| DropRow {
-                place: "bypath".into(),
-                reason,
-                frames,
-            })
-            .collect();
-        for port in self.ports() {
-            for queue in &port.queues {
-                let losses = [
-                    ("tx_driver_busy", queue.kick_busy),
-                    ("rx_dropped", queue.xsk_rx_dropped),
-                    ("rx_ring_full", queue.xsk_rx_ring_full),
-                    ("fill_ring_empty", queue.xsk_fill_empty),
-                    ("tx_invalid", queue.xsk_invalid),
-                ];
-                let place = format!("{}:{}", port.port, queue.queue);
-                let row = |(reason, frames): (&str, u64)| DropRow {
-                    place: place.clone(),
-                    reason: reason.into(),
-                    frames,
-                };
-                rows.extend(losses.map(row));
-            }
-        }
-        rows
+        let reports = self.reports(false);
+        drops_of(self.totals_of(&reports), &self.ports_of(&reports))
     }
 
     fn latency(&self) -> Vec<Latency> {
-        let mut of_port: BTreeMap<PortIndex, crate::worker::Latency> = BTreeMap::new();
-        for report in self.reports() {
-            for (port, latency) in &report.latency {
-                of_port.entry(*port).or_default().add(latency);
-            }
-        }
-        of_port
-            .iter()
-            .map(|(&port, latency)| Latency::new(self.name_of(port), latency.histogram()))
-            .collect()
+        self.latency_of(&self.reports(true))
     }
 
     fn routes(&self, each: &mut dyn FnMut(Route) -> ControlFlow<()>) {
@@ -293,28 +173,11 @@ impl<Q: Send + 'static> Backend for Running<Q> {
     }
 
     fn qdiscs(&self) -> Vec<report::Qdisc> {
-        let snapshot = self.shared.snapshot.load_full();
-        let counted: Vec<_> = self.reports().into_iter().flat_map(|report| report.shaping).collect();
-        let mut reader = Reader::open().ok();
-        let mut rows = describe::qdiscs(&snapshot, &counted, &mut |ifindex| {
-            let reader = reader.as_mut();
-            reader.and_then(|reader| reader.all(ifindex).ok()).unwrap_or_default()
-        });
-        rows.extend(describe::policers(&snapshot, &mut |ifindex| {
-            let reader = reader.as_mut();
-            reader
-                .and_then(|reader| reader.policed(ifindex).ok())
-                .unwrap_or_default()
-        }));
-        rows
+        self.qdiscs_of(&self.reports(false))
     }
 
     fn rules(&self) -> Vec<report::Rule> {
         super::rules::rows(&self.shared.snapshot.load().rules)
-    }
-
-    fn rules_taken(&self) -> report::ByReason {
-        report::taken(&self.shared.snapshot.load().rules.taken)
     }
 
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {
@@ -432,3 +295,6 @@ fn trace_packet(number: u64, watched: &Watched, names: &BTreeMap<u16, String>) -
         lines,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,10 @@ impl Instance {
         let api = api::serve(running.clone(), config.control.as_deref())?;
         let metrics = config
             .metrics
-            .map(|addr| metrics::serve(running.clone(), addr))
+            .map(|addr| {
+                let running = running.clone();
+                metrics::serve(move || running.scrape(), addr)
+            })
             .transpose()?;
 
         let stop = Arc::new(AtomicBool::new(false));

@@ -9,8 +9,8 @@ mod port;
 mod qdisc;
 
 use super::Error;
-use super::api::{Backend, end_accept};
-use super::report::{ByReason, Conntrack, Latency, Totals, Worker};
+use super::api::end_accept;
+use super::report::{ByReason, Conntrack, DropRow, Latency, Scrape, Totals, Worker};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -51,11 +51,11 @@ impl Drop for MetricsHandle {
     }
 }
 
-/// Serves `backend`'s counters on `addr`, in the calling thread's network namespace.
+/// Serves what `scrape` tells, on `addr`, in the calling thread's network namespace.
 ///
 /// # Errors
 /// [`Error::Metrics`] where the address cannot be bound.
-pub fn serve(backend: Arc<dyn Backend>, addr: SocketAddr) -> Result<MetricsHandle, Error> {
+pub fn serve(scrape: impl Fn() -> Scrape + Send + 'static, addr: SocketAddr) -> Result<MetricsHandle, Error> {
     let failed = |source| Error::Metrics { addr, source };
     let listener = Arc::new(TcpListener::bind(addr).map_err(failed)?);
     let addr = listener.local_addr().map_err(failed)?;
@@ -64,7 +64,7 @@ pub fn serve(backend: Arc<dyn Backend>, addr: SocketAddr) -> Result<MetricsHandl
         .name("metrics".into())
         .spawn({
             let (stop, listener) = (Arc::clone(&stop), Arc::clone(&listener));
-            move || accept(&listener, &stop, &*backend)
+            move || accept(&listener, &stop, scrape)
         })
         .map_err(failed)?;
     Ok(MetricsHandle {
@@ -75,20 +75,20 @@ pub fn serve(backend: Arc<dyn Backend>, addr: SocketAddr) -> Result<MetricsHandl
     })
 }
 
-fn accept(listener: &TcpListener, stop: &AtomicBool, backend: &dyn Backend) {
+fn accept(listener: &TcpListener, stop: &AtomicBool, scrape: impl Fn() -> Scrape) {
     while !stop.load(Ordering::Acquire) {
         match listener.accept() {
             // A scraper that goes away, or dawdles, tries again at its next interval.
-            Ok((stream, _)) => drop(client(&stream, backend)),
+            Ok((stream, _)) => drop(client(&stream, &scrape)),
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }
 }
 
-fn client(mut stream: &TcpStream, backend: &dyn Backend) -> io::Result<()> {
+fn client(mut stream: &TcpStream, scrape: impl Fn() -> Scrape) -> io::Result<()> {
     stream.set_write_timeout(Some(DEADLINE))?;
     let (status, body) = match path(&request(stream)?) {
-        Some("/metrics" | "/") => ("200 OK", render(backend)),
+        Some("/metrics" | "/") => ("200 OK", render(&scrape())),
         Some(_) => ("404 Not Found", "metrics are at /metrics\n".into()),
         None => ("400 Bad Request", "only GET is served\n".into()),
     };
@@ -128,17 +128,17 @@ fn path(request: &[u8]) -> Option<&str> {
 }
 
 /// All counters as Prometheus text.
-fn render(backend: &dyn Backend) -> String {
+fn render(scrape: &Scrape) -> String {
     let mut text = String::new();
-    totals(&mut text, &backend.totals());
-    port::ports(&mut text, &backend.ports());
-    workers(&mut text, &backend.workers());
-    drops(&mut text, backend);
-    latency(&mut text, &backend.latency());
-    rules(&mut text, &backend.rules_taken());
-    conntrack(&mut text, &backend.conntrack());
-    bridge::bridges(&mut text, &backend.bridges());
-    qdisc::qdiscs(&mut text, &backend.qdiscs());
+    totals(&mut text, &scrape.totals);
+    port::ports(&mut text, &scrape.ports);
+    workers(&mut text, &scrape.workers);
+    drops(&mut text, &scrape.drops);
+    latency(&mut text, &scrape.latency);
+    rules(&mut text, &scrape.rules_taken);
+    conntrack(&mut text, &scrape.conntrack);
+    bridge::bridges(&mut text, &scrape.bridges);
+    qdisc::qdiscs(&mut text, &scrape.qdiscs);
     text
 }
 
@@ -220,8 +220,7 @@ fn workers(text: &mut String, workers: &[Worker]) {
     );
 }
 
-fn drops(text: &mut String, backend: &dyn Backend) {
-    let rows = backend.drops();
+fn drops(text: &mut String, rows: &[DropRow]) {
     let samples = rows.iter().map(|row| {
         (
             format!("{{place=\"{}\",reason=\"{}\"}}", escaped(&row.place), row.reason),
@@ -299,168 +298,4 @@ fn conntrack(text: &mut String, conntrack: &Conntrack) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::api::TraceFilter;
-    use crate::control::connections::{ConnectionFilter, ConnectionRow};
-    use crate::control::report::{self, BridgeLink, DropRow, Neighbor, Port, Queue, Route, TracePacket};
-    use crossbeam::channel::Receiver;
-    use std::ops::ControlFlow;
-
-    struct Fake;
-
-    impl Backend for Fake {
-        fn connections(&self, _: &ConnectionFilter, _: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>) {}
-        fn delete_connections(&self, _: &ConnectionFilter) -> u64 {
-            0
-        }
-        fn connection_events(&self, _: &ConnectionFilter) -> Receiver<ConnectionRow> {
-            crossbeam::channel::bounded(1).1
-        }
-        fn conntrack(&self) -> Conntrack {
-            Conntrack {
-                connections: 7,
-                connections_max: 9,
-                events: ByReason::from([("exported".into(), 3)]),
-            }
-        }
-        fn totals(&self) -> Totals {
-            Totals {
-                received: 5,
-                forwarded: 2,
-                punted: report::punted(&[3]),
-                dropped: report::dropped(&[]),
-                held: 0,
-                stale_workers: Vec::new(),
-            }
-        }
-        fn ports(&self) -> Vec<Port> {
-            let queues = vec![Queue {
-                rx: 9,
-                ..Queue::default()
-            }];
-            let steer = ByReason::from([("redirect".into(), 4)]);
-            vec![Port {
-                port: "d0".into(),
-                state: "up".into(),
-                queues,
-                steer,
-                ..Port::default()
-            }]
-        }
-        fn workers(&self) -> Vec<Worker> {
-            vec![Worker::default()]
-        }
-        fn drops(&self) -> Vec<DropRow> {
-            vec![DropRow {
-                place: "d0:0".into(),
-                reason: "xsk_rx_ring_full".into(),
-                frames: 6,
-            }]
-        }
-        fn latency(&self) -> Vec<Latency> {
-            vec![Latency {
-                port: "d0".into(),
-                count: 1,
-                p99_ns: 8,
-                ..Latency::default()
-            }]
-        }
-        fn routes(&self, _: &mut dyn FnMut(Route) -> ControlFlow<()>) {}
-        fn neighbors(&self, _: &mut dyn FnMut(Neighbor) -> ControlFlow<()>) {}
-        fn bridges(&self) -> Vec<BridgeLink> {
-            let bridge = report::Bridge {
-                fdb_entries: 12,
-                fdb_refused: 3,
-                ..report::Bridge::default()
-            };
-            vec![BridgeLink {
-                ifname: "br0".into(),
-                bridge: Some(bridge),
-                ..BridgeLink::default()
-            }]
-        }
-        fn fdb(&self, _: &mut dyn FnMut(report::FdbEntry) -> ControlFlow<()>) {}
-        fn qdiscs(&self) -> Vec<report::Qdisc> {
-            vec![]
-        }
-        fn rules(&self) -> Vec<report::Rule> {
-            vec![]
-        }
-        fn rules_taken(&self) -> ByReason {
-            ByReason::from([("reading".into(), 4)])
-        }
-        fn trace(
-            &self,
-            _: &TraceFilter,
-            _: std::sync::Weak<()>,
-        ) -> Result<crossbeam::channel::Receiver<TracePacket>, String> {
-            Err("not here".into())
-        }
-    }
-
-    fn ask(addr: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect(addr).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    #[test]
-    fn a_scrape_reads_every_kind_of_counter() {
-        let server = serve(Arc::new(Fake), "127.0.0.1:0".parse().unwrap()).unwrap();
-        let text = ask(server.addr(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.starts_with("HTTP/1.0 200 OK\r\n") && head.contains(&format!("Content-Length: {}\r\n", body.len()))
-        );
-        for line in [
-            "# TYPE bypath_received_frames_total counter",
-            "bypath_received_frames_total 5",
-            "bypath_punted_frames_total{reason=\"not_ours\"} 3",
-            "bypath_dropped_frames_total{reason=\"tx_ring_full\"} 0",
-            "bypath_queue_receive_frames_total{port=\"d0\",queue=\"0\",worker=\"0\"} 9",
-            "bypath_steer_frames_total{port=\"d0\",decision=\"redirect\"} 4",
-            "bypath_lost_frames_total{place=\"d0:0\",reason=\"xsk_rx_ring_full\"} 6",
-            "bypath_latency_nanoseconds{port=\"d0\",quantile=\"0.99\"} 8",
-            "bypath_rules_taken_total{way=\"reading\"} 4",
-            "bypath_conntrack_connections 7",
-            "bypath_conntrack_events_total{event=\"exported\"} 3",
-            "bypath_fdb_entries{bridge=\"br0\"} 12",
-            "bypath_fdb_refused_total{bridge=\"br0\"} 3",
-        ] {
-            assert!(body.lines().any(|have| have == line), "{line}\n{body}");
-        }
-        let page = include_str!("../../docs/CLI.md");
-        let listed = |head: &str| page.contains(&format!("`{}`", head.split(' ').next().unwrap_or_default()));
-        let mut heads = body.split("# TYPE bypath_").skip(1);
-        assert!(heads.all(listed), "docs/CLI.md lacks one of\n{body}");
-    }
-
-    #[test]
-    fn a_label_may_hold_any_name() {
-        assert_eq!(escaped("a\"b\\c\nd"), r#"a\"b\\c\nd"#);
-    }
-
-    #[test]
-    fn anything_but_a_scrape_is_refused_and_the_next_scrape_works() {
-        let server = serve(Arc::new(Fake), "127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(ask(server.addr(), "GET /secrets HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
-        assert!(ask(server.addr(), "POST /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 400 "));
-        drop(TcpStream::connect(server.addr()).unwrap());
-        let mut endless = TcpStream::connect(server.addr()).unwrap();
-        let _ = endless.write_all(&vec![b'x'; 4 * REQUEST_MAX]);
-        assert!(ask(server.addr(), "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
-    }
-
-    #[test]
-    fn an_address_in_use_is_named() {
-        let server = serve(Arc::new(Fake), "127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = serve(Arc::new(Fake), server.addr()).unwrap_err().to_string();
-        assert!(
-            error.contains(&server.addr().to_string()) && error.contains("--metrics"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -209,6 +209,29 @@ pub struct Worker {
     pub frames: Frames,
 }
 
+/// All that metrics tell, from one report of each worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrape {
+    /// Where all frames went.
+    pub totals: Totals,
+    /// All ports.
+    pub ports: Vec<Port>,
+    /// All workers.
+    pub workers: Vec<Worker>,
+    /// Where frames are lost.
+    pub drops: Vec<DropRow>,
+    /// Latency per egress port.
+    pub latency: Vec<Latency>,
+    /// How often rules were taken over from the kernel, by the way.
+    pub rules_taken: ByReason,
+    /// The connection table's counts.
+    pub conntrack: Conntrack,
+    /// Bridges and their ports.
+    pub bridges: Vec<BridgeLink>,
+    /// The qdiscs and classes by which ports are shaped.
+    pub qdiscs: Vec<Qdisc>,
+}
+
 /// The connection table, for metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conntrack {

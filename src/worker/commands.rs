@@ -26,7 +26,8 @@ impl<Q: Queue> Worker<Q> {
                 self.latency[usize::from(port.0)] = None;
             }
             Command::Answer(reply) => drop(reply.send(())),
-            Command::Report(reply) => drop(reply.send(self.report())),
+            Command::Report { latency: false, reply } => drop(reply.send(self.report())),
+            Command::Report { latency: true, reply } => drop(reply.send(self.report_with_latency())),
             Command::Trace(tracer) => self.tracer = tracer,
             Command::Charge(charges) => self.shaping.charges.extend(charges),
             Command::Stop(reply) => {
@@ -128,7 +129,7 @@ impl<Q: Queue> Worker<Q> {
         closed
     }
 
-    /// All counts, with the state of the rings.
+    /// All counts, with the state of the rings; no latencies.
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
         report.free = (self.free.len() + self.done.len() + self.shared.home[self.index].len()) as u64;
@@ -142,12 +143,18 @@ impl<Q: Queue> Worker<Q> {
             counters: o.queue.counters(),
         };
         report.queues = self.queues.iter().map(of).collect();
-        let sampled = |(port, latency): (usize, &Option<Box<Latency>>)| {
-            latency
-                .as_ref()
-                .map(|latency| (PortIndex(port as u16), (**latency).clone()))
-        };
-        report.latency = self.latency.iter().enumerate().filter_map(sampled).collect();
         report
+    }
+
+    /// ... and a copy of all latencies, some 30 KiB for each port.
+    pub fn report_with_latency(&self) -> Report {
+        let sampled = |(port, latency): (usize, &Option<Box<Latency>>)| {
+            let copy = Arc::new(Latency::clone(latency.as_ref()?));
+            Some((PortIndex(port as u16), copy))
+        };
+        Report {
+            latency: self.latency.iter().enumerate().filter_map(sampled).collect(),
+            ..self.report()
+        }
     }
 }

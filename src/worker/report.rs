@@ -7,6 +7,7 @@ use crate::packet::{DropReason, PORTS_MAX, PortIndex, PuntReason};
 use crate::port::{Held, QueueCounters};
 use crate::stage::shape::Stats;
 use crate::table::qdisc::Handle;
+use std::sync::Arc;
 
 /// What happened to the packets that arrived on one port, and what left by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,8 +77,8 @@ pub struct Report {
     pub ports: Vec<PortCount>,
     /// Its queues.
     pub queues: Vec<QueueReport>,
-    /// By egress port; only those that sent something sampled.
-    pub latency: Vec<(PortIndex, Latency)>,
+    /// By egress port, where they were asked for.
+    pub latency: Vec<(PortIndex, Arc<Latency>)>,
 }
 
 impl Report {

@@ -72,7 +72,12 @@ pub enum Command<Q> {
     /// Say that all before this was done, and a turn after it.
     Answer(Sender<()>),
     /// Say what was counted.
-    Report(Sender<Report>),
+    Report {
+        /// With the latencies, which are large.
+        latency: bool,
+        /// To whom.
+        reply: Sender<Report>,
+    },
     /// Watch packets from now on, or stop.
     Trace(Option<Tracer>),
     /// The kernel sent so much by the classes or qdiscs of these ports: it is paid for here, too.

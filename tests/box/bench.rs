@@ -72,7 +72,7 @@ impl Bench {
     }
 
     pub fn reports(&self) -> Vec<Report> {
-        self.workers.iter().map(Worker::report).collect()
+        self.workers.iter().map(Worker::report_with_latency).collect()
     }
 
     /// Received, forwarded, punted, dropped.

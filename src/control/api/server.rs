@@ -9,8 +9,7 @@ use super::{
 };
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, ByReason, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals,
-    TracePacket, Worker,
+    BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TracePacket, Worker,
 };
 use crate::control::{Error, log};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -52,10 +51,6 @@ pub trait Backend: Send + Sync + 'static {
     fn qdiscs(&self) -> Vec<Qdisc>;
     /// The rules that are run.
     fn rules(&self) -> Vec<Rule>;
-    /// How often they were taken over from the kernel, by the way.
-    fn rules_taken(&self) -> ByReason;
-    /// The connection table's counts.
-    fn conntrack(&self) -> Conntrack;
     /// Calls `each` with every connection that `filter` selects until it breaks.
     fn connections(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(ConnectionRow) -> ControlFlow<()>);
     /// Deletes the connections that `filter` selects; how many.

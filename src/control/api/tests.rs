@@ -6,8 +6,7 @@
 use super::*;
 use crate::control::connections::{ConnectionCount, ConnectionFilter, ConnectionRow};
 use crate::control::report::{
-    BridgeLink, ByReason, Conntrack, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine,
-    TracePacket, Worker,
+    BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Qdisc, Route, Rule, Totals, TraceLine, TracePacket, Worker,
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -66,9 +65,6 @@ impl Backend for Fake {
             ..Worker::default()
         }]
     }
-    fn conntrack(&self) -> Conntrack {
-        Conntrack::default()
-    }
     fn drops(&self) -> Vec<DropRow> {
         vec![]
     }
@@ -125,9 +121,6 @@ impl Backend for Fake {
         }]
     }
 
-    fn rules_taken(&self) -> ByReason {
-        ByReason::new()
-    }
     fn trace(&self, filter: &TraceFilter, _: std::sync::Weak<()>) -> Result<Receiver<TracePacket>, String> {
         if filter.port.as_deref() == Some("nope") {
             return Err("port nope is not one of this instance: `bypath show ports`".into());
