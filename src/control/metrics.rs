@@ -1,8 +1,8 @@
 //! `--metrics ADDR:PORT`: the instance's counters as Prometheus text (exposition format 0.0.4) over HTTP/1.0.
 //!
 //! Built from the typed answers of [`report`](super::report), so that it agrees with `bypath show`. One thread, one client
-//! at a time, at most 8 KiB and two seconds for each: a scraper comes every few seconds, and nobody else
-//! should. There is no authentication, as is usual for exporters: bind it to an address that only the scraper reaches.
+//! at a time, with at most 8 KiB and two seconds to ask and five to take the whole answer, so that a client that reads slowly or
+//! not at all keeps others waiting for no longer: a scraper comes every few seconds, and nobody else should. There is no authentication, as is usual for exporters: bind it to an address that only the scraper reaches.
 
 mod bridge;
 mod port;
@@ -22,8 +22,11 @@ use std::time::{Duration, Instant};
 /// The longest request in bytes, headers included.
 const REQUEST_MAX: usize = 8192;
 
-/// How long one client may take to ask, and how long one write to it may take.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// How long one client may take to ask.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// How long it may take to read all of the answer.
+const ANSWERING: Duration = Duration::from_secs(5);
 
 /// A running exporter. Dropping it ends it.
 #[derive(Debug)]
@@ -85,8 +88,7 @@ fn accept(listener: &TcpListener, stop: &AtomicBool, scrape: impl Fn() -> Scrape
     }
 }
 
-fn client(mut stream: &TcpStream, scrape: impl Fn() -> Scrape) -> io::Result<()> {
-    stream.set_write_timeout(Some(DEADLINE))?;
+fn client(stream: &TcpStream, scrape: impl Fn() -> Scrape) -> io::Result<()> {
     let (status, body) = match path(&request(stream)?) {
         Some("/metrics" | "/") => ("200 OK", render(&scrape())),
         Some(_) => ("404 Not Found", "metrics are at /metrics\n".into()),
@@ -94,24 +96,45 @@ fn client(mut stream: &TcpStream, scrape: impl Fn() -> Scrape) -> io::Result<()>
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let length = body.len();
-    write!(
-        stream,
-        "HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    )?;
-    stream.write_all(body.as_bytes())
+    let mut answer =
+        format!("HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    answer.push_str(&body);
+    write_by(stream, answer.as_bytes(), Instant::now() + ANSWERING)
+}
+
+/// Writes all of `bytes` until `end`: however little a client reads at a time, there is one deadline.
+fn write_by(mut stream: &TcpStream, mut bytes: &[u8], end: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left_until(end)?))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The time until `end`; an error when it is over.
+fn left_until(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(left)
 }
 
 /// The request up to the empty line that ends its headers.
 fn request(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + ASKING;
     let mut request = Vec::new();
     let mut part = [0; 1024];
     while !request.windows(4).any(|four| four == b"\r\n\r\n") {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || request.len() >= REQUEST_MAX {
-            return Err(io::ErrorKind::TimedOut.into());
+        if request.len() >= REQUEST_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_read_timeout(Some(left_until(end)?))?;
         match stream.read(&mut part)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => request.extend_from_slice(&part[..n]),

@@ -1,4 +1,7 @@
-//! The exporter against counters that are made up: what a scrape reads, and every kind of bad client within its bounds. Needs no root.
+//! The exporter against counters that are made up: what a scrape reads, and clients that ask for something else, for too much, or
+//! hardly read their answer.
+//!
+//! Needs no root: it listens on a port of the loopback device that the kernel chooses.
 
 use super::*;
 use crate::control::report::{self, Bridge, BridgeLink, Port, Queue};
@@ -120,5 +123,50 @@ fn an_address_in_use_is_named() {
     assert!(
         error.contains(&server.addr().to_string()) && error.contains("--metrics"),
         "{error}"
+    );
+}
+
+#[test]
+fn a_client_that_hardly_reads_is_dropped_and_the_next_one_answered() {
+    // Its first answer is larger than what the kernel keeps for a reader.
+    let is_first = AtomicBool::new(true);
+    let scrape = move || {
+        let mut scrape = fake();
+        if is_first.swap(false, Ordering::Relaxed) {
+            scrape.ports[0].port = "d".repeat(8 << 20);
+        }
+        scrape
+    };
+    let server = serve(scrape, any()).unwrap();
+    let mut slow = TcpStream::connect(server.addr()).unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = vec![0; 1 << 16];
+    slow.read_exact(&mut text).unwrap();
+    let is_answered = AtomicBool::new(false);
+    let slow = thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            // Something of each write goes on, until the other one is answered.
+            while !is_answered.load(Ordering::Relaxed) {
+                let mut part = vec![0; 1 << 16];
+                let read = slow.read(&mut part).unwrap();
+                text.extend_from_slice(&part[..read]);
+                thread::sleep(Duration::from_millis(100));
+            }
+            slow.read_to_end(&mut text).unwrap();
+            text
+        });
+        assert!(ask(server.addr(), "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
+        is_answered.store(true, Ordering::Relaxed);
+        slow.join().unwrap()
+    });
+    let head = String::from_utf8_lossy(&slow[..200]);
+    let length = head
+        .split("Content-Length: ")
+        .nth(1)
+        .and_then(|rest| rest.split('\r').next()?.parse().ok());
+    assert!(
+        length > Some(slow.len()),
+        "it got all {} bytes of {length:?}",
+        slow.len()
     );
 }
