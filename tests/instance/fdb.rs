@@ -65,17 +65,16 @@ fn what_is_in_use_is_kept_and_shown_and_what_is_not_goes() {
         "in the kernel, too"
     );
     assert_eq!(entry(&net, &idle), None, "it aged out");
-    there.end().assert_whole(&net);
-    back.end().assert_whole(&net);
-    let totals = bypath.totals();
-    let punted: u64 = totals.punted.values().sum();
-    assert!(totals.forwarded > 4000 && punted < 100, "{totals:?}");
-
     let (code, text) = net.command("show fdb");
     assert!(
         code == Some(0) && text.contains(&format!("{from} dev d0 master br0")),
         "{text}"
     );
+    there.end().assert_whole(&net);
+    back.end().assert_whole(&net);
+    let totals = bypath.totals();
+    let punted: u64 = totals.punted.values().sum();
+    assert!(totals.forwarded > 4000 && punted < 100, "{totals:?}");
     let (code, text) = net.command("show bridge");
     assert!(
         code == Some(0) && text.contains("master br0 state forwarding") && text.contains("ageing_time 150"),
