@@ -3,17 +3,23 @@
 use crate::lab::packet::{ip, udp};
 use crate::lab::plan;
 use crate::lab::twin::{Setup, Share, Twin};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 fn twin(name: &str, ports: usize) -> Twin {
     Twin::start(Setup::new(name, ports, plan::config(ports)))
 }
 
-/// A few flows to 10.50/16 and fd00:50::/32, and to the networks behind port 1.
+/// How many streams there were, in all tests here.
+static STREAMS: AtomicU16 = AtomicU16::new(0);
+
+/// A few flows to 10.50/16 and fd00:50::/32, and to the networks behind port 1. IPv4 tells a sender five times that there is no way,
+/// and then once a second (ip_error): each stream has senders of its own for that.
 fn stream(twin: &mut Twin) {
+    let senders = STREAMS.fetch_add(1, Ordering::Relaxed) << 8;
     for at in 0..10u16 {
         let packets = [
-            (plan::behind4(0, at), ip("10.50.0.1")),
+            (plan::behind4(0, senders | at), ip("10.50.0.1")),
             (plan::behind6(0, at), ip("fd00:50::1")),
         ];
         let [four, six] = plan::pairs(0, 1, at);
