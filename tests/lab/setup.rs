@@ -3,6 +3,7 @@
 use super::bypath::Totals;
 use super::plan;
 use super::router::Layout;
+use std::net::IpAddr;
 
 /// Which second lab a twin has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,4 +132,10 @@ impl Outcome {
     pub fn share(&self) -> f64 {
         self.totals.forwarded as f64 / self.injected.max(1) as f64
     }
+}
+
+/// The address that a configuration line adds, though a later one may take it away again.
+pub(super) fn added_address(line: &str) -> Option<IpAddr> {
+    let (_, rest) = line.split_once(" addr add ")?;
+    rest.split(['/', ' ']).next()?.parse().ok()
 }

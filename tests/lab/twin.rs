@@ -20,6 +20,7 @@ use super::namespace::Namespace;
 use super::packet::Mac;
 use super::report;
 use super::router::Lab;
+use super::setup::added_address;
 pub use super::setup::{Fence, Mode, Outcome, Setup, Share};
 use super::streams::Streams;
 use super::sys;
@@ -494,10 +495,4 @@ impl Twin {
             self.changes.join("\n  "),
         );
     }
-}
-
-/// The address that a configuration line adds, though a later one may take it away again.
-fn added_address(line: &str) -> Option<IpAddr> {
-    let (_, rest) = line.split_once(" addr add ")?;
-    rest.split(['/', ' ']).next()?.parse().ok()
 }
