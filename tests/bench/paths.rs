@@ -134,22 +134,7 @@ fn progress_is_a_line_a_second_where_nobody_watches() {
     let here = plain();
     let said = bench(&here, "--port x0 --port y0 --rate 1k --seconds 2.5 --no-own-error");
     let lines: Vec<&str> = said.stderr.lines().filter(|line| line.contains("of 2.5 s: ")).collect();
-    // Of the seconds that it lasted: a busy machine may keep it from one, and needs longer.
-    let seconds = |line: &str| {
-        line.split(" of 2.5 s: ")
-            .next()?
-            .rsplit(' ')
-            .next()?
-            .parse::<f64>()
-            .ok()
-    };
-    let seconds: Vec<f64> = lines.iter().filter_map(|line| seconds(line)).collect();
-    let least = seconds
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .fold(f64::MAX, f64::min);
-    let most = seconds.last().map_or(0, |last| *last as usize);
-    assert!(least >= 0.5 && (1..=most).contains(&seconds.len()), "{}", said.stderr);
+    assert_eq!(lines.len(), 2, "{}", said.stderr);
     assert!(!said.stderr.contains('\r'), "{}", said.stderr);
 }
 

@@ -75,11 +75,6 @@ fn the_rate_of_a_limit_is_found_and_its_loss_and_its_burst() {
     // The loss at 80k, 60k, 40k and 20k is what is above the limit.
     assert!(result.loss_curve.len() >= 2, "{:?}\n{out}", result.loss_curve);
     for &(offered, loss) in &result.loss_curve {
-        // What a source that waits for its CPU sends afterwards comes at another rate than it says.
-        let asked = [20_000.0, 40_000.0, 60_000.0, 80_000.0];
-        if !asked.iter().any(|asked| (0.9..1.1).contains(&(offered / asked))) {
-            continue;
-        }
         let right = (1.0 - LIMIT_PPS / offered).max(0.0);
         assert!(
             starved || (loss - right).abs() < 0.15,
@@ -97,16 +92,12 @@ fn the_rate_of_a_limit_is_found_and_its_loss_and_its_burst() {
     );
 
     // Nothing but the bucket holds frames back; the accepted loss of 0.1 % is less than a frame of these.
-    // A source that waits within a burst lets the bucket fill again: the smaller of both is below.
-    let bursts = &result.back_to_back;
-    assert!(
-        starved || bursts.iter().all(|&frames| frames >= BURST * 7 / 10),
-        "{bursts:?} for {BURST}\n{out}\n{err}"
-    );
-    assert!(
-        starved || bursts.iter().any(|&frames| frames < BURST * 2),
-        "{bursts:?} for {BURST}\n{out}\n{err}"
-    );
+    for &frames in &result.back_to_back {
+        assert!(
+            starved || (BURST * 7 / 10..BURST * 2).contains(&frames),
+            "{frames} for {BURST}\n{out}\n{err}"
+        );
+    }
 
     // All of it in the other forms.
     for part in [

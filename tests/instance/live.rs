@@ -4,15 +4,12 @@
 //! the old; 0 is a change that was in force before the command had returned. The bound is 100 ms. Both are told by when packets
 //! were sent and arrived, by the kernel's clock where the test might be late: that a test waited for its CPU is no latency.
 
-use crate::lab::bypath::Bypath;
 use crate::net::Net;
 use crate::stream::Stream;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 const IN_FORCE_WITHIN: Duration = Duration::from_millis(100);
-/// And where the machine is busy.
-const LATE_WITHIN: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_route_change_is_in_force_at_once() {
@@ -72,11 +69,7 @@ fn a_route_change_is_in_force_at_once() {
         "a route change, until the last packet took the old way: median {:.1?}, worst {:.1?}",
         latencies[10], latencies[19]
     );
-    // One of them may have met a machine that had other things to do.
-    let [.., second, worst] = latencies[..] else {
-        unreachable!()
-    };
-    assert!(second < IN_FORCE_WITHIN && worst < LATE_WITHIN, "{latencies:?}");
+    assert!(latencies[19] < IN_FORCE_WITHIN, "{latencies:?}");
     assert!(bypath.totals_at_rest().forwarded >= 20);
     bypath.stop();
 }
@@ -85,26 +78,9 @@ fn a_route_change_is_in_force_at_once() {
 fn a_chain_that_is_added_stops_forwarding_around_it() {
     let net = Net::new(2);
     let bypath = net.bypath("");
-    let mut late: Vec<Duration> = (0..3).map(|_| passed_around_a_chain(&net, &bypath)).collect();
-    late.sort_unstable();
-    println!("a chain that drops, until the last packet passed around it: {late:.1?}");
-    assert!(late[1] < IN_FORCE_WITHIN && late[2] < LATE_WITHIN, "{late:?}");
-    net.assert_audit(&bypath);
-    bypath.stop();
-}
-
-/// A chain that drops comes and goes: for how long packets were forwarded around it.
-fn passed_around_a_chain(net: &Net, bypath: &Bypath) -> Duration {
-    let begin = bypath.totals().forwarded;
     let flow = Stream::start(&net.hosts[0], &net.hosts[1], "10.0.1.2", Duration::from_micros(500));
-    let forwards_beyond = |before: u64| {
-        let until = Instant::now() + Duration::from_secs(5);
-        while bypath.totals().forwarded <= before + 100 {
-            assert!(Instant::now() < until, "it does not carry; it said:\n{}", bypath.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    forwards_beyond(begin);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(bypath.totals().forwarded > 100);
     let ruleset = "table ip t {\n chain c {\n type filter hook forward priority 0; policy drop;\n }\n}\n";
     net.router.run_with("nft -f -", ruleset);
     let added = Instant::now();
@@ -112,12 +88,22 @@ fn passed_around_a_chain(net: &Net, bypath: &Bypath) -> Duration {
     let before = bypath.totals_at_rest().forwarded;
     let deleted = Instant::now();
     net.router.run("nft delete table ip t");
-    forwards_beyond(before);
+    std::thread::sleep(Duration::from_millis(1000));
+    let after = bypath.totals().forwarded;
     let flow = flow.end();
     let until_deleted = flow.arrived.iter().map(|(_, at)| *at).filter(|at| *at < deleted);
-    until_deleted
+    let late = until_deleted
         .max()
-        .map_or(Duration::ZERO, |last| last.saturating_duration_since(added))
+        .map_or(Duration::ZERO, |last| last.saturating_duration_since(added));
+    println!("a chain that drops, until the last packet passed around it: {late:.1?}");
+    assert!(late < IN_FORCE_WITHIN, "{late:?}");
+    assert!(
+        after > before + 100,
+        "it does not carry again: {before} to {after}; it said:\n{}",
+        bypath.said()
+    );
+    net.assert_audit(&bypath);
+    bypath.stop();
 }
 
 /// `count` commands for routes to distinct /32s, behind host 1.

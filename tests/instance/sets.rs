@@ -76,11 +76,11 @@ fn elements_that_come_and_go_are_obeyed_and_leave_nothing() {
         "in force after: in the set {:.1?}, out of it {:.1?}",
         closed[50], open[50]
     );
-    // Some whose end the kernel is kept from telling for some milliseconds are read.
+    // One whose end the kernel is kept from telling for some milliseconds is read.
     let [read, told] = [now[0] - readings, now[1] - deltas];
     println!("{read} readings for {} commits", 2 * ROUNDS);
     assert!(
-        read <= u64::from(ROUNDS) / 2 && read + told >= u64::from(2 * ROUNDS) - read,
+        read <= u64::from(ROUNDS) / 10 && read + told >= u64::from(2 * ROUNDS) - read,
         "{read} readings, {told} commits told"
     );
     let punted = |totals: &crate::lab::bypath::Totals| totals.punted.values().sum::<u64>();

@@ -3,7 +3,6 @@
 //! With two workers and two single-queue ports every forwarded frame is handed over and comes home again; the audit of frames
 //! finds those that do not.
 
-use crate::lab::bypath::Totals;
 use crate::lab::sys::PacketSocket;
 use crate::net::Net;
 use crate::stream::Stream;
@@ -19,8 +18,6 @@ fn exercise(net: &Net, arguments: &str) {
     let flow = flow.end();
     flow.assert_whole(net);
     let udp = net.iperf(0, 1, "-u -b 300M -l 200 -t 1");
-    let drops = |totals: &Totals| totals.dropped.values().sum::<u64>();
-    let flooded = bypath.totals_at_rest();
     let tcp = net.iperf(0, 1, "-t 1");
     let back = net.iperf(0, 1, "-t 1 -R");
     let mega = 1e6;
@@ -35,15 +32,9 @@ fn exercise(net: &Net, arguments: &str) {
         "{arguments}: TCP stalls: {tcp} {back}"
     );
     let totals = net.assert_audit(&bypath);
-    println!(
-        "`{arguments}`: {} forwarded, {} dropped",
-        totals.forwarded,
-        drops(&totals)
-    );
-    // A flood goes on while a worker waits for its CPU; TCP waits, too.
-    let of_tcp = (totals.forwarded - flooded.forwarded, drops(&totals) - drops(&flooded));
-    assert!(totals.forwarded > drops(&totals), "{arguments}: {totals:?}");
-    assert!(of_tcp.0 > 10 * of_tcp.1, "{arguments}: {flooded:?}, {totals:?}");
+    let drops: u64 = totals.dropped.values().sum();
+    println!("`{arguments}`: {} forwarded, {drops} dropped", totals.forwarded);
+    assert!(totals.forwarded > 10 * drops, "{arguments}: {totals:?}");
     bypath.stop();
     net.assert_nothing_left();
 }

@@ -34,8 +34,7 @@ fn all_classes(mut shaped: Shaped, least: f64) {
     shaped.same_frames();
     let [kernel, tested] = shaped.sides().map(|side| side.came.len());
     assert_eq!((kernel, tested), (4 * CLASSES as usize, 4 * CLASSES as usize));
-    // What waited had its own class: in another's, it waits for at least four frames' tokens, 248 ms. One worker's late look is
-    // between.
+    // What waited had its own class: nobody waited for longer than one frame's tokens (and a reader of a busy machine).
     for flow in [0, CLASSES / 2, CLASSES - 1] {
         let [wanted, found] = shaped.delays(flow);
         println!(
@@ -44,7 +43,7 @@ fn all_classes(mut shaped: Shaped, least: f64) {
         );
         let apart = wanted.iter().zip(&found).map(|(wanted, found)| (wanted - found).abs());
         assert!(
-            apart.fold(0.0, f64::max) < 150.0,
+            apart.fold(0.0, f64::max) < 30.0,
             "flow {flow}: {found:?} ms, of the kernel {wanted:?} ms"
         );
     }
