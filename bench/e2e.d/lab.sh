@@ -81,12 +81,12 @@ bits() {
 	}'
 }
 
-# The token bucket of d1: so many tokens as come in 5 ms, 20,000 bytes at least, and a queue of 50 ms.
+# The token bucket of d1: so many tokens as come in $burst milliseconds, 20,000 bytes at least, and a queue of 50 ms.
 tbf_up() { # rate
 	local bytes=$(($(bits "$1") / 8))
 	((bytes > 0)) || die "no rate: $1"
-	local burst=$((bytes / 200))
-	tc qdisc replace dev d1 root handle 1: tbf rate "$1" burst $((burst > 20000 ? burst : 20000)) limit $((bytes / 20 + 40000))
+	local size=$((bytes * burst / 1000))
+	tc qdisc replace dev d1 root handle 1: tbf rate "$1" burst $((size > 20000 ? size : 20000)) limit $((bytes / 20 + 40000))
 }
 
 # The tree of d1: classes 1:100 and up, each for one destination, found by a table of hashes.
