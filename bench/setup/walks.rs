@@ -12,7 +12,7 @@ use bypath::table::conntrack::table::Table;
 use bypath::table::conntrack::{Config, Status};
 use bypath::table::fdb::Fdb;
 use bypath::table::nat::BySource;
-use bypath::worker::ahead::{Ahead, look, look_for_stations};
+use bypath::worker::ahead::{AHEAD, Ahead, look, look_for_stations};
 use bypath::worker::pipeline::{self, Here, Unobserved, walk};
 use bypath::worker::{Limits, Shared, Worker};
 use rand::seq::SliceRandom;
@@ -87,7 +87,7 @@ pub fn tracked(flows: usize, kind: Kind, phase: Phase, bursts: usize, each: &mut
     });
     let mut state = Flows::new(0, 4);
     let mut frames = MemPool::new(BURST as u32, 2048, 256).take_all();
-    let (mut ahead, mut at) = (vec![Ahead::NOTHING; BURST], 0);
+    let (mut ahead, mut at) = (vec![Ahead::NOTHING; AHEAD], 0);
     let mut burst = |packets: &[Vec<u8>], port: u16, each: &mut dyn FnMut(&mut dyn FnMut())| {
         for frame in &mut frames {
             frame.fill(&packets[at]);
@@ -105,10 +105,12 @@ pub fn tracked(flows: usize, kind: Kind, phase: Phase, bursts: usize, each: &mut
                 }),
                 ..Here::new(PortIndex(port), &snapshot)
             };
-            look(&mut frames, &mut ahead, &here);
-            for (frame, ahead) in frames.iter_mut().zip(&ahead) {
-                let verdict = ahead.walk_on(frame, &here, &mut state);
-                assert!(port == 1 || black_box(verdict) == Verdict::Forward(PortIndex(1)));
+            for frames in frames.chunks_mut(AHEAD) {
+                look(frames, &mut ahead, &here);
+                for (frame, ahead) in frames.iter_mut().zip(&ahead) {
+                    let verdict = ahead.walk_on(frame, &here, &mut state);
+                    assert!(port == 1 || black_box(verdict) == Verdict::Forward(PortIndex(1)));
+                }
             }
         });
     };

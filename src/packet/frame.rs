@@ -151,7 +151,10 @@ impl Frame {
     /// Sets both.
     #[inline]
     pub fn set_meta(&mut self, mark: u32, priority: u32) {
-        (self.mark, self.priority) = (mark, priority);
+        // As with the length, not where they stay.
+        if (self.mark, self.priority) != (mark, priority) {
+            (self.mark, self.priority) = (mark, priority);
+        }
     }
 
     /// Fills the frame with a copy of `packet`; what does not fit behind the headroom is cut.

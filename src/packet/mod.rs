@@ -11,8 +11,7 @@ pub use frame::{Frame, FrameId};
 pub use parsed::{Addr, Family, Flags, Parsed};
 pub use verdict::{DropReason, PuntReason, Step, Verdict};
 
-/// The most packets a worker takes from one queue before it turns to the next. Bounds the latency that one busy queue
-/// can add to another; 64 keeps a burst's headers within the first-level cache.
+/// The most packets that walk together: by one configuration, at one time.
 pub const BURST: usize = 64;
 
 /// A port's number inside this process: dense, stable while the port lives, reused after it is gone.

@@ -1,12 +1,12 @@
-//! The walk of a burst of tracked traffic. Each frame is looked at three times, so that what the connection table has of it
-//! is on its way into the caches while others are looked at:
+//! The walk of tracked traffic, [`AHEAD`] frames of a burst at a time. Each frame is looked at three times, so that what the
+//! connection table has of it is on its way into the caches while others are looked at:
 //!
 //! ```text
-//!  look     all frames: parse, hash, ask for the line of slots; and then again all: ask for the entry
-//!  walk_on  all frames: the cached walk, or all boxes
+//!  look     all of them: parse, hash, ask for the line of slots; and then again all: ask for the entry
+//!  walk_on  all of them: the cached walk, or all boxes
 //! ```
 //!
-//! What a look found lies in a worker's own places, one per frame of a burst, and is written where it will be read: returned
+//! What a look found lies in a worker's own places, one per frame, and is written where it will be read: returned
 //! through the stack it would be written in small pieces and soon read back in large ones, which the processor waits for.
 
 use super::bridge_hooks;
@@ -20,7 +20,10 @@ use crate::stage::routing::Flows;
 use crate::table::conntrack::table::Probe;
 use std::ops::ControlFlow::{Break, Continue};
 
-/// The two looks at all frames of a burst, which is no longer than `ahead`.
+/// So many frames are looked at before the first of them walks.
+pub const AHEAD: usize = 8;
+
+/// The two looks at frames, which are no more than `ahead` has places for.
 #[inline]
 pub fn look(burst: &mut [Frame], ahead: &mut [Ahead], here: &Here<'_>) {
     let pairs = burst.iter_mut().zip(ahead.iter_mut());

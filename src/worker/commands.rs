@@ -3,7 +3,7 @@
 //! pending is lost, and counted.
 
 use super::shared::{Command, Shared};
-use super::turn::{Owned, Worker};
+use super::turn::{BURSTS, Owned, Worker};
 use super::{Latency, PortCount, QueueReport, Report};
 use crate::packet::{BURST, DropReason, Frame, PortIndex};
 use crate::port::Queue;
@@ -93,12 +93,14 @@ impl<Q: Queue> Worker<Q> {
         let place = self.queues.len() as u16;
         self.egress[usize::from(port.0)].get_or_insert(place);
         self.latency[usize::from(port.0)].get_or_insert_default();
-        let (pending, arrivals) = (Vec::with_capacity(2 * BURST), Vec::with_capacity(2 * BURST));
+        let send_at = (queue.room() / 4).clamp(BURST, BURSTS * BURST);
+        let (pending, arrivals) = (Vec::with_capacity(send_at), Vec::with_capacity(2 * BURST));
         self.queues.push(Owned {
             port,
             number,
             queue,
             pending,
+            send_at,
             arrivals,
             listed: false,
             shaper: None,

@@ -7,6 +7,7 @@ pub mod ahead;
 mod bridge_chains;
 mod bridge_hooks;
 mod bridged;
+mod carry;
 mod commands;
 mod here;
 mod hooks;

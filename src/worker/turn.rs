@@ -11,26 +11,30 @@
 //! again in later turns (`unkicked.rs`). Completions come before receives: a
 //! worker under overload first gets its frames back.
 
-use super::ahead::{Ahead, look_for_stations};
-use super::pipeline::{Here, Unobserved, walk, wire};
-use super::policing::see_policing;
+use super::ahead::{AHEAD, Ahead};
+use super::carry::Walked;
+use super::pipeline::Here;
 use super::shaping::{Shaping, Waiting};
 use super::shared::{Handoff, Punted, Shared};
 use super::trace::Tracer;
 use super::unkicked::Unkicked;
 use super::{Latency, Report};
-use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason, Verdict};
-use crate::port::{Queue, take_stamp};
+use crate::packet::{BURST, DropReason, Frame, PORTS_MAX, PortIndex, PuntReason};
+use crate::port::Queue;
+use crate::stage::prerouting::leaving::Leaving;
 use crate::stage::routing::Flows;
-use crate::stage::rx;
 use crate::stage::shape::Shaper;
 use crate::table::Snapshot;
+use crate::table::conntrack::Ticks;
 use crate::table::conntrack::table::Handle;
-use crate::table::conntrack::{Ticks, ticks};
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
-use std::ops::ControlFlow::{Break, Continue};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// The most bursts of one queue, while it has full ones, before what became of them is sent and the next queue has its turn: sending,
+/// which is the kernel's, drives the walk out of the nearest caches. Bounds the latency that one busy queue can add to another.
+pub(super) const BURSTS: usize = 4;
 
 /// Flows with several ways out that a worker remembers the kernel's choice for.
 const ANSWERS_MAX: usize = 1 << 16;
@@ -42,6 +46,8 @@ pub(super) struct Owned<Q> {
     pub(super) queue: Q,
     /// Rewritten frames for this port's ring.
     pub(super) pending: Vec<Frame>,
+    /// So many of them are sent before more are put there.
+    pub(super) send_at: usize,
     /// The arrivals of the sampled ones among them, in monotonic nanoseconds.
     pub(super) arrivals: Vec<u64>,
     /// It is among those to flush.
@@ -71,8 +77,12 @@ pub struct Worker<Q> {
     pub(super) burst: Vec<Frame>,
     pub(super) done: Vec<Frame>,
     pub(super) flows: Flows,
-    /// Packets of a tracked burst, looked at before any of them walks.
+    /// Packets that were looked at and are to walk.
     pub(super) ahead: Vec<Ahead>,
+    /// What became of a burst's frames.
+    pub(super) walked: Vec<Walked>,
+    /// For each of them that was punted, what the kernel must be told first.
+    pub(super) leaving: VecDeque<Option<Leaving>>,
     /// Our access to the connections; away while a burst uses it.
     pub(super) connections: Option<Handle>,
     pub(super) swept: Ticks,
@@ -104,7 +114,9 @@ impl<Q: Queue> Worker<Q> {
             burst: Vec::with_capacity(BURST),
             done: Vec::with_capacity(shared.limits.slab_frames as usize),
             flows: Flows::new(index, ANSWERS_MAX),
-            ahead: vec![Ahead::NOTHING; BURST],
+            ahead: vec![Ahead::NOTHING; AHEAD],
+            walked: Vec::with_capacity(BURST),
+            leaving: VecDeque::with_capacity(BURST),
             connections: Some(shared.conntrack.register()),
             swept: 0,
             shaping: Shaping::new(shared.limits.workers),
@@ -202,9 +214,28 @@ impl<Q: Queue> Worker<Q> {
                 }
             }
         }
-        owned.queue.refill(&mut self.free);
         let mut burst = std::mem::take(&mut self.burst);
-        let received = owned.queue.receive(&mut burst, BURST);
+        let mut moved = 0;
+        for _ in 0..BURSTS {
+            let received = self.serve_burst(place, &mut burst, clock);
+            moved += received;
+            if received < BURST {
+                break;
+            }
+        }
+        self.burst = burst;
+        if moved > 0 {
+            self.flush(clock);
+        }
+        moved
+    }
+
+    /// One burst of one queue, to the verdicts of its packets.
+    #[inline(always)]
+    fn serve_burst(&mut self, place: usize, burst: &mut Vec<Frame>, clock: &impl Fn() -> u64) -> usize {
+        let owned = &mut self.queues[place];
+        owned.queue.refill(&mut self.free);
+        let received = owned.queue.receive(burst, BURST);
         let port = owned.port;
         if received > 0 {
             self.report.received += received as u64;
@@ -218,78 +249,20 @@ impl<Q: Queue> Worker<Q> {
             };
             self.shaping.now_ns = now_ns;
             if let Some(policing) = here.policing {
-                self.police(&mut burst, &here, policing);
+                self.police(burst, &here, policing);
             }
-            if snapshot.conntrack.tracked == [false; 2] || self.peers[usize::from(port.0)].is_some() {
-                look_for_stations(&burst, &here);
-                for frame in burst.drain(..) {
-                    self.carry(frame, &here);
-                }
-            } else {
-                self.carry_tracked(&mut burst, here, ticks(now_ns));
-            }
+            self.carry(burst, here);
             self.ask();
-            self.flush(clock);
-        }
-        self.burst = burst;
-        received
-    }
-
-    /// Walks one frame and puts it where its verdict says.
-    #[inline]
-    fn carry(&mut self, mut frame: Frame, here: &Here<'_>) {
-        let arrival_ns = take_stamp(&mut frame).unwrap_or(0);
-        let verdict = self.verdict(&mut frame, here);
-        self.put(frame, here.port, arrival_ns, verdict);
-    }
-
-    #[inline(always)]
-    pub(super) fn put(&mut self, frame: Frame, port: PortIndex, arrival_ns: u64, verdict: Verdict) {
-        match verdict {
-            Verdict::Forward(egress) => self.emit(frame, port, egress, arrival_ns),
-            Verdict::Punt(reason) => self.punt(frame, port, reason),
-            Verdict::Drop(reason) => self.lose(frame, port, reason),
-        }
-    }
-
-    #[inline]
-    fn verdict(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
-        if let Some(peer) = self.peers[usize::from(here.port.0)] {
-            return wire(frame, peer);
-        }
-        if self.tracer.is_some() {
-            return self.traced(frame, here);
-        }
-        walk(frame, here, &mut self.flows, &mut Unobserved)
-    }
-
-    #[cold]
-    pub(super) fn traced(&mut self, frame: &mut Frame, here: &Here<'_>) -> Verdict {
-        let port = here.port;
-        if self.tracer.as_ref().is_some_and(Tracer::is_over) {
-            self.tracer = None;
-        }
-        let parsed = match rx::parse_any(frame, port) {
-            Continue(parsed) => Some(parsed),
-            Break(_) => None,
-        };
-        match self.tracer.take_if(|tracer| tracer.wants(port, parsed.as_ref())) {
-            Some(mut tracer) => {
-                see_policing(frame, here, &mut tracer);
-                let verdict = walk(frame, here, &mut self.flows, &mut tracer);
-                if let Verdict::Forward(egress) = verdict {
-                    self.see_shaping(egress, frame, &mut tracer);
-                }
-                self.tracer = tracer.end(port, verdict).then_some(tracer);
-                verdict
+            if !self.shaping.places.is_empty() {
+                self.release(clock);
             }
-            None => walk(frame, here, &mut self.flows, &mut Unobserved),
         }
+        received
     }
 
     /// A forwarded frame: to its ring if it is ours, else to the worker that owns it.
     #[inline(always)]
-    fn emit(&mut self, frame: Frame, ingress: PortIndex, egress: PortIndex, arrival_ns: u64) {
+    pub(super) fn emit(&mut self, frame: Frame, ingress: PortIndex, egress: PortIndex, arrival_ns: u64) {
         if let Some(place) = self.egress[usize::from(egress.0)] {
             self.report.port(ingress).forwarded += 1;
             return self.queue_up(place, frame, arrival_ns);
@@ -338,7 +311,7 @@ impl<Q: Queue> Worker<Q> {
             owned.arrivals.push(arrival_ns);
         }
         owned.pending.push(frame);
-        if owned.pending.len() >= BURST {
+        if owned.pending.len() >= owned.send_at {
             self.send(usize::from(place));
         }
     }
@@ -346,9 +319,9 @@ impl<Q: Queue> Worker<Q> {
     /// A frame for the kernel, to the punt thread.
     #[cold]
     #[inline(never)]
-    fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
+    pub(super) fn punt(&mut self, frame: Frame, port: PortIndex, reason: PuntReason) {
         self.police_punted(&frame, port);
-        let leaving = self.flows.aside.leaving.take();
+        let leaving = self.leaving.pop_front().flatten();
         if reason.is_endless() && self.shared.punts.len() >= self.shared.punts.capacity() / 2 {
             return self.lose(frame, port, DropReason::PuntQueueFull);
         }
