@@ -215,7 +215,7 @@ pub fn cached<'a>(
     }
     if status.any(Status::SRC_NAT | Status::DST_NAT)
         && snapshot.rules.nat[packet.family as usize]
-        && let Some(target) = connection.tuple(direction.opposite()).invert()
+        && let Some(target) = connection.target(packet.family, direction)
     {
         nat::translate(frame, packet, &target);
     }

@@ -148,7 +148,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
 
     /// Takes one hop off the TTL and sets the checksum after it, to exactly the bytes that the kernel's `ip_decrease_ttl`
     /// leaves. The caller has seen to it that the TTL is at least 1; at 0 it wraps, as there.
-    #[inline]
+    #[inline(always)]
     pub fn decrement_ttl(&mut self) {
         let check = checksum::after_ttl_step(self.checksum());
         let ttl = self.ttl().wrapping_sub(1);

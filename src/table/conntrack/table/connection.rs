@@ -7,6 +7,7 @@ use super::entry::{Entry, Version};
 use super::life::Life;
 use super::slab::Slab;
 use super::sync::Ordering::Relaxed;
+use crate::packet::Family;
 use crate::table::conntrack::{Counter, Direction, Marks, ProtoState, Record, Status, Ticks, Tuple};
 
 /// A connection that was found: it stays what it is while the guard lives, though it may end.
@@ -26,6 +27,15 @@ impl Connection<'_> {
     /// Its tuple of a direction.
     pub fn tuple(&self, direction: Direction) -> Tuple {
         self.entry.tuple(direction, |number| self.slab.annex(number))
+    }
+
+    /// What a TCP or UDP packet of a direction becomes: the inverse of its tuple of the other direction. `family` is its own.
+    #[inline(always)]
+    pub fn target(&self, family: Family, direction: Direction) -> Option<Tuple> {
+        match family {
+            Family::V4 => Some(self.entry.target_v4(direction)),
+            Family::V6 => self.tuple(direction.opposite()).invert(),
+        }
     }
 
     /// All of it, as plain data.

@@ -303,6 +303,32 @@ impl Entry {
         }
     }
 
+    /// What a TCP or UDP packet of a direction becomes, of IPv4: the inverse of its tuple of the other direction.
+    #[inline(always)]
+    pub fn target_v4(&self, direction: Direction) -> Tuple {
+        let (identity, ports, pair) = (
+            self.get(IDENTITY),
+            self.get(PORTS),
+            match direction {
+                Direction::Original => self.get(ADDRESSES + 1),
+                Direction::Reply => self.get(ADDRESSES),
+            },
+        );
+        let ports = match direction {
+            Direction::Original => ports as u32,
+            Direction::Reply => (ports >> 32) as u32,
+        };
+        Tuple {
+            src: u128::from(pair as u32),
+            dst: u128::from(pair >> 32),
+            sport: ports as u16,
+            dport: (ports >> 16) as u16,
+            proto: (identity >> 8) as u8,
+            family: Family::V4,
+            zone: (identity >> 16) as u16,
+        }
+    }
+
     /// `ct mark`.
     #[inline]
     pub fn mark(&self) -> u32 {
