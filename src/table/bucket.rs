@@ -74,13 +74,13 @@ impl Bucket {
     }
 
     /// The tokens that came until now.
-    #[inline]
+    #[inline(always)]
     pub fn fill(&mut self, now_ns: u64) {
         self.fill_for(now_ns, u64::MAX);
     }
 
     /// The tokens that came until now, but those of no longer a time than `most_ns`.
-    #[inline]
+    #[inline(always)]
     pub fn fill_for(&mut self, now_ns: u64, most_ns: u64) {
         if now_ns > self.at_ns {
             let ns = (now_ns - self.at_ns).min(most_ns);
@@ -91,7 +91,7 @@ impl Bucket {
     }
 
     /// Whether a frame of `bytes` can be paid for without debt.
-    #[inline]
+    #[inline(always)]
     pub fn can_pay(&self, bytes: u32) -> bool {
         self.tokens >= self.rate.cost(bytes)
     }
@@ -122,7 +122,7 @@ impl Bucket {
     }
 
     /// Pays for a frame of `bytes`, by debt if need be.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, bytes: u32) {
         self.pay(self.rate.cost(bytes));
     }
@@ -138,7 +138,7 @@ impl Bucket {
         ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 
-    #[inline]
+    #[inline(always)]
     fn pay(&mut self, cost: i128) {
         self.tokens -= cost;
         if self.tokens < 0 {
@@ -162,14 +162,14 @@ impl Bucket {
 
 impl Rate {
     /// What a frame of `bytes` costs by it: its bytes, and what it has around (psched_l2t_ns).
-    #[inline]
+    #[inline(always)]
     fn cost(&self, bytes: u32) -> i128 {
         // 32 bits of bytes, and what is around them, cost less than 64 bits hold.
         i128::from(self.on_wire(bytes) * BYTE)
     }
 
     /// The bytes that a frame of `bytes` counts.
-    #[inline]
+    #[inline(always)]
     pub fn on_wire(&self, bytes: u32) -> u64 {
         let framed = (u64::from(bytes) + u64::from(self.overhead)).max(self.mpu.into());
         if self.atm { framed.div_ceil(48) * 53 } else { framed }

@@ -94,13 +94,23 @@ impl Queue {
         is_refused
     }
 
-    /// See [`super::Shaper::passes`].
-    #[inline]
+    /// See [`super::Shaper::passes`]. A fifo, which most qdiscs have below, is asked here.
+    #[inline(always)]
     pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
         if !self.is_empty() {
             return false;
         }
         let passes = match &mut self.how {
+            How::Fifo(fifo) => fifo.passes(size),
+            _ => self.others_pass(size, facts, now_ns),
+        };
+        self.stats.packets += u64::from(passes);
+        self.stats.bytes += if passes { size.into() } else { 0 };
+        passes
+    }
+
+    fn others_pass(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
+        match &mut self.how {
             How::Fifo(fifo) => fifo.passes(size),
             How::Prio(prio) => prio.passes(&self.config, size, facts, now_ns),
             How::Tbf(tbf) => tbf.passes(size, facts, now_ns),
@@ -108,10 +118,7 @@ impl Queue {
             How::Fq(fq) => fq.passes(),
             // Their queues have clocks and turns of their own, which a frame in passing moves too.
             How::FqCodel(_) | How::Sfq(_) => false,
-        };
-        self.stats.packets += u64::from(passes);
-        self.stats.bytes += if passes { size.into() } else { 0 };
-        passes
+        }
     }
 
     /// The next frame that may leave.

@@ -49,7 +49,7 @@ impl Tbf {
     }
 
     /// See [`super::Shaper::passes`].
-    #[inline]
+    #[inline(always)]
     pub fn passes(&mut self, size: u32, facts: &Facts<'_>, now_ns: u64) -> bool {
         if size > self.config.max_size {
             return false;
