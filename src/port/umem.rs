@@ -257,16 +257,17 @@ impl Umem {
     }
 
     /// Starts loading the first two cache lines that a reader of the packet at `addr` will want: the stamp before it with the
-    /// first 48 bytes of headers, and what follows.
+    /// first 48 bytes of headers, which will be written, and what follows.
     #[inline]
     pub(super) fn prefetch(&self, addr: u64) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let at = self.shared.base.wrapping_add(addr as usize).cast::<i8>();
-            // SAFETY: a prefetch never faults, whatever the address.
+            // SAFETY: a prefetch never faults, whatever the address. Processors of this architecture that lack this one take it for
+            // nothing to do.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at);
+                std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(48));
             }
         }
