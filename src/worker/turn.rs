@@ -1,4 +1,4 @@
-//! One turn of a worker: take what others sent, serve each queue one burst, send. The frames move like this:
+//! One turn of a worker: take what others sent, serve each queue some bursts, send. The frames move like this:
 //!
 //! ```text
 //!  free --refill--> rings --receive--> burst --walk--> egress[port].pending --transmit--> rings --complete--> free | home
