@@ -28,8 +28,13 @@ pub(super) struct Watched {
 impl Watched {
     /// Below /proc/sys/net.
     pub(super) fn open(path: &str) -> Self {
+        Self::at(&format!("/proc/sys/net/{path}"))
+    }
+
+    /// By its whole path.
+    pub(super) fn at(path: &str) -> Self {
         Self {
-            file: File::open(format!("/proc/sys/net/{path}")).ok(),
+            file: File::open(path).ok(),
         }
     }
 

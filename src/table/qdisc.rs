@@ -239,6 +239,15 @@ pub struct Rate {
 }
 
 impl Shaping {
+    /// Whether some qdisc in it is an htb.
+    pub fn has_htb(&self) -> bool {
+        match self {
+            Shaping::Unshaped => false,
+            Shaping::Root(root) => root.has_htb(),
+            Shaping::Queues(roots) => roots.iter().flatten().any(|root| root.has_htb()),
+        }
+    }
+
     /// For how many frames there is room. Where it is counted in bytes, of frames of so many.
     pub fn room(&self, frame_bytes: u32) -> u64 {
         match self {
@@ -250,6 +259,16 @@ impl Shaping {
 }
 
 impl Qdisc {
+    /// See [`Shaping::has_htb`]: here and below.
+    fn has_htb(&self) -> bool {
+        match &self.kind {
+            Kind::Htb(_) => true,
+            Kind::Prio(prio) => prio.bands.iter().any(|band| band.has_htb()),
+            Kind::Tbf(tbf) => tbf.child.has_htb(),
+            Kind::Fifo(_) | Kind::FqCodel(_) | Kind::Sfq(_) | Kind::Fq(_) => false,
+        }
+    }
+
     /// See [`Shaping::room`]: here and below.
     fn room(&self, frame_bytes: u32) -> u64 {
         match &self.kind {

@@ -167,6 +167,48 @@ fn trees_that_are_left_drain() {
     });
 }
 
+/// While classes of the kernel's htb keep their modes longer, trees that have one are left, and drain; others are not.
+#[test]
+fn an_htb_with_hysteresis_is_left() {
+    isolated("qdiscs::an_htb_with_hysteresis_is_left", || {
+        ports();
+        // The parameter is that of the machine: this thread sees a file in its place.
+        let file = std::env::temp_dir().join(format!("bypath-hysteresis-{}", std::process::id()));
+        let set = |value: &str| std::fs::write(&file, value).expect("a file");
+        set("0\n");
+        sh("modprobe -q sch_htb || true");
+        // SAFETY: affects this thread only, which ends with the test.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+        let parameter = "/sys/module/sch_htb/parameters/htb_hysteresis";
+        sh(&format!(
+            "mount --make-rprivate /; mount --bind {} {parameter}",
+            file.display()
+        ));
+        let mut guard = Guard::open().expect("guard");
+        let (now, d1) = (links(PORTS), ifindex("d1"));
+        sh("tc qdisc add dev d0 root handle 1: tbf rate 1mbit burst 10k latency 10ms");
+        // An htb below another qdisc counts, too.
+        sh(
+            "tc qdisc add dev d1 root handle 1: tbf rate 1mbit burst 10k latency 10ms; tc qdisc add dev d1 parent 1:1 handle 2: htb default 1; \
+            tc class add dev d1 parent 2: classid 2:1 htb rate 1mbit",
+        );
+        let (carried, is_left) = (BTreeSet::new(), each(&["d1"], V46, &["out"]));
+        for (value, wanted) in [("0\n", &carried), ("1\n", &is_left), ("0\n", &carried), ("", &is_left)] {
+            set(value);
+            let found = guard.read(&now);
+            assert_eq!(&left(&found, &now), wanted, "{value:?}: {:#?}", found.notes);
+            assert_eq!(found.shaping.len(), 2, "{value:?}: what waits has its tree");
+            assert_eq!(found.draining.contains(&d1), wanted == &is_left, "{value:?}");
+            let named = found
+                .notes
+                .iter()
+                .any(|note| note.text.contains("qdisc tbf 1: on d1: htb_hysteresis is 1"));
+            assert_eq!(named, value == "1\n", "{:#?}", found.notes);
+        }
+        let _ = std::fs::remove_file(&file);
+    });
+}
+
 /// A root that only queues leaves nothing; of those that somebody may count on one line says that nothing here waits in them.
 #[test]
 fn queues_that_are_passed_by() {

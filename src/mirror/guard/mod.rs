@@ -16,7 +16,7 @@
 //! of bridges bridge. A bridge that has ports of ours is looked at like a port, for IP passes by it. A fast path
 //! that forwards around a firewall or a VPN is worse than none, so whatever cannot be read or is not known counts as there.
 //! What is known to be harmless is listed by name in the file of its kind: `nft`, `base`, `sets` and `expr` (nf_tables),
-//! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc`, `link`, `files` (what only /proc tells).
+//! `hook` (the hooks that are registered, where the kernel tells), `xfrm`, `tc` and `hysteresis`, `link`, `files` (what only /proc tells).
 //!
 //! The descriptors of [`Guard::fds`] become readable when rules, policies or qdiscs change: these [`Guard::read`] reads then, and
 //! once a second all the same. What gives no event (tcx, legacy iptables, IPVS, hooks, links, which the caller watches itself) is
@@ -28,6 +28,7 @@ mod expr;
 mod files;
 mod findings;
 mod hook;
+mod hysteresis;
 mod link;
 mod nft;
 mod sets;

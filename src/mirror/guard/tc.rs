@@ -8,12 +8,14 @@
 //! Qdiscs are read when the kernel tells of a change, when the links by which packets pass are others, and once a
 //! second: a qdisc that a link gets by itself, as it comes up or changes its queues, is not told of. What was found
 //! holds in between. A tree that is carried no more, or cannot be read, stays for the frames that wait in it, as long as its root
-//! stands in the kernel, which would not drop them ([`remains`]). A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
+//! stands in the kernel, which would not drop them ([`remains`]). So does one with an htb while the kernel's has hysteresis
+//! ([`Hysteresis`]). A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
 //! while, so that both wait in one queue.
 
 use super::super::tc::{Qdiscs, Reader, Record};
 use super::READ_AFTER;
 use super::findings::{Collector, Way};
+use super::hysteresis::Hysteresis;
 use crate::table::police::{Police, Policer, Policing};
 use crate::table::qdisc::{Handle, Qdisc, Shaping};
 use std::io;
@@ -26,6 +28,8 @@ const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this por
                             that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
 const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (the box's own traffic, or what is not \
                                 carried), so all of it shares the kernel's queue; it is tried again after some seconds";
+const REMEDY_HYSTERESIS: &str = "classes of htb change their mode later with it, which is not carried; what leaves by this port is the \
+                                 kernel's until /sys/module/sch_htb/parameters/htb_hysteresis is 0";
 /// Kinds that a port may have against a long queue, and in which nothing waits that leaves by a ring of ours.
 const COUNTED_ON: [&str; 2] = ["fq_codel", "fq"];
 const REMEDY_PASSED: &str = "carried, but past this queue: what is forwarded here does not wait in a root that only queues; \
@@ -56,6 +60,7 @@ pub(super) struct Tc {
     read: Option<(Links, Instant)>,
     found: Vec<Found>,
     contended: Vec<Contended>,
+    hysteresis: Hysteresis,
     /// Policers at work.
     policers: Vec<Weak<Policer>>,
 }
@@ -91,6 +96,7 @@ impl Tc {
             read: None,
             found: Vec::new(),
             contended: Vec::new(),
+            hysteresis: Hysteresis::new(),
             policers: Vec::new(),
         }
     }
@@ -124,19 +130,29 @@ impl Tc {
             let holds = |one: &Contended| one.ifindex == ifindex && one.way == way && one.since.elapsed() < one.hold;
             self.contended.iter().any(holds)
         };
+        let has_htb = |one: &Found| matches!(one, Found::Shapes(_, _, shaping) if shaping.has_htb());
+        let hysteresis = self.found.iter().any(has_htb).then(|| self.hysteresis.why()).flatten();
         for one in &self.found {
             match one.clone() {
                 Found::Leaves(ifindex, way, text, remedy) => found.leave_port(ifindex, way, text, remedy),
-                Found::Shapes(ifindex, text, shaping) if is_contended(ifindex, Way::Egress) => {
-                    found.leave_port(ifindex, Way::Egress, text, REMEDY_CONTENDED);
-                    found.drain(ifindex, shaping);
+                Found::Shapes(ifindex, text, shaping) => {
+                    let left = match hysteresis.as_ref().filter(|_| shaping.has_htb()) {
+                        Some(why) => Some((format!("{text}: {why}"), REMEDY_HYSTERESIS)),
+                        None => is_contended(ifindex, Way::Egress).then(|| (text.clone(), REMEDY_CONTENDED)),
+                    };
+                    match left {
+                        Some((text, remedy)) => {
+                            found.leave_port(ifindex, Way::Egress, text, remedy);
+                            found.drain(ifindex, shaping);
+                        }
+                        None => found.shape(ifindex, text, shaping),
+                    }
                 }
                 Found::Drains(ifindex, shaping) => found.drain(ifindex, shaping),
                 Found::Polices(ifindex, text, _) if is_contended(ifindex, Way::Ingress) => {
                     found.leave_port(ifindex, Way::Ingress, text, REMEDY_POLICED);
                 }
                 Found::Polices(ifindex, text, policing) => found.police(ifindex, text, policing),
-                Found::Shapes(ifindex, text, shaping) => found.shape(ifindex, text, shaping),
                 Found::Passed(..) => {}
             }
         }

@@ -12,8 +12,8 @@
 //! in the events of its level. So a packet touches the classes from its leaf to the top, whatever the number of others.
 //!
 //! Classes are sorted by their number, which is the order in which they take turns. `classify` is htb_classify, and so on: the names
-//! of the kernel's functions stand at ours. Hysteresis is off, as the kernel's is; there are no limits on the time that events
-//! take, since there is at most one for each class.
+//! of the kernel's functions stand at ours. Hysteresis is off; where the kernel's is on, the guard leaves the tree to it. There are no
+//! limits on the time that events take, since there is at most one for each class.
 
 mod build;
 mod charge;
