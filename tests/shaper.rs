@@ -10,6 +10,8 @@ mod flows;
 mod fq;
 #[path = "shaper/htb.rs"]
 mod htb;
+#[path = "shaper/htb_changes.rs"]
+mod htb_changes;
 #[path = "shaper/htb_model.rs"]
 mod htb_model;
 #[path = "shaper/lab.rs"]

@@ -209,6 +209,19 @@ fn class_added() {
     shaped.finish(1.0);
 }
 
+/// Takes the link of `d1` down, and up again after a time, with what goes with it.
+fn down_and_up(shaped: &mut Shaped, time: Duration) {
+    shaped.change(&["ip link set d1 down"]);
+    shaped.wait(time);
+    let back: Vec<String> = std::iter::once("ip link set d1 up".to_string())
+        .chain(crate::lab::plan::neighbours(1))
+        .chain(crate::lab::plan::routes(1))
+        .filter(|line| !line.contains("fd00"))
+        .collect();
+    let back: Vec<&str> = back.iter().map(String::as_str).collect();
+    shaped.change(&back);
+}
+
 /// The link goes down: what waited is gone. It comes back with full buckets.
 #[test]
 fn link_down() {
@@ -217,20 +230,33 @@ fn link_down() {
     let mut shaped = Shaped::start("change_link", 2, &[line]);
     shaped.burst(&[(Flow::new(0, 500), 20)]);
     shaped.wait(BETWEEN_FRAMES);
-    shaped.change(&["ip link set d1 down"]);
-    shaped.wait(seconds(1.0));
-    let back: Vec<String> = std::iter::once("ip link set d1 up".to_string())
-        .chain(crate::lab::plan::neighbours(1))
-        .chain(crate::lab::plan::routes(1))
-        .filter(|line| !line.contains("fd00"))
-        .collect();
-    let back: Vec<&str> = back.iter().map(String::as_str).collect();
-    shaped.change(&back);
+    down_and_up(&mut shaped, seconds(1.0));
     shaped.wait(seconds(1.0));
     shaped.burst(&[(Flow::new(1, 500), 8)]);
     shaped.rest(QUIET);
     assert_eq!(shaped.came(1), 8);
     shaped.same_frames();
+    shaped.finish(0.9);
+}
+
+/// The same with an htb: a class that owes sends a frame when the link is back, and waits then for what it owes for both.
+#[test]
+fn link_down_below_an_htb() {
+    // Two frames leave at once, the second by debt, for more than 3 s.
+    let lines = [
+        "tc qdisc add dev d1 root handle 1: htb default 10",
+        "tc class add dev d1 parent 1: classid 1:10 htb rate 1kbit burst 600 cburst 600",
+        "tc qdisc add dev d1 parent 1:10 handle 10: pfifo limit 100",
+    ];
+    let mut shaped = Shaped::start("change_link_htb", 2, &lines);
+    shaped.burst(&[(Flow::new(0, 500), 5)]);
+    shaped.wait(BETWEEN_FRAMES);
+    assert_eq!(shaped.came(0), 2);
+    down_and_up(&mut shaped, Duration::ZERO);
+    shaped.burst(&[(Flow::new(1, 500), 3)]);
+    shaped.rest(QUIET);
+    assert_eq!(shaped.came(1), 1);
+    shaped.change(&["tc qdisc del dev d1 root"]);
     shaped.finish(0.9);
 }
 

@@ -8,7 +8,7 @@ use bypath::table::qdisc::{Class, Handle, Htb, Kind, Limit, Qdisc, Tbf};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const ROOT: u32 = 0x1_0000;
+pub const ROOT: u32 = 0x1_0000;
 
 pub fn class(minor: u32, parent: u32, bytes_per_second: u64, ceil: u64) -> Class {
     Class {
@@ -39,7 +39,7 @@ pub fn root(htb: Htb) -> Arc<Qdisc> {
 }
 
 /// A tree of one class above `shares`, which may each have all of it.
-fn sharing(bytes_per_second: u64, shares: &[u64]) -> Htb {
+pub fn sharing(bytes_per_second: u64, shares: &[u64]) -> Htb {
     let mut classes = vec![class(1, 0, bytes_per_second, bytes_per_second)];
     for (n, share) in shares.iter().enumerate() {
         let quantum = (share / 10).clamp(1000, 200_000) as u32;
@@ -167,13 +167,13 @@ proptest! {
     }
 }
 
-fn of(shaper: &Shaper<Probe>, minor: u32) -> Stats {
+pub fn of(shaper: &Shaper<Probe>, minor: u32) -> Stats {
     let found = shaper.stats().into_iter().find(|(id, _)| *id == Handle(ROOT | minor));
     found.expect("it counts").1
 }
 
 /// Keeps the classes `busy` full for `time_ns` from `now_ns` on, and says what each sent.
-fn keep_busy(shaper: &mut Shaper<Probe>, busy: &[u32], size: u32, now_ns: &mut u64, time_ns: u64) -> Vec<u64> {
+pub fn keep_busy(shaper: &mut Shaper<Probe>, busy: &[u32], size: u32, now_ns: &mut u64, time_ns: u64) -> Vec<u64> {
     let before: Vec<u64> = busy.iter().map(|&minor| of(shaper, minor).bytes).collect();
     let (until_ns, mut lost) = (*now_ns + time_ns, Vec::new());
     for &minor in busy {
@@ -196,7 +196,7 @@ fn keep_busy(shaper: &mut Shaper<Probe>, busy: &[u32], size: u32, now_ns: &mut u
         .collect()
 }
 
-fn near(is: u64, should_be: u64, thousandths: u64, what: &str) {
+pub fn near(is: u64, should_be: u64, thousandths: u64, what: &str) {
     let off = is.abs_diff(should_be);
     assert!(
         off * 1000 <= should_be * thousandths,
@@ -352,85 +352,6 @@ fn frames_of_no_class_go_first_and_have_their_limit() {
     assert_eq!(order, [1, 2, 0]);
     let whole = of(&shaper, 0);
     assert_eq!((whole.special, whole.drops, whole.packets), (2, 1, 3));
-}
-
-/// A tree with frames in two classes, both in debt, changed at 1 ms.
-fn changed(to: Htb) -> (Shaper<Probe>, Vec<Probe>) {
-    let (mut shaper, mut lost) = (shaper(root(sharing(125_000, &[100_000, 25_000]))), Vec::new());
-    for n in 0..8 {
-        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | (n % 2)), 0, &mut lost);
-    }
-    assert_eq!(drain(&mut shaper, 0, &mut lost).len(), 2);
-    assert!(lost.is_empty());
-    shaper.change(root(to), 1_000_000, &mut lost);
-    (shaper, lost)
-}
-
-#[test]
-fn a_change_of_rates_keeps_frames_and_what_is_owed() {
-    let same = changed(sharing(125_000, &[100_000, 25_000])).0;
-    let (shaper, mut lost) = changed(sharing(1_250_000, &[1_000_000, 250_000]));
-    assert!(lost.is_empty());
-    assert_eq!((shaper.len(), of(&shaper, 0x10).packets), (6, 1));
-    // Both trees owe the same time, as the kernel's would.
-    let mut dues = [same, shaper].map(|mut shaper| {
-        assert!(drain(&mut shaper, 1_000_000, &mut lost).is_empty());
-        (shaper.due_ns(), shaper)
-    });
-    assert_eq!(dues[0].0, dues[1].0);
-    let sent = keep_busy(&mut dues[1].1, &[0x10, 0x11], 1000, &mut 100_000_000, 10 * SECOND);
-    near(sent[0], 10_000_000, 20, "the new rate");
-}
-
-#[test]
-fn a_class_that_goes_drops_its_frames() {
-    let (mut shaper, lost) = changed(sharing(125_000, &[100_000]));
-    assert_eq!((lost.len(), shaper.len()), (3, 3));
-    assert!(lost.iter().all(|probe| probe.priority == ROOT | 0x11));
-    assert_eq!(of(&shaper, 0).drops, 3);
-    // The priority names nothing any more, nor does the default.
-    let mut lost = Vec::new();
-    shaper.enqueue(Probe::to(9, 100, ROOT | 0x11), 1_000_000, &mut lost);
-    assert_eq!(shaper.dequeue(1_000_000, &mut lost).map(|probe| probe.number), Some(9));
-}
-
-#[test]
-fn a_class_that_moves_is_a_new_one() {
-    let mut to = sharing(125_000, &[100_000, 25_000]);
-    to.classes[2].parent = Handle(ROOT);
-    let (mut shaper, mut lost) = changed(to);
-    assert_eq!((lost.len(), shaper.len()), (3, 3));
-    shaper.enqueue(Probe::to(9, 100, ROOT | 0x11), 1_000_000, &mut lost);
-    assert_eq!(
-        drain(&mut shaper, 1_000_000, &mut lost).len(),
-        1,
-        "it begins with a full bucket"
-    );
-}
-
-#[test]
-fn a_leaf_that_gets_children_drops_and_one_that_lost_them_begins() {
-    let mut deeper = sharing(125_000, &[100_000, 25_000]);
-    deeper.classes.push(class(0x30, 0x10, 1000, 125_000));
-    let (mut shaper, mut lost) = changed(deeper);
-    assert_eq!((lost.len(), shaper.len()), (3, 3));
-    shaper.enqueue(Probe::to(9, 100, ROOT | 0x30), 1_000_000, &mut lost);
-    assert_eq!(drain(&mut shaper, 1_000_000, &mut lost).len(), 1);
-    shaper.change(root(sharing(125_000, &[100_000, 25_000])), 2_000_000, &mut lost);
-    shaper.enqueue(Probe::to(9, 100, ROOT | 0x10), 2_000_000, &mut lost);
-    assert_eq!((lost.len(), shaper.len()), (3, 4));
-}
-
-#[test]
-fn a_tree_that_disappears_gives_all_frames_back() {
-    let (mut shaper, lost) = changed(htb(0, Vec::new()));
-    assert_eq!((lost.len(), shaper.len(), shaper.due_ns()), (6, 0, None));
-    let mut lost = Vec::new();
-    for n in 0..8 {
-        shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | (n % 2)), 0, &mut lost);
-    }
-    shaper.purge(&mut lost);
-    assert_eq!((lost.len(), shaper.len(), shaper.due_ns()), (8, 0, None));
 }
 
 #[test]

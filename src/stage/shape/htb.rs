@@ -347,17 +347,24 @@ impl Htb {
         Some(self.due_ns)
     }
 
+    /// htb_reset: every class may send, and does so once whatever it owes, for tokens stay; turns begin anew.
     pub fn purge(&mut self, lost: &mut Vec<Waiting>) {
         lost.extend(self.direct.drain(..));
-        for index in 0..self.classes.len() {
-            if self.classes[index].is_empty() {
-                continue;
-            }
-            if let Some(queue) = &mut self.classes[index].leaf {
+        for class in &mut self.classes {
+            if let Some(queue) = &mut class.leaf {
                 queue.purge(lost);
             }
-            self.deactivate(index as u32);
+            if let Some(feeds) = &mut class.feeds {
+                feeds.iter_mut().for_each(Feed::clear);
+            }
+            (class.activity, class.mode) = (0, Mode::CanSend);
         }
+        for level in &mut self.levels {
+            level.rows.iter_mut().for_each(Feed::clear);
+            level.events.clear();
+            level.filled = 0;
+        }
+        (self.active, self.due_ns) = (0, 0);
     }
 
     /// Those of its classes, and of the qdiscs below.

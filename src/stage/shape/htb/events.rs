@@ -61,6 +61,12 @@ impl Events {
         }
     }
 
+    /// Takes all out.
+    pub fn clear(&mut self) {
+        self.heap.clear();
+        self.places.fill(NONE);
+    }
+
     fn is_before(&self, a: usize, b: usize) -> bool {
         let key = |place: usize| (self.heap[place].at_ns, self.heap[place].number);
         key(a) < key(b)

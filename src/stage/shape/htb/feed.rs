@@ -37,6 +37,13 @@ impl Feed {
         self.count == 0
     }
 
+    /// Takes all out; nobody has or had the turn.
+    pub fn clear(&mut self) {
+        self.words.fill(0);
+        self.summary.fill(0);
+        (self.count, self.at, self.last) = (0, NONE, NONE);
+    }
+
     #[inline]
     pub fn insert(&mut self, member: u32) {
         let (word, bit) = (member as usize / 64, 1 << (member % 64));
