@@ -102,3 +102,29 @@ fn a_reset_lets_every_class_send_and_forgives_nothing() {
     let times: Vec<_> = sent.iter().map(|(at_ns, probe)| (*at_ns, probe.number)).collect();
     assert_eq!(times, [(19_000_000, 10), (39_000_000, 11)]);
 }
+
+/// Frames that wait go on by the priority that their class had; when it was empty, it has the new one.
+#[test]
+fn another_priority_is_in_force_when_the_class_was_empty() {
+    let tree = |prio| {
+        let mut tree = sharing(1_250_000, &[1000, 1000]);
+        tree.classes[1].prio = prio;
+        root(tree)
+    };
+    let (mut shaper, mut lost) = (shaper(tree(0)), Vec::new());
+    let both = |at_ns| {
+        (0..12)
+            .map(move |n| (at_ns, Probe::to(n, 1000, ROOT | 0x10 | (n % 2))))
+            .collect::<Vec<_>>()
+    };
+    let classes = |sent: &[(u64, Probe)]| sent.iter().map(|(_, probe)| probe.priority & 1).collect::<Vec<_>>();
+    assert_eq!(classes(&run(&mut shaper, &both(0), 0)), [0, 1]);
+    shaper.change(tree(1), 0, &mut lost);
+    assert_eq!(
+        classes(&run(&mut shaper, &[], u64::MAX)),
+        [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    );
+    let sent = run(&mut shaper, &both(SECOND / 2), u64::MAX);
+    assert_eq!(classes(&sent), [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]);
+    assert!(lost.is_empty());
+}

@@ -92,7 +92,9 @@ impl Htb {
         for index in 0..self.classes.len() {
             let class = &mut self.classes[index];
             if !class.is_empty() {
-                class.activity = 1 << class.prio;
+                if class.activity == 0 {
+                    class.activity = 1 << class.prio;
+                }
                 self.active += 1;
                 self.activate_prios(index as u32);
             }
@@ -174,6 +176,8 @@ fn carry(old: &mut Class, new: &mut Class, config: &qdisc::Class, now_ns: u64, l
     match &mut new.leaf {
         Some(leaf) => {
             queue.change(&leaf.config().clone(), now_ns, lost);
+            // Another priority is that of the frames that find the class empty (htb_change_class sets `prio`, not `prio_activity`).
+            new.activity = if queue.is_empty() { 0 } else { old.activity };
             *leaf = queue;
         }
         None => queue.purge(lost),
