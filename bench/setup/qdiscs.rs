@@ -43,6 +43,7 @@ pub fn frames(count: usize) -> Vec<Marked> {
 
 fn qdisc(handle: u32, kind: Kind) -> Arc<Qdisc> {
     Arc::new(Qdisc {
+        generation: 0,
         overhead: 0,
         handle: Handle(handle),
         parent: ROOT,
@@ -89,6 +90,7 @@ pub fn htb(leaves: u32, bytes_per_second: u64) -> Arc<Qdisc> {
     let class = |minor: u32, parent: u32, bytes: u64| Class {
         id: Handle(HANDLE | minor),
         parent: Handle(HANDLE | parent),
+        generation: 0,
         rate: rate(bytes),
         ceil: rate(bytes_per_second),
         buffer_ns: 1_000_000,

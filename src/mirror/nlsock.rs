@@ -245,12 +245,8 @@ impl Listener {
         self
     }
 
-    /// Takes what is there; whether there was anything. An overrun counts as something.
-    pub fn drain(&mut self) -> bool {
-        self.hear(|_| {}).any
-    }
-
-    /// Shows what is there to `each`, a bounded part of it. A datagram that does not fit is lost.
+    /// Takes what is there and shows it to `each`, a bounded part of it. A datagram that does not fit is lost; that, and an overrun, counts
+    /// as something.
     pub fn hear(&mut self, mut each: impl FnMut(&Message)) -> Heard {
         let mut heard = Heard::default();
         for _ in 0..DRAIN_MAX {

@@ -36,6 +36,8 @@ pub struct Qdisc {
     pub handle: Handle,
     /// Where it hangs: `0xffff_ffff` for a root, else a class.
     pub parent: Handle,
+    /// Which one of its handle it is: another where the kernel told that the last one was deleted.
+    pub generation: u64,
     /// How many bytes each frame counts more than it has (or less), in all of a tree: what the root's size table says.
     pub overhead: i32,
     /// How it queues.
@@ -129,6 +131,8 @@ pub struct Class {
     pub id: Handle,
     /// The class above, or the qdisc itself.
     pub parent: Handle,
+    /// Which one of its number it is, see [`Qdisc::generation`].
+    pub generation: u64,
     /// What it is sure of.
     pub rate: Rate,
     /// What it may have when others leave it.

@@ -209,6 +209,35 @@ fn an_htb_with_hysteresis_is_left() {
     });
 }
 
+/// A root that is deleted and made anew at once is another tree, though it reads the same; so is a qdisc or a class in it. What happens
+/// at another port changes nothing.
+#[test]
+fn what_is_made_anew_is_another_tree() {
+    isolated("qdiscs::what_is_made_anew_is_another_tree", || {
+        ports();
+        let mut guard = Guard::open().expect("guard");
+        let (now, d1) = (links(PORTS), ifindex("d1"));
+        let batch = |lines: &[&str]| sh(&format!("tc -batch - <<END\n{}\nEND", lines.join("\n")));
+        let mut tree = || guard.read(&now).shaping.get(&d1).cloned().expect("a tree");
+        let class = "class add dev d1 parent 1: classid 1:1 htb rate 1mbit";
+        let leaf = "qdisc add dev d1 parent 1:1 handle 10: pfifo limit 5";
+        let all = ["qdisc add dev d1 root handle 1: htb default 1", class, leaf];
+        batch(&all);
+        let mut last = tree();
+        let of_root = [&["qdisc del dev d1 root"], &all[..]].concat();
+        let of_class = ["class del dev d1 classid 1:1", class, leaf];
+        let of_leaf = ["qdisc del dev d1 parent 1:1", leaf];
+        for lines in [&of_root[..], &of_class, &of_leaf] {
+            batch(lines);
+            let next = tree();
+            assert_ne!(next, last, "{lines:?}");
+            sh("tc qdisc add dev d0 root handle 1: htb; tc qdisc del dev d0 root");
+            assert_eq!(tree(), next);
+            last = next;
+        }
+    });
+}
+
 /// A root that only queues leaves nothing; of those that somebody may count on one line says that nothing here waits in them.
 #[test]
 fn queues_that_are_passed_by() {

@@ -112,6 +112,26 @@ fn root_removed() {
     shaped.finish(1.0);
 }
 
+/// One that is deleted and made anew at once, with the same handle, as scripts do that set all up again: what waited is gone, buckets
+/// are full, and it counts from 0.
+#[test]
+fn root_made_anew() {
+    let tree = [
+        "tc qdisc add dev d1 root handle 1: htb default 10",
+        "tc class add dev d1 parent 1: classid 1:10 htb rate 8kbit burst 1200 cburst 1200",
+        "tc qdisc add dev d1 parent 1:10 handle 10: pfifo limit 100",
+    ];
+    let mut shaped = Shaped::start("change_anew", 2, &tree);
+    shaped.burst(&[(Flow::new(0, 500), 30)]);
+    shaped.wait(BETWEEN_FRAMES);
+    shaped.change(&[&["tc qdisc del dev d1 root"], &tree[..]].concat());
+    shaped.burst(&[(Flow::new(1, 500), 5)]);
+    shaped.rest(seconds(1.0));
+    assert_eq!(shaped.came(1), 5);
+    shaped.same_order();
+    shaped.finish_exact();
+}
+
 /// One where there was none, under load, and away again; several times.
 #[test]
 fn comes_and_goes_under_load() {

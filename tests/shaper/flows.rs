@@ -419,6 +419,7 @@ fn a_class_counts_the_frames_that_were_refused() {
         let class = Class {
             id: Handle(HTB | 1),
             parent: Handle(HTB),
+            generation: 0,
             rate: rate(1000),
             ceil: rate(1000),
             buffer_ns: 1_000_000,

@@ -14,6 +14,7 @@ pub fn class(minor: u32, parent: u32, bytes_per_second: u64, ceil: u64) -> Class
     Class {
         id: Handle(ROOT | minor),
         parent: Handle(ROOT | parent),
+        generation: 0,
         rate: rate(bytes_per_second),
         ceil: rate(ceil),
         buffer_ns: 1_000_000,

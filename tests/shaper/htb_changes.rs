@@ -4,8 +4,9 @@
 
 use crate::htb::{ROOT, class, htb, keep_busy, near, of, root, sharing};
 use crate::lab::*;
-use bypath::stage::shape::Shaper;
-use bypath::table::qdisc::{Handle, Htb};
+use bypath::stage::shape::{Shaper, Stats};
+use bypath::table::qdisc::{Handle, Htb, Qdisc};
+use std::sync::Arc;
 
 /// A tree with frames in two classes, both in debt, changed at 1 ms.
 fn changed(to: Htb) -> (Shaper<Probe>, Vec<Probe>) {
@@ -127,4 +128,36 @@ fn another_priority_is_in_force_when_the_class_was_empty() {
     let sent = run(&mut shaper, &both(SECOND / 2), u64::MAX);
     assert_eq!(classes(&sent), [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]);
     assert!(lost.is_empty());
+}
+
+/// What was deleted and made anew reads as before, and is another one: it has nothing of the old, and full buckets.
+#[test]
+fn what_is_made_anew_begins_anew() {
+    let tree = || sharing(125_000, &[100_000, 25_000]);
+    // The whole tree: all six are lost, and both classes send at once again.
+    let again = Qdisc {
+        generation: 1,
+        ..(*root(tree())).clone()
+    };
+    let (mut shaper, mut lost) = changed(tree());
+    shaper.change(Arc::new(again), 1_000_000, &mut lost);
+    assert_eq!((lost.len(), shaper.len(), of(&shaper, 0)), (6, 0, Stats::default()));
+    (8..12).for_each(|n| shaper.enqueue(Probe::to(n, 1000, ROOT | 0x10 | (n % 2)), 1_000_000, &mut lost));
+    assert_eq!(drain(&mut shaper, 1_000_000, &mut lost).len(), 2);
+    // A class: its own three.
+    let mut of_class = tree();
+    of_class.classes[1].generation = 1;
+    let (shaper, lost) = changed(of_class);
+    assert_eq!((lost.len(), shaper.len()), (3, 3));
+    assert!(lost.iter().all(|probe| probe.priority == ROOT | 0x10));
+    assert_eq!((of(&shaper, 0x10).packets, of(&shaper, 0x11).packets), (0, 1));
+    // A queue of one: its frames, and nothing of the class.
+    let mut of_leaf = tree();
+    of_leaf.classes[1].leaf = of_leaf.classes[1]
+        .leaf
+        .as_deref()
+        .cloned()
+        .map(|leaf| Arc::new(Qdisc { generation: 1, ..leaf }));
+    let (shaper, lost) = changed(of_leaf);
+    assert_eq!((lost.len(), shaper.len(), of(&shaper, 0x10).packets), (3, 3, 1));
 }

@@ -63,6 +63,7 @@ pub fn rate(bytes_per_second: u64) -> Rate {
 
 pub fn qdisc(handle: u32, kind: Kind) -> Arc<Qdisc> {
     Arc::new(Qdisc {
+        generation: 0,
         overhead: 0,
         handle: Handle(handle),
         parent: ROOT,

@@ -92,6 +92,7 @@ fn any_htb(rng: &mut ChaCha8Rng, handle: u32, depth: u32) -> Htb {
         id: Handle(handle | minor),
         // Also one that is not there, itself, or one that comes later.
         parent: Handle(handle | rng.random_range(0..minor + 2)),
+        generation: 0,
         rate: any_rate(rng),
         ceil: any_rate(rng),
         buffer_ns: rng.random_range(-5..5_000_000),

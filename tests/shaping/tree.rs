@@ -16,6 +16,7 @@ pub fn rate(bytes_per_second: u64) -> Rate {
 
 fn qdisc(handle: Handle, parent: Handle, kind: Kind) -> Arc<Qdisc> {
     Arc::new(Qdisc {
+        generation: 0,
         overhead: 0,
         handle,
         parent,
@@ -77,6 +78,7 @@ fn htb_of(classes: u16, default: u32, bytes_per_second: u64, burst_ns: i64) -> S
         Class {
             id,
             parent: Handle::qdisc(1),
+            generation: 0,
             rate: rate(bytes_per_second),
             ceil: rate(bytes_per_second),
             buffer_ns: burst_ns,

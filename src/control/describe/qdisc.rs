@@ -281,6 +281,7 @@ mod tests {
 
     fn leaf(handle: Handle, parent: Handle) -> Arc<Qdisc> {
         Arc::new(Qdisc {
+            generation: 0,
             overhead: 0,
             handle,
             parent,
@@ -303,6 +304,7 @@ mod tests {
         Class {
             id: Handle(id),
             parent: Handle(parent),
+            generation: 0,
             rate: mbit(1),
             ceil: mbit(10),
             buffer_ns: 12_800_000,
@@ -336,6 +338,7 @@ mod tests {
             class(0x1_0020, 0x1_0001, Some(leaf(Handle(0), Handle(0x1_0020)))),
         ];
         let root = Qdisc {
+            generation: 0,
             overhead: 0,
             handle: Handle::qdisc(1),
             parent: ROOT,

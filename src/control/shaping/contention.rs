@@ -94,6 +94,7 @@ mod tests {
     fn tbf_with(bytes_per_second: u64, overhead: u16) -> Shaping {
         let qdisc = |handle, kind| {
             Arc::new(Qdisc {
+                generation: 0,
                 overhead: 0,
                 handle,
                 parent: ROOT,

@@ -100,6 +100,7 @@ mod tests {
 
     fn qdisc(handle: Handle, kind: Kind) -> Arc<Qdisc> {
         Arc::new(Qdisc {
+            generation: 0,
             overhead: 0,
             handle,
             parent: ROOT,
@@ -133,6 +134,7 @@ mod tests {
         let class = |minor, parent, leaf| Class {
             id: Handle(HTB.0 | minor),
             parent: Handle(HTB.0 | parent),
+            generation: 0,
             rate: Rate::default(),
             ceil: Rate::default(),
             buffer_ns: 1,

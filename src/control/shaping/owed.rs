@@ -70,6 +70,7 @@ mod tests {
 
     fn root() -> Shaping {
         Shaping::Root(Arc::new(Qdisc {
+            generation: 0,
             overhead: 0,
             handle: A,
             parent: ROOT,

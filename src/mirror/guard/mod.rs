@@ -40,6 +40,7 @@ mod xfrm;
 pub use findings::{FamilyFinding, Findings, Note, Scope};
 pub use link::{LinkFacts, Unasked};
 
+use super::nlattr::Message;
 use super::nlsock::Listener;
 use crate::port::bpf_query::NewLinks;
 use findings::{Collector, Way};
@@ -96,7 +97,13 @@ impl<T> Heard<T> {
 
     /// Whether anything was told since the last time.
     fn has_news(&mut self) -> bool {
-        self.listener.as_mut().is_some_and(Listener::drain)
+        self.hear(|_, _| {})
+    }
+
+    /// The same, and shows each event to `each`.
+    fn hear(&mut self, each: impl Fn(&mut T, &Message<'_>)) -> bool {
+        let (reader, listener) = (&mut self.reader, self.listener.as_mut());
+        listener.is_some_and(|listener| listener.hear(|event| each(reader, event)).any)
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -151,7 +158,7 @@ impl Guard {
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.
     pub fn read(&mut self, links: &[LinkFacts]) -> Findings {
-        let [of_xfrm, of_tc] = [self.xfrm.has_news(), self.tc.has_news()];
+        let [of_xfrm, of_tc] = [self.xfrm.has_news(), self.tc.hear(tc::Tc::hear)];
         self.new_links = match self.bpf_links.any() {
             true => NEW_LINK,
             false => self.new_links.saturating_sub(1),

@@ -12,6 +12,7 @@
 //! ([`Hysteresis`]). A tree by whose rates the kernel itself sends much ([`Tc::leave_contended`]) leaves what would go out for a
 //! while, so that both wait in one queue.
 
+use super::super::nlattr::Message;
 use super::super::tc::{Qdiscs, Reader, Record};
 use super::READ_AFTER;
 use super::findings::{Collector, Way};
@@ -116,6 +117,11 @@ impl Tc {
         }
     }
 
+    /// Takes in an event.
+    pub(super) fn hear(&mut self, event: &Message<'_>) {
+        self.reader.hear(event);
+    }
+
     /// Says what stands at the links; `events`: something changed.
     pub(super) fn read(&mut self, found: &mut Collector, events: bool) {
         let passed = found.passed();
@@ -163,6 +169,8 @@ impl Tc {
 
     fn look(&mut self, collector: &Collector, links: &[(u32, Arc<str>)]) {
         let before = std::mem::take(&mut self.found);
+        self.reader
+            .keep_links(|ifindex| links.iter().any(|link| link.0 == ifindex));
         let qdiscs = self.reader.qdiscs();
         for (ifindex, name) in links {
             let judged = match &qdiscs {
@@ -292,8 +300,10 @@ impl Tc {
 /// whose place another one takes.
 fn remains(tree: &Shaping, qdiscs: &[&Record]) -> Option<Shaping> {
     let stands = |root: &Arc<Qdisc>| {
-        let is_it =
-            |one: &&Record| (one.handle, one.parent, one.kind.as_str()) == (root.handle, root.parent, root.kind.word());
+        let is_it = |one: &&Record| {
+            (one.handle, one.generation, one.parent, one.kind.as_str())
+                == (root.handle, root.generation, root.parent, root.kind.word())
+        };
         qdiscs.iter().any(is_it)
     };
     match tree {
@@ -335,6 +345,7 @@ mod tests {
         let root = |handle, parent| {
             let limit = Limit::Packets(1);
             Arc::new(Qdisc {
+                generation: 0,
                 overhead: 0,
                 handle: Handle::qdisc(handle),
                 parent,
@@ -360,6 +371,11 @@ mod tests {
         assert_eq!(remains(&tree, &[&kind, &same]), Some(tree.clone()));
         assert_eq!(remains(&tree, &[&kind, &handle]), None);
         assert_eq!(remains(&tree, &[]), None);
+        let anew = Record {
+            generation: 1,
+            ..same.clone()
+        };
+        assert_eq!(remains(&tree, &[&anew]), None);
         assert_eq!(remains(&Shaping::Unshaped, &[&same]), None);
         let below = |n: u32| Handle(0x1_0000 | n);
         let [one, two] = [root(2, below(1)), root(3, below(2))];

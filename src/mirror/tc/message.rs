@@ -7,7 +7,10 @@
 
 use super::super::nlattr::{Attrs, Message, get_str, get_u32};
 use crate::table::qdisc::Handle;
+use std::collections::HashMap;
 
+const DELQDISC: u16 = 37;
+const DELTCLASS: u16 = 41;
 /// Bytes of a `struct tcmsg`.
 pub const TCMSG_LEN: usize = 20;
 const TCA_KIND: u16 = 1;
@@ -34,6 +37,8 @@ pub struct Record {
     pub parent: Handle,
     /// `tbf`, `htb`; of a class that of its qdisc.
     pub kind: String,
+    /// Which one of its handle it is; the kernel does not tell it, see [`Generations`].
+    pub generation: u64,
     /// What its kind says of it.
     pub options: Vec<u8>,
     /// What frames count here, where that is not their length.
@@ -44,6 +49,37 @@ pub struct Record {
     pub has_block: bool,
     /// What it counted.
     pub counts: Counts,
+}
+
+/// Tells qdiscs and classes apart that had one handle one after the other, by the events of their end. Bounded by the handles of the
+/// links that it keeps.
+#[derive(Debug, Default)]
+pub struct Generations {
+    /// By link and handle, the number of the last end; none has a number twice.
+    ends: HashMap<(u32, Handle), u64>,
+    last: u64,
+}
+
+impl Generations {
+    /// Takes in an event.
+    pub fn hear(&mut self, message: &Message<'_>) {
+        let word = |at: usize| message.payload.get(at..).and_then(get_u32);
+        if let (DELQDISC | DELTCLASS, Some(ifindex), Some(handle @ 1..)) = (message.kind, word(4), word(8)) {
+            self.last += 1;
+            self.ends.insert((ifindex, Handle(handle)), self.last);
+        }
+    }
+
+    /// Forgets all links but these.
+    pub fn keep(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.ends.retain(|(ifindex, _), _| is_kept(*ifindex));
+    }
+
+    /// Which one of its handle a record is of.
+    pub fn of(&self, record: &Record) -> u64 {
+        let end = self.ends.get(&(record.ifindex, record.handle));
+        end.copied().unwrap_or(0)
+    }
 }
 
 /// A size table (struct tc_sizespec): the kernel tells what it was made by, and not what stands in it.
@@ -84,6 +120,7 @@ pub fn record(message: &Message<'_>) -> Option<Record> {
         ifindex: word(4)?,
         handle: Handle(word(8)?),
         parent: Handle(word(12)?),
+        generation: 0,
         options: find(TCA_OPTIONS).unwrap_or_default().to_vec(),
         stab: find(TCA_STAB).map(size_table),
         has_block: find(TCA_INGRESS_BLOCK).or_else(|| find(TCA_EGRESS_BLOCK)).is_some(),

@@ -8,7 +8,9 @@
 //! A qdisc that only queues counts as unshaped, since a frame of ours leaves by its own ring and meets no queue:
 //! noqueue, pfifo_fast, fq_codel, fq, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are
 //! read too: they tell how long the queues are that nobody named. Dumps of qdiscs and of classes are not of one
-//! moment: a pair that does not fit is read again. Bounded by what the kernel holds; nothing is kept.
+//! moment: a pair that does not fit is read again. What is deleted and made anew between two readings looks the same in both, and
+//! is another one all the same: the kernel drops what waited, and begins with full buckets. Its events tell that, to who hears them
+//! ([`Reader::hear`]); nothing else is kept. Bounded by what the kernel holds.
 //! net/sched/sch_api.c.
 
 mod message;
@@ -26,7 +28,7 @@ use super::nlsock::NlSock;
 use crate::table::filter::Filter;
 use crate::table::police::Police;
 use crate::table::qdisc::{Handle, Shaping};
-use message::{TCMSG_LEN, record};
+use message::{Generations, TCMSG_LEN, record};
 use std::collections::HashMap;
 use std::io;
 use tree::{Link, Not};
@@ -90,6 +92,7 @@ fn asks_for_lengths(qdiscs: &[Record]) -> bool {
 #[derive(Debug)]
 pub struct Reader {
     sock: NlSock,
+    generations: Generations,
 }
 
 impl Reader {
@@ -99,7 +102,20 @@ impl Reader {
     /// Those of socket(2).
     pub fn open() -> io::Result<Self> {
         let sock = NlSock::open(libc::NETLINK_ROUTE, false)?;
-        Ok(Self { sock })
+        Ok(Self {
+            sock,
+            generations: Generations::default(),
+        })
+    }
+
+    /// Takes in an event of RTNLGRP_TC: of what is read from now on, a qdisc or class that was deleted and made anew is another one.
+    pub fn hear(&mut self, event: &Message<'_>) {
+        self.generations.hear(event);
+    }
+
+    /// What was heard of other links than these is forgotten.
+    pub fn keep_links(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.generations.keep(is_kept);
     }
 
     /// Every qdisc of the namespace: the kernel knows no smaller dump.
@@ -240,7 +256,13 @@ impl Reader {
             tries += 1;
             match result {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted && tries < TRIES => {}
-                other => return other.map(|()| records),
+                other => {
+                    other?;
+                    for record in &mut records {
+                        record.generation = self.generations.of(record);
+                    }
+                    return Ok(records);
+                }
             }
         }
     }

@@ -146,6 +146,7 @@ fn a_tree_of_htb_with_a_tbf_below_is_as_tc_was_told() {
         max_size: 1600,
         limit: 5350,
         child: Arc::new(Qdisc {
+            generation: 0,
             overhead: 0,
             handle: Handle(0),
             parent: Handle(0x20_0001),

@@ -151,6 +151,7 @@ impl Tree<'_> {
         Ok(Arc::new(Qdisc {
             handle: record.handle,
             parent: record.parent,
+            generation: record.generation,
             overhead: match record.stab {
                 Some(SizeTable::Overhead(overhead)) => overhead,
                 _ => 0,
@@ -216,6 +217,7 @@ impl Tree<'_> {
     /// A fifo that nobody made.
     fn fifo(&self, parent: Handle) -> Qdisc {
         Qdisc {
+            generation: 0,
             overhead: 0,
             handle: Handle(0),
             parent,
@@ -277,6 +279,7 @@ impl Tree<'_> {
             } else {
                 record.parent
             },
+            generation: record.generation,
             rate: options.rate,
             ceil: options.ceil,
             buffer_ns: options.buffer_ns,

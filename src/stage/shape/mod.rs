@@ -88,8 +88,8 @@ impl<P: Packet> Shaper<P> {
         }
     }
 
-    /// Goes on by another configuration, as the kernel does when `tc` changes it: what keeps its handle and kind keeps its frames
-    /// and tokens; frames of what is gone go to `lost`. (tbf_change fills the buckets when it is about them.)
+    /// Goes on by another configuration, as the kernel does when `tc` changes it: what keeps its handle, generation and kind
+    /// keeps its frames and tokens; frames of what is gone go to `lost`. (tbf_change fills the buckets when it is about them.)
     pub fn change(&mut self, root: Arc<Qdisc>, now_ns: u64, lost: &mut Vec<P>) {
         self.queue.change(&root, now_ns, &mut self.lost);
         self.give_lost(lost);

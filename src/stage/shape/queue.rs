@@ -234,10 +234,11 @@ impl Queue {
         &self.config
     }
 
-    /// Goes on by another configuration: with its frames and tokens where handle and kind are the same, else from the start.
+    /// Goes on by another configuration: with its frames and tokens where it is the same qdisc, of one kind, else from the start.
     pub fn change(&mut self, config: &Arc<Qdisc>, now_ns: u64, lost: &mut Vec<Waiting>) {
         let (before, peeked) = (lost.len(), u64::from(self.peeked.is_some()));
-        let changed = self.config.handle == config.handle && self.how.change(config, peeked, now_ns, lost);
+        let which = |config: &Qdisc| (config.handle, config.generation);
+        let changed = which(&self.config) == which(config) && self.how.change(config, peeked, now_ns, lost);
         if changed {
             self.config = config.clone();
             self.count_lost(&lost[before..]);

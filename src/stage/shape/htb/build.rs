@@ -60,9 +60,12 @@ impl Htb {
         for index in 0..old.classes.len() {
             let id = old.classes[index].id;
             let above = parent_of(&old, &old.classes[index]);
-            let kept = self
-                .find(id)
-                .filter(|&at| parent_of(self, &self.classes[at as usize]) == above);
+            let generation = old.config.classes[old.classes[index].config].generation;
+            let is_same = |&at: &u32| {
+                let class = &self.classes[at as usize];
+                parent_of(self, class) == above && config.classes[class.config].generation == generation
+            };
+            let kept = self.find(id).filter(is_same);
             let class = &mut old.classes[index];
             match kept {
                 Some(at) => {

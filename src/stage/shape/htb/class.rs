@@ -93,6 +93,7 @@ impl Class {
         }
         let queue = config.leaf.clone().unwrap_or_else(|| {
             Arc::new(Qdisc {
+                generation: 0,
                 overhead: 0,
                 handle: Handle::default(),
                 parent: config.id,
