@@ -182,13 +182,30 @@ fn changes_of_tc_are_in_force_at_once_and_shown() {
         "class add dev d1 parent 2: classid 2:10 htb rate 10mbit ceil 20mbit",
     );
     tc(&net, "qdisc add dev d1 parent 2:10 handle 10: pfifo limit 50");
+    tc(
+        &net,
+        "class add dev d1 parent 2: classid 2:20 htb rate 3mbit ceil 7mbit burst 9000 cburst 5000",
+    );
     words(&[
         "qdisc htb 2: dev d1 root r2q 10 default 0x10 direct_packets_stat 0 direct_qlen 1000",
         "class htb 2:10 dev d1 root leaf 10: prio 0 quantum 125000 rate 10Mbit ceil 20Mbit burst 1600b cburst 1600b",
         "qdisc pfifo 10: dev d1 parent 2:10 limit 50p",
+        "class htb 2:20",
         "lended: 0",
+        "tokens: ",
         "kernel: Sent",
     ]);
+    // By a class that nobody used, both sides have full buckets.
+    let rows = net.show("qdisc d1");
+    let unused = rows.as_array().and_then(|rows| rows.last()).expect("a class");
+    let tokens = |counts: &serde_json::Value| [counts["tokens"].as_i64(), counts["ctokens"].as_i64()];
+    assert_eq!(tokens(unused), tokens(&unused["kernel"]), "{rows:#?}");
+    assert!(
+        tokens(unused)
+            .iter()
+            .all(|tokens| tokens.is_some_and(|tokens| tokens > 0)),
+        "{rows:#?}"
+    );
     assert_eq!(net.ping(0, "10.0.1.2", 5), 5);
     let sent = net.show("qdisc d1")[1]["packets"].as_u64();
     assert_eq!(sent, Some(5), "{}", net.show("qdisc"));

@@ -45,6 +45,9 @@ fn one(row: &Qdisc) -> String {
             ..
         } = counts;
         let _ = writeln!(text, " lended: {lended} borrowed: {borrowed} giants: {giants}");
+        if let (Some(tokens), Some(ctokens)) = (counts.tokens, counts.ctokens) {
+            let _ = writeln!(text, " tokens: {tokens} ctokens: {ctokens}");
+        }
     }
     match row.kind.as_str() {
         "fq_codel" => _ = writeln!(text, " ecn_mark {}", counts.ecn_mark),
@@ -241,6 +244,7 @@ mod tests {
         class.class = true;
         (class.handle, class.parent, class.leaf) = ("1:10".into(), Some("1:1".into()), Some("20:".into()));
         class.counts.packets = 3;
+        [class.counts.tokens, class.counts.ctokens] = [Some(-12), Some(2000)];
         class.kernel = Some(QdiscCounts {
             bytes: 90,
             packets: 1,
@@ -254,6 +258,7 @@ mod tests {
                       Sent 0 bytes 3 pkt (dropped 0, overlimits 0 requeues 0)\n \
                       backlog 0b 0p\n \
                       lended: 0 borrowed: 0 giants: 0\n \
+                      tokens: -12 ctokens: 2000\n \
                       kernel: Sent 90 bytes 1 pkt (dropped 0, overlimits 0 requeues 0)\n";
         assert_eq!(qdiscs(&[tbf, class]), wanted);
         assert_eq!(qdiscs(&[]), "no port is shaped or policed by bypath\n");

@@ -84,7 +84,14 @@ impl Walk<'_> {
     }
 
     fn class(&mut self, class: &Class, of: &Qdisc) {
-        let row = self.row(class.id, class.parent, &of.kind);
+        let mut row = self.row(class.id, class.parent, &of.kind);
+        if let Some(stats) = self.ours.get(&class.id) {
+            let tokens = [stats.tokens_ns, stats.ctokens_ns].map(ticks);
+            [row.counts.tokens, row.counts.ctokens] = tokens.map(Some);
+        }
+        if let (Some(row), Some(counts)) = (&mut row.kernel, self.kernel.get(&class.id)) {
+            [row.tokens, row.ctokens] = counts.htb_tokens.map(Some);
+        }
         let leaf = class.leaf.as_ref().filter(|leaf| leaf.handle.0 != 0);
         self.rows.push(Row {
             class: true,
@@ -113,6 +120,12 @@ impl Walk<'_> {
     }
 }
 
+/// PSCHED_NS2TICKS, as htb_dump_class_stats has it.
+fn ticks(ns: i64) -> i32 {
+    const TICK_SHIFT: u32 = 6;
+    (ns >> TICK_SHIFT).clamp(i32::MIN.into(), i32::MAX.into()) as i32
+}
+
 fn counts(stats: &Stats, kind: &Kind) -> QdiscCounts {
     let marks = matches!(kind, Kind::FqCodel(_) | Kind::Fq(_));
     QdiscCounts {
@@ -125,6 +138,8 @@ fn counts(stats: &Stats, kind: &Kind) -> QdiscCounts {
         lended: stats.lended,
         borrowed: stats.borrowed,
         giants: if marks { 0 } else { stats.special },
+        tokens: None,
+        ctokens: None,
         ecn_mark: if marks { stats.special } else { 0 },
     }
 }
@@ -141,6 +156,8 @@ fn of_kernel(counts: &Counts) -> QdiscCounts {
         lended,
         borrowed,
         giants,
+        tokens: None,
+        ctokens: None,
         ecn_mark: 0,
     }
 }
@@ -354,6 +371,8 @@ mod tests {
             bytes: 700,
             lended: 7,
             special: 1,
+            tokens_ns: -65,
+            ctokens_ns: 1 << 40,
             ..Stats::default()
         };
         let record = Record {
@@ -361,6 +380,7 @@ mod tests {
             counts: Counts {
                 bytes: 90,
                 htb: [1, 0, 0],
+                htb_tokens: [5, -6],
                 ..Counts::default()
             },
             ..Record::default()
@@ -388,6 +408,14 @@ mod tests {
             (Some("10:"), 7, 1)
         );
         assert_eq!(row.kernel.map(|kernel| (kernel.bytes, kernel.lended)), Some((90, 1)));
+        // In ticks of 64 ns, rounded down, as many as 32 bits hold.
+        let tokens = |counts: &QdiscCounts| (counts.tokens, counts.ctokens);
+        assert_eq!(tokens(&row.counts), (Some(-2), Some(i32::MAX)));
+        assert_eq!(row.kernel.as_ref().map(tokens), Some((Some(5), Some(-6))));
+        assert_eq!(
+            (tokens(&rows[0].counts), tokens(&rows[3].counts)),
+            ((None, None), (None, None))
+        );
         assert_eq!(
             (&row.options["burst"], &row.options["cburst"]),
             (&1600.into(), &1600.into())

@@ -62,6 +62,12 @@ pub struct QdiscCounts {
     /// ... longer than its buckets.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub giants: u64,
+    /// ... the tokens of its rate when it last sent, in ticks of 64 ns; negative what it owes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i32>,
+    /// ... those of its ceil.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctokens: Option<i32>,
     /// Of fq_codel and fq: packets marked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ecn_mark: u64,

@@ -108,6 +108,8 @@ pub struct Counts {
     pub backlog_packets: u32,
     /// htb's classes: lends, borrows, giants.
     pub htb: [u32; 3],
+    /// htb's classes: tokens of the rate and of the ceil, in ticks of 64 ns.
+    pub htb_tokens: [i32; 2],
 }
 
 /// The record of a message whose kind is RTM_NEWQDISC or RTM_NEWTCLASS.
@@ -145,6 +147,8 @@ fn counts(stats: &[u8], kind: &str) -> Counts {
     let word = |bytes: &[u8], at: usize| bytes.get(4 * at..).and_then(get_u32).unwrap_or_default();
     let long = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
     let (basic, queue, app) = (find(TCA_STATS_BASIC), find(TCA_STATS_QUEUE), find(TCA_STATS_APP));
+    // struct tc_htb_xstats.
+    let app = |at: usize| if kind == "htb" { word(app, at) } else { 0 };
     Counts {
         bytes: long(basic).unwrap_or_default(),
         packets: long(find(TCA_STATS_PKT64)).unwrap_or_else(|| word(basic, 2).into()),
@@ -152,10 +156,7 @@ fn counts(stats: &[u8], kind: &str) -> Counts {
         backlog_bytes: word(queue, 1),
         drops: word(queue, 2),
         overlimits: word(queue, 4),
-        htb: if kind == "htb" {
-            [0, 1, 2].map(|at| word(app, at))
-        } else {
-            [0; 3]
-        },
+        htb: [0, 1, 2].map(app),
+        htb_tokens: [3, 4].map(|at| app(at).cast_signed()),
     }
 }

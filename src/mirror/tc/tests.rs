@@ -338,10 +338,11 @@ fn what_was_sent_and_lost_is_read() {
     let record = told(HTB);
     assert_eq!((record.counts.bytes, record.counts.packets), (90, 1));
     let longs = |request: Request| request.attr(8, &7u64.to_ne_bytes());
-    let queue: Vec<u8> = [1u32, 2, 3, 4, 5].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let bytes_of = |words: [i32; 5]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+    let (queue, app) = (bytes_of([1, 2, 3, 4, 5]), bytes_of([1, 2, 3, 4, -5]));
     let request = Request::new(NEWTCLASS, 0, &tcmsg(3, Handle(9))).attr_str(1, "htb");
     let bytes = request
-        .nest(7, |nest| longs(nest).attr(3, &queue).attr(4, &queue))
+        .nest(7, |nest| longs(nest).attr(3, &queue).attr(4, &app))
         .finish(1);
     let counts = record_of(&bytes).counts;
     let wanted = Counts {
@@ -351,6 +352,7 @@ fn what_was_sent_and_lost_is_read() {
         drops: 3,
         overlimits: 5,
         htb: [1, 2, 3],
+        htb_tokens: [4, -5],
         ..Counts::default()
     };
     assert_eq!(counts, wanted);

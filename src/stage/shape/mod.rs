@@ -65,6 +65,10 @@ pub struct Stats {
     pub lended: u64,
     /// htb: packets sent by tokens of a class above.
     pub borrowed: u64,
+    /// A class of htb: the tokens of its rate when it was last charged, in nanoseconds of that; negative what it owes.
+    pub tokens_ns: i64,
+    /// ... those of its ceil.
+    pub ctokens_ns: i64,
     /// htb: packets longer than what buckets hold. fq_codel and fq: marks.
     pub special: u64,
 }

@@ -143,9 +143,10 @@ impl Class {
         self.ctokens.fill_for(now_ns, DEBT_NS_MAX);
     }
 
-    /// What it counted, with what waits in its queue.
+    /// What it counted, with its tokens and what waits in its queue.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats;
+        (stats.tokens_ns, stats.ctokens_ns) = (self.tokens.tokens_ns(), self.ctokens.tokens_ns());
         if let Some(queue) = &self.leaf {
             let waiting = queue.own_stats();
             (stats.backlog_packets, stats.backlog_bytes) = (waiting.backlog_packets, waiting.backlog_bytes);
