@@ -173,7 +173,7 @@ pub fn of(shaper: &Shaper<Probe>, minor: u32) -> Stats {
     found.expect("it counts").1
 }
 
-/// Keeps the classes `busy` full for `time_ns` from `now_ns` on, and says what each sent.
+/// Keeps the classes `busy` full for `time_ns` from `now_ns` on, and says what each sent; what others have leaves.
 pub fn keep_busy(shaper: &mut Shaper<Probe>, busy: &[u32], size: u32, now_ns: &mut u64, time_ns: u64) -> Vec<u64> {
     let before: Vec<u64> = busy.iter().map(|&minor| of(shaper, minor).bytes).collect();
     let (until_ns, mut lost) = (*now_ns + time_ns, Vec::new());
@@ -184,7 +184,9 @@ pub fn keep_busy(shaper: &mut Shaper<Probe>, busy: &[u32], size: u32, now_ns: &m
     }
     while *now_ns < until_ns {
         while let Some(probe) = shaper.dequeue(*now_ns, &mut lost) {
-            shaper.enqueue(probe, *now_ns, &mut lost);
+            if busy.contains(&(probe.priority & 0xffff)) {
+                shaper.enqueue(probe, *now_ns, &mut lost);
+            }
         }
         let due_ns = shaper.due_ns().expect("frames wait");
         assert!(due_ns > *now_ns);
@@ -216,25 +218,23 @@ fn shares_are_kept_when_classes_compete_borrow_and_go_idle() {
         near(*share, [7_500_000, 3_750_000, 1_250_000][n], 20, "all compete");
     }
     // The first goes idle: what it leaves is shared by quantum, 3 to 1.
-    let mut lost = Vec::new();
-    shaper.change(root(sharing(1_250_000, &[375_000, 125_000])), now_ns, &mut lost);
-    shaper.purge(&mut lost);
-    let mut shaper = self::shaper(root(sharing(1_250_000, &[750_000, 375_000, 125_000])));
-    now_ns = 0;
     let shares = keep_busy(&mut shaper, &[0x11, 0x12], 1000, &mut now_ns, 10 * SECOND);
     near(shares[0] + shares[1], 12_500_000, 2, "nothing is left over");
     near(shares[0], 9_375_000, 20, "borrowed by quantum");
     // Alone, it has all.
-    let mut shaper = self::shaper(root(sharing(1_250_000, &[750_000, 375_000, 125_000])));
-    now_ns = 0;
-    near(
-        keep_busy(&mut shaper, &[0x12], 1000, &mut now_ns, 10 * SECOND)[0],
-        12_500_000,
-        2,
-        "alone",
-    );
-    let (alone, above) = (of(&shaper, 0x12), of(&shaper, 1));
-    assert!(alone.lended > 0 && alone.borrowed > alone.lended && above.lended == alone.borrowed);
+    let lent = |shaper: &Shaper<Probe>| [of(shaper, 0x12).lended, of(shaper, 0x12).borrowed];
+    let before = lent(&shaper);
+    let alone = keep_busy(&mut shaper, &[0x12], 1000, &mut now_ns, 10 * SECOND)[0];
+    near(alone, 12_500_000, 2, "alone");
+    let [lended, borrowed] = lent(&shaper);
+    assert!(lended > before[0] && borrowed - before[1] > lended - before[0]);
+    let all: u64 = [0x10, 0x11, 0x12].map(|minor| of(&shaper, minor).borrowed).iter().sum();
+    assert_eq!(of(&shaper, 1).lended, all);
+    // All come back.
+    let shares = keep_busy(&mut shaper, &[0x10, 0x11, 0x12], 1000, &mut now_ns, 10 * SECOND);
+    for (share, wanted) in shares.into_iter().zip([7_500_000, 3_750_000, 1_250_000]) {
+        near(share, wanted, 20, "all compete again");
+    }
 }
 
 #[test]
