@@ -6,6 +6,7 @@ A test of the tree (tests/trade.rs) reads such a file back with bypath's own typ
 fails here. Errors of an operator are one line (`Error`), and `main` prints it and exits with 1.
 """
 
+import errno
 import json
 import os
 import platform
@@ -34,7 +35,7 @@ def main(name, run):
     except Error as error:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(f"{name}: error: interrupted, nothing is written", file=sys.stderr)
+        print(f"{name}: error: interrupted", file=sys.stderr)
     except BrokenPipeError:
         # Nobody reads what is printed any more; that is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -172,15 +173,56 @@ def report(kind, provenance, entries=(), rfc2544=(), notes=()):
     }
 
 
+def kept(measurement, path, say):
+    """Runs a measurement (`run`, `entries`, `report`) and writes its report, also of what there is when an error or Ctrl-C
+    ends it: hours of trials are not lost to the last one."""
+    whole = False
+    try:
+        measurement.run()
+        whole = True
+    finally:
+        if measurement.entries:
+            write(measurement.report(), path)
+            if not whole:
+                say(f"what was measured until then is in {'what was printed' if path == '-' else path}")
+
+
+def can_write(path):
+    """Refuses a place where `write` will find no way in: ask before anything is measured. What is there stays."""
+    if path == "-":
+        return
+    special, beside = _beside(path)
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if special:
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        with open(beside, "a", encoding="utf-8"):
+            pass
+        os.unlink(beside)
+    except OSError as error:
+        raise _failed(path, error) from error
+
+
+def _beside(path):
+    """Whether it is a device or a pipe, which are written into, never replaced; and where the text goes at first."""
+    special = os.path.exists(path) and not os.path.isfile(path)
+    return special, path if special else f"{path}.part"
+
+
+def _failed(path, error):
+    return Error(f"report {path}: {error.strerror}: give another place with --out")
+
+
 def write(report, path):
     """Writes it whole or not at all; `-` is standard output."""
     text = json.dumps(report, indent=1) + "\n"
     if path == "-":
         sys.stdout.write(text)
         return
-    # Devices and pipes are written into, never replaced.
-    special = os.path.exists(path) and not os.path.isfile(path)
-    beside = path if special else f"{path}.part"
+    special, beside = _beside(path)
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)
@@ -192,7 +234,7 @@ def write(report, path):
     except OSError as error:
         if not special and os.path.exists(beside):
             os.unlink(beside)
-        raise Error(f"report {path}: {error.strerror}: give another place with --out") from error
+        raise _failed(path, error) from error
 
 
 def _processor():

@@ -9,10 +9,13 @@
 As src/bench/rfc2544 does it, for generators that bypath does not drive itself: both ends of a search are a part of each other,
 so that a slow device is known as exactly as a fast one. Bounded: log2 of the highest rate by what the device does, and of
 one by the resolution, and no rate below the least one. A rate that the generator cannot reach is said, and what it reached takes its
-place.
+place. Where nothing arrives in the first trial there is nothing to measure, and the run ends with that. What was concluded until an
+error is in `result`, which says in which section it came.
 """
 
 from dataclasses import dataclass
+
+from report import Error
 
 # A generator that sends less than this part of what it was asked for is the limit, not what is measured.
 REACHED = 0.99
@@ -48,26 +51,45 @@ def offered_pps(outcome):
 
 class Run:
     """RFC 2544 for one subject and one size. `about` has the `case`, the `subject` and the `flows`; `seen` is called with
-    what was done and its outcome, after every trial."""
+    what was done and its outcome, after every trial. `result` is the report's `Rfc2544` as far as it is known, and None
+    until the throughput is."""
 
     def __init__(self, trial, about, size, rate_max, plan, seen=lambda what, outcome: None):
         self.trial, self.about, self.size, self.rate_max, self.plan = trial, about, size, rate_max, plan
         self.seen = seen
         self.notes = []
+        self.section = "throughput"
+        self.result = None
 
     def run(self):
-        """All sections, as the report's `Rfc2544`."""
+        """All sections; `result` in the end."""
+        try:
+            self._sections()
+        except BaseException:
+            self._note(f"ended in {self.section}: what would have come from there on is missing")
+            raise
+        return self.result
+
+    def _sections(self):
         throughput, search = self.throughput()
-        return {
+        self.result = {
             **self.about,
             "size": str(self.size),
             "throughput_pps": throughput,
             "search": search,
-            "latency": self.latency(throughput) if throughput else [],
-            "loss_curve": self.loss_curve(),
-            "back_to_back": [self.back_to_back() for _ in range(self.plan.bursts)],
+            "latency": [],
+            "loss_curve": [],
+            "back_to_back": [],
             "notes": self.notes,
         }
+        self.section = "latency"
+        if throughput:
+            self.result["latency"] = self.latency(throughput)
+        self.section = "loss"
+        self.result["loss_curve"] = self.loss_curve()
+        self.section = "back-to-back"
+        for _ in range(self.plan.bursts):
+            self.result["back_to_back"].append(self.back_to_back())
 
     def throughput(self):
         """The highest rate that passed, and the trials on the way to it."""
@@ -78,9 +100,11 @@ class Run:
             outcome = self._send("throughput", rate)
             reached = min(rate, offered_pps(outcome))
             search.append([reached, loss(outcome)])
-            if outcome["offered"] and not outcome["received"]:
-                self._note("nothing arrives: cables, the next hop's address (--dst-mac), routes of what is measured")
-                return 0.0, search
+            if len(search) == 1 and outcome["offered"] and not outcome["received"]:
+                raise Error(
+                    f"nothing arrives of {outcome['offered']} frames of size {self.size}: see cables, the next hop's address "
+                    "(--dst-mac), routes and MTU of what is measured"
+                )
             if loss(outcome) <= self.plan.loss_max:
                 if rate == self.rate_max or reached < REACHED * rate:
                     # There is nothing above it that could be tried.

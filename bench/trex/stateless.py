@@ -28,6 +28,8 @@ ETHERNET_LEN = 14
 # What TRex puts behind the headers of a frame that it times.
 TIMED_BYTES = 16
 LATENCY_GROUP = 7
+# Of the wire's rate, so that no rounding makes more of it, which TRex refuses.
+WIRE = 1 - 1e-10
 
 
 def parser():
@@ -109,11 +111,25 @@ def streams(options, size, frames=None):
             if mine == 0:
                 continue
             share = bytes_on_wire(bytes) * part / sum(bytes_on_wire(b) * p for b, p in parts)
-            mode = STLTXSingleBurst(total_pkts=mine, percentage=100.0 * share)
+            mode = STLTXSingleBurst(total_pkts=mine, percentage=100.0 * WIRE * share)
         found.append(STLStream(name=f"frames-{bytes}", packet=packet, mode=mode, random_seed=options.seed))
     if options.latency_pps and frames is None:
-        found.append(_timed(options, max(parts, key=lambda part: part[1])[0]))
+        found.append(_timed(options, _commonest(size)))
     return found
+
+
+def line_rate_pps(options, size, bits_per_second):
+    """The most frames per second that a wire carries, the timed ones among them: either can be longer than its size, by
+    the headers of IPv6 or by the time."""
+    parts = IMIX if size == "imix" else ((int(size), 1),)
+    longer = [(len(_packet(options, options.kind, bytes)) + FCS, part) for bytes, part in parts]
+    mean = sum(bytes_on_wire(bytes) * part for bytes, part in longer) / sum(part for _, part in parts)
+    timed = bytes_on_wire(len(_packet(options, "udp", _commonest(size), TIMED_BYTES)) + FCS)
+    return WIRE * (bits_per_second / 8 - options.latency_pps * max(0, timed - mean)) / mean
+
+
+def _commonest(size):
+    return max(IMIX, key=lambda part: part[1])[0] if size == "imix" else int(size)
 
 
 def bytes_on_wire(size):

@@ -2,10 +2,13 @@
 delay.
 
 It has the members of TRex' STLClient that bench/trex/rfc2544 uses, and counts as TRex does: timed frames among the
-others, delays in microseconds. `noise` is the part by which the capacity differs from trial to trial, from a seed.
+others, delays in microseconds. `noise` is the part by which the capacity differs from trial to trial, from a seed. Ports of
+`down` have no link; `ends_after` is a number of trials and what is raised by the next.
 """
 
 import random
+
+from trex.stl.api import STLError
 
 from hdr import Histogram
 from engine import packet
@@ -23,15 +26,19 @@ class Client:
         hdrh=True,
         foreign=0,
         dead=False,
+        down=(),
+        ends_after=None,
         seed=1,
     ):
         self.capacity_pps, self.queue, self.delay_us, self.speed = capacity_pps, queue, delay_us, speed
         self.generator_pps, self.noise, self.hdrh, self.foreign, self.dead = generator_pps, noise, hdrh, foreign, dead
+        self.down, self.ends_after = down, ends_after
         self.random = random.Random(seed)
         self.calls, self.trials, self.streams, self.stats = [], [], [], {}
 
     def get_port_info(self, ports):
-        return [{"speed": self.speed, "driver": "net_simulated"} for _ in ports]
+        link = {True: "DOWN", False: "UP"}
+        return [{"speed": self.speed, "driver": "net_simulated", "link": link[port in self.down]} for port in ports]
 
     def get_server_version(self):
         return {"version": "v0.0"}
@@ -53,6 +60,10 @@ class Client:
     def start(self, ports, mult="1", force=False, duration=-1):
         self.calls.append("start")
         assert self.streams, "TRex refuses to start without streams"
+        if self.ends_after is not None and len(self.trials) >= self.ends_after[0]:
+            raise self.ends_after[1]
+        if not force and any(port in self.down for port in ports):
+            raise STLError("START: port(s) are down - check the connection or specify 'force'")
         timed = sum(s.fields["mode"]["rate"]["value"] for s in self.streams if s.fields["flow_stats"]["enabled"])
         bursts = [s for s in self.streams if s.fields["mode"]["type"] == "single_burst"]
         if bursts:
@@ -60,14 +71,28 @@ class Client:
             frames = sum(s.fields["mode"]["total_pkts"] for s in bursts)
             size = sum(s.fields["mode"]["total_pkts"] * (len(packet(s)) + 24) for s in bursts) / frames
             rate = self.speed * 1e9 / 8 / size
+            wire = sum(s.fields["mode"]["rate"]["value"] for s in bursts) / 100
         else:
             assert mult.endswith("pps")
             rate = float(mult[:-3])
             assert rate >= timed, "TRex never sends fewer than the timed frames"
             frames = None
+            wire = self._wire(rate, timed)
+        if not force and wire > 1:
+            raise STLError(f"Expected L1 B/W: {wire * self.speed} Gbps exceeds port line rate: {self.speed} Gbps")
         rate = min(rate, self.generator_pps)
         seconds = frames / rate if frames else duration
         self._forward(frames or round(rate * duration), rate, seconds, round(timed * seconds) if not bursts else 0)
+
+    def _wire(self, rate, timed):
+        """The part of the wire that a rate takes, the timed frames in it."""
+        found = {True: [0, 0], False: [0, 0]}
+        for stream in self.streams:
+            of = found[stream.fields["flow_stats"]["enabled"]]
+            parts = stream.fields["mode"]["rate"]["value"]
+            of[0], of[1] = of[0] + parts * (len(packet(stream)) + 24), of[1] + parts
+        mean = found[False][0] / found[False][1]
+        return 8 * ((rate - timed) * mean + found[True][0]) / (self.speed * 1e9)
 
     def _forward(self, frames, rate, seconds, timed):
         self.trials.append((frames, rate))

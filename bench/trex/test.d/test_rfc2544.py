@@ -12,6 +12,8 @@ import unittest
 
 import report
 import stateless
+from trex.stl.api import STLError
+
 from rfc2544 import Plan, Run
 from simulated import Client
 
@@ -24,9 +26,15 @@ loader.exec_module(command)
 SMALL = ["--dst-mac", "02:00:00:00:00:01", "--seconds", "1", "--curve", "4", "--shares", "0.5,1"]
 
 
-def measure(client, *arguments):
+def measurement(client, *arguments):
     options = command.arguments([*SMALL, *arguments], stateless)
-    return command.measure(client, stateless, options, sleep=client.sleep)
+    return command.Measurement(client, stateless, options, sleep=client.sleep)
+
+
+def measure(client, *arguments):
+    made = measurement(client, *arguments)
+    made.run()
+    return made.report()
 
 
 class Throughput(unittest.TestCase):
@@ -80,9 +88,86 @@ class Throughput(unittest.TestCase):
             self.assertTrue(4.8e6 < found["throughput_pps"] < 5.2e6, (seed, found["throughput_pps"]))
 
     def test_nothing_arrives(self):
-        (found,) = measure(Client(1e6, dead=True), "--sizes", "64")["rfc2544"]
-        self.assertEqual((found["throughput_pps"], found["latency"]), (0, []))
-        self.assertRegex(found["notes"][0], "nothing arrives: .*--dst-mac")
+        client = Client(1e6, dead=True)
+        with self.assertRaisesRegex(report.Error, "nothing arrives of 14880952 frames of size 64: .*--dst-mac"):
+            measure(client, "--sizes", "64,128,256", "--bursts", "50")
+        self.assertEqual(len(client.trials), 1)
+
+
+class Links(unittest.TestCase):
+    def test_a_port_without_a_link_is_named_before_anything_is_sent(self):
+        for port in (0, 1):
+            client = Client(1e6, down=(port,))
+            with self.assertRaisesRegex(report.Error, rf"TRex port {port} \(net_simulated\): its link is down: .*cable"):
+                measure(client)
+            self.assertEqual(client.calls, [])
+
+    def test_one_that_goes_down_is_seen_by_trex(self):
+        client = Client(1e6)
+        made = measurement(client, "--sizes", "64")
+        client.down = (0,)
+        with self.assertRaisesRegex(STLError, "check the connection"):
+            made.run()
+
+    def test_no_rounding_is_beyond_the_wire(self):
+        v6 = ["--src", "2001:db8::1", "--dst", "2001:db8::2"]
+        for speed, more in ((1, []), (10, []), (100, []), (0.1, []), (10, v6), (10, ["--kind", "icmp"])):
+            sizes = "64,65,127,333,1280,1518,imix"
+            found = measure(Client(1e9, speed=speed), "--sizes", sizes, "--bursts", "1", "--curve", "3", *more)["rfc2544"]
+            for one in found:
+                size = one["size"] if one["size"] == "imix" else int(one["size"])
+                wire = report.line_rate_pps(speed * 1e9, size)
+                self.assertTrue(0.97 * wire < one["throughput_pps"] <= wire, (speed, size, one["throughput_pps"]))
+
+
+class Ended(unittest.TestCase):
+    """An error or Ctrl-C in the middle of it: what was measured is written, and says what is missing."""
+
+    ARGUMENTS = ("--sizes", "64,128", "--bursts", "1")
+
+    def written(self, after, error):
+        said, client = [], Client(5e6, ends_after=(after, error))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "report.json")
+            with self.assertRaises(type(error)):
+                report.kept(measurement(client, *self.ARGUMENTS), path, said.append)
+            if not os.path.exists(path):
+                return None
+            self.assertEqual((os.listdir(folder), said), (["report.json"], [f"what was measured until then is in {path}"]))
+            with open(path, encoding="utf-8") as file:
+                return json.load(file)
+
+    def test_what_is_there_is_kept(self):
+        client = Client(5e6)
+        whole = measure(client, *self.ARGUMENTS)
+        per_size = len(client.trials) // 2
+        first = whole["rfc2544"][0]
+        for error in (KeyboardInterrupt(), STLError("the server went away")):
+            self.assertIsNone(self.written(0, error), "there is nothing to write")
+            searching = self.written(3, error)
+            self.assertEqual((len(searching["entries"]), searching["rfc2544"]), (3, []))
+            (found,) = self.written(len(first["search"]) + 1, error)["rfc2544"]
+            self.assertEqual((found["throughput_pps"], found["search"]), (first["throughput_pps"], first["search"]))
+            self.assertEqual((found["latency"], found["loss_curve"]), ([], []))
+            self.assertIn("ended in latency: what would have come from there on is missing", found["notes"])
+            second = self.written(per_size + 2, error)
+            self.assertEqual([second["rfc2544"][0]["back_to_back"], len(second["rfc2544"])], [first["back_to_back"], 1])
+            (found,) = self.written(per_size - 1, error)["rfc2544"]
+            self.assertEqual((found["loss_curve"], found["back_to_back"]), (first["loss_curve"], []))
+            self.assertIn("ended in back-to-back: what would have come from there on is missing", found["notes"])
+
+    def test_where_it_shall_be_written_is_tried_at_the_start(self):
+        with tempfile.TemporaryDirectory() as folder:
+            old = os.path.join(folder, "old.json")
+            with open(old, "w", encoding="utf-8") as file:
+                file.write("of the run before")
+            for path in (old, os.path.join(folder, "new.json"), "-", "/dev/null"):
+                report.can_write(path)
+            with open(old, encoding="utf-8") as file:
+                self.assertEqual((os.listdir(folder), file.read()), (["old.json"], "of the run before"))
+            for path, why in ((os.path.join(folder, "missing", "x.json"), "No such file"), (folder, "Is a directory")):
+                with self.assertRaisesRegex(report.Error, f"report {path}: {why}.*: give another place with --out"):
+                    report.can_write(path)
 
 
 class Delays(unittest.TestCase):
