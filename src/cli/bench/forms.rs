@@ -1,12 +1,13 @@
 //! The report's files: opened before anything is measured, so that a path that cannot be written costs no hour of measuring, and
 //! written at the end, until when they hold what the run before has left there. `-` is stdout.
 //!
-//! Each form is written by itself: one that finds no room costs no other. A file that is new and was never written is removed.
+//! Each form is written by itself: one that finds no room costs no other, nor what its file held. A file that is new and was never
+//! written is removed.
 
 use super::super::args::bench::Forms;
 use super::super::output::Failure;
 use crate::bench::report::Report;
-use crate::bench::report::files::{Form, files, save};
+use crate::bench::report::files::{Form, files, is_replaced, save};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -65,10 +66,11 @@ impl Files {
     pub fn write(self, report: &Report) -> Result<(), Failure> {
         let mut result = Ok(());
         for mut asked in self.0 {
-            result = result.and(write(&asked, report));
-            if let To::Open { is_new, .. } = &mut asked.to {
+            let written = write(&asked, report);
+            if let (To::Open { is_new, .. }, Ok(())) = (&mut asked.to, &written) {
                 *is_new = false;
             }
+            result = result.and(written);
         }
         result
     }
@@ -96,19 +98,23 @@ fn write(asked: &Asked, report: &Report) -> Result<(), Failure> {
         texts.iter().try_for_each(|(_, text)| out.write_all(text.as_bytes()))?;
         out.flush()
     };
-    match &asked.to {
-        To::Several => texts
+    let saved = || {
+        texts
             .iter()
-            .try_for_each(|(path, text)| save(path, text))
-            .map_err(Failure::Error),
+            .try_for_each(|(path, text)| save(path, text).map_err(|error| failed(path, &error)))
+    };
+    match &asked.to {
         To::Stdout => all(&mut io::stdout()).map_err(Failure::from),
+        To::Several => saved(),
+        To::Open { .. } if is_replaced(&asked.path) => saved(),
+        // A device, or a pipe, whose reader waits since it was opened.
         To::Open { file, .. } => emptied(file)
             .and_then(|mut file| all(&mut file))
             .map_err(|error| failed(&asked.path, &error)),
     }
 }
 
-/// What was in it before goes. A device or a pipe has nothing.
+/// What was in it before goes, if it is a file: the one behind /dev/stdout.
 fn emptied(file: &File) -> io::Result<&File> {
     if file.metadata()?.is_file() {
         file.set_len(0)?;

@@ -1,0 +1,153 @@
+//! `bypath bench report`: what it does with files, as an operator meets it. Needs no root and no interface.
+//!
+//! A full disk is a limit on the length of files (`ulimit -f`), which a write meets in the middle as it meets the end of a disk: the
+//! signal is ignored, so that it is an error of write(2).
+
+use bypath::bench::outcome::{Latency, Outcome};
+use bypath::bench::report::{Entry, Report};
+use bypath::bench::work::{Flows, Kind, Order, Rate, Size, Work};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_bypath");
+
+/// A folder for one test, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-report-{name}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn work() -> Work {
+    Work {
+        kind: Kind::Udp,
+        size: Size::Bytes(64),
+        flows: Flows {
+            count: 1,
+            order: Order::RoundRobin,
+            new_per_second: 0,
+        },
+        rate: Rate::Unpaced,
+        duration: Duration::from_secs(1),
+        seed: 1,
+        src_mac: None,
+        dst_mac: [2, 0, 0, 0, 0, 9],
+        src: [10, 0, 0, 1].into(),
+        dst: [10, 0, 0, 2].into(),
+        dsts: 1,
+        sport: 1024,
+        dport: 9,
+    }
+}
+
+/// A trial of which so many frames came through in a second, with delays.
+fn entry(subject: &str, round: u32, received: u64) -> Entry {
+    let mut histogram = bypath::bench::latency::recorder();
+    histogram.saturating_record_n(5000, received);
+    Entry {
+        case: "route".into(),
+        subject: subject.into(),
+        round,
+        work: work(),
+        outcome: Outcome {
+            offered: 1_000_000,
+            seconds: 1.0,
+            received,
+            lost: 1_000_000 - received,
+            latency: Some(Latency::of(&histogram)),
+            ..Outcome::default()
+        },
+    }
+}
+
+/// A report of these trials, in a file.
+fn kept(folder: &Path, name: &str, entries: Vec<Entry>) -> PathBuf {
+    let mut report = Report::new("send", Default::default());
+    report.entries = entries;
+    let path = folder.join(name);
+    fs::write(&path, serde_json::to_string(&report).expect("a report")).expect("room");
+    path
+}
+
+/// A shell's line in a folder; `$0` is bypath.
+fn shell(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", line, BINARY]).current_dir(folder).stdin(Stdio::null());
+    command.output().expect("sh")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there_and_nothing_beside_it() {
+    let folder = folder("full");
+    kept(&folder, "run.json", vec![entry("bypath", 1, 900_000)]);
+    let all = ["old.json", "old.csv", "old.md", "old.html", "old.hlog", "old.hgrm"];
+    for name in all {
+        fs::write(folder.join(name), "of the run before").expect("room");
+    }
+    let output = shell(
+        &folder,
+        "trap '' XFSZ; ulimit -f 0; \"$0\" bench report run.json --csv new.csv --html new.html 2>/dev/null; \
+         \"$0\" bench report run.json --json old.json --csv old.csv --markdown old.md --html old.html --hlog old.hlog \
+         --hgrm old.hgrm",
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("bypath: error: cannot write the report old.json, File too large"),
+        "{said}"
+    );
+    for name in all {
+        let text = fs::read_to_string(folder.join(name)).expect("still there");
+        assert_eq!(text, "of the run before", "{name}");
+    }
+    assert_eq!(names(&folder).len(), all.len() + 1, "{:?}", names(&folder));
+}
+
+#[test]
+fn what_takes_the_place_of_a_file_has_its_mode_and_the_link_to_it_stays() {
+    let folder = folder("place");
+    kept(&folder, "run.json", vec![entry("bypath", 1, 900_000)]);
+    fs::write(folder.join("real.csv"), "longer than what comes, or not".repeat(10_000)).expect("room");
+    fs::set_permissions(folder.join("real.csv"), PermissionsExt::from_mode(0o640)).expect("chmod");
+    std::os::unix::fs::symlink("real.csv", folder.join("link.csv")).expect("a link");
+    let output = shell(&folder, "\"$0\" bench report run.json --csv link.csv");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(names(&folder), ["link.csv", "real.csv", "run.json"]);
+    let link = folder.join("link.csv").symlink_metadata().expect("a link");
+    let real = folder.join("real.csv").metadata().expect("a file");
+    assert!(link.is_symlink() && real.permissions().mode() & 0o777 == 0o640);
+    let text = fs::read_to_string(folder.join("real.csv")).expect("a file");
+    assert!(text.contains("bypath") && !text.contains("longer"), "{text}");
+}
+
+#[test]
+fn pipes_and_standard_output_are_written_into() {
+    let folder = folder("pipes");
+    kept(&folder, "run.json", vec![entry("bypath", 1, 900_000)]);
+    let right = fs::read_to_string(folder.join("run.json")).expect("a file");
+    let right: Report = serde_json::from_str(&right).expect("a report");
+    for line in [
+        "\"$0\" bench report run.json --json /dev/stdout | sed -n '/^{/,$p'",
+        "\"$0\" bench report run.json --json /dev/fd/3 3>&1 >/dev/null | cat",
+        "\"$0\" bench report run.json --json /dev/stdout >out; cat out",
+        "mkfifo pipe; \"$0\" bench report run.json --json pipe >/dev/null & cat pipe; wait",
+        "\"$0\" bench report run.json --json -",
+    ] {
+        let output = shell(&folder, line);
+        let found: Result<Report, _> = serde_json::from_slice(&output.stdout);
+        assert_eq!(found.ok().as_ref(), Some(&right), "{line}: {output:?}");
+    }
+}
