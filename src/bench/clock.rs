@@ -20,6 +20,17 @@ pub struct Clocks {
 }
 
 impl Clocks {
+    /// At a time of a test's making, in seconds by CLOCK_MONOTONIC and by the one that nobody steers.
+    #[cfg(test)]
+    pub fn at(monotonic: u64, raw: u64) -> Self {
+        let [monotonic, raw] = [monotonic, raw].map(|seconds| seconds * 1_000_000_000);
+        Self {
+            monotonic,
+            raw,
+            with_sleep: monotonic,
+        }
+    }
+
     /// Now.
     pub fn now() -> Self {
         let read = |clock| {
@@ -41,7 +52,8 @@ impl Clocks {
             .unwrap_or_default()
     }
 
-    /// What is to be said of the clock between then and now; nothing where it ran evenly.
+    /// What is to be said of the clock between then and now; nothing where it ran evenly. What was measured meanwhile does not
+    /// count then.
     pub fn judge(&self, now: &Clocks) -> Option<String> {
         let passed = |then: u64, now: u64| now as f64 - then as f64;
         let here = passed(self.monotonic, now.monotonic);

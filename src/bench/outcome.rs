@@ -40,6 +40,10 @@ pub struct Outcome {
     /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received, from
     /// the first frame offered until the sender was done; nothing where that was too short to be seen.
     pub cpu_ns_per_frame: Option<f64>,
+    /// It does not count: the clock jumped meanwhile, or the machine slept. It is kept for whoever looks, and is in no median, ratio
+    /// or search.
+    #[serde(default)]
+    pub void: bool,
     /// What is to be said of it, one line each: a rate that was not reached, a clock that jumped.
     pub notes: Vec<String>,
 }

@@ -17,7 +17,7 @@
 use super::outcome::Outcome;
 use super::report::{Entry, Interval, Ratio, Rfc2544};
 use super::work::{Flows, Kind, Rate, Size};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Student's t for 95 % of both sides, by degrees of freedom from 1.
 const STUDENT: [f64; 4] = [12.706_204_736, 4.302_652_730, 3.182_446_305, 2.776_445_105];
@@ -216,11 +216,13 @@ fn of_rates(above: f64, below: f64) -> Option<f64> {
 }
 
 /// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds
-/// in which one of them is missing are left out, and those that have no delay or no CPU time to divide.
+/// in which one of them is missing are left out, those of which one does not count, which is said, and those that have no delay or no
+/// CPU time to divide.
 pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
     // In the order of the report, which is that in which they were measured first.
     let mut order: Vec<Same> = Vec::new();
     let mut rounds: BTreeMap<(usize, u32), [Option<&Outcome>; 2]> = BTreeMap::new();
+    let mut void: BTreeSet<(usize, u32)> = BTreeSet::new();
     for entry in entries {
         let side = match &entry.subject {
             subject if subject == of => 0,
@@ -232,10 +234,23 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
             order.push(same);
             order.len() - 1
         });
+        if entry.outcome.void {
+            void.insert((at, entry.round));
+        }
         rounds.entry((at, entry.round)).or_default()[side] = Some(&entry.outcome);
     }
+    rounds.retain(|round, _| !void.contains(round));
     let mut found = Compared::default();
     for (at, same) in order.iter().enumerate() {
+        let left_out = void.range((at, 0)..=(at, u32::MAX)).count();
+        if left_out > 0 {
+            let (case, size, flows) = (&same.case, same.size, same.flows.count);
+            let s = if left_out == 1 { "" } else { "s" };
+            found.notes.push(format!(
+                "{case}, {of} to {to}, size {size}, flows {flows}: {left_out} round{s} left out, of which a trial does not count \
+                 (its clock)"
+            ));
+        }
         let (trial, wanted_pps) = match same.rate {
             Rate::Paced(pps) => (Of::Paced, Some(pps)),
             Rate::Unpaced => (Of::Unpaced, None),

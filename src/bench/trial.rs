@@ -90,6 +90,9 @@ type Sending = (Sent, Option<f64>);
 /// What is called ten times a second while a trial runs; `false` ends the trial.
 pub type OnTick = Box<dyn FnMut(&Tick) -> bool>;
 
+/// What tells the clocks' time.
+type Clock = Box<dyn FnMut() -> Clocks>;
+
 /// Two ports, and what is sent between them.
 pub struct Pair {
     work: Work,
@@ -101,6 +104,7 @@ pub struct Pair {
     seen: bool,
     hint: String,
     on_tick: OnTick,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Pair {
@@ -163,6 +167,7 @@ impl Pair {
             seen: false,
             hint: String::new(),
             on_tick: Box::new(|_| true),
+            clock: Box::new(Clocks::now),
         })
     }
 
@@ -204,12 +209,12 @@ impl Pair {
             return Err(self.found().err().unwrap_or_else(|| "the receiver ended early".into()));
         }
         let rate = work.rate;
-        let clocks = Clocks::now();
+        let clocks = (self.clock)();
         let sent = self.send_while(work, limit);
         if let Ok((sent, _)) = &sent {
             self.drain(sent.offered);
         }
-        let leap = clocks.judge(&Clocks::now());
+        let leap = clocks.judge(&(self.clock)());
         let found = self.found()?;
         let (sent, busy) = sent?;
         let mut outcome = found.outcome(sent, rate);
@@ -220,6 +225,7 @@ impl Pair {
             outcome.cpu_ns_per_frame = busy.map(|ns| ns / outcome.received as f64);
         }
         outcome.notes.extend(unreached(&outcome, rate));
+        outcome.void = leap.is_some();
         outcome.notes.extend(leap);
         Ok(outcome)
     }

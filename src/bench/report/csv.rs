@@ -3,7 +3,7 @@
 //!
 //! | record       | one row for each |
 //! |---|---|
-//! | `trial`      | trial, in the order they were made |
+//! | `trial`      | trial, in the order they were made; of one that does not count `void` is true |
 //! | `own-error`  | trial on a path that does nothing |
 //! | `ratio`      | pair of subjects: `subject` to `to`, of `what`, the median in `value`, its interval in `low` and `high` |
 //! | `throughput` | subject and size: frames per second in `value` |
@@ -60,6 +60,7 @@ struct Row<'a> {
     high: Option<f64>,
     samples: Option<u32>,
     notes: String,
+    void: Option<bool>,
 }
 
 /// The whole report.
@@ -185,6 +186,7 @@ impl Row<'_> {
         self.loss = Some(outcome.loss());
         self.cpu_ns_per_frame = outcome.cpu_ns_per_frame;
         self.notes = outcome.notes.join("; ");
+        self.void = Some(outcome.void);
         match &outcome.latency {
             Some(latency) => self.timed(latency),
             None => self,

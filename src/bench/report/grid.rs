@@ -7,7 +7,7 @@
 //! - RFC 2544: throughput, latency, loss, back-to-back
 //! - own error: what the measurement itself costs and gets wrong
 //!
-//! A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an RFC
+//! A trial that does not count is in none of them; its note says so. A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an RFC
 //! 2544 run are steps of a search and no results: they are in the JSON and in the CSV alone.
 
 use super::units::{frames_per_second, interval, loss, nanoseconds, times};
@@ -185,7 +185,7 @@ fn results(entries: &[Entry]) -> Grid {
     grid
 }
 
-/// Entries that differ only in their round, in the order of their first.
+/// Entries that differ only in their round, in the order of their first; of their outcomes those that count.
 pub fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Outcome>)> {
     let mut groups: Vec<(Same, &Entry, Vec<&Outcome>)> = Vec::new();
     for entry in entries {
@@ -194,14 +194,18 @@ pub fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Outcome>)> {
             .iter_mut()
             .find(|(of, first, _)| *of == same && first.subject == entry.subject);
         match known {
-            Some((_, _, outcomes)) => outcomes.push(&entry.outcome),
-            None => groups.push((same, entry, vec![&entry.outcome])),
+            Some((_, _, outcomes)) => outcomes.extend(counting(entry)),
+            None => groups.push((same, entry, counting(entry).collect())),
         }
     }
     groups
         .into_iter()
         .map(|(_, first, outcomes)| (first, outcomes))
         .collect()
+}
+
+fn counting(entry: &Entry) -> impl Iterator<Item = &Outcome> {
+    Some(&entry.outcome).into_iter().filter(|outcome| !outcome.void)
 }
 
 fn ratios(report: &Report) -> Grid {

@@ -34,7 +34,7 @@ pub struct Delays<'a> {
     pub latency: &'a Latency,
 }
 
-/// All distributions of a report, in order. Of an RFC 2544 run those of section 26.2, not those of each search.
+/// All distributions of a report that count, in order. Of an RFC 2544 run those of section 26.2, not those of each search.
 pub fn delays(report: &Report) -> Vec<Delays<'_>> {
     let mut found = Vec::new();
     for one in &report.rfc2544 {
@@ -51,7 +51,8 @@ pub fn delays(report: &Report) -> Vec<Delays<'_>> {
             latency,
         }));
     }
-    for entry in report.entries.iter().filter(|_| report.kind != "rfc2544") {
+    let counting = report.entries.iter().filter(|entry| !entry.outcome.void);
+    for entry in counting.filter(|_| report.kind != "rfc2544") {
         let Some(latency) = &entry.outcome.latency else {
             continue;
         };

@@ -90,8 +90,7 @@ impl Session<'_> {
     }
 
     fn whole(&mut self, frames: u64) -> Result<bool, String> {
-        let outcome = self.trial.burst(self.size, frames)?;
-        self.tell(Test::BackToBack, Rate::Unpaced, &outcome);
+        let outcome = self.counting(Test::BackToBack, Rate::Unpaced, |trial, size| trial.burst(size, frames))?;
         if outcome.offered < frames {
             self.note(format!(
                 "back-to-back: of a burst of {frames} frames the source sent {}; it counts as lost",

@@ -16,6 +16,7 @@
 //! - A device that loses a few frames per million at any rate (a busy machine, a radio) has no rate without loss. It is
 //!   said so, and an accepted loss may be given. A trial that loses may be repeated before it counts, as ETSI TST 009
 //!   has it.
+//! - A trial that does not count, since the clock jumped meanwhile, is made once more.
 //! - A trial is over when nothing comes any more ([`super::trial::QUIET`], [`super::trial::DRAIN_MAX`]), and the next one
 //!   follows at once: section 23 waits 2 s and lets the device rest for 5. Nothing is sent for it to learn by.
 //! - Frames go one way, and none of section 11's modifiers (broadcasts, filters, management) is among them. Which sizes,
@@ -285,6 +286,9 @@ impl Session<'_> {
         for share in self.plan.latency_shares.clone() {
             let wanted = share * found.pps;
             let outcome = self.send(Test::Latency, Rate::Paced(wanted), self.plan.seconds)?;
+            if outcome.void {
+                continue;
+            }
             self.has_reached(&outcome, wanted);
             if outcome.loss() > self.plan.accepted_loss {
                 self.note(format!(
@@ -335,9 +339,29 @@ impl Session<'_> {
     }
 
     fn send(&mut self, test: Test, rate: Rate, seconds: f64) -> Result<Outcome, String> {
-        let outcome = self.trial.send(self.size, rate, seconds)?;
+        self.counting(test, rate, |trial, size| trial.send(size, rate, seconds))
+    }
+
+    /// Makes a trial, and once more where it does not count.
+    fn counting(
+        &mut self,
+        test: Test,
+        rate: Rate,
+        mut make: impl FnMut(&mut dyn Trial, Size) -> Result<Outcome, String>,
+    ) -> Result<Outcome, String> {
+        let outcome = make(self.trial, self.size)?;
         self.tell(test, rate, &outcome);
-        Ok(outcome)
+        if !outcome.void {
+            return Ok(outcome);
+        }
+        let again = make(self.trial, self.size)?;
+        self.tell(test, rate, &again);
+        let note = match again.void {
+            true => "a trial that does not count (its clock) was made again, and that one does not either",
+            false => "trials that do not count (their clock) were made again",
+        };
+        self.note(note.into());
+        Ok(again)
     }
 
     fn tell(&mut self, test: Test, rate: Rate, outcome: &Outcome) {

@@ -5,6 +5,7 @@ use device::Device;
 
 mod device;
 mod ended;
+mod void;
 
 fn plan() -> Plan {
     Plan {

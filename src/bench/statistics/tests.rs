@@ -158,6 +158,33 @@ fn a_disturbance_that_meets_both_of_a_round_cancels() {
 }
 
 #[test]
+fn a_round_of_which_a_trial_does_not_count_is_left_out_and_that_is_said() {
+    let mut entries = Vec::new();
+    for round in 0..6 {
+        entries.push(entry("kernel", round, Rate::Unpaced, 1_000_000, 0));
+        entries.push(entry("bypath", round, Rate::Unpaced, 2_000_000, 0));
+    }
+    let count = |entries: &[Entry]| {
+        let found = ratios(entries, "bypath", "kernel");
+        let [ratio] = &found.ratios[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(ratio.ratio.median, 2.0);
+        (ratio.ratio.samples, found.notes.join("; "))
+    };
+    assert_eq!(count(&entries), (6, String::new()));
+    for (at, received) in [(4, 17), (9, 4_000_000)] {
+        (entries[at].outcome.void, entries[at].outcome.received) = (true, received);
+    }
+    let (samples, notes) = count(&entries);
+    assert_eq!(samples, 4);
+    assert_eq!(
+        notes,
+        "route, bypath to kernel, size 64, flows 1000: 2 rounds left out, of which a trial does not count (its clock)"
+    );
+}
+
+#[test]
 fn rates_are_not_mixed_and_only_paced_trials_compare_delays_and_unpaced_ones_cpu_time() {
     let mut entries = Vec::new();
     let cpu = |mut entry: Entry, ns| {

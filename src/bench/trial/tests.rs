@@ -258,6 +258,25 @@ fn a_rate_that_was_not_reached_is_said() {
 }
 
 #[test]
+fn a_trial_in_which_the_clock_jumped_does_not_count() {
+    let mut pair = pair(1000, |_| 1, || Ok(()));
+    // Twice read for each trial: the second one takes nine seconds by the one clock, and a second by the other.
+    let mut readings = [(1, 1), (2, 2), (10, 10), (19, 11), (20, 12), (21, 13)].into_iter();
+    pair.clock = Box::new(move || {
+        let (monotonic, raw) = readings.next().expect("two readings for each of three trials");
+        Clocks::at(monotonic, raw)
+    });
+    let mut void = || {
+        let outcome = pair.send(Size::Bytes(64), Rate::Unpaced, 1.0).unwrap();
+        (outcome.void, outcome.notes.join("; "))
+    };
+    assert_eq!(void(), (false, String::new()));
+    let (is_void, notes) = void();
+    assert!(is_void && notes.contains("jumped by +8.000 s"), "{notes}");
+    assert_eq!(void(), (false, String::new()));
+}
+
+#[test]
 fn a_link_that_is_down_is_an_error_of_one_line() {
     let mut pair = pair(1000, |_| 1, || Err("x0 is down: `ip link set x0 up`".into()));
     let error = pair.send(Size::Bytes(64), Rate::Unpaced, 1.0).unwrap_err();

@@ -35,7 +35,7 @@ pub struct Setting<'a> {
     pub rate: Rate,
 }
 
-/// The trials of one subject with one setting.
+/// The trials of one subject with one setting, but for those that do not count.
 pub struct Group<'a> {
     /// The setting.
     pub setting: Setting<'a>,
@@ -61,7 +61,7 @@ impl<'a> Model<'a> {
         let mut groups: Vec<Group> = Vec::new();
         // Trials of RFC 2544 are steps of a search, and no results.
         let results: &[Entry] = if report.kind == "rfc2544" { &[] } else { &report.entries };
-        for entry in results {
+        for entry in results.iter().filter(|entry| !entry.outcome.void) {
             let setting = Setting {
                 case: &entry.case,
                 variant: variant(&entry.work),

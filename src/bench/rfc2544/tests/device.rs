@@ -1,5 +1,5 @@
 //! A simulated device, and the source that sends to it: what is lost is what is above a rate when a queue is full, by
-//! chance, or in each so many-th trial. A trial can be held up, as a source is that shares its core. The right answers of
+//! chance, or in each so many-th trial. A trial can be held up, as a source is that shares its core, or be void. The right answers of
 //! RFC 2544 follow from its numbers.
 
 use super::super::*;
@@ -20,6 +20,8 @@ pub(super) struct Device {
     pub(super) flake: Option<usize>,
     /// The so many-th trial, from 1, is sent at this share of its rate: the source is held up.
     pub(super) held_up: Option<(usize, f64)>,
+    /// The so many-th trials, from 1, in which the clock jumps: whatever the device does, all frames but one are lost then.
+    pub(super) void: Vec<usize>,
     /// What the source offers unpaced.
     pub(super) source_pps: f64,
     /// What it offers at most when it is paced.
@@ -41,6 +43,7 @@ impl Device {
             noise: 0.0,
             flake: None,
             held_up: None,
+            void: Vec::new(),
             source_pps,
             paced_pps: source_pps,
             timed: true,
@@ -81,7 +84,8 @@ impl Device {
         if self.flake.is_some_and(|each| self.asked.len().is_multiple_of(each)) {
             lost += 1.0;
         }
-        let lost = lost.min(frames);
+        let void = self.void.contains(&self.asked.len());
+        let lost = if void { frames - 1.0 } else { lost.min(frames) };
         let received = (frames - lost) as u64;
         let mut histogram = recorder();
         histogram.saturating_record_n(5000, received);
@@ -90,6 +94,7 @@ impl Device {
             seconds,
             received,
             lost: lost as u64,
+            void,
             notes: self.notes(),
             latency: self.timed.then(|| Latency::of(&histogram)),
             ..Outcome::default()
