@@ -1,12 +1,37 @@
 //! Compiles the BPF programs: each bpf/NAME.bpf.c becomes OUT_DIR/NAME.skel.rs, a Rust skeleton with the object inside.
 //!
-//! Only under the feature `xdp`; without it nothing here runs and no clang is needed. BPF_CLANG names the compiler (clang 14
+//! Only under the feature `xdp`; without it none of it runs and no clang is needed. BPF_CLANG names the compiler (clang 14
 //! or newer).
+//!
+//! And puts the commit into what is built for release, for the reports of `bypath bench`: BYPATH_COMMIT at compile time. Not into
+//! other builds, which each commit would have compile everything anew.
+
+#[path = "src/bench/provenance/git.rs"]
+mod git;
+
+use std::path::Path;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        commit(Path::new("."));
+    }
     #[cfg(feature = "xdp")]
     bpf::build();
+}
+
+/// Nothing is put in where git knows nothing of the tree, as of a tarball; who builds that may set BYPATH_COMMIT.
+fn commit(tree: &Path) {
+    let Some(commit) = git::describe(tree) else { return };
+    println!("cargo::rustc-env=BYPATH_COMMIT={commit}");
+    // With the sources, whether they are as they were committed.
+    for path in ["src", "Cargo.toml", "Cargo.lock"]
+        .map(Into::into)
+        .into_iter()
+        .chain(git::watched(tree))
+    {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
 }
 
 #[cfg(feature = "xdp")]

@@ -1,8 +1,10 @@
 //! Where numbers are from: machine, kernel, driver, mode, commit, load, versions, commands. A number without these is
 //! worth little, so the collector never fails: what cannot be found out is said to be unknown.
 //!
-//! The commit is that of the source tree while the program lies in it, as it does after `cargo build`; a program that
-//! was installed elsewhere has its version.
+//! The commit is the one that was built, where the build put it in (`cargo build --release` of a tree of git's; build.rs). Else it is
+//! that of the source tree while the program lies in it, and a program that was moved elsewhere has its version alone.
+
+mod git;
 
 use super::report::Provenance;
 use std::collections::BTreeMap;
@@ -82,17 +84,15 @@ fn machine(cpuinfo: &str) -> String {
 }
 
 fn commit() -> String {
-    let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let inside = std::env::current_exe().is_ok_and(|exe| exe.starts_with(tree));
-    let described = || {
-        let tree = tree.to_str()?;
-        first_line(&["git", "-C", tree, "describe", "--always", "--dirty", "--tags"])
-    };
-    match inside.then(described).flatten() {
-        Some(commit) => format!("{version} {commit}"),
-        None => version.to_owned(),
-    }
+    let inside = || std::env::current_exe().is_ok_and(|exe| exe.starts_with(tree));
+    let here = || inside().then(|| git::describe(tree)).flatten();
+    named(option_env!("BYPATH_COMMIT").map(str::to_owned).or_else(here))
+}
+
+fn named(commit: Option<String>) -> String {
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
+    commit.map_or_else(|| version.to_owned(), |commit| format!("{version} {commit}"))
 }
 
 /// The first line that a command prints, on stdout or else on stderr; nothing where it cannot be run or fails.
@@ -133,6 +133,83 @@ mod tests {
         assert!(found.machine.contains("core"), "{}", found.machine);
         assert!(found.commit.starts_with("v0."), "{}", found.commit);
         assert!(found.commands[0].contains("bypath"), "{:?}", found.commands);
+    }
+
+    /// A tree of git's with one file, in a commit.
+    fn tree(name: &str) -> Option<std::path::PathBuf> {
+        let tree = std::env::temp_dir().join(format!("bypath-commit-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&tree);
+        fs::create_dir_all(tree.join("inner")).unwrap();
+        fs::write(tree.join("file"), "1").unwrap();
+        commit_in(&tree, "git init -q -b main").then_some(())?;
+        assert!(commit_in(&tree, "git add file") && commit_in(&tree, "git commit -q -m one"));
+        Some(tree)
+    }
+
+    /// Runs git in a tree; false where there is no git.
+    fn commit_in(tree: &Path, line: &str) -> bool {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).current_dir(tree).stdin(Stdio::null());
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env_remove("GIT_DIR");
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "nobody");
+            command.env(format!("GIT_{role}_EMAIL"), "nobody@example.org");
+        }
+        match command.output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{line}: {output:?}");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    #[test]
+    fn the_commit_is_that_of_the_tree_and_what_it_is_watched_by_is_there() {
+        let Some(tree) = tree("watched") else {
+            println!("SKIPPED commits: no git");
+            return;
+        };
+        let told = || git::describe(&tree).expect("a commit");
+        let seen = || {
+            let texts = git::watched(&tree)
+                .into_iter()
+                .map(|path| fs::read_to_string(path).unwrap());
+            texts.collect::<Vec<_>>()
+        };
+        let first = told();
+        assert!(
+            first.len() >= 7 && first.chars().all(|c| c.is_ascii_hexdigit()),
+            "{first}"
+        );
+        assert!(seen().len() >= 2, "{:?}", git::watched(&tree));
+        assert_eq!(
+            named(Some(first.clone())),
+            format!("v{} {first}", env!("CARGO_PKG_VERSION"))
+        );
+        let mut before = seen();
+        // Whatever moves the commit is seen: a commit, another branch, one on a branch that was packed, none of its own.
+        for lines in [
+            vec!["git commit -q --allow-empty -m two"],
+            vec!["git checkout -q -b other", "git commit -q --allow-empty -m three"],
+            vec!["git pack-refs --all", "git commit -q --allow-empty -m four"],
+            vec!["git checkout -q --detach main"],
+        ] {
+            let then = told();
+            lines.iter().for_each(|line| assert!(commit_in(&tree, line)));
+            let now = seen();
+            assert!(told() != then && now != before, "{lines:?}: {}", told());
+            before = now;
+        }
+        fs::write(tree.join("file"), "2").unwrap();
+        assert!(told().ends_with("-dirty"), "{}", told());
+        // What was unpacked within somebody else's tree is none of its commits.
+        assert_eq!(
+            (git::describe(&tree.join("inner")), git::describe(Path::new("/nowhere"))),
+            (None, None)
+        );
+        fs::remove_dir_all(&tree).unwrap();
     }
 
     #[test]

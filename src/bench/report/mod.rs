@@ -80,7 +80,7 @@ pub struct Provenance {
     pub driver: String,
     /// How AF_XDP moves frames: `copy` or `zero-copy`.
     pub mode: String,
-    /// bypath's commit or version.
+    /// bypath's version, and the commit it was built of, where that is known.
     pub commit: String,
     /// The load of the machine when it began: the first of /proc/loadavg.
     pub load: f64,
