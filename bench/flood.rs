@@ -12,16 +12,13 @@
 //! Prints one JSON line: offered and refused frames, seconds, and the CPU seconds (user, nice, system, irq, softirq of all
 //! cores in /proc/stat, of everything that runs on the machine) that passed in between.
 
+use bypath::bench::cpu::busy_ns;
 use bypath::bench::source::{Limit, SourceKind, SourceOptions, open};
 use bypath::bench::work::{Flows, Kind, Order, Rate, Size, Work};
 use clap::Parser;
 use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
-use std::{fs, io};
-
-/// Of a tick in /proc/stat (USER_HZ, the same on all architectures that matter).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Mac([u8; 6]);
@@ -87,18 +84,11 @@ struct Options {
     cpu: Option<usize>,
 }
 
-/// The non-idle time of all cores since the machine started, in seconds. Time that a hypervisor took is not in it.
-fn cpu_seconds() -> io::Result<f64> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let ticks: Vec<f64> = text
-        .split_whitespace()
-        .skip(1)
-        .take(7)
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    // user nice system idle iowait irq softirq
-    let idle: f64 = ticks.iter().skip(3).take(2).sum();
-    Ok((ticks.iter().sum::<f64>() - idle) / TICKS_PER_SECOND)
+/// The time of all cores since the machine started, in seconds.
+fn cpu_seconds() -> Result<f64, &'static str> {
+    busy_ns()
+        .map(|ns| ns / 1e9)
+        .ok_or("/proc/stat does not say how busy the cores are")
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

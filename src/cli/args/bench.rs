@@ -304,7 +304,7 @@ pub struct Forms {
     /// Everything, for programs
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// One line for each trial
+    /// A row for each trial and each conclusion
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Delays, as HdrHistogram's plotter reads them; with more than one trial a number is put before the extension
