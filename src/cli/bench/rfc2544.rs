@@ -9,7 +9,7 @@ use super::forms::Files;
 use super::progress::{self, Interrupt};
 use super::{ports, send, work};
 use crate::bench::ends::Ends;
-use crate::bench::loopback::own_error;
+use crate::bench::loopback::{Through, own_error, own_error_through};
 use crate::bench::outcome::{self, Trial};
 use crate::bench::report::units::{frames_per_second, loss};
 use crate::bench::report::{self as result, Entry};
@@ -40,9 +40,11 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
     let mut measured = Ok(());
     for &size in &plan.sizes {
         if !args.path.no_own_error && !interrupt.came() {
-            match own_error(ends, &Work { size, ..base.clone() }) {
-                Ok(own) => report.own_error.push(own),
-                Err(error) => report.notes.push(format!("the own error is not known: {error}")),
+            for through in [Through::Veth, Through::Wire] {
+                match own_error_through(through, ends, &Work { size, ..base.clone() }) {
+                    Ok(own) => report.own_error.push(own),
+                    Err(error) => report.notes.push(format!("the own error is not known: {error}")),
+                }
             }
         }
         pair.on_tick(progress::shown(format!("rfc2544, {}", named(size)), &interrupt));
