@@ -1,5 +1,6 @@
 //! Reports that are written by bench/trade (Python, for TRex and pktgen) are read by bypath's own types: a member that is
-//! renamed on one side fails here. The file is compared with what bench/trex/rfc2544 writes by bench/trade/test.
+//! renamed on one side fails here. The files are compared with what bench/trex/rfc2544 and bench/trex/connections-search write by
+//! bench/trade/test.
 
 use bypath::bench::report::{Report, VERSION};
 use bypath::bench::work::{Kind, Order, Rate, Size};
@@ -63,6 +64,31 @@ fn is_written_again_without_a_loss() {
     let report = report();
     let text = serde_json::to_string(&report).expect("a report");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report);
+}
+
+/// A report of connections has their rate where that of frames is, and no size in bytes.
+#[test]
+fn connections_are_read_and_shown() {
+    let text = include_str!("../bench/trex/test.d/connections.json");
+    let report: Report = serde_json::from_str(text).expect("a report");
+    let [found] = &report.rfc2544[..] else {
+        panic!("{report:?}")
+    };
+    assert!((330_000.0..345_001.0).contains(&found.throughput_pps), "{found:?}");
+    assert_eq!(found.search.len(), report.entries.len());
+    for ((rate, loss), entry) in found.search.iter().zip(&report.entries) {
+        assert_eq!((*rate, *loss), (entry.outcome.offered_pps(), entry.outcome.loss()));
+        assert_eq!((entry.work.kind, *loss > 0.0), (Kind::TcpSyn, *rate > 345_000.0));
+    }
+    let table = bypath::bench::report::table::text(&report);
+    let row = table
+        .lines()
+        .find(|line| line.contains("connection ") && line.contains("nat"));
+    assert!(
+        row.is_some_and(|row| row.contains('k') && !row.contains("none")),
+        "{table}"
+    );
+    assert!(table.contains("a frame stands for a connection here"), "{table}");
 }
 
 /// The histograms that bench/trade/hdr.py writes are those of the field, and their percentiles are what the report says.

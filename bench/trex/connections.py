@@ -19,10 +19,16 @@ from trex.astf.api import *  # noqa: F403: a profile is written in TRex' names
 
 
 def parser():
-    """The tunables."""
+    """The tunables of the profile, which are also options of bench/trex/connections-search."""
     parser = argparse.ArgumentParser(
         prog="connections.py", description="connections per second, through NAT or without"
     )
+    add_options(parser)
+    return parser
+
+
+def add_options(parser):
+    """What says which connections there are."""
     add = parser.add_argument
     add("--kind", choices=("tcp", "udp"), default="tcp", help="what the connections are (default: tcp)")
     add("--cps", type=float, default=1000, help="connections per second, times TRex' -m (default: 1000)")
@@ -38,7 +44,6 @@ def parser():
         help="connections that are open at once, at most; 0: as many as come (default: 0)",
     )
     add("--hold-us", type=int, default=0, help="microseconds that the server waits before it answers (default: 0)")
-    return parser
 
 
 def ends(name, text):

@@ -176,8 +176,11 @@ pub fn size_name(word: &str) -> String {
 pub fn bytes_name(word: &str) -> String {
     if word.eq_ignore_ascii_case("imix") {
         "IMIX".to_owned()
-    } else {
+    } else if word.parse::<u32>().is_ok() {
         format!("{word} bytes")
+    } else {
+        // Of a generator of connections, which have none.
+        word.to_owned()
     }
 }
 
@@ -232,6 +235,12 @@ mod tests {
     #[test]
     fn each_once_in_order() {
         assert_eq!(distinct([3, 1, 3, 2, 1]), [3, 1, 2]);
+    }
+
+    #[test]
+    fn a_size_that_is_no_number_of_bytes_is_none() {
+        let names = ["64", "imix", "connection"].map(bytes_name);
+        assert_eq!(names, ["64 bytes", "IMIX", "connection"]);
     }
 
     #[test]

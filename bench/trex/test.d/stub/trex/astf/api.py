@@ -3,6 +3,14 @@
 """
 
 
+class TRexError(Exception):
+    """TRex' error."""
+
+
+class TRexTimeoutError(TRexError):
+    """Something took longer than it was to."""
+
+
 class ASTFProgram:
     def __init__(self, file=None, side="c", commands=None, stream=True):
         self.stream, self.fields, self.got = stream, {"commands": []}, 0
