@@ -76,7 +76,10 @@ fn kept(folder: &Path, name: &str, entries: Vec<Entry>) -> PathBuf {
 /// A shell's line in a folder; `$0` is bypath.
 fn shell(folder: &Path, line: &str) -> Output {
     let mut command = Command::new("sh");
-    command.args(["-c", line, BINARY]).current_dir(folder).stdin(Stdio::null());
+    command
+        .args(["-c", line, BINARY])
+        .current_dir(folder)
+        .stdin(Stdio::null());
     command.output().expect("sh")
 }
 
@@ -131,6 +134,84 @@ fn what_takes_the_place_of_a_file_has_its_mode_and_the_link_to_it_stays() {
     assert!(link.is_symlink() && real.permissions().mode() & 0o777 == 0o640);
     let text = fs::read_to_string(folder.join("real.csv")).expect("a file");
     assert!(text.contains("bypath") && !text.contains("longer"), "{text}");
+}
+
+fn joined(folder: &Path, files: &str) -> Report {
+    let output = shell(folder, &format!("\"$0\" bench report {files} --json -"));
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+#[test]
+fn runs_of_two_subjects_become_one_report_with_their_ratios() {
+    let folder = folder("join");
+    // As bench/TRADE.md has it: once each, and once more each in the reverse order. The machine is half as fast the second time.
+    kept(&folder, "kernel.json", vec![entry("kernel", 1, 400_000)]);
+    kept(&folder, "bypath.json", vec![entry("bypath", 1, 800_000)]);
+    kept(&folder, "bypath-2.json", vec![entry("bypath", 1, 400_000)]);
+    kept(&folder, "kernel-2.json", vec![entry("kernel", 1, 200_000)]);
+    let report = joined(&folder, "kernel.json bypath.json bypath-2.json kernel-2.json");
+    let rounds: Vec<_> = report
+        .entries
+        .iter()
+        .map(|entry| (&entry.subject[..], entry.round))
+        .collect();
+    assert_eq!(rounds, [("kernel", 0), ("bypath", 0), ("bypath", 1), ("kernel", 1)]);
+    let [ratio] = &report.ratios[..] else {
+        panic!("{:?}", report.ratios)
+    };
+    assert_eq!(
+        (&ratio.of[..], &ratio.to[..], &ratio.what[..]),
+        ("bypath", "kernel", "received_pps")
+    );
+    assert_eq!((ratio.ratio.median, ratio.ratio.samples), (2.0, 2));
+    // One alone stays as it is.
+    assert_eq!(joined(&folder, "kernel.json").entries, [entry("kernel", 1, 400_000)]);
+}
+
+#[test]
+fn searches_are_compared_run_by_run_and_what_differs_is_said() {
+    let folder = folder("searches");
+    for (name, subject, pps, kernel) in [
+        ("1.json", "kernel", 1e6, "6.18"),
+        ("2.json", "bypath", 3e6, "6.18"),
+        ("3.json", "bypath", 1.5e6, "7.3"),
+        ("4.json", "kernel", 0.5e6, "6.18"),
+    ] {
+        let mut report = Report::new("rfc2544", Default::default());
+        report.provenance.kernel = kernel.into();
+        report.provenance.commands = vec![format!("run {name}")];
+        report.entries = vec![entry(subject, 0, 400_000), entry(subject, 0, 800_000)];
+        report.rfc2544.push(bypath::bench::report::Rfc2544 {
+            subject: subject.into(),
+            size: "64".into(),
+            throughput_pps: pps,
+            ..Default::default()
+        });
+        fs::write(folder.join(name), serde_json::to_string(&report).expect("a report")).expect("room");
+    }
+    let report = joined(&folder, "1.json 2.json 3.json 4.json");
+    let [ratio] = &report.ratios[..] else {
+        panic!("{:?}", report.ratios)
+    };
+    assert_eq!(
+        (&ratio.what[..], ratio.ratio.median, ratio.ratio.samples),
+        ("throughput_pps", 3.0, 2)
+    );
+    let rounds: Vec<u32> = report.entries.iter().map(|entry| entry.round).collect();
+    assert_eq!(rounds, [0, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(report.provenance.commands.len(), 4);
+    let note = "3.json: kernel 7.3, where the first report has 6.18".to_owned();
+    assert!(report.notes.contains(&note), "{:?}", report.notes);
+    // What is no pair is refused by one line.
+    kept(&folder, "send.json", vec![entry("kernel", 1, 400_000)]);
+    let output = shell(&folder, "\"$0\" bench report 1.json send.json");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(
+        said,
+        "bypath: error: send.json is of kind send, and 1.json of kind rfc2544: join reports of one kind\n"
+    );
 }
 
 #[test]

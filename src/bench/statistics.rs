@@ -215,6 +215,18 @@ fn of_rates(above: f64, below: f64) -> Option<f64> {
     }
 }
 
+/// Who is compared with whom, `(of, to)`: every subject with the kernel (or the first, where the kernel is not measured), and bypath
+/// with every other.
+pub fn pairs<'a>(names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let Some(&base) = names.iter().find(|&&name| name == "kernel").or(names.first()) else {
+        return Vec::new();
+    };
+    let others = |not: &'static str| names.iter().copied().filter(move |&name| name != base && name != not);
+    let of_bypath = others("bypath").filter(|_| names.contains(&"bypath"));
+    let to_base = others("").map(|name| (name, base));
+    to_base.chain(of_bypath.map(|name| ("bypath", name))).collect()
+}
+
 /// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds
 /// in which one of them is missing are left out, those of which one does not count, which is said, and those that have no delay or no
 /// CPU time to divide.

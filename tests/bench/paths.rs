@@ -3,7 +3,7 @@
 use crate::lab::namespace::Namespace;
 use crate::net::{Between, bench, outcome, plain, report, scratch};
 use bypath::bench::outcome::Outcome;
-use bypath::bench::report::Report;
+use bypath::bench::report::{Entry, Report};
 
 /// Nothing was lost, repeated, reordered or damaged; the delays are those of all frames. How many were sent of those that were
 /// asked for is the machine's.
@@ -100,7 +100,7 @@ fn a_report_has_the_own_error_and_comes_in_its_forms() {
     let said = bench(
         &here,
         &format!(
-            "--port x0 --port y0 --rate 5k --seconds 0.5 --size 64,256 --json {}",
+            "--port x0 --port y0 --rate 5k --seconds 0.5 --size 64,256 --subject-name kernel --case-name nat --json {}",
             json.display()
         ),
     );
@@ -112,6 +112,8 @@ fn a_report_has_the_own_error_and_comes_in_its_forms() {
         (report.kind.as_str(), report.entries.len(), report.own_error.len()),
         ("send", 2, 4)
     );
+    let named = |entry: &Entry| (&entry.subject[..], &entry.case[..]) == ("kernel", "nat");
+    assert!(report.entries.iter().all(named), "{:?}", report.entries);
     // Nothing but what a size is.
     assert_eq!(report.notes, [bypath::bench::report::units::SIZES]);
     let paths: Vec<&str> = report.own_error.iter().map(|own| own.path.as_str()).collect();

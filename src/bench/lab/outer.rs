@@ -233,18 +233,10 @@ fn take(event: Event, report: &mut Report, progress: &mut dyn FnMut(Progress<'_>
     }
 }
 
-/// Every subject against the kernel (or the first, where the kernel is not measured), and bypath against every other.
+/// Adds the ratios.
 fn conclude(plan: &Plan, report: &mut Report) {
     let names: Vec<&str> = plan.subjects.iter().map(Subject::name).collect();
-    let Some(base) = names.iter().find(|&&name| name == "kernel").or(names.first()).copied() else {
-        return;
-    };
-    let to_base = names.iter().filter(|&&name| name != base).map(|&name| (name, base));
-    let of_bypath = names
-        .iter()
-        .filter(|&&name| names.contains(&"bypath") && name != base && name != "bypath")
-        .map(|&name| ("bypath", name));
-    for (of, to) in to_base.chain(of_bypath) {
+    for (of, to) in statistics::pairs(&names) {
         // Trials of a search are no pairs.
         let found = match plan.test {
             Test::Trials => statistics::ratios(&report.entries, of, to),

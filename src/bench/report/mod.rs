@@ -8,6 +8,7 @@
 //!          ── hgrm                           delays for HdrHistogram's tools
 //!          ── html                           for people, with charts: one page
 //!                   all by files: text and path of each form
+//!   Report, Report ... ── join ──> Report     runs that were made one after the other
 //! ```
 
 pub mod csv;
@@ -15,6 +16,7 @@ pub mod files;
 pub mod grid;
 pub mod hgrm;
 pub mod html;
+pub mod join;
 pub mod json;
 pub mod markdown;
 pub mod table;

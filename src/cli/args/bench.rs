@@ -47,14 +47,18 @@ pub enum BenchCommand {
     Report(ReportOf),
 }
 
-/// Make the forms of a report anew, of a file that --json wrote
+/// Make the forms of a report anew, of files that --json wrote
+///
+/// Several files of one kind become one report: the n-th run of a subject is a pair with the n-th of another, in the order of the
+/// files, and the ratios are of these pairs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  bypath bench report run.json --html report.html --markdown report.md")]
+#[command(after_help = "Examples:
+  bypath bench report run.json --html report.html --markdown report.md
+  bypath bench report kernel.json bypath.json bypath-2.json kernel-2.json --html report.html")]
 pub struct ReportOf {
-    /// What --json wrote
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// What --json wrote, or a tool of bench/trex or bench/pktgen
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub forms: Forms,
 }
@@ -155,6 +159,12 @@ pub struct Path {
     /// Ethernet destination, the next hop's; without it that of the receiving port, as through a wire
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     pub dst_mac: Option<Mac>,
+    /// Who is measured, in the report [default: the ports]
+    #[arg(long, value_name = "NAME", conflicts_with = "lab")]
+    pub subject_name: Option<String>,
+    /// What it does, in the report: route, bridge, nat ... [default: send, and of rfc2544 path]
+    #[arg(long, value_name = "NAME", conflicts_with = "lab")]
+    pub case_name: Option<String>,
     /// Do not measure first what the measurement itself gets wrong
     #[arg(long)]
     pub no_own_error: bool,
@@ -414,6 +424,13 @@ mod tests {
         assert_eq!(read.work.order, Order::Zipf { exponent: 0.9 });
         assert_eq!(read.work.flows, [1_000_000]);
         assert_eq!(bench("--port a --port b").unwrap().rate, Rate::Unpaced);
+        let path = bench("--port a --port b --subject-name kernel --case-name route")
+            .unwrap()
+            .path;
+        assert_eq!(
+            path.subject_name.zip(path.case_name),
+            Some(("kernel".into(), "route".into()))
+        );
     }
 
     #[test]
@@ -434,6 +451,9 @@ mod tests {
             "--port a --port b --dst-mac 1:2:3:4:5",
             "--port a --port b --rounds 3",
             "--port a --lab",
+            "--lab --subject-name kernel",
+            "--lab --case-name route",
+            "report",
             "rfc2544",
         ] {
             assert!(bench(bad).is_err(), "{bad}");

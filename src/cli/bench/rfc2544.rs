@@ -36,7 +36,7 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
 
     let mut report = send::begin("rfc2544", &links);
     let mut pair = ends.open(&from, &to, base.clone()).map_err(Failure::Error)?;
-    let subject = send::subject(&from, &to);
+    let (case, subject) = (send::case(&args.path, "path"), send::subject(&args.path, &from, &to));
     let mut measured = Ok(());
     for &size in &plan.sizes {
         if !args.path.no_own_error && !interrupt.came() {
@@ -57,10 +57,10 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
             ..plan.clone()
         };
         let (base, entries) = (&base, &mut report.entries);
-        let (found, ended) = rfc2544::run(&one, "path", &subject, &mut trial, &mut |step| {
+        let (found, ended) = rfc2544::run(&one, &case, &subject, &mut trial, &mut |step| {
             progress::clear();
             tell(&step);
-            entries.push(entry(base, &subject, &step));
+            entries.push(entry(base, &case, &subject, &step));
         });
         progress::clear();
         let paced = found.iter().find_map(delays_pps).filter(|_| ended.is_ok());
@@ -175,9 +175,9 @@ impl Trial for Interruptible<'_> {
     }
 }
 
-fn entry(base: &Work, subject: &str, step: &Step<'_>) -> Entry {
+fn entry(base: &Work, case: &str, subject: &str, step: &Step<'_>) -> Entry {
     Entry {
-        case: "path".into(),
+        case: case.to_owned(),
         subject: subject.to_owned(),
         round: 0,
         work: Work {

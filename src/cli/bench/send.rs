@@ -2,7 +2,7 @@
 //! Ctrl-C ends the trial that runs and those that would follow; a trial that fails ends the run, with one line. What was measured
 //! by then is reported in both cases.
 
-use super::super::args::bench::Bench;
+use super::super::args::bench::{Bench, Path};
 use super::super::output::{Failure, Outcome};
 use super::forms::Files;
 use super::{ports, progress, work};
@@ -55,8 +55,8 @@ pub fn send(args: Bench) -> Outcome {
         progress::clear();
         match sent {
             Ok(outcome) => report.entries.push(Entry {
-                case: "send".into(),
-                subject: subject(&from, &to),
+                case: case(&args.path, "send"),
+                subject: subject(&args.path, &from, &to),
                 round: 0,
                 work,
                 outcome,
@@ -80,8 +80,14 @@ pub(super) fn written(files: Files, report: &Report) -> Result<(), Failure> {
     files.write(report)
 }
 
-pub(super) fn subject(from: &Place, to: &Place) -> String {
-    format!("{from} to {to}")
+/// Who is measured, as it was called, or by its ports.
+pub(super) fn subject(path: &Path, from: &Place, to: &Place) -> String {
+    path.subject_name.clone().unwrap_or_else(|| format!("{from} to {to}"))
+}
+
+/// What it does, as it was called.
+pub(super) fn case(path: &Path, otherwise: &str) -> String {
+    path.case_name.clone().unwrap_or_else(|| otherwise.to_owned())
 }
 
 /// A report of nothing yet.
