@@ -99,6 +99,10 @@ fn the_rate_of_a_limit_is_found_and_its_loss_and_its_burst() {
         );
     }
 
+    // What the measurement itself gets wrong: by a pair alone, and through the least of forwarders.
+    let own: Vec<&str> = report.own_error.iter().map(|own| &own.path[..]).collect();
+    assert_eq!(own[..2], ["veth, 64", "wire, 64"], "{own:?}\n{err}");
+
     // All of it in the other forms.
     for part in [
         "Throughput (RFC",
