@@ -84,6 +84,7 @@ impl DecisionCounts {
 mod tests {
     use super::*;
     use crate::control::exchange::Counts;
+    use crate::control::report::Queue;
     use crate::packet::{DropReason, PuntReason};
     use crate::port::STAMP_MAGIC;
     use crate::table::conntrack::table::Table;
@@ -109,6 +110,8 @@ mod tests {
         assert_eq!(documented("\n## Punted\n"), punts);
         let drops: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(documented("\n## Dropped\n"), drops);
+        let losses = Queue::default().losses().map(|(word, _)| word);
+        assert_eq!(documented("\n## Lost by the kernel\n"), losses);
         let decisions: Vec<&str> = Decision::ALL.iter().map(|decision| decision.word()).collect();
         assert_eq!(documented("\n## Steer\n"), decisions);
         let events = Counts::default().report(&Table::new(64)).events;

@@ -182,6 +182,17 @@ impl Queue {
             xsk_invalid: c.xsk_invalid,
         }
     }
+
+    /// What the kernel lost of this queue, one word each: the reasons of its rows in `show drops`, which docs/REASONS.md explains.
+    pub fn losses(&self) -> [(&'static str, u64); 5] {
+        [
+            ("tx_driver_busy", self.kick_busy),
+            ("rx_dropped", self.xsk_rx_dropped),
+            ("rx_ring_full", self.xsk_rx_ring_full),
+            ("fill_ring_empty", self.xsk_fill_empty),
+            ("invalid_descriptor", self.xsk_invalid),
+        ]
+    }
 }
 
 /// `show workers`: one worker.

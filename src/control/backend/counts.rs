@@ -177,20 +177,13 @@ pub(super) fn drops_of(totals: Totals, ports: &[Port]) -> Vec<DropRow> {
         .collect();
     for port in ports {
         for queue in &port.queues {
-            let losses = [
-                ("tx_driver_busy", queue.kick_busy),
-                ("rx_dropped", queue.xsk_rx_dropped),
-                ("rx_ring_full", queue.xsk_rx_ring_full),
-                ("fill_ring_empty", queue.xsk_fill_empty),
-                ("tx_invalid", queue.xsk_invalid),
-            ];
             let place = format!("{}:{}", port.port, queue.queue);
             let row = |(reason, frames): (&str, u64)| DropRow {
                 place: place.clone(),
                 reason: reason.into(),
                 frames,
             };
-            rows.extend(losses.map(row));
+            rows.extend(queue.losses().map(row));
         }
     }
     rows

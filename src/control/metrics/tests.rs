@@ -35,7 +35,7 @@ fn fake() -> Scrape {
         workers: vec![Worker::default()],
         drops: vec![DropRow {
             place: "d0:0".into(),
-            reason: "xsk_rx_ring_full".into(),
+            reason: "rx_ring_full".into(),
             frames: 6,
         }],
         latency: vec![Latency {
@@ -84,7 +84,7 @@ fn a_scrape_reads_every_kind_of_counter() {
         "bypath_dropped_frames_total{reason=\"tx_ring_full\"} 0",
         "bypath_queue_receive_frames_total{port=\"d0\",queue=\"0\",worker=\"0\"} 9",
         "bypath_steer_frames_total{port=\"d0\",decision=\"redirect\"} 4",
-        "bypath_lost_frames_total{place=\"d0:0\",reason=\"xsk_rx_ring_full\"} 6",
+        "bypath_lost_frames_total{place=\"d0:0\",reason=\"rx_ring_full\"} 6",
         "bypath_latency_nanoseconds{port=\"d0\",quantile=\"0.99\"} 8",
         "bypath_rules_taken_total{way=\"reading\"} 4",
         "bypath_conntrack_connections 7",
