@@ -1,15 +1,14 @@
-// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // The least that brings packets into AF_XDP sockets: every frame of queue q goes to socket q. It serves the bare forwarder
 // (bench/bare_forwarder.rs) and the tests of src/port; bypath itself loads steer.bpf.c. A queue without a socket passes.
 //
-// `bare_stamp` also writes the arrival stamp, in the layout of src/port/stamp.rs: {u64 magic, u64 ktime_ns} in the metadata
-// area, which lies just before the packet. A driver without room for metadata leaves the frame without a stamp.
+// `bare_stamp` also writes the arrival stamp, stamp.h, in the metadata area, which lies just before the packet. A driver without room for metadata leaves the frame without a stamp.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#define STAMP_MAGIC 0x6279706174685453ULL
+#include "stamp.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -17,11 +16,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } sockets SEC(".maps");
-
-struct stamp {
-	__u64 magic;
-	__u64 ktime_ns;
-};
 
 SEC("xdp")
 int bare(struct xdp_md *ctx)
@@ -44,4 +38,4 @@ int bare_stamp(struct xdp_md *ctx)
 	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
 }
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

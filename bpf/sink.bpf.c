@@ -1,11 +1,11 @@
-// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // The receiving port of `bypath bench` (src/bench/sink). Frames of the running trial bear its number at the front of their
 // payload (src/bench/tag.rs); they are counted, per CPU, and then
 //
 //   sink_count   dropped: the cheapest that a receiver can do
 //   sink_look    stamped with the time of arrival in the metadata room and redirected to the AF_XDP socket of the queue, so
-//                that a receiver that is scheduled late costs no delay; steer's stamp, which src/port/stamp.rs reads
+//                that a receiver that is scheduled late costs no delay; the stamp of stamp.h, which src/port/stamp.rs reads
 //
 // A frame that a full ring or a queue without a socket loses is counted all the same: it came through what is measured.
 // Frames of an earlier trial are dropped; all else (ARP, neighbour discovery, whatever the link carries) is the kernel's, which
@@ -20,9 +20,10 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "stamp.h"
+
 #define MAX_QUEUES 64
 #define TAG_MIN 10
-#define STAMP_MAGIC 0x6279706174685453ULL
 #define ICMP_ECHO 8
 #define ICMPV6_ECHO 128
 #define FRAGMENT 0x3fff
@@ -64,11 +65,6 @@ struct {
 struct vlan {
 	__be16 tci;
 	__be16 type;
-};
-
-struct stamp {
-	__u64 magic;
-	__u64 ktime_ns;
 };
 
 /* What the transport header's first byte and length say: where the payload begins, or nothing. */
@@ -203,4 +199,4 @@ int sink_look(struct xdp_md *ctx)
 	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_DROP);
 }
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

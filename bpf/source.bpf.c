@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // The live source of `bypath bench`: run by BPF_PROG_RUN in live-frame mode, it makes one frame per run and sends it out of
 // an interface. The frames' pages circulate, and a page comes back with what a forwarder wrote into it (Ethernet addresses,
@@ -275,4 +275,4 @@ int source(struct xdp_md *ctx)
 	return bpf_redirect(ifindex, 0);
 }
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -37,6 +37,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "stamp.h"
 #include "steer.h"
 
 #define TAG_LEN 4

@@ -2,8 +2,9 @@
 /*
  * What steer.bpf.c and control share: the decisions, the port record, the keys, the sizes.
  *
- * src/control/steer.rs mirrors this file. A unit test there reads the enum below, word by word; the sizes of records and
- * keys are compared when the maps are loaded. A decision's word is its name here in lower case.
+ * src/control/steer.rs mirrors this file, but for the decisions, which src/control/decision.rs has. A unit test there reads
+ * the enum below, word by word, and the bounds; the sizes of records and keys are compared when the maps are loaded. A
+ * decision's word is its name here in lower case.
  */
 #ifndef BYPATH_STEER_H
 #define BYPATH_STEER_H
@@ -18,7 +19,7 @@
 #define MAX_PORTS 256
 #define NEAR_PORTS 4096
 #define MAX_SLOTS 2048
-#define MAX_WORKERS 512
+#define MAX_WORKERS 64
 #define MAX_LOCAL_V4 65536
 #define MAX_LOCAL_V6 65536
 #define MAX_PASS 65536
@@ -89,16 +90,7 @@ struct pass_key {
 	__u8 dst[16];
 };
 
-/*
- * The arrival stamp, in the metadata room: the 16 bytes just before the frame's first byte. A buffer keeps what was
- * written there, so the reader clears the magic once it has taken the time, or the next frame would inherit it.
- */
-struct stamp {
-	__u64 magic;
-	__u64 ktime_ns; /* CLOCK_MONOTONIC */
-};
-
-#define STAMP_MAGIC 0x6279706174685453ULL
+/* One frame in so many is stamped (stamp.h), where not every one is. */
 #define STAMP_EVERY 64
 
 #define COOKIE_LEN 16

@@ -83,9 +83,11 @@ impl DecisionCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::WORKERS_MAX;
     use crate::control::exchange::Counts;
     use crate::control::report::Queue;
-    use crate::packet::{DropReason, PuntReason};
+    use crate::control::steer::SLOTS_MAX;
+    use crate::packet::{DropReason, PORTS_MAX, PuntReason};
     use crate::port::STAMP_MAGIC;
     use crate::table::conntrack::table::Table;
 
@@ -121,7 +123,7 @@ mod tests {
         );
     }
 
-    /// `bpf/steer.h` is the other copy of the table.
+    /// `bpf/steer.h` is the other copy of the table, and of the bounds.
     #[test]
     fn decisions_are_those_of_the_program() {
         let header = include_str!("../../bpf/steer.h");
@@ -143,6 +145,18 @@ mod tests {
             .filter(|word| !word.is_empty())
             .collect();
         assert_eq!(words, Decision::ALL.iter().map(|d| d.word()).collect::<Vec<_>>());
-        assert!(header.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
+        let bounds = [
+            ("MAX_PORTS", PORTS_MAX),
+            ("MAX_SLOTS", SLOTS_MAX),
+            ("MAX_WORKERS", WORKERS_MAX),
+        ];
+        for (name, max) in bounds {
+            assert!(
+                header.contains(&format!("#define {name} {max}\n")),
+                "{name} is not {max}"
+            );
+        }
+        let stamp = include_str!("../../bpf/stamp.h");
+        assert!(stamp.contains(&format!("#define STAMP_MAGIC {STAMP_MAGIC:#018x}ULL")));
     }
 }

@@ -30,6 +30,9 @@ use std::time::Duration;
 
 pub use crate::worker::HEARTBEAT_LIMIT;
 
+/// The most queues that there are slots for; `MAX_SLOTS` in `bpf/steer.h`.
+pub const SLOTS_MAX: usize = 2048;
+
 /// The tail of a frame that is punted to a port in generic mode, so that steer knows it again. Secret: drawn at load.
 pub type Cookie = [u8; 16];
 

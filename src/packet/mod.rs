@@ -18,5 +18,5 @@ pub const BURST: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u16);
 
-/// The most ports one process serves. Sizes the per-port counters and the slots of the XSK map.
+/// The most ports one process serves. Sizes the counters per port, here and in steer (`bpf/steer.h`), and queues to workers.
 pub const PORTS_MAX: usize = 256;

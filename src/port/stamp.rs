@@ -14,7 +14,7 @@
 
 use crate::packet::Frame;
 
-/// What marks a stamp. Shared with `bpf/steer.bpf.c`.
+/// What marks a stamp. The other copy is in `bpf/stamp.h`.
 pub const STAMP_MAGIC: u64 = 0x6279_7061_7468_5453;
 
 /// A stamp's length in bytes.

@@ -13,8 +13,8 @@
 //! So each named port finds at any time what was planned for it, and ports of bridges what is theirs, whatever others came with.
 
 use super::Ports;
-use super::opening::SLOTS_MAX;
 use crate::control::dealing::{Rings, dealt};
+use crate::control::steer::SLOTS_MAX;
 
 /// What a port may have.
 pub struct Share {

@@ -13,7 +13,7 @@ use super::unasked::Watched;
 use super::{Open, Ports, Tried};
 use crate::control::Error;
 use crate::control::dealing::{Rings, queues_that_fit, worker_of};
-use crate::control::steer::{self, Attach, AttachError, AttachedLink, AttachedMode, Steer};
+use crate::control::steer::{self, Attach, AttachError, AttachedLink, AttachedMode, SLOTS_MAX, Steer};
 use crate::mirror::LinkInfo;
 use crate::packet::Frame;
 use crate::port::link::{Link, mtu_max, receive_queues};
@@ -25,9 +25,6 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The most queues that steer has slots for.
-pub const SLOTS_MAX: usize = 2048;
 
 /// How long a queue that is in use is tried again at the start: by an instance before this one, which has just ended.
 const BUSY_AT_START: Duration = Duration::from_secs(1);
