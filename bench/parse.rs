@@ -82,9 +82,6 @@ fn ttl(c: &mut Criterion) {
             }
         })
     });
-    c.bench_function("update32", |b| {
-        b.iter(|| checksum::update32(black_box(7), black_box(8), black_box(9)))
-    });
 }
 
 criterion_group! {

@@ -57,11 +57,6 @@ pub fn wire(count: &mut Count) {
             }
         }
     });
-    count.case("update32", 1000, || {
-        for _ in 0..1000 {
-            black_box(checksum::update32(black_box(7), black_box(8), black_box(9)));
-        }
-    });
 }
 
 /// Single stages: shape. The others are in the walks.

@@ -71,7 +71,6 @@ fn views(data: &[u8]) {
             p.payload().len()
         ),
         |p| {
-            p.set_vid(half);
             p.set_priority(byte);
             p.set_ethertype(ether::EtherType(half));
             p.payload_mut().fill(byte);
@@ -207,7 +206,6 @@ fn transport(data: &[u8], byte: u8, half: u16) {
         |p| {
             p.set_src_port(half);
             p.set_dst_port(!half);
-            p.options_mut().fill(byte);
             p.payload_mut().fill(byte);
             p.fill_checksum(pseudo);
             assert!(p.verify_checksum(pseudo));
@@ -260,7 +258,6 @@ fn transport(data: &[u8], byte: u8, half: u16) {
             (
                 p.kind(),
                 p.kind().is_error(),
-                p.kind().is_discovery(),
                 p.code(),
                 p.checksum(),
                 p.ident(),
@@ -294,7 +291,7 @@ fn parse(frame: &[u8], mac: &[u8; 6]) {
     } else {
         assert_eq!((p.sport, p.dport), (0, 0));
     }
-    assert!(p.family == Family::V4 || p.flags.0 & (Flags::OPTIONS | Flags::DONT_FRAGMENT) == 0);
+    assert!(p.family == Family::V4 || p.flags.0 & Flags::OPTIONS == 0);
     assert!(p.family == Family::V6 || p.flags.0 & Flags::EXTENSION == 0);
     let mut completed = frame.to_vec();
     if rx::complete_bytes(&mut completed, &p) {

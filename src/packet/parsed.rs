@@ -40,14 +40,12 @@ pub struct Flags(pub u8);
 impl Flags {
     /// An IPv4 fragment (offset or MF), or an IPv6 fragment header.
     pub const FRAGMENT: u8 = 1 << 0;
-    /// The IPv4 Don't Fragment bit.
-    pub const DONT_FRAGMENT: u8 = 1 << 1;
     /// IPv4 options are present.
-    pub const OPTIONS: u8 = 1 << 2;
+    pub const OPTIONS: u8 = 1 << 1;
     /// An IPv6 extension header other than the upper layer's follows.
-    pub const EXTENSION: u8 = 1 << 3;
+    pub const EXTENSION: u8 = 1 << 2;
     /// `sport` and `dport` are the packet's (TCP, UDP, UDP-Lite, SCTP, DCCP with their first bytes here).
-    pub const PORTS: u8 = 1 << 4;
+    pub const PORTS: u8 = 1 << 3;
 
     /// Whether any of `bits` is set.
     #[inline]

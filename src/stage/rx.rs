@@ -75,9 +75,7 @@ fn parse_v4(bytes: &[u8], payload: &[u8], port: PortIndex) -> Step<Parsed> {
         return Verdict::punt(PuntReason::Checksum);
     }
     let header_len = ip.header_len();
-    let mut flags = flag(ip.is_fragment(), Flags::FRAGMENT)
-        | flag(ip.dont_fragment(), Flags::DONT_FRAGMENT)
-        | flag(header_len > ipv4::HEADER_LEN, Flags::OPTIONS);
+    let mut flags = flag(ip.is_fragment(), Flags::FRAGMENT) | flag(header_len > ipv4::HEADER_LEN, Flags::OPTIONS);
     let (l4, end) = (L3 + header_len, L3 + ip.total_len());
     let ports = ports(bytes, l4, end, ip.protocol(), ip.fragment_offset() == 0);
     flags |= flag(ports.is_some(), Flags::PORTS);

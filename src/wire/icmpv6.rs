@@ -38,12 +38,6 @@ impl Type {
     pub const fn is_error(self) -> bool {
         self.0 < 128
     }
-
-    /// Whether this is neighbour discovery, which never leaves its link.
-    #[inline]
-    pub const fn is_discovery(self) -> bool {
-        self.0 >= Self::ROUTER_SOLICITATION.0 && self.0 <= Self::REDIRECT.0
-    }
 }
 
 view! {

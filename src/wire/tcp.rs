@@ -215,13 +215,6 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.set_checksum(check);
     }
 
-    /// The options, writable.
-    #[inline]
-    pub fn options_mut(&mut self) -> &mut [u8] {
-        let range = HEADER_LEN..self.header_len();
-        &mut self.bytes_mut()[range]
-    }
-
     /// The data, writable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {

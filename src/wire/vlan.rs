@@ -79,12 +79,6 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.set_tci(self.tci() & 0x1fff | u16::from(value & 7) << 13);
     }
 
-    /// Sets the VLAN identifier; only the low twelve bits of `value` count.
-    #[inline]
-    pub fn set_vid(&mut self, value: u16) {
-        self.set_tci(self.tci() & 0xf000 | value & 0x0fff);
-    }
-
     /// Sets the type.
     #[inline]
     pub fn set_ethertype(&mut self, value: EtherType) {

@@ -138,7 +138,7 @@ fn ipv4_options_are_flagged_and_behind_them_are_the_ports() {
     frame.extend([0, 53, 0, 99, 0, 8, 0, 0]);
     let p = parsed(&frame);
     assert_eq!((p.l4, p.sport, p.dport), (42, 53, 99));
-    assert_eq!(p.flags.0, Flags::OPTIONS | Flags::DONT_FRAGMENT | Flags::PORTS);
+    assert_eq!(p.flags.0, Flags::OPTIONS | Flags::PORTS);
     frame[14 + 20] ^= 1; // the checksum covers options too
     assert_punted(&frame, PuntReason::Checksum);
 }

@@ -32,8 +32,6 @@ impl Status {
     pub const DYING: Status = Status(1 << 9);
     /// The timeout does not change with packets.
     pub const FIXED_TIMEOUT: Status = Status(1 << 10);
-    /// A template, never a connection.
-    pub const TEMPLATE: Status = Status(1 << 11);
     /// Its reply tuple was taken when it was confirmed.
     pub const NAT_CLASH: Status = Status(1 << 12);
     /// A helper is attached.
