@@ -4,7 +4,7 @@
 #
 # Streams are of pktgen, so their number is exact; what arrives is counted by nftables before the server's stack.
 set -uo pipefail
-bypath=${BYPATH_BIN:-target/release/bypath}
+bypath=${BYPATH:-target/release/bypath}
 work=$(mktemp -d)
 bypath_pid=
 failed=0
