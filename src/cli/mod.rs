@@ -1,10 +1,10 @@
 //! The command line: what an operator types and reads. Layer 6, the top.
 //!
 //! ```text
-//!  args.rs  raw flags (clap) -> run.rs wire.rs      -> one validated control::RunConfig -> control::run
-//!                            -> show.rs trace.rs    -> the control socket of the running instance
-//!                            -> check.rs doctor/    -> the kernel, without an instance
-//!                            -> bench/              -> the bench library, and the report in its forms
+//!  args.rs  raw flags (clap) -> run.rs wire.rs               -> one validated control::RunConfig -> control::run
+//!                            -> show/ trace.rs conntrack.rs  -> the control socket of the running instance
+//!                            -> check.rs doctor/             -> the kernel, without an instance
+//!                            -> bench/                       -> the bench library, and the report in its forms
 //! ```
 //!
 //! A contract that scripts rely on: exit code 0; 1 with one line `bypath: error: what, where, and what to do` on stderr; 2

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// The filters that frames meet on their way out of a device with clsact.
 const PARENT_CLSACT_EGRESS: Handle = Handle(0xffff_fff3);
 const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one \
-                            that only queues (noqueue, pfifo_fast, fq_codel, fq, mq)";
+                            that only queues (noqueue, pfifo_fast, fq_codel, fq without maxrate, mq)";
 const REMEDY_CONTENDED: &str = "the kernel itself sends nearly all of a rate (the box's own traffic, or what is not \
                                 carried), so all of it shares the kernel's queue; it is tried again after some seconds";
 const REMEDY_HYSTERESIS: &str = "classes of htb change their mode later with it, which is not carried; what leaves by this port is the \

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A qdisc that only queues counts as unshaped, since a frame of ours leaves by its own ring and meets no queue:
-//! noqueue, pfifo_fast, fq_codel, fq, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are
+//! noqueue, pfifo_fast, fq_codel, `fq` without `maxrate`, and mq with those below. Qdiscs that the kernel made by itself (`invisible`) are
 //! read too: they tell how long the queues are that nobody named. Dumps of qdiscs and of classes are not of one
 //! moment: a pair that does not fit is read again. What is deleted and made anew between two readings looks the same in both, and
 //! is another one all the same: the kernel drops what waited, and begins with full buckets. Its events tell that, to who hears them
