@@ -16,15 +16,6 @@ use crate::packet::{Addr, Family};
 use crate::table::Snapshot;
 use crate::table::fib::{Gateway, Nexthop, Prefix, Route, RouteKind};
 use crate::table::iface::IfaceIndex;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// An address of `family` as the standard library prints it.
-pub fn address(family: Family, addr: Addr) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(addr as u32)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(addr)),
-    }
-}
 
 /// `inet` or `inet6`, as `ip` names families.
 pub fn family(family: Family) -> &'static str {
@@ -32,11 +23,6 @@ pub fn family(family: Family) -> &'static str {
         Family::V4 => "inet",
         Family::V6 => "inet6",
     }
-}
-
-/// A prefix: `10.0.0.0/24`.
-pub fn prefix(family: Family, prefix: Prefix) -> String {
-    format!("{}/{}", address(family, prefix.addr), prefix.len)
 }
 
 /// The name of a link; its number where it is gone.
@@ -59,7 +45,7 @@ pub fn route(snapshot: &Snapshot, of: Family, table: u32, to: Prefix, route: &Ro
     report::Route {
         family: family(of).into(),
         table,
-        destination: prefix(of, to),
+        destination: to.show(of),
         kind: kind.into(),
         nexthops: route.nexthops.iter().map(|hop| nexthop(snapshot, hop)).collect(),
         mtu: (route.mtu != 0).then_some(route.mtu),
@@ -70,7 +56,7 @@ pub fn route(snapshot: &Snapshot, of: Family, table: u32, to: Prefix, route: &Ro
 fn nexthop(snapshot: &Snapshot, hop: &Nexthop) -> report::Nexthop {
     let via = match hop.gateway {
         Gateway::Onlink => None,
-        Gateway::Via(family, addr) => Some(address(family, addr).to_string()),
+        Gateway::Via(family, addr) => Some(family.show(addr).to_string()),
     };
     report::Nexthop {
         via,
@@ -83,7 +69,7 @@ pub fn neighbor(snapshot: &Snapshot, on: IfaceIndex, of: Family, addr: Addr, mac
     let lladdr: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
     report::Neighbor {
         family: family(of).into(),
-        address: address(of, addr).to_string(),
+        address: of.show(addr).to_string(),
         dev: dev(snapshot, on),
         lladdr: lladdr.join(":"),
     }

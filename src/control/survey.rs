@@ -219,7 +219,7 @@ fn routes_by_reason<'a>(family: Family, policy: u8, routes: impl Iterator<Item =
         let Some(why) = route.left.as_deref().or_else(|| unasked(route)) else {
             continue;
         };
-        let traffic = || format!("route {}", describe::prefix(family, Prefix { addr, len }));
+        let traffic = || format!("route {}", Prefix { addr, len }.show(family));
         reasons
             .entry(why)
             .and_modify(|stay| stay.more += 1)

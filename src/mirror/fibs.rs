@@ -8,20 +8,18 @@
 //! Bounds: none of its own, the kernel's tables are mirrored whole. Equal routes are one `Arc<Route>`.
 
 use super::address::Addresses;
+use super::interned::Interned;
 use super::link::Links;
 use super::netlink::Message;
 use super::nexthop::Nexthops;
 use super::reread::Reread;
 use super::resolve::{Policy, Resolver, left};
-use super::route::{Key, RouteMessage, Shape, Shapes, now_s, parse};
+use super::route::{Key, RouteMessage, Shape, now_s, parse};
 use super::store::Store;
 use super::{MirrorError, route4, route6};
 use crate::packet::{Addr, Family};
-use crate::table::fib::{Lpm, Route, RouteKind};
-use hashbrown::HashSet;
+use crate::table::fib::{Lpm, Route, RouteKind, TABLE_LOCAL};
 use std::sync::Arc;
-
-const TABLE_LOCAL: u32 = 255;
 
 /// What routes refer to.
 #[derive(Debug, Default)]
@@ -93,9 +91,8 @@ pub struct Routes {
     pub full_source_check: bool,
     /// Reading everything anew, when that is going on.
     pub reread: Reread,
-    pub(super) shapes: Shapes,
-    known: HashSet<Arc<Route>, foldhash::fast::RandomState>,
-    purge_at: usize,
+    pub(super) shapes: Interned<Shape>,
+    known: Interned<Route>,
     /// When the next lifetime of a route ends, in seconds of CLOCK_MONOTONIC; 0 if none has one.
     lapses_s: u64,
     unknown_links: std::collections::HashSet<u32>,
@@ -112,9 +109,8 @@ impl Routes {
             change: RoutesChange::default(),
             full_source_check: false,
             reread: Reread::new()?,
-            shapes: Shapes::default(),
-            known: HashSet::default(),
-            purge_at: 0,
+            shapes: Interned::default(),
+            known: Interned::default(),
             lapses_s: 0,
             unknown_links: std::collections::HashSet::new(),
         })
@@ -172,7 +168,7 @@ impl Routes {
             Family::V4 => route4::select(routes, &mut resolver).map(|route| merged_tries(table, route)),
             Family::V6 => route6::select(routes, &mut resolver),
         };
-        let selected = selected.map(|route| self.intern(route));
+        let selected = selected.map(|route| self.known.intern(route));
         let lpm = &mut self.tables[place].1;
         let new = selected.clone();
         let old = match selected {
@@ -248,23 +244,10 @@ impl Routes {
             self.change.choice |= found == Selected::SameOfSeveral;
         }
     }
-
-    fn intern(&mut self, route: Route) -> Arc<Route> {
-        if let Some(known) = self.known.get(&route) {
-            return Arc::clone(known);
-        }
-        if self.known.len() >= self.purge_at {
-            self.known.retain(|route| Arc::strong_count(route) > 1);
-            self.purge_at = (2 * self.known.len()).max(1024);
-        }
-        let route = Arc::new(route);
-        self.known.insert(Arc::clone(&route));
-        route
-    }
 }
 
 /// A message as an update; `None` for other families and what is no route.
-pub(super) fn to_update(wanted: Family, shapes: &mut Shapes, message: Message<'_>) -> Option<Update> {
+pub(super) fn to_update(wanted: Family, shapes: &mut Interned<Shape>, message: Message<'_>) -> Option<Update> {
     let RouteMessage {
         family,
         table,

@@ -13,16 +13,17 @@ pub fn message(kind: u16, payload: &[u8]) -> Message<'_> {
     }
 }
 
+/// An attribute, padded to the next.
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
 /// Attributes, one after the other.
 pub fn attributes(all: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![];
-    for (kind, value) in all {
-        bytes.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    bytes
+    all.iter().flat_map(|(kind, value)| attribute(*kind, value)).collect()
 }
 
 fn link(ifindex: u32, master: u32, info: &[u8]) -> Vec<u8> {

@@ -29,6 +29,7 @@ pub mod filters;
 #[cfg(test)]
 mod fixtures;
 pub mod guard;
+mod interned;
 mod link;
 mod neighbor;
 mod netlink;

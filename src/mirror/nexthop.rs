@@ -149,14 +149,8 @@ impl Nexthops {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::attribute;
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn tell(nexthops: &mut Nexthops, id: u32, attributes: &[Vec<u8>]) -> Option<u32> {
         let id = attribute(NHA_ID, &id.to_ne_bytes());

@@ -9,14 +9,13 @@ use super::resolve::Policy;
 use super::state::State;
 use crate::packet::{Addr, Family};
 use crate::table::conntrack;
-use crate::table::fib::{Fib, Route};
+use crate::table::fib::{Fib, Prefix, Route, table_name};
 use crate::table::iface::{Iface, IfaceFamily, Left, RpFilter};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The longest IPv4 packet (IP_MAX_MTU).
 const IP_MAX_MTU: u32 = 0xffff;
-const TABLE_LOCAL: u32 = 255;
 
 /// Parts of the snapshot that are older than what is known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -299,7 +298,7 @@ impl State {
             for (number, table) in &self.routes[family as usize].tables {
                 for (addr, len, route) in table.iter().filter(|(addr, _, _)| !is_never_forwarded(family, *addr)) {
                     if let Route { left: Some(why), .. } = &**route {
-                        let prefix = prefix(family, addr, len);
+                        let prefix = Prefix { addr, len }.show(family);
                         add(format!("{word} route {prefix} table {}: {why}", table_name(*number)));
                     }
                 }
@@ -315,20 +314,4 @@ impl State {
 /// Link-local and multicast: no packet to them is forwarded, so that it does not matter what their routes are.
 pub fn is_never_forwarded(family: Family, addr: Addr) -> bool {
     family == Family::V6 && (addr >> 118 == 0x3fa || addr >> 120 == 0xff)
-}
-
-fn prefix(family: Family, addr: Addr, len: u8) -> String {
-    match family {
-        Family::V4 => format!("{}/{len}", std::net::Ipv4Addr::from_bits(addr as u32)),
-        Family::V6 => format!("{}/{len}", std::net::Ipv6Addr::from_bits(addr)),
-    }
-}
-
-fn table_name(number: u32) -> String {
-    match number {
-        253 => "default".into(),
-        254 => "main".into(),
-        TABLE_LOCAL => "local".into(),
-        other => other.to_string(),
-    }
 }

@@ -8,8 +8,6 @@
 use super::netlink::{Attributes, Message, as_addr, as_u32, family, u16_at, u32_at};
 use crate::packet::{Addr, Family};
 use crate::port::wait::monotonic_ns;
-use hashbrown::HashSet;
-use std::sync::Arc;
 
 const HEADER: usize = 12;
 const RTM_F_CLONED: u32 = 0x200;
@@ -103,29 +101,6 @@ impl Shape {
             && self.unknown == other.unknown
             && self.hops.len() == other.hops.len()
             && self.hops.iter().zip(&other.hops).all(hop)
-    }
-}
-
-/// Shapes, each once.
-#[derive(Debug, Default)]
-pub struct Shapes {
-    known: HashSet<Arc<Shape>, foldhash::fast::RandomState>,
-    purge_at: usize,
-}
-
-impl Shapes {
-    /// The one shape that equals `shape`.
-    pub fn intern(&mut self, shape: Shape) -> Arc<Shape> {
-        if let Some(known) = self.known.get(&shape) {
-            return Arc::clone(known);
-        }
-        if self.known.len() >= self.purge_at {
-            self.known.retain(|shape| Arc::strong_count(shape) > 1);
-            self.purge_at = (2 * self.known.len()).max(1024);
-        }
-        let shape = Arc::new(shape);
-        self.known.insert(Arc::clone(&shape));
-        shape
     }
 }
 
@@ -277,15 +252,8 @@ fn metrics(value: &[u8], shape: &mut Shape) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::attribute;
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn parsed(header: [u8; 12], attributes: &[Vec<u8>]) -> Option<RouteMessage> {
         let payload = [&header[..], &attributes.concat()].concat();

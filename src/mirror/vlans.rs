@@ -89,14 +89,8 @@ impl OfLink {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::attribute;
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn entry(flags: u16, vid: u16, more: &[(u16, &[u8])]) -> Vec<u8> {
         let mut nest = attribute(INFO, &[flags.to_ne_bytes(), vid.to_ne_bytes()].concat());

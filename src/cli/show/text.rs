@@ -5,6 +5,7 @@
 
 use crate::cli::output::{duration, grouped, table};
 use crate::control::report::{ByReason, DropRow, Latency, Neighbor, Nexthop, Port, Queue, Route, Rule, Totals, Worker};
+use crate::table::fib::table_name;
 use std::fmt::Write as _;
 
 /// `show totals`: one line per verdict, its reasons below it. Reasons that never happened are left out.
@@ -201,15 +202,6 @@ fn hop(hop: &Nexthop) -> String {
     hop.via
         .as_ref()
         .map_or(format!("dev {}", hop.dev), |via| format!("via {via} dev {}", hop.dev))
-}
-
-fn table_name(table: u32) -> String {
-    match table {
-        253 => "default".into(),
-        254 => "main".into(),
-        255 => "local".into(),
-        number => number.to_string(),
-    }
 }
 
 /// `show neighbors`: a line like that of `ip neigh`.

@@ -78,6 +78,16 @@ pub const TABLE_MAIN: u32 = 254;
 /// See [`TABLE_LOCAL`].
 pub const TABLE_DEFAULT: u32 = 253;
 
+/// The kernel's table of this number as `ip` names it, where nobody has named others.
+pub fn table_name(number: u32) -> String {
+    match number {
+        TABLE_DEFAULT => "default".into(),
+        TABLE_MAIN => "main".into(),
+        TABLE_LOCAL => "local".into(),
+        other => other.to_string(),
+    }
+}
+
 impl Fib {
     /// Neither rules nor tables: every lookup finds nothing.
     pub fn new(family: Family) -> Self {

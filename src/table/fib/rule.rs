@@ -23,6 +23,11 @@ impl Prefix {
     pub fn contains(&self, family: Family, addr: Addr) -> bool {
         self.len == 0 || (self.addr ^ addr) >> family.bits().saturating_sub(self.len) == 0
     }
+
+    /// As `ip` has it: `10.0.0.0/24`.
+    pub fn show(&self, family: Family) -> String {
+        format!("{}/{}", family.show(self.addr), self.len)
+    }
 }
 
 /// What a rule that matches does.
