@@ -1,37 +1,22 @@
 //! Network namespaces, veth pairs, packet sockets and AF_XDP sockets for the tests.
 
+#[path = "../netns/thread.rs"]
+mod thread;
+
 use crate::frames::Mac;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use thread::in_namespace;
 
-/// Runs `test` in a thread with a network namespace of its own; see main.rs for what happens without root.
+/// Runs `test` in a network namespace of its own, with the loopback up; see main.rs for what happens without root.
 pub fn in_netns(test: impl FnOnce() + Send + 'static) {
-    // SAFETY: asks for a number.
-    if unsafe { libc::geteuid() } != 0 {
-        assert!(std::env::var_os("CI").is_none(), "needs root, and CI is set");
-        eprintln!("SKIPPED: needs root");
-        return;
-    }
-    let thread = std::thread::spawn(move || {
-        // SAFETY: affects this thread only, which ends with the test.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            let e = io::Error::last_os_error();
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "unshare(CLONE_NEWNET): {e}, and CI is set"
-            );
-            eprintln!("SKIPPED: unshare(CLONE_NEWNET): {e}");
-            return;
-        }
+    in_namespace(|| {
         ip("link set lo up");
         test();
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// Runs ip(8) in this thread's namespace.

@@ -6,6 +6,9 @@
 //!
 //! So frames come to the filters as forwarded ones do: with a VLAN tag beside the frame, a mark, and no priority.
 
+#[path = "../netns/thread.rs"]
+mod thread;
+
 use super::frames::Frame;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -13,6 +16,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+pub use thread::in_namespace as namespace;
 
 /// Classes 1:1 to 1:CLASSES are leaves.
 pub const CLASSES: u32 = 16;
@@ -29,26 +33,6 @@ pub struct Lab {
     mark: u32,
     before: BTreeMap<u32, (u64, u64)>,
     ifindex: u32,
-}
-
-/// Runs `test` in a new network namespace.
-pub fn namespace(test: impl FnOnce() + Send + 'static) {
-    let inside = std::thread::spawn(|| {
-        // SAFETY: no memory is involved; it affects this thread alone.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            let error = std::io::Error::last_os_error();
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "no network namespace ({error}), and CI is set"
-            );
-            eprintln!("SKIPPED: no network namespace: {error}");
-            return;
-        }
-        test();
-    });
-    if let Err(panic) = inside.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 fn run(program: &str, arguments: &str, input: &str) -> Output {

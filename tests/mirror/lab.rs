@@ -1,6 +1,9 @@
 //! A network namespace for one test: a thread of its own that has left the others' namespace. Nothing of it outlives the
 //! thread, whatever happens. Needs root; without it a test says SKIPPED, and fails where CI is set.
 
+#[path = "../netns/thread.rs"]
+mod thread;
+
 use bypath::mirror::Mirror;
 use bypath::packet::{Addr, Family};
 use bypath::table::Snapshot;
@@ -13,25 +16,14 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use thread::in_namespace;
 
 /// Runs `test` in a new network namespace, with the loopback up.
 pub fn namespace(test: impl FnOnce() + Send + 'static) {
-    let inside = std::thread::spawn(|| {
-        // SAFETY: only the network namespace is left, which has nothing to do with memory or descriptors.
-        if let Err(error) = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) } {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "no network namespace ({error}), and CI is set"
-            );
-            eprintln!("SKIPPED: no network namespace: {error}");
-            return;
-        }
+    in_namespace(|| {
         ip("link set lo up");
         test();
     });
-    if let Err(panic) = inside.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// Runs `ip` with arguments; it must succeed.

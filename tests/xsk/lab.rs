@@ -1,6 +1,9 @@
 //! What the tests of AF_XDP queues stand on: a namespace per thread, veths, the redirect program, and a chain of four queues
 //! on one UMEM that counts every frame it sends.
 
+#[path = "../netns/thread.rs"]
+mod thread;
+
 use bypath::packet::Frame;
 use bypath::port::link::Link;
 use bypath::port::umem::{Mode, Umem, UmemConfig};
@@ -17,18 +20,13 @@ mod bare {
     include!(concat!(env!("OUT_DIR"), "/bare.skel.rs"));
 }
 
-/// Runs `test` in a thread with a new network namespace.
+/// Runs `test` in a network namespace of its own.
 pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        // SAFETY: changes the namespace of this new thread alone.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+    thread::in_namespace(|| {
         // The kernel's own packets (MLD, router solicitations) would be counted with ours.
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
         test();
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// Runs `ip` with these words, in this thread's network namespace.
