@@ -106,20 +106,24 @@ impl Bench {
     /// Takes everything apart and looks whether all frames are there.
     pub fn assert_audit(mut self) {
         self.turn();
-        let mut frames: Vec<Frame> = Vec::new();
-        for worker in 0..self.workers.len() {
-            let (reply, last) = crossbeam::channel::bounded(1);
-            assert!(self.shared.tell(worker, Command::Stop(reply)));
-            assert!(!self.workers[worker].obey(), "stop ends the loop");
-            let (_, queues) = last.recv().expect("the worker's last word");
-            queues.into_iter().for_each(|queue| queue.close(&mut frames));
-        }
-        for worker in std::mem::take(&mut self.workers) {
-            frames.extend(worker.into_frames());
-        }
-        for home in &self.shared.home {
-            frames.extend(std::iter::from_fn(|| home.pop()));
-        }
-        audit(2 * SLAB, &frames).expect("the frame audit");
+        assert_all_there(&self.shared, self.workers);
     }
+}
+
+/// Stops workers of a slab each, and looks whether all frames are there: with them, in their queues, or on their way home.
+pub fn assert_all_there(shared: &Shared<MemQueue>, mut workers: Vec<Worker<MemQueue>>) {
+    let mut frames: Vec<Frame> = Vec::new();
+    for (index, worker) in workers.iter_mut().enumerate() {
+        let (reply, last) = crossbeam::channel::bounded(1);
+        assert!(shared.tell(index, Command::Stop(reply)));
+        assert!(!worker.obey(), "stop ends the loop");
+        let (_, queues) = last.recv().expect("the worker's last word");
+        queues.into_iter().for_each(|queue| queue.close(&mut frames));
+    }
+    let slabs = workers.len() as u32;
+    frames.extend(workers.into_iter().flat_map(Worker::into_frames));
+    for home in &shared.home {
+        frames.extend(std::iter::from_fn(|| home.pop()));
+    }
+    audit(slabs * SLAB, &frames).expect("the frame audit");
 }

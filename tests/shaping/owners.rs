@@ -5,15 +5,14 @@
 //!  d0 queue 1 -- worker 1 -- d1 queue 1
 //! ```
 
+use super::bench::{SLAB, assert_all_there};
 use super::{OUT, lab, packet, set, shaped, tree};
-use bypath::packet::{BURST, Frame, PortIndex};
-use bypath::port::{MemConfig, MemPool, MemPort, MemQueue, audit, mem_port};
+use bypath::packet::{BURST, PortIndex};
+use bypath::port::{MemConfig, MemPool, MemPort, MemQueue, mem_port};
 use bypath::table::Snapshot;
 use bypath::table::qdisc::Shaping;
-use bypath::worker::{Command, Limits, Shared, Worker};
+use bypath::worker::{Limits, Shared, Worker};
 use std::sync::Arc;
-
-const SLAB: u32 = 2048;
 
 struct Queues {
     shared: Arc<Shared<MemQueue>>,
@@ -72,19 +71,8 @@ impl Queues {
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 
-    fn assert_audit(mut self) {
-        let mut frames: Vec<Frame> = Vec::new();
-        for (index, worker) in self.workers.iter_mut().enumerate() {
-            let (reply, last) = crossbeam::channel::bounded(1);
-            assert!(self.shared.tell(index, Command::Stop(reply)) && !worker.obey());
-            let (_, queues) = last.recv().expect("the worker's last word");
-            queues.into_iter().for_each(|queue| queue.close(&mut frames));
-        }
-        frames.extend(self.workers.into_iter().flat_map(Worker::into_frames));
-        for home in &self.shared.home {
-            frames.extend(std::iter::from_fn(|| home.pop()));
-        }
-        audit(2 * SLAB, &frames).expect("the frame audit");
+    fn assert_audit(self) {
+        assert_all_there(&self.shared, self.workers);
     }
 }
 
