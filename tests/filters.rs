@@ -5,6 +5,8 @@
 //! Needs root, `ip`, `bridge` and `tc`; the namespaces are unnamed and end with their test. A kind of filter that the kernel has
 //! not is skipped, and said so: `scripts/vm` has them all. One seed gives one run; `BYPATH_SEED` sets it, `BYPATH_ROUNDS` its length.
 
+#[path = "env/mod.rs"]
+mod env;
 #[path = "filters/frames.rs"]
 mod frames;
 #[path = "filters/lab.rs"]
@@ -15,6 +17,7 @@ mod texts;
 use bypath::mirror::filters::read;
 use bypath::table::filter::{Facts, Filter, classify};
 use bypath::table::qdisc::Handle;
+use env::number;
 use frames::{Frame, Random};
 use lab::{CLASSES, DEFAULT, DIRECT, Lab, namespace};
 use std::collections::BTreeMap;
@@ -22,13 +25,6 @@ use std::collections::BTreeMap;
 /// Frames for each set of filters.
 const FRAMES: usize = 200;
 const ROUNDS: u64 = 40;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
-}
 
 /// The class that a frame goes to in the end: what no filter places, or places nowhere, goes to the default.
 fn class(filters: &[Filter], frame: &Frame) -> u32 {

@@ -1,6 +1,8 @@
 //! The fuzz targets without a fuzzer: their bodies over every file in `fuzz/seeds/` (each input that ever failed is kept
 //! there), over all cuts of these, and over random damage to them. One seed gives one run; `BYPATH_SEED` sets it.
 
+#[path = "env/mod.rs"]
+mod env;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
@@ -60,10 +62,7 @@ fn run(target: &str, body: fn(&[u8])) {
     for seed in &seeds {
         (0..=seed.len()).for_each(|len| body(&seed[..len]));
     }
-    let start = std::env::var("BYPATH_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(1u64);
+    let start = env::number("BYPATH_SEED", 1);
     let mut random = Random(start);
     for round in 0..ROUNDS {
         let data = damaged(&mut random, &seeds);

@@ -3,6 +3,8 @@
 
 #[path = "mirror/bridges.rs"]
 mod bridges;
+#[path = "env/mod.rs"]
+mod env;
 #[path = "mirror/lab.rs"]
 mod lab;
 #[path = "mirror/random.rs"]

@@ -10,7 +10,7 @@
 //! where our choice drew no random number it must be the same. All four packets must come out byte for byte as ours do,
 //! given the kernel's tuples. Wrong checksums are among them (nf_conntrack_checksum=0), and checksums of 0 and 0xffff.
 //!
-//! Needs root, nft and network namespaces. `NAT_SEED` and `NAT_CONNECTIONS` choose other ones and more.
+//! Needs root, nft and network namespaces. `BYPATH_SEED` and `BYPATH_NAT_CONNECTIONS` choose other ones and more.
 
 mod lab;
 
@@ -27,6 +27,7 @@ use bypath::table::conntrack::{Direction, Marks, Record, Status, Tuple};
 use bypath::table::nat::{Exhausted, Holder, Manip, Range, World, setup};
 use bypath::wire::{Protocol, ipv4, ipv6};
 use cases::Case;
+use lab::env::number;
 use lab::packet::wire_mac;
 use lab::router::{Lab, Layout};
 use lab::sys::wait_readable;
@@ -204,16 +205,12 @@ struct Counts {
 const LONG: Duration = Duration::from_secs(2);
 const SHORT: Duration = Duration::from_millis(30);
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().expect(name))
-}
-
 #[test]
 fn choices_and_bytes_are_those_of_the_kernel() {
     let mut net = Net::new();
-    let mut rng = ChaCha8Rng::seed_from_u64(setting("NAT_SEED", 1));
+    let mut rng = ChaCha8Rng::seed_from_u64(number("BYPATH_SEED", 1));
     let mut counts = Counts::default();
-    while counts.connections < setting("NAT_CONNECTIONS", 900) as usize {
+    while counts.connections < number("BYPATH_NAT_CONNECTIONS", 900) as usize {
         for family in Family::ALL {
             net.ctnetlink.flush(None).expect("flush");
             let mut known = Known {

@@ -3,6 +3,8 @@
 
 #[path = "nft/bridge.rs"]
 mod bridge;
+#[path = "env/mod.rs"]
+mod env;
 #[path = "nft/kernel.rs"]
 mod kernel;
 #[path = "netns/mod.rs"]

@@ -14,6 +14,8 @@ mod alone;
 mod bench;
 #[path = "box/bridge.rs"]
 mod bridge;
+#[path = "env/mod.rs"]
+mod env;
 #[path = "box/mod.rs"]
 mod lab;
 #[path = "pipeline/wire.rs"]
@@ -30,17 +32,11 @@ use bypath::table::fib::{Gateway, TABLE_MAIN};
 use bypath::table::iface::IfaceIndex;
 use bypath::worker::pipeline::{Here, Observer, Stage, Unobserved, walk};
 use bypath::worker::{Command, Limits, Poll, Shared, Worker, run};
+use env::number;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-
-fn env(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(otherwise)
-}
 
 /// A packet that is mostly right, and then perhaps is not.
 fn fuzzed(rng: &mut ChaCha8Rng, templates: &[Vec<u8>], packet: &mut Vec<u8>) {
@@ -79,7 +75,7 @@ fn templates() -> Vec<Vec<u8>> {
 
 /// Walks random damage to `templates` from all ports of a box.
 fn fuzz(snapshot: Snapshot, templates: &[Vec<u8>], frames: u64) {
-    let seed = env("BYPATH_SEED", 1);
+    let seed = number("BYPATH_SEED", 1);
     println!("seed {seed}, {frames} frames");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut bench = Bench::new(snapshot, &[]);
@@ -116,7 +112,7 @@ fn fuzz(snapshot: Snapshot, templates: &[Vec<u8>], frames: u64) {
 
 #[test]
 fn every_fuzzed_frame_ends_in_one_verdict_and_none_is_lost() {
-    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000);
+    let frames = number("BYPATH_FUZZ_FRAMES", 10_000_000);
     fuzz(lab::snapshot(1_000, lab::FAR), &templates(), frames);
 }
 
@@ -145,7 +141,7 @@ fn bridged_templates() -> Vec<Vec<u8>> {
 
 #[test]
 fn every_fuzzed_frame_on_a_bridge_ends_in_one_verdict_and_none_is_lost() {
-    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
+    let frames = number("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
     let mut snapshot = bridge::snapshot(1_000, lab::FAR);
     bridge::port_mut(&mut snapshot, PortIndex(0)).isolated = true;
     bridge::port_mut(&mut snapshot, PortIndex(3)).isolated = true;
@@ -155,7 +151,7 @@ fn every_fuzzed_frame_on_a_bridge_ends_in_one_verdict_and_none_is_lost() {
 
 #[test]
 fn every_fuzzed_frame_on_a_bridge_with_vlans_ends_in_one_verdict_and_none_is_lost() {
-    let frames = env("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
+    let frames = number("BYPATH_FUZZ_FRAMES", 10_000_000) / 2;
     let mut snapshot = bridge::snapshot(1_000, lab::FAR);
     let vlans = bridge::bridge_mut(&mut snapshot).vlans.insert(Default::default());
     vlans.insert(1, true);
@@ -211,7 +207,7 @@ impl Observer for Watching {
 
 #[test]
 fn the_cached_walk_is_the_full_walk() {
-    let seed = env("BYPATH_SEED", 1);
+    let seed = number("BYPATH_SEED", 1);
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut pool = MemPool::new(2, 2048, 256);

@@ -5,6 +5,8 @@
 mod bench;
 #[path = "box/bridge.rs"]
 mod bridge;
+#[path = "env/mod.rs"]
+mod env;
 #[path = "box/mod.rs"]
 mod lab;
 #[path = "shaping/labels.rs"]

@@ -24,7 +24,9 @@ mod garbage;
 mod traffic;
 
 use lab::bypath::Totals;
+use lab::env::number;
 use lab::router::Layout;
+use lab::setup::seeded_arguments;
 use lab::twin::{Mode, Setup, Share, Twin};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -43,15 +45,6 @@ const SHARE_LEAST: f64 = 0.7;
 
 /// ... and of each of them: one with several nexthops everywhere has the kernel asked for many of its few packets.
 const SHARE_OF_ONE_LEAST: f64 = 0.5;
-
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 /// The same seeds every time, so that a failure is a change's; another base by the environment hunts further.
 const SEED: u64 = 1;
@@ -135,7 +128,7 @@ fn run(seed: u64, packets: usize) -> Sums {
     };
     setup.clock_free = true;
     setup.seed = Some(seed);
-    setup.arguments = arguments(seed);
+    setup.arguments = seeded_arguments(seed);
     let mut twin = Twin::start(setup);
     let mut transit = 0;
     let mut changes = change::Changes::default();
@@ -170,16 +163,6 @@ fn run(seed: u64, packets: usize) -> Sums {
         carriable_forwarded: of_carriable(forwarded),
         punted: outcome.totals.punted,
     }
-}
-
-/// Most seeds run with one worker in the native hook, some with two, and a few in the generic hook.
-fn arguments(seed: u64) -> Vec<String> {
-    let text = match seed % 8 {
-        1 | 5 => "--workers 2",
-        3 => "--attach generic",
-        _ => "",
-    };
-    text.split_whitespace().map(str::to_string).collect()
 }
 
 /// Fuzzed frames: none may bring bypath down, and each must have the kernel's outcome.

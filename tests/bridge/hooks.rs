@@ -4,6 +4,7 @@
 //!
 //! `BYPATH_TWIN_SEED` begins elsewhere.
 
+use crate::lab::env::number;
 use crate::lab::packet::{Mac, Packet, ip, ping, udp};
 use crate::lab::plan;
 use crate::lab::twin::{Share, Twin};
@@ -143,7 +144,7 @@ fn frame(random: &mut ChaCha8Rng, services: &[Service], asked: &mut HashSet<(usi
 }
 
 fn random_traffic(name: &str, call: bool, nat: bool, rules: &[String], share: f64) {
-    let first = std::env::var("BYPATH_TWIN_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    let first = number("BYPATH_TWIN_SEED", 1);
     for seed in first..first + SEEDS {
         let mut lines = vec!["sysctl net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.br0.send_redirects=0".to_owned()];
         lines.extend(rules.iter().cloned());

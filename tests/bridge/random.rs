@@ -16,6 +16,7 @@ mod config;
 mod traffic;
 
 use crate::lab::bypath::Totals;
+use crate::lab::env::number;
 use crate::lab::packet::Mac;
 use crate::lab::twin::{Mode, Share, Twin};
 use crate::net::{setup, wait_learned};
@@ -29,15 +30,6 @@ use std::time::Instant;
 const ROUNDS: usize = 4;
 /// What bypath at least must have decided about by itself, of the packets of all configurations that can be carried.
 const SHARE_LEAST: f64 = 0.7;
-
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 /// One of them.
 fn pick<'a, T>(random: &mut ChaCha8Rng, from: &'a [T]) -> &'a T {

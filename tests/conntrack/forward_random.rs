@@ -15,9 +15,9 @@
 use crate::generator::Connections;
 use crate::lab::bypath::Totals;
 use crate::lab::conntrack::Free;
+use crate::lab::env::number;
 use crate::lab::report::summary;
 use crate::lab::twin::{Mode, Outcome, Setup, Share, Twin};
-use crate::random::number;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};

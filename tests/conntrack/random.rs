@@ -12,6 +12,8 @@
 use crate::generator::Connections;
 use crate::lab::bypath::Totals;
 use crate::lab::conntrack::Free;
+use crate::lab::env::number;
+use crate::lab::setup::seeded_arguments;
 use crate::lab::twin::{Mode, Setup, Share, Twin};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -26,16 +28,6 @@ const CONNECTIONS: usize = 160;
 const AT_ONCE: usize = 48;
 /// What must be forwarded of all packets.
 const SHARE_LEAST: f64 = 0.7;
-
-/// A number from the environment.
-pub fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
-        Err(_) => default,
-    }
-}
 
 #[test]
 fn random_connections() {
@@ -80,7 +72,7 @@ fn run(seed: u64, packets: u64) -> crate::lab::twin::Outcome {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let mut setup = Setup::tracked(&format!("conntrack-random-{seed}"), 2, &ruleset).with(&lines);
     setup.seed = Some(seed);
-    setup.arguments = arguments(seed);
+    setup.arguments = seeded_arguments(seed);
     let mut twin = Twin::start(setup);
     // Every other configuration has packets that go by the kernel, and then the kernel's words about some connections.
     let mixed = seed.is_multiple_of(2);
@@ -105,16 +97,6 @@ fn run(seed: u64, packets: u64) -> crate::lab::twin::Outcome {
         }
     }
     twin.finish(Share::AtLeast(0.0))
-}
-
-/// Most seeds run with one worker in the native hook, some with two, and a few in the generic hook.
-fn arguments(seed: u64) -> Vec<String> {
-    let text = match seed % 8 {
-        1 | 5 => "--workers 2",
-        3 => "--attach generic",
-        _ => "",
-    };
-    text.split_whitespace().map(str::to_string).collect()
 }
 
 fn pick<'a>(random: &mut ChaCha8Rng, all: &[&'a str]) -> &'a str {

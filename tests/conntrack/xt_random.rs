@@ -11,9 +11,9 @@
 
 use crate::generator::Connections;
 use crate::lab::conntrack::Free;
+use crate::lab::env::number;
 use crate::lab::plan;
 use crate::lab::twin::{Fence, Mode, Outcome, Setup, Share, Twin};
-use crate::random::number;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};

@@ -23,6 +23,8 @@ pub mod bypath;
 pub mod compare;
 pub mod conntrack;
 mod counters;
+#[path = "../env/mod.rs"]
+pub mod env;
 pub mod names;
 pub mod namespace;
 pub mod neighbor;

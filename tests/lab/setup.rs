@@ -25,6 +25,16 @@ impl Mode {
     }
 }
 
+/// Arguments of `bypath run` by a seed: most seeds run with one worker in the native hook, some with two, and a few in the generic hook.
+pub fn seeded_arguments(seed: u64) -> Vec<String> {
+    let text = match seed % 8 {
+        1 | 5 => "--workers 2",
+        3 => "--attach generic",
+        _ => "",
+    };
+    text.split_whitespace().map(str::to_string).collect()
+}
+
 /// How much of what was injected bypath must have forwarded.
 #[derive(Clone, Copy, Debug)]
 pub enum Share {

@@ -1,5 +1,6 @@
 //! Bridges, their ports and what they learned: the mirror's snapshot against what `bridge` was told, and against a new mirror.
 
+use super::env::number;
 use super::lab::*;
 use super::random::{Random, SEED};
 use bypath::mirror::Mirror;
@@ -276,8 +277,7 @@ fn random_change(random: &mut Random) -> (bool, String) {
 
 #[test]
 fn random_changes_of_bridges_leave_the_mirror_as_a_new_one() {
-    let seed = std::env::var("BYPATH_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or(SEED);
+    let seed = number("BYPATH_SEED", SEED);
     eprintln!("seed {seed} (BYPATH_SEED sets another)");
     namespace(move || {
         bridged();

@@ -1,5 +1,6 @@
 //! Random changes while the mirror reads: it must end as a new mirror begins, and as `ip route get` answers.
 
+use super::env::number;
 use super::lab::*;
 use bypath::mirror::Mirror;
 use bypath::packet::Family;
@@ -114,8 +115,7 @@ fn kernel_answers(questions: &[(String, String)]) -> Vec<String> {
 
 #[test]
 fn random_changes_leave_the_mirror_as_a_new_one_and_as_the_kernel() {
-    let seed = std::env::var("BYPATH_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or(SEED);
+    let seed = number("BYPATH_SEED", SEED);
     eprintln!("seed {seed} (BYPATH_SEED sets another)");
     namespace(move || {
         router();

@@ -1,10 +1,11 @@
 //! Rules of family bridge against the kernel: random rulesets at all hooks of a bridge, random frames that come in by one of
 //! its two ports, and every counter must be what the kernel says afterwards.
 //!
-//! Frames go from port to port, known or flooded, or up to the bridge, which has no address and answers nothing. NFT_RULESETS
-//! says how many rulesets, NFT_SEED where to begin.
+//! Frames go from port to port, known or flooded, or up to the bridge, which has no address and answers nothing. BYPATH_NFT_RULESETS
+//! says how many rulesets, BYPATH_SEED where to begin.
 
-use super::kernel::{fill, setting, settled};
+use super::env::number;
+use super::kernel::{fill, settled};
 use super::load;
 use super::netns::{FrameSocket, ifindex, isolated, sh};
 use bypath::stage::prerouting::Aside;
@@ -256,9 +257,9 @@ fn counters_are_those_of_the_kernels_bridge() {
         }
         let snapshot = snapshot();
         let socket = FrameSocket::open(ifindex("h0")).unwrap();
-        let first = setting("NFT_SEED", 1);
+        let first = number("BYPATH_SEED", 1);
         let mut seen = 0;
-        for seed in first..first + setting("NFT_RULESETS", RULESETS) {
+        for seed in first..first + number("BYPATH_NFT_RULESETS", RULESETS) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let script = script(&mut rng);
             let frames: Vec<_> = (0..FRAMES).map(|_| frame(&mut rng)).collect();

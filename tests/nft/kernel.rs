@@ -2,9 +2,10 @@
 //! quota and counted element must be what the kernel says afterwards.
 //!
 //! Packets are sent by a packet socket, one after the other on one processor, so that expressions with a memory see them in
-//! one order. Limits have a rate so low that only their burst counts. NFT_RULESETS says how many rulesets, NFT_SEED where
+//! one order. Limits have a rate so low that only their burst counts. BYPATH_NFT_RULESETS says how many rulesets, BYPATH_SEED where
 //! to begin.
 
+use super::env::number;
 use super::netns::{FrameSocket, ifindex, isolated, sh};
 use super::{load, read};
 use bypath::table::rules::expr::{Base, ChecksumFix, Expr, Stateful};
@@ -326,10 +327,6 @@ impl Packet for OnLoopback {
     }
 }
 
-pub(super) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().expect(name))
-}
-
 #[test]
 fn counters_are_those_of_the_kernel() {
     isolated("kernel::counters_are_those_of_the_kernel", || {
@@ -338,9 +335,9 @@ fn counters_are_those_of_the_kernel() {
         // Strange sources are dropped behind prerouting; that need not be told.
         sh("sysctl -qw net.ipv4.conf.all.log_martians=0");
         let socket = FrameSocket::open(ifindex("lo")).unwrap();
-        let first = setting("NFT_SEED", 1);
+        let first = number("BYPATH_SEED", 1);
         let mut seen = 0;
-        for seed in first..first + setting("NFT_RULESETS", RULESETS) {
+        for seed in first..first + number("BYPATH_NFT_RULESETS", RULESETS) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let script = script(&mut rng);
             let packets: Vec<_> = (0..PACKETS).map(|_| packet(&mut rng)).collect();

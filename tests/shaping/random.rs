@@ -1,5 +1,6 @@
 //! Random traffic, configurations and rings: whatever happens, each packet is counted once, and each frame is somewhere.
 
+use super::env::number;
 use super::{BURST, Bench, DropReason, Fault, PortIndex, assert_balanced, lab, lost, publish, set, shaped, tree};
 use bypath::packet::Family;
 use bypath::table::qdisc::Shaping;
@@ -25,8 +26,7 @@ fn shaping(rng: &mut ChaCha8Rng) -> Shaping {
 
 #[test]
 fn no_frame_is_lost_without_a_count() {
-    let seed = std::env::var("BYPATH_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or(1);
+    let seed = number("BYPATH_SEED", 1);
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut now_ns = 1_000_000_000;
