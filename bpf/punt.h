@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* What punt.bpf.c and src/control/punt.rs share; a unit test there compares the enum. */
+/* What punt.bpf.c and src/control/punt_device.rs share; a unit test there compares the enum. */
 #ifndef BYPATH_PUNT_H
 #define BYPATH_PUNT_H
 

@@ -12,9 +12,9 @@
 
 pub mod clock;
 pub mod cpu;
-mod desk;
 pub mod ends;
 pub mod frames;
+mod job_thread;
 pub mod lab;
 pub mod latency;
 pub mod loopback;

@@ -23,7 +23,7 @@
 
 use super::clock::Clocks;
 use super::cpu::busy_ns;
-use super::desk::Desk;
+use super::job_thread::JobThread;
 use super::outcome::{Outcome, Trial};
 use super::sink::{Found, Sink};
 use super::source::{Limit, Sent, Source};
@@ -97,8 +97,8 @@ type Clock = Box<dyn FnMut() -> Clocks>;
 pub struct Pair {
     work: Work,
     names: (String, String),
-    sender: Desk<Job, Sending>,
-    receiver: Desk<Look, Found>,
+    sender: JobThread<Job, Sending>,
+    receiver: JobThread<Look, Found>,
     shared: Arc<Shared>,
     run: u16,
     seen: bool,
@@ -143,14 +143,14 @@ impl Pair {
         let shared = Arc::new(Shared::default());
         let names = (sender.name, receiver.name);
         // The receiver first: a link whose peer has an XDP program takes more from the source.
-        let receiver = Desk::start("receiver", {
+        let receiver = JobThread::start("receiver", {
             let shared = shared.clone();
             move || {
                 let mut sink = (receiver.open)()?;
                 Ok(move |look| receive(&mut *sink, &receiver.check, look, &shared))
             }
         })?;
-        let sender = Desk::start("sender", {
+        let sender = JobThread::start("sender", {
             let shared = shared.clone();
             move || {
                 let mut source = (sender.open)()?;

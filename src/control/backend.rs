@@ -7,7 +7,7 @@ mod counts;
 
 use super::api::{Backend, TraceFilter};
 use super::connections::{ConnectionFilter, ConnectionRow, Subscribers};
-use super::punting::PuntCounts;
+use super::punt_thread::PuntCounts;
 use super::report::{
     self, BridgeLink, DropRow, FdbEntry, Latency, Neighbor, Port, Route, Scrape, Totals, TraceLine, TracePacket, Worker,
 };

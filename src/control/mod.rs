@@ -52,8 +52,8 @@ mod policing;
 #[cfg(feature = "xdp")]
 mod ports;
 #[cfg(feature = "xdp")]
-pub mod punt;
-pub mod punting;
+pub mod punt_device;
+pub mod punt_thread;
 pub mod report;
 pub mod roster;
 #[cfg(feature = "xdp")]

@@ -4,7 +4,7 @@
 //! second bypath of this namespace. It has no addresses and no IPv6, so that the stack never has anything to send on it;
 //! the kernel side is drivers/net/tun.c.
 
-use super::punt::PuntOpenError;
+use super::punt_device::PuntOpenError;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};

@@ -6,8 +6,8 @@
 use super::config::Poll;
 use super::exchange::Exporter;
 use super::plan::Plan;
-use super::punt::PuntDevice;
-use super::punting::{self, PuntCounts, Sink};
+use super::punt_device::PuntDevice;
+use super::punt_thread::{self, PuntCounts, Sink};
 use super::steer::Steer;
 use super::{Error, oracle};
 use crate::mirror::oracle::Oracle;
@@ -86,7 +86,7 @@ pub fn spawn_helpers(
     let (punt_stop, oracle_stop) = (stop.clone(), stop.clone());
     Ok(vec![
         spawn("bypath-punt".into(), move || {
-            punting::run(&of_punt, &punt_parker, sink, &counts, &punt_stop)
+            punt_thread::run(&of_punt, &punt_parker, sink, &counts, &punt_stop)
         })?,
         spawn("bypath-oracle".into(), move || {
             oracle::run(&of_oracle, &oracle_parker, oracle, &oracle_stop)

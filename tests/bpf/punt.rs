@@ -3,7 +3,7 @@
 
 use crate::frames::*;
 use crate::lab::*;
-use bypath::control::punt::{PuntDevice, PuntError, PuntOpenError, PuntWay};
+use bypath::control::punt_device::{PuntDevice, PuntError, PuntOpenError, PuntWay};
 use bypath::control::steer::{Attach, Decision, HEARTBEAT_LIMIT, Steer, SteerPort};
 use std::process::Command;
 use std::sync::atomic::Ordering;

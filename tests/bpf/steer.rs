@@ -493,7 +493,7 @@ fn the_documented_capabilities_suffice() {
         drop_capabilities();
         let steer = Steer::open(HEARTBEAT_LIMIT).unwrap();
         steer.attach(ifindex("p0"), Attach::Generic).unwrap();
-        let mut punt = bypath::control::punt::PuntDevice::create().unwrap();
+        let mut punt = bypath::control::punt_device::PuntDevice::create().unwrap();
         punt.punt(ifindex("p0"), &transit()).unwrap();
     });
 }

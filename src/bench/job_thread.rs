@@ -2,7 +2,7 @@
 //! needs there, and keeps it. What it opens need not be `Send`.
 //!
 //! Jobs and answers go by channels, in order. What cannot be opened is an error at the start, and a thread that dies is one
-//! at the next job; both are one line. It ends when its desk is dropped.
+//! at the next job; both are one line. It ends when its [`JobThread`] is dropped.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 /// The thread, and the way to it.
 #[derive(Debug)]
-pub(super) struct Desk<J, A> {
+pub(super) struct JobThread<J, A> {
     jobs: Option<Sender<J>>,
     answers: Receiver<Result<A, String>>,
     thread: Option<JoinHandle<()>>,
     name: &'static str,
 }
 
-impl<J: Send + 'static, A: Send + 'static> Desk<J, A> {
+impl<J: Send + 'static, A: Send + 'static> JobThread<J, A> {
     /// Starts it. `open` runs on the thread; what it returns does the jobs.
     pub(super) fn start<W>(
         name: &'static str,
@@ -47,16 +47,16 @@ impl<J: Send + 'static, A: Send + 'static> Desk<J, A> {
             }
         });
         let thread = thread.map_err(|error| format!("cannot start a thread: {error}: raise the limit (ulimit -u)"))?;
-        let desk = Self {
+        let started = Self {
             jobs: Some(jobs),
             answers,
             thread: Some(thread),
             name,
         };
         match is_open.recv() {
-            Ok(Ok(())) => Ok(desk),
+            Ok(Ok(())) => Ok(started),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(desk.died()),
+            Err(_) => Err(started.died()),
         }
     }
 
@@ -83,7 +83,7 @@ impl<J: Send + 'static, A: Send + 'static> Desk<J, A> {
     }
 }
 
-impl<J, A> Drop for Desk<J, A> {
+impl<J, A> Drop for JobThread<J, A> {
     fn drop(&mut self) {
         // The end of the jobs is the end of the thread. What it says at its end has been said.
         self.jobs = None;
@@ -102,27 +102,27 @@ mod tests {
 
     #[test]
     fn jobs_are_done_in_order_by_what_was_opened_there() {
-        let desk = Desk::<u32, u32>::start("counter", || {
+        let thread = JobThread::<u32, u32>::start("counter", || {
             let not_send = Rc::new(std::cell::Cell::new(0u32));
             Ok(move |job: u32| {
                 not_send.set(not_send.get() + job);
                 (job != 3).then(|| not_send.get()).ok_or_else(|| "three".to_owned())
             })
         });
-        let desk = desk.unwrap();
+        let thread = thread.unwrap();
         for job in [1, 2, 3, 4] {
-            desk.ask(job).unwrap();
+            thread.ask(job).unwrap();
         }
-        let answers: Vec<_> = (0..4).map(|_| desk.answer(SOON).unwrap()).collect();
+        let answers: Vec<_> = (0..4).map(|_| thread.answer(SOON).unwrap()).collect();
         assert_eq!(answers, [Ok(1), Ok(3), Err("three".into()), Ok(10)]);
-        assert!(desk.answer(Duration::ZERO).is_none());
+        assert!(thread.answer(Duration::ZERO).is_none());
     }
 
     #[test]
     fn what_cannot_be_opened_and_what_dies_is_said() {
-        let refused = Desk::<(), ()>::start("x", || Err::<fn(()) -> Result<(), String>, _>("no port".into()));
+        let refused = JobThread::<(), ()>::start("x", || Err::<fn(()) -> Result<(), String>, _>("no port".into()));
         assert_eq!(refused.err(), Some("no port".into()));
-        let dying = Desk::<(), ()>::start("sender", || {
+        let dying = JobThread::<(), ()>::start("sender", || {
             Ok(|()| -> Result<(), String> { std::panic::panic_any(()) })
         });
         let dying = dying.unwrap();
