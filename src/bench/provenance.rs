@@ -10,7 +10,6 @@ use super::report::Provenance;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -87,15 +86,6 @@ fn named(commit: Option<String>) -> String {
     commit.map_or_else(|| version.to_owned(), |commit| format!("{version} {commit}"))
 }
 
-/// The first line that a command prints, on stdout or else on stderr; nothing where it cannot be run or fails.
-fn first_line(command: &[&str]) -> Option<String> {
-    let (program, args) = command.split_first()?;
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
-    let text = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
-    (output.status.success() && !line.is_empty()).then_some(line)
-}
-
 /// Arguments as a shell would take them.
 pub fn command_line(args: impl IntoIterator<Item = String>) -> String {
     let quoted = |arg: String| {
@@ -111,6 +101,7 @@ pub fn command_line(args: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn what_the_kernel_tells_of_this_machine_is_all_there() {
@@ -229,16 +220,6 @@ mod tests {
         assert_eq!(
             String::from_utf8_lossy(&echo.stdout),
             args.map(|arg| format!("{arg}|")).concat()
-        );
-    }
-
-    #[test]
-    fn the_first_line_of_a_command_is_told_where_it_succeeds() {
-        let shell = |script: &str| first_line(&["sh", "-c", script]);
-        assert_eq!(shell("echo one 1.2; echo two").as_deref(), Some("one 1.2"));
-        assert_eq!(
-            (shell("echo no; exit 1"), first_line(&["/nonexistent/program"])),
-            (None, None)
         );
     }
 }
