@@ -52,8 +52,8 @@ pub const CONTROL_LIMIT: Duration = Duration::from_secs(3);
 /// Steer may think so a little earlier, for it counts in ticks of the kernel's clock.
 const MISSED_NS: u64 = HEARTBEAT_LIMIT.as_nanos() as u64 - 50_000_000;
 
-/// Bursts between two heartbeats under traffic, an empty turn being one: far less than a millisecond, however many queues a
-/// turn has.
+/// Bursts between two heartbeats under traffic, an empty turn being one: far less than a millisecond, or a turn, where that has more of
+/// them.
 const HEARTBEAT_BURSTS: u32 = 64;
 
 /// Runs until control says stop. `heartbeat` is where the time of the last turn goes, as `beat` makes it from monotonic

@@ -10,7 +10,7 @@ use crate::table::conntrack::{TICKS_PER_SECOND, ticks};
 const ROUND_TICKS: u32 = 4 * TICKS_PER_SECOND;
 
 /// Turns between two looks whether a piece is due: a clock read in so many.
-const SWEEP_TURNS: u64 = 16;
+const SWEEP_TURNS: u64 = 4;
 
 /// The most places that one turn looks at for that: some 20 us.
 const SWEEP_MAX: u32 = 2048;

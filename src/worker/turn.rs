@@ -176,7 +176,7 @@ impl<Q: Queue> Worker<Q> {
     fn take_over(&mut self, clock: &impl Fn() -> u64) -> usize {
         let shared = Arc::clone(&self.shared);
         let mut moved = 0;
-        while moved < BURST
+        while moved < BURSTS * BURST
             && !shared.inbox[self.index].is_empty()
             && let Some(Handoff {
                 frame,
