@@ -238,6 +238,24 @@ fn what_is_made_anew_is_another_tree() {
     });
 }
 
+/// What stands below an mq ends with it, of which alone the kernel tells.
+#[test]
+fn what_is_below_an_mq_is_made_anew_with_it() {
+    isolated("qdiscs::what_is_below_an_mq_is_made_anew_with_it", || {
+        sh("ip link add d0 numtxqueues 2 type veth peer name c0; ip link add d1 type veth peer name s0");
+        sh("ip link set d0 up; ip link set c0 up; ip link set d1 up; ip link set s0 up");
+        let mut guard = Guard::open().expect("guard");
+        let (now, d0) = (links(PORTS), ifindex("d0"));
+        let mut tree = || guard.read(&now).shaping.get(&d0).cloned().expect("a tree");
+        let add = "tc qdisc add dev d0 root handle 1: mq && tc qdisc add dev d0 parent 1:1 handle 10: tbf rate 1mbit burst 10k limit 10k";
+        sh(add);
+        let first = tree();
+        assert_eq!(tree(), first);
+        sh(&format!("tc qdisc del dev d0 root && {add}"));
+        assert_ne!(tree(), first);
+    });
+}
+
 /// A root that only queues leaves nothing; of those that somebody may count on one line says that nothing here waits in them.
 #[test]
 fn queues_that_are_passed_by() {

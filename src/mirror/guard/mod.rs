@@ -95,6 +95,14 @@ impl<T> Heard<T> {
         Ok(Self { reader, listener })
     }
 
+    /// With room for what is told while nobody listens, in bytes.
+    fn with_room(self, bytes: usize) -> Self {
+        Self {
+            listener: self.listener.map(|listener| listener.with_room(bytes)),
+            ..self
+        }
+    }
+
     /// Whether anything was told since the last time.
     fn has_news(&mut self) -> bool {
         self.hear(|_, _| {})
@@ -125,7 +133,7 @@ impl Guard {
         Ok(Self {
             nft,
             xfrm: Heard::open(xfrm, "xfrm policies", libc::NETLINK_XFRM, GROUP_XFRM_POLICY)?,
-            tc: Heard::open(tc, "qdiscs", libc::NETLINK_ROUTE, GROUP_TC)?,
+            tc: Heard::open(tc, "qdiscs", libc::NETLINK_ROUTE, GROUP_TC)?.with_room(tc::ROOM),
             tcx: tcx::Tcx::default(),
             xdp: xdp::Xdp::default(),
             bpf_links: NewLinks::default(),
@@ -158,7 +166,7 @@ impl Guard {
     ///
     /// Never fails: what cannot be read is left to the kernel, and the finding says why.
     pub fn read(&mut self, links: &[LinkFacts]) -> Findings {
-        let [of_xfrm, of_tc] = [self.xfrm.has_news(), self.tc.hear(tc::Tc::hear)];
+        let of_xfrm = self.xfrm.has_news();
         self.new_links = match self.bpf_links.any() {
             true => NEW_LINK,
             false => self.new_links.saturating_sub(1),
@@ -169,6 +177,8 @@ impl Guard {
         self.files.read(&mut found);
         let of_nft = self.nft.read(&mut found);
         self.xfrm.reader.read(&mut found, of_xfrm);
+        // Heard at the last moment: an end that is heard after the dump is taken for that of what the dump had.
+        let of_tc = self.tc.hear(tc::Tc::hear);
         self.tc.reader.read(&mut found, of_tc);
         self.tcx.read(&mut found, new_links);
         self.xdp.read(&mut found, links, new_links);

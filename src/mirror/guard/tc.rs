@@ -23,6 +23,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+/// Room for events: those of a script that makes some hundred classes anew, of about a kilobyte each.
+pub(super) const ROOM: usize = 1 << 20;
+
 /// The filters that frames meet on their way out of a device with clsact.
 const PARENT_CLSACT_EGRESS: Handle = Handle(0xffff_fff3);
 const REMEDY_SHAPE: &str = "this shaping is not carried; what leaves by this port is the kernel's until the qdisc is one \

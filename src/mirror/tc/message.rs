@@ -6,7 +6,7 @@
 //! ```
 
 use super::super::nlattr::{Attrs, Message, get_str, get_u32};
-use crate::table::qdisc::Handle;
+use crate::table::qdisc::{Handle, ROOT};
 use std::collections::HashMap;
 
 const DELQDISC: u16 = 37;
@@ -55,7 +55,8 @@ pub struct Record {
 /// links that it keeps.
 #[derive(Debug, Default)]
 pub struct Generations {
-    /// By link and handle, the number of the last end; none has a number twice.
+    /// By link and handle, the number of the last end; none has a number twice. By handle 0 that of a root, with which all below it
+    /// ends, and of which alone the kernel tells (mq).
     ends: HashMap<(u32, Handle), u64>,
     last: u64,
 }
@@ -64,9 +65,17 @@ impl Generations {
     /// Takes in an event.
     pub fn hear(&mut self, message: &Message<'_>) {
         let word = |at: usize| message.payload.get(at..).and_then(get_u32);
-        if let (DELQDISC | DELTCLASS, Some(ifindex), Some(handle @ 1..)) = (message.kind, word(4), word(8)) {
-            self.last += 1;
+        let (DELQDISC | DELTCLASS, Some(ifindex), Some(handle), Some(parent)) =
+            (message.kind, word(4), word(8), word(12))
+        else {
+            return;
+        };
+        self.last += 1;
+        if handle != 0 {
             self.ends.insert((ifindex, Handle(handle)), self.last);
+        }
+        if message.kind == DELQDISC && Handle(parent) == ROOT {
+            self.ends.insert((ifindex, Handle(0)), self.last);
         }
     }
 
@@ -77,8 +86,8 @@ impl Generations {
 
     /// Which one of its handle a record is of.
     pub fn of(&self, record: &Record) -> u64 {
-        let end = self.ends.get(&(record.ifindex, record.handle));
-        end.copied().unwrap_or(0)
+        let of = |handle| self.ends.get(&(record.ifindex, handle)).copied().unwrap_or(0);
+        of(record.handle).max(of(Handle(0)))
     }
 }
 
