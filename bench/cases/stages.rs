@@ -2,7 +2,7 @@
 
 use super::Count;
 use super::frames::{MAC, frame};
-use super::qdiscs::{HANDLE, Marked, fifo, frames, htb, tbf};
+use super::qdiscs::{HANDLE, Marked, fifo, fq, fq_codel, frames, htb, prio, sfq, tbf};
 use bypath::packet::{BURST, PortIndex};
 use bypath::stage::rx;
 use bypath::stage::shape::{Packet, Shaper};
@@ -67,8 +67,13 @@ pub fn all(count: &mut Count) {
     for leaves in [1, 10, 1000] {
         free(count, &format!("shape/free/htb/{leaves}"), htb(leaves, fast), leaves);
     }
+    for (name, root) in [("prio", prio()), ("fq_codel", fq_codel()), ("sfq", sfq()), ("fq", fq())] {
+        free(count, &format!("shape/free/{name}"), root, 3);
+    }
     pass(count, "shape/pass/tbf", tbf(fast), 1);
-    pass(count, "shape/pass/htb/1000", htb(1000, fast), 1000);
+    for leaves in [10, 1000] {
+        pass(count, &format!("shape/pass/htb/{leaves}"), htb(leaves, fast), leaves);
+    }
     busy(count, "shape/busy/tbf", tbf(125_000_000), 1);
     for leaves in [10, 1000] {
         busy(

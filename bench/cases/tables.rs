@@ -1,4 +1,4 @@
-//! Cases of what stages look up: fib, neighbor, conntrack, sets, rules, fdb, bucket, filter.
+//! Cases of what stages look up: fib, neighbor, conntrack, sets, rules, fdb, bucket, police, filter.
 
 use super::connections::{Keys, LIFE, NOW, filled, find, insert_burst};
 use super::rulesets::{Hook, linear, router, ruleset};
@@ -14,6 +14,7 @@ use bypath::table::filter::u32::{Key, Node, Table as U32Table, U32};
 use bypath::table::filter::{Facts, Filter, Marks, Match, PROTOCOL_ALL, classify};
 use bypath::table::iface::IfaceIndex;
 use bypath::table::neighbor::Neighbors;
+use bypath::table::police::{Act, Limit, Police, Policer};
 use bypath::table::qdisc::{Handle, Rate};
 use bypath::table::rules::expr::{Expr, Verdict};
 use bypath::table::rules::set::{Data, Element, Kind, Set, SetSpec};
@@ -28,6 +29,7 @@ pub fn all(count: &mut Count) {
     rules(count);
     fdb(count);
     bucket(count);
+    police(count);
     filter(count);
 }
 
@@ -219,6 +221,31 @@ fn bucket(count: &mut Count) {
             }
         }
     });
+}
+
+fn police(count: &mut Count) {
+    let rate = Rate {
+        bytes_per_second: 125_000_000,
+        ..Rate::default()
+    };
+    let policer = Policer::new(Police {
+        index: 1,
+        limit: Some(Limit::Bytes(rate)),
+        burst_ns: 1_000_000,
+        peak: None,
+        mtu: 2040,
+        conforming: Act::Pass,
+        exceeding: Act::Drop,
+    });
+    let mut now_ns = 1 << 40;
+    for (name, step_ns) in [("police/conforms", 8_000), ("police/exceeds", 0)] {
+        count.case(name, 1000, || {
+            for _ in 0..1000 {
+                now_ns += step_ns;
+                black_box(policer.police(black_box(1000), black_box(now_ns)));
+            }
+        });
+    }
 }
 
 fn filter(count: &mut Count) {

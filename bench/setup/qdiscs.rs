@@ -4,7 +4,7 @@
 use bypath::packet::{Frame, FrameId};
 use bypath::stage::shape::Packet;
 use bypath::table::filter::Facts;
-use bypath::table::qdisc::{Class, Fifo, Handle, Htb, Kind, Limit, Qdisc, ROOT, Rate, Tbf};
+use bypath::table::qdisc::{Class, Fifo, Fq, FqCodel, Handle, Htb, Kind, Limit, Prio, Qdisc, ROOT, Rate, Sfq, Tbf};
 use std::sync::Arc;
 
 /// That of the root.
@@ -109,6 +109,74 @@ pub fn htb(leaves: u32, bytes_per_second: u64) -> Arc<Qdisc> {
             rate2quantum: 10,
             direct_qlen: 1000,
             classes,
+        }),
+    )
+}
+
+/// Three bands, of which the class names one.
+pub fn prio() -> Arc<Qdisc> {
+    qdisc(
+        HANDLE,
+        Kind::Prio(Prio {
+            bands: vec![fifo(); 3],
+            priomap: [1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
+            by_map: false,
+        }),
+    )
+}
+
+/// As `tc` makes it, on a link of MTU 1500.
+pub fn fq_codel() -> Arc<Qdisc> {
+    qdisc(
+        HANDLE,
+        Kind::FqCodel(FqCodel {
+            limit: 10_240,
+            memory_limit: 32 << 20,
+            flows: 1024,
+            quantum: 1514,
+            target_ns: 5_000_000,
+            interval_ns: 100_000_000,
+            ecn: true,
+            ce_threshold_ns: None,
+            drop_batch: 64,
+            frame_max: 1514,
+        }),
+    )
+}
+
+/// Likewise.
+pub fn sfq() -> Arc<Qdisc> {
+    qdisc(
+        HANDLE,
+        Kind::Sfq(Sfq {
+            limit: 127,
+            flows: 128,
+            divisor: 1024,
+            depth: 127,
+            quantum: 1514,
+            drops_head: false,
+            perturb_s: 0,
+        }),
+    )
+}
+
+/// Likewise, without a pace.
+pub fn fq() -> Arc<Qdisc> {
+    qdisc(
+        HANDLE,
+        Kind::Fq(Fq {
+            limit: 10_000,
+            flow_limit: 100,
+            quantum: 3028,
+            initial_quantum: 15_140,
+            orphan_mask: u32::MAX,
+            refill_delay_ns: 40_000_000,
+            paces: true,
+            max_rate: None,
+            low_rate_threshold: 68_750,
+            ce_threshold_ns: None,
+            priomap: [1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
+            weights: [9 << 16, 3 << 16, 1 << 16],
         }),
     )
 }
