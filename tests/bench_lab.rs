@@ -47,8 +47,9 @@ impl Place {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
-            .args(["bench", "--lab"])
+            .arg("bench")
             .args(words)
+            .arg("--lab")
             .env(MARK, &self.mark)
             .stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -226,6 +227,60 @@ fn a_rate_gives_delays_with_a_second_process_on_the_core() {
         "{:?}",
         report.notes
     );
+}
+
+#[test]
+fn rfc2544_finds_rates_and_delays_of_each_subject() {
+    let place = Place::new();
+    let folder = std::env::temp_dir().join(&place.mark);
+    std::fs::create_dir_all(&folder).expect("a folder for what is written");
+    let (html, log) = (folder.join("report.html"), folder.join("delays.hlog"));
+    let words = [
+        "rfc2544",
+        "--cases",
+        "route",
+        "--tests",
+        "throughput,latency",
+        "--shares",
+        "50",
+        "--seconds",
+        "0.2",
+        "--resolution",
+        "0.5",
+        "--accepted-loss",
+        "50",
+        "--rounds",
+        "1",
+        "--subject",
+        "kernel",
+        "--subject",
+        "bypath",
+        "--html",
+        html.to_str().expect("a path"),
+        "--hlog",
+        log.to_str().expect("a path"),
+    ];
+    let report = place.report(&words);
+    place.assert_nothing_left();
+    assert_eq!(report.kind, "rfc2544");
+    let subjects: Vec<&str> = report.rfc2544.iter().map(|found| found.subject.as_str()).collect();
+    assert_eq!(subjects, ["kernel", "bypath"]);
+    for found in &report.rfc2544 {
+        assert!(found.throughput_pps > 0.0 && !found.search.is_empty(), "{found:?}");
+        let [(share, delays)] = &found.latency[..] else {
+            panic!("not one share: {found:?}");
+        };
+        assert!(*share == 0.5 && delays.count > 0, "{found:?}");
+    }
+    let page = std::fs::read_to_string(&html).expect("the page");
+    assert!(page.contains("bypath") && page.contains("</html>"), "not a whole page");
+    let delays = std::fs::read_to_string(&log).expect("the log of delays");
+    assert!(
+        delays.starts_with("#[Histogram log format"),
+        "{:?}",
+        delays.lines().next()
+    );
+    std::fs::remove_dir_all(&folder).expect("take the folder away");
 }
 
 #[test]
