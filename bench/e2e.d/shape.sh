@@ -66,6 +66,8 @@ keeps_rate() { # rate, case; leaves a JSON object in $result
 			printf "%.4f %+.4f %+.3f %+.3f\n", (bytes - bytes0) * 8 / (time - time0), off(bytes - bytes0, time - time0), least, most
 		}' <<<"$samples")
 	printf '%-10s %-8s %12s %10s %12s %12s %10s\n' "$1" "$2" "$mbit" "$off" "$least" "$most" "$offered"
-	awk "BEGIN { exit !($offered * 1e6 < $bits * 1.02) }" && echo "NOTE: less was offered than the rate, so that row says nothing"
+	# The kernel shapes in the source's own softirq, which so offers little more than the rate.
+	awk "BEGIN { exit !($offered * 1e6 < $bits * 1.02 && $off < -0.1) }" &&
+		echo "NOTE: no more was offered than the rate, so that row says nothing"
 	result="{\"rate\":\"$1\",\"case\":\"$2\",\"mbit\":$mbit,\"off_percent\":${off#+},\"least_percent\":${least#+},\"most_percent\":${most#+},\"offered_mbit\":$offered}"
 }
