@@ -3,19 +3,16 @@
 //! Amounts and orders that the configuration determines are compared exactly. Times are noisy on a busy machine, where both
 //! kernel and bypath are late by whatever runs meanwhile, but never early: that what left since the beginning is at most burst +
 //! rate x time is asserted without a tolerance (a frame's token may not come before its time), that it is not less within
-//! the time that a late timer may cost. Of every other window the same is asserted but for [`STAMPED_LATE`].
+//! the time that a late timer may cost. Of every other window the same is asserted but for [`LATE`].
 
 use crate::net::{Arrival, Sent, Shaped, Side};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A timer may be so late on a machine with other work.
+/// A timer may be so late on a machine with other work. And a frame that has its tokens gets its stamp where the driver hands it over, so
+/// much later where whoever took it from the qdisc had to wait for its CPU in between (another's slice, or a host that runs another
+/// machine): a window that begins with it seems to be shorter than it was. (Without other work it is some 40 us.)
 pub const LATE: Duration = Duration::from_millis(25);
-
-/// A frame that has its tokens gets its stamp where the driver hands it over, so much later where whoever took it from the qdisc had to
-/// wait for its CPU in between, a slice of the scheduler's: a window that begins with it seems to be shorter than it was. (Without other
-/// work it is some 40 us.)
-pub const STAMPED_LATE: Duration = Duration::from_millis(4);
 
 /// Bytes per second of a rate as tc writes it.
 pub const fn mbit(rate: f64) -> f64 {
@@ -251,7 +248,7 @@ impl Bucket {
         }
         Kept {
             is_within: early <= 1.0
-                && early_within <= 1.0 + rate * STAMPED_LATE.as_secs_f64()
+                && early_within <= 1.0 + rate * LATE.as_secs_f64()
                 && behind_bytes <= f64::max(longest, might * 0.002) + might * ROUNDING,
             early,
             early_within,

@@ -146,13 +146,23 @@ fn udp_through_htb() {
     ];
     let [kernel, tested] = both(&lines, |net| {
         let result = iperf3(net, 5205, "-u -b 30M -l 1200");
-        let lost = result["end"]["sum"]["lost_percent"].as_f64().expect("lost");
-        (goodput_mbit(&result), lost)
+        let end = &result["end"];
+        let bytes = |of: &str| end[of]["bytes"].as_f64().expect("bytes");
+        let lost = end["sum"]["lost_percent"].as_f64().expect("lost");
+        (goodput_mbit(&result), lost, [bytes("sum_sent"), bytes("sum_received")])
     });
     near("UDP through a class, Mbit/s", [kernel.0, tested.0], 0.3);
     near("UDP through a class, lost %", [kernel.1, tested.1], 2.0);
-    // Some 19 of 30 Mbit/s of payload pass: a class that let all pass, or none, in both would say nothing.
-    assert!((30.0..45.0).contains(&tested.1), "{}", tested.1);
+    // Some 19 of 30 Mbit/s of payload pass: a class that let all pass, or none, in both would say nothing. On a machine with other work
+    // less may be sent, and less is lost then: the loss is what lacks of what was sent. What waits in the queue at the end, and what was
+    // dropped behind it, is not counted as lost: a sixth of a second of five.
+    let [sent, received] = tested.2;
+    let lacks = (1.0 - received / sent) * 100.0;
+    assert!(received > 0.0 && tested.0 < 20.0, "{tested:?}");
+    assert!(
+        lacks > 5.0 && (-1.0..4.0).contains(&(lacks - tested.1)),
+        "lacks {lacks} %: {tested:?}"
+    );
 }
 
 /// Two classes of 3 to 1, both full of TCP: the goodputs stand as the rates.
