@@ -26,7 +26,7 @@ loader.exec_module(command)
 
 
 class Client:
-    def __init__(self, capacity, room=0, generator=float("inf"), down=(), hangs=False, ends_after=None, counts=None):
+    def __init__(self, capacity, room=0, generator=float("inf"), down=(), hangs=None, ends_after=None, counts=None):
         self.capacity, self.room, self.generator, self.down, self.hangs = capacity, room, generator, down, hangs
         self.ends_after, self.counts = ends_after, counts or {}
         self.calls, self.rates, self.profile, self.slept = [], [], None, 0
@@ -60,7 +60,7 @@ class Client:
 
     def wait_on_traffic(self, timeout):
         self.calls.append("wait")
-        if self.hangs:
+        if self.hangs is not None and self.rates[-1] > self.hangs:
             raise TRexTimeoutError(timeout)
 
     def get_traffic_stats(self):
@@ -131,10 +131,24 @@ class Search(unittest.TestCase):
         self.assertEqual(found["entries"][0]["outcome"]["notes"], ["5 segments were sent again"])
 
     def test_connections_that_do_not_end_are_cut_off_after_they_were_counted(self):
-        client = Client(1e9, hangs=True)
+        client = Client(1e9, hangs=0)
         found = measure(client, "--max-cps", "1000")
         self.assertEqual(client.calls, ["clear_stats", "start", "wait", "stats", "stop"])
         self.assertIn("still open 60 s after", found["entries"][0]["outcome"]["notes"][0])
+        # All were opened, and none was dropped: it has failed nevertheless.
+        self.assertEqual(found["entries"][0]["outcome"]["lost"], 0)
+        self.assertEqual(found["rfc2544"][0]["throughput_pps"], 0)
+        self.assertRegex(found["rfc2544"][0]["notes"][0], "no rate without failures: of the lowest, 1000 a second")
+
+    def test_a_rate_at_which_connections_do_not_end_has_not_passed(self):
+        for kind in ("tcp", "udp"):
+            for accepted in ("0", "0.5"):
+                client = Client(1e9, hangs=20_000)
+                arguments = ("--kind", kind, "--loss", accepted, "--resolution", "0.01")
+                (found,) = measure(client, *arguments)["rfc2544"]
+                self.assertAlmostEqual(found["throughput_pps"] / 20_000, 1, delta=0.011)
+                # After each that failed it is left alone.
+                self.assertEqual(client.slept, 10 * sum(rate > 20_000 for rate in client.rates))
 
 
 class Ended(unittest.TestCase):
