@@ -140,18 +140,21 @@ class Ended(unittest.TestCase):
     def test_what_is_there_is_kept(self):
         client = Client(5e6)
         whole = measure(client, *self.ARGUMENTS)
+        self.assertFalse([note for note in whole["notes"] if note.startswith("ended in")])
         per_size = len(client.trials) // 2
         first = whole["rfc2544"][0]
         for error in (KeyboardInterrupt(), STLError("the server went away")):
             self.assertIsNone(self.written(0, error), "there is nothing to write")
             searching = self.written(3, error)
             self.assertEqual((len(searching["entries"]), searching["rfc2544"]), (3, []))
+            self.assertIn("ended in throughput of size 64: that and what follows is missing", searching["notes"])
             (found,) = self.written(len(first["search"]) + 1, error)["rfc2544"]
             self.assertEqual((found["throughput_pps"], found["search"]), (first["throughput_pps"], first["search"]))
             self.assertEqual((found["latency"], found["loss_curve"]), ([], []))
             self.assertIn("ended in latency: what would have come from there on is missing", found["notes"])
             second = self.written(per_size + 2, error)
             self.assertEqual([second["rfc2544"][0]["back_to_back"], len(second["rfc2544"])], [first["back_to_back"], 1])
+            self.assertIn("ended in throughput of size 128: that and what follows is missing", second["notes"])
             (found,) = self.written(per_size - 1, error)["rfc2544"]
             self.assertEqual((found["loss_curve"], found["back_to_back"]), (first["loss_curve"], []))
             self.assertIn("ended in back-to-back: what would have come from there on is missing", found["notes"])
