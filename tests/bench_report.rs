@@ -167,6 +167,144 @@ fn runs_of_two_subjects_become_one_report_with_their_ratios() {
     assert_eq!((ratio.ratio.median, ratio.ratio.samples), (2.0, 2));
     // One alone stays as it is.
     assert_eq!(joined(&folder, "kernel.json").entries, [entry("kernel", 1, 400_000)]);
+    // What was not called by a name is one subject, and that is said.
+    let report = joined(&folder, "kernel.json kernel-2.json");
+    assert!(report.ratios.is_empty(), "{:?}", report.ratios);
+    let said = report
+        .notes
+        .iter()
+        .filter(|note| note.starts_with("all runs are of kernel: no ratios; --subject-name"));
+    assert_eq!(said.count(), 1, "{:?}", report.notes);
+}
+
+/// A report of searches: of what was sent, and how many frames a second.
+fn searched(folder: &Path, name: &str, subject: &str, found: &[(Kind, &str, f64)]) {
+    let mut report = Report::new("rfc2544", Default::default());
+    report.entries = vec![entry(subject, 0, 400_000)];
+    report.rfc2544 = found
+        .iter()
+        .map(|&(kind, size, throughput_pps)| bypath::bench::report::Rfc2544 {
+            subject: subject.into(),
+            kind: Some(kind),
+            size: size.into(),
+            throughput_pps,
+            search: vec![(throughput_pps, 0.0)],
+            ..Default::default()
+        })
+        .collect();
+    fs::write(folder.join(name), serde_json::to_string(&report).expect("a report")).expect("room");
+}
+
+/// The median of each ratio by kind and size, and of how many runs it is.
+fn medians(report: &Report) -> Vec<(Option<Kind>, &str, f64, u32)> {
+    let ratios = report.ratios.iter();
+    ratios
+        .map(|ratio| (ratio.kind, &ratio.size[..], ratio.ratio.median, ratio.ratio.samples))
+        .collect()
+}
+
+#[test]
+fn runs_are_paired_by_their_place_whatever_they_found() {
+    let folder = folder("places");
+    // The first run of the kernel ended in the search of its second size: the second is no partner for bypath's first.
+    searched(&folder, "1.json", "kernel", &[(Kind::Udp, "64", 1e6)]);
+    searched(
+        &folder,
+        "2.json",
+        "bypath",
+        &[(Kind::Udp, "64", 3e6), (Kind::Udp, "128", 3e6)],
+    );
+    searched(
+        &folder,
+        "3.json",
+        "bypath",
+        &[(Kind::Udp, "64", 6e6), (Kind::Udp, "128", 2e6)],
+    );
+    searched(
+        &folder,
+        "4.json",
+        "kernel",
+        &[(Kind::Udp, "64", 2e6), (Kind::Udp, "128", 1e6)],
+    );
+    let report = joined(&folder, "1.json 2.json 3.json 4.json");
+    assert_eq!(
+        medians(&report),
+        [(Some(Kind::Udp), "64", 3.0, 2), (Some(Kind::Udp), "128", 2.0, 1)]
+    );
+    let note = ", bypath to kernel, udp, size 128, flows 0: 1 run of bypath left out: kernel has none beside";
+    assert!(report.notes.iter().any(|said| said == note), "{:?}", report.notes);
+    // One that has the same work twice has two rounds, and so has each other.
+    searched(
+        &folder,
+        "5.json",
+        "kernel",
+        &[(Kind::Udp, "64", 1e6), (Kind::Udp, "64", 2e6)],
+    );
+    searched(&folder, "6.json", "bypath", &[(Kind::Udp, "64", 5e6)]);
+    searched(
+        &folder,
+        "7.json",
+        "bypath",
+        &[(Kind::Udp, "64", 8e6), (Kind::Udp, "64", 8e6)],
+    );
+    let report = joined(&folder, "5.json 6.json 7.json 4.json");
+    let rounds: Vec<u32> = report.rfc2544.iter().map(|one| one.round).collect();
+    assert_eq!(rounds, [0, 1, 0, 2, 3, 2, 2]);
+    assert_eq!(medians(&report), [(Some(Kind::Udp), "64", 4.5, 2)]);
+}
+
+#[test]
+fn runs_of_trials_are_paired_by_their_place_too() {
+    let folder = folder("trials");
+    let sized = |subject: &str, size, received| {
+        let mut entry = entry(subject, 1, received);
+        entry.work.size = Size::Bytes(size);
+        entry
+    };
+    // The first run of the kernel was ended after its first size.
+    kept(&folder, "1.json", vec![sized("kernel", 64, 100_000)]);
+    kept(
+        &folder,
+        "2.json",
+        vec![sized("bypath", 64, 300_000), sized("bypath", 128, 900_000)],
+    );
+    kept(
+        &folder,
+        "3.json",
+        vec![sized("bypath", 64, 300_000), sized("bypath", 128, 200_000)],
+    );
+    kept(
+        &folder,
+        "4.json",
+        vec![sized("kernel", 64, 100_000), sized("kernel", 128, 100_000)],
+    );
+    let report = joined(&folder, "1.json 2.json 3.json 4.json");
+    assert_eq!(
+        medians(&report),
+        [(Some(Kind::Udp), "64", 3.0, 2), (Some(Kind::Udp), "128", 2.0, 1)]
+    );
+    let note = "route, bypath to kernel, udp, size 128, flows 1: 1 run of bypath left out: kernel has none beside";
+    assert!(report.notes.iter().any(|said| said == note), "{:?}", report.notes);
+}
+
+#[test]
+fn throughputs_of_other_kinds_of_frames_are_no_pair() {
+    let folder = folder("kinds");
+    searched(&folder, "tcp.json", "kernel", &[(Kind::TcpSyn, "connection", 1e5)]);
+    searched(&folder, "udp.json", "bypath", &[(Kind::Udp, "connection", 9e5)]);
+    let report = joined(&folder, "tcp.json udp.json");
+    assert!(report.ratios.is_empty(), "{:?}", report.ratios);
+    let left_out = report
+        .notes
+        .iter()
+        .filter(|note| note.contains("1 run of") && note.contains("left out"));
+    assert_eq!(left_out.count(), 2, "{:?}", report.notes);
+    searched(&folder, "tcp-2.json", "bypath", &[(Kind::TcpSyn, "connection", 3e5)]);
+    let report = joined(&folder, "tcp.json tcp-2.json");
+    assert_eq!(medians(&report), [(Some(Kind::TcpSyn), "connection", 3.0, 1)]);
+    let output = shell(&folder, "\"$0\" bench report tcp.json udp.json");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("tcp-syn  connection"), "{table}");
 }
 
 #[test]

@@ -15,8 +15,8 @@ fn report() -> Report {
 fn is_read_with_all_of_its_members() {
     let report = report();
     assert_eq!((report.version, &report.kind[..]), (VERSION, "rfc2544"));
-    let sizes: Vec<_> = report.rfc2544.iter().map(|one| &one.size[..]).collect();
-    assert_eq!(sizes, ["64", "imix"]);
+    let works: Vec<_> = report.rfc2544.iter().map(|one| (one.kind, &one.size[..])).collect();
+    assert_eq!(works, [(Some(Kind::Udp), "64"), (Some(Kind::Udp), "imix")]);
     for found in &report.rfc2544 {
         assert!(
             (4.9e6..5.1e6).contains(&found.throughput_pps) || found.size == "imix",
@@ -75,6 +75,7 @@ fn connections_are_read_and_shown() {
         panic!("{report:?}")
     };
     assert!((330_000.0..345_001.0).contains(&found.throughput_pps), "{found:?}");
+    assert_eq!(found.kind, Some(Kind::TcpSyn));
     assert_eq!(found.search.len(), report.entries.len());
     for ((rate, loss), entry) in found.search.iter().zip(&report.entries) {
         assert_eq!((*rate, *loss), (entry.outcome.offered_pps(), entry.outcome.loss()));

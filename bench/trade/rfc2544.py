@@ -50,8 +50,8 @@ def offered_pps(outcome):
 
 
 class Run:
-    """RFC 2544 for one subject and one size. `about` has the `case`, the `subject` and the `flows`; `seen` is called with
-    what was done and its outcome, after every trial. `result` is the report's `Rfc2544` as far as it is known, and None
+    """RFC 2544 for one subject and one size. `about` has the `case`, the `subject`, the `kind` and the `flows`; `seen` is
+    called with what was done and its outcome, after every trial. `result` is the report's `Rfc2544` as far as it is known, and None
     until the throughput is."""
 
     def __init__(self, trial, about, size, rate_max, plan, seen=lambda what, outcome: None):

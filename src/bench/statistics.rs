@@ -152,6 +152,14 @@ impl Same {
     }
 }
 
+/// What must be equal for two searches to be of one kind: case, kind of frames, size, number of flows.
+pub type Searched<'a> = (&'a str, Option<Kind>, &'a str, u32);
+
+/// Of a search.
+pub fn searched(one: &Rfc2544) -> Searched<'_> {
+    (&one.case, one.kind, &one.size, one.flows)
+}
+
 /// How one subject compares with another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compared {
@@ -159,6 +167,14 @@ pub struct Compared {
     pub ratios: Vec<Ratio>,
     /// What is to be said of them, and of those that there are not.
     pub notes: Vec<String>,
+    /// What one of them has done without the other, in lines as those of the notes. A lab knows it: it says how it ended.
+    pub alone: Vec<String>,
+}
+
+/// What is compared, for a note.
+fn named((case, kind, size, flows): Searched<'_>, of: &str, to: &str) -> String {
+    let kind = kind.map(|kind| format!("{kind}, ")).unwrap_or_default();
+    format!("{case}, {of} to {to}, {kind}size {size}, flows {flows}")
 }
 
 impl Compared {
@@ -184,26 +200,37 @@ impl Compared {
             false => interval(&quotients),
         };
         if rates && failed > 0 {
-            let Ratio {
-                case,
-                of,
-                to,
-                size,
-                flows,
-                what,
-                ..
-            } = &ratio;
+            let (of, to, what) = (&ratio.of, &ratio.to, &ratio.what);
+            let named = named((&ratio.case, ratio.kind, &ratio.size, ratio.flows), of, to);
             let outcome = match found {
                 Some(_) => "a round of the former counts as 0, of the latter as beyond all bounds, of both not at all",
                 None => "no ratio",
             };
             self.notes.push(format!(
-                "{case}, {of} to {to}, size {size}, flows {flows}, {what}: {failed} of {} rounds without a rate: {outcome}",
+                "{named}, {what}: {failed} of {} rounds without a rate: {outcome}",
                 pairs.len()
             ));
         }
         self.ratios.extend(found.map(|found| Ratio { ratio: found, ..ratio }));
     }
+
+    /// Says which rounds, of `of` and of `to`, have no partner.
+    fn add_alone(&mut self, named: &str, [of, to]: [&str; 2], rounds: [usize; 2]) {
+        for (rounds, who, other) in [(rounds[0], of, to), (rounds[1], to, of)] {
+            if rounds > 0 {
+                let s = if rounds == 1 { "" } else { "s" };
+                self.alone.push(format!(
+                    "{named}: {rounds} run{s} of {who} left out: {other} has none beside"
+                ));
+            }
+        }
+    }
+}
+
+/// How many rounds only the first has, and only the second.
+fn alone<'a, T: 'a>(rounds: impl Iterator<Item = &'a [Option<T>; 2]> + Clone) -> [usize; 2] {
+    let without = |side: usize| rounds.clone().filter(|pair| pair[side].is_none()).count();
+    [without(1), without(0)]
 }
 
 /// A ratio of rates; nothing where neither of them is one.
@@ -227,9 +254,9 @@ pub fn pairs<'a>(names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     to_base.chain(of_bypath.map(|name| ("bypath", name))).collect()
 }
 
-/// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds
-/// in which one of them is missing are left out, those of which one does not count, which is said, and those that have no delay or no
-/// CPU time to divide.
+/// How subject `of` compares with subject `to` in all that both were measured in, each ratio within its round. Rounds in which
+/// one of them is missing are left out, and those of which one does not count; both is said. So are those that have no delay or no CPU
+/// time to divide.
 pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
     // In the order of the report, which is that in which they were measured first.
     let mut order: Vec<Same> = Vec::new();
@@ -254,15 +281,17 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
     rounds.retain(|round, _| !void.contains(round));
     let mut found = Compared::default();
     for (at, same) in order.iter().enumerate() {
+        let size = same.size.to_string();
+        let named = named((&same.case, Some(same.kind), &size, same.flows.count), of, to);
         let left_out = void.range((at, 0)..=(at, u32::MAX)).count();
         if left_out > 0 {
-            let (case, size, flows) = (&same.case, same.size, same.flows.count);
             let s = if left_out == 1 { "" } else { "s" };
             found.notes.push(format!(
-                "{case}, {of} to {to}, size {size}, flows {flows}: {left_out} round{s} left out, of which a trial does not count \
-                 (its clock)"
+                "{named}: {left_out} round{s} left out, of which a trial does not count (its clock)"
             ));
         }
+        let here = rounds.range((at, 0)..=(at, u32::MAX)).map(|(_, pair)| pair);
+        found.add_alone(&named, [of, to], alone(here.clone()));
         let (trial, wanted_pps) = match same.rate {
             Rate::Paced(pps) => (Of::Paced, Some(pps)),
             Rate::Unpaced => (Of::Unpaced, None),
@@ -271,13 +300,14 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
             if of_trial != trial {
                 continue;
             }
-            let pairs: Vec<(f64, f64)> = rounds
-                .range((at, 0)..=(at, u32::MAX))
-                .filter_map(|(_, pair)| Some((value(pair[0]?, what)?, value(pair[1]?, what)?)))
+            let pairs: Vec<(f64, f64)> = here
+                .clone()
+                .filter_map(|pair| Some((value(pair[0]?, what)?, value(pair[1]?, what)?)))
                 .collect();
             let ratio = Ratio {
                 case: same.case.clone(),
-                size: same.size.to_string(),
+                kind: Some(same.kind),
+                size: size.clone(),
                 flows: same.flows.count,
                 wanted_pps,
                 of: of.to_owned(),
@@ -291,26 +321,36 @@ pub fn ratios(entries: &[Entry], of: &str, to: &str) -> Compared {
     found
 }
 
-/// The same of throughputs by RFC 2544: the n-th of one subject against the n-th of the other.
+/// The same of throughputs by RFC 2544, each ratio within its round.
 pub fn throughput_ratios(results: &[Rfc2544], of: &str, to: &str) -> Compared {
-    let all = |subject: &str, like: &Rfc2544| -> Vec<f64> {
-        let same = |one: &&Rfc2544| (&one.case, &one.size, one.flows) == (&like.case, &like.size, like.flows);
-        let theirs = results.iter().filter(|one| one.subject == subject);
-        theirs.filter(same).map(|one| one.throughput_pps).collect()
-    };
+    let mut order: Vec<Searched> = Vec::new();
+    let mut rounds: BTreeMap<(usize, u32), [Option<f64>; 2]> = BTreeMap::new();
+    for one in results {
+        let side = match &one.subject {
+            subject if subject == of => 0,
+            subject if subject == to => 1,
+            _ => continue,
+        };
+        let at = order
+            .iter()
+            .position(|known| *known == searched(one))
+            .unwrap_or_else(|| {
+                order.push(searched(one));
+                order.len() - 1
+            });
+        rounds.entry((at, one.round)).or_default()[side] = Some(one.throughput_pps);
+    }
     let mut found = Compared::default();
-    let mut known = Vec::new();
-    for like in results.iter().filter(|one| one.subject == of) {
-        let key = (&like.case, &like.size, like.flows);
-        if known.contains(&key) {
-            continue;
-        }
-        known.push(key);
-        let pairs: Vec<(f64, f64)> = all(of, like).into_iter().zip(all(to, like)).collect();
+    for (at, &same) in order.iter().enumerate() {
+        let here = rounds.range((at, 0)..=(at, u32::MAX)).map(|(_, pair)| pair);
+        found.add_alone(&named(same, of, to), [of, to], alone(here.clone()));
+        let pairs: Vec<(f64, f64)> = here.filter_map(|pair| Some((pair[0]?, pair[1]?))).collect();
+        let (case, kind, size, flows) = same;
         let ratio = Ratio {
-            case: like.case.clone(),
-            size: like.size.clone(),
-            flows: like.flows,
+            case: case.to_owned(),
+            kind,
+            size: size.to_owned(),
+            flows,
             wanted_pps: None,
             of: of.to_owned(),
             to: to.to_owned(),

@@ -24,6 +24,18 @@ pub enum Kind {
     Icmp,
 }
 
+/// `udp`, `tcp-syn`: as reports and options write it.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Udp => "udp",
+            Kind::TcpSyn => "tcp-syn",
+            Kind::TcpAck => "tcp-ack",
+            Kind::Icmp => "icmp",
+        })
+    }
+}
+
 /// Bytes of a frame with its Ethernet header, without the checksum of the wire (64 on the wire is 60 here, and veth has no
 /// wire; the word of the field is kept: size 64 is 64 bytes in memory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,8 +98,10 @@ pub fn rfc2544() -> Report {
             let share = |share: f64, median: f64| (share, delays(&mut ChaCha8Rng::seed_from_u64(9), median, 20_000));
             found.push(Rfc2544 {
                 case: "route".into(),
+                kind: Some(Kind::Udp),
                 flows: 1_000,
                 subject: subject.into(),
+                round: 0,
                 size: size.into(),
                 throughput_pps: throughput,
                 search: search.into(),

@@ -95,6 +95,7 @@ class Search(unittest.TestCase):
             for kind in ("tcp", "udp"):
                 client = Client(capacity)
                 (found,) = measure(client, "--kind", kind, "--resolution", "0.01")["rfc2544"]
+                self.assertEqual(found["kind"], {"tcp": "tcp-syn", "udp": "udp"}[kind])
                 self.assertTrue(0.989 * capacity <= found["throughput_pps"] <= capacity, (kind, capacity, found))
                 # From below: nothing was asked for beyond the first rate that failed.
                 self.assertLess(max(client.rates), 2.01 * capacity)

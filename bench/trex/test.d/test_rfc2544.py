@@ -254,7 +254,7 @@ class Report(unittest.TestCase):
         found = measure(
             Client(5e6, noise=0.01), "--sizes", "64,imix", "--bursts", "1", "--flows", "1000", "--case", "nat"
         )
-        self.assertEqual([one["size"] for one in found["rfc2544"]], ["64", "imix"])
+        self.assertEqual([(one["kind"], one["size"]) for one in found["rfc2544"]], [("udp", "64"), ("udp", "imix")])
         self.assertEqual(found["kind"], "rfc2544")
         for entry in found["entries"]:
             outcome = entry["outcome"]

@@ -190,7 +190,7 @@ impl Measured<'_> {
                 // Of a subject that died nothing is counted any more.
                 let counted = counted(subject).map(|now| now.since(&before).notes(subject, received));
                 for mut result in results {
-                    result.flows = flows;
+                    (result.round, result.kind, result.flows) = (round, Some(work.kind), flows);
                     result.notes.extend(counted.iter().flatten().chain(&warm).cloned());
                     Event::Rfc2544(Box::new(result)).tell();
                 }

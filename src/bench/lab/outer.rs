@@ -362,7 +362,7 @@ mod tests {
         );
         assert_eq!(
             report.notes,
-            ["route, bypath to kernel, size 64, flows 1, received_pps: 1 of 2 rounds without a rate: no ratio"]
+            ["route, bypath to kernel, udp, size 64, flows 1, received_pps: 1 of 2 rounds without a rate: no ratio"]
         );
     }
 

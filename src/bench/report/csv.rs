@@ -90,6 +90,7 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
         record: "ratio",
         case: &ratio.case,
         subject: &ratio.of,
+        kind: ratio.kind,
         size: ratio.size.clone(),
         flows: Some(ratio.flows),
         wanted_pps: ratio.wanted_pps,
@@ -162,6 +163,8 @@ fn concluded<'a>(one: &'a Rfc2544, record: &'static str) -> Row<'a> {
         record,
         case: &one.case,
         subject: &one.subject,
+        round: Some(one.round),
+        kind: one.kind,
         size: one.size.clone(),
         flows: Some(one.flows).filter(|&flows| flows > 0),
         ..Row::default()

@@ -14,7 +14,7 @@ use super::units::{frames_per_second, interval, loss, nanoseconds, times};
 use super::{Entry, Interval, Report, Rfc2544};
 use crate::bench::outcome::{Outcome, losing_rounds, loss_of_all};
 use crate::bench::statistics::{self, Same};
-use crate::bench::work::{Rate, Work};
+use crate::bench::work::{Kind, Rate, Work};
 
 /// One table.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,11 +162,12 @@ fn measured(outcomes: &[&Outcome]) -> Vec<String> {
 }
 
 fn results(entries: &[Entry]) -> Grid {
-    let mut grid = Grid::new("Results", &["case", "size"], &["flows", "rate"]);
+    let mut grid = Grid::new("Results", &["case", "kind", "size"], &["flows", "rate"]);
     grid.add_columns(&["subject"], false);
     grid.add_columns(&MEASURED, true);
     for (first, outcomes) in groups(entries) {
         let Work {
+            kind,
             size,
             flows,
             rate: asked,
@@ -174,6 +175,7 @@ fn results(entries: &[Entry]) -> Grid {
         } = &first.work;
         let mut row = vec![
             first.case.clone(),
+            kind.to_string(),
             size.to_string(),
             flows.count.to_string(),
             rate(*asked),
@@ -211,12 +213,13 @@ fn counting(entry: &Entry) -> impl Iterator<Item = &Outcome> {
 fn ratios(report: &Report) -> Grid {
     let mut grid = Grid::new(
         "Ratios",
-        &["case", "size", "of", "to", "what"],
+        &["case", "kind", "size", "of", "to", "what"],
         &["flows", "rate", "ratio [95 %]", "rounds"],
     );
     for ratio in &report.ratios {
         grid.rows.push(vec![
             ratio.case.clone(),
+            kind(ratio.kind),
             ratio.size.clone(),
             ratio.of.clone(),
             ratio.to.clone(),
@@ -230,6 +233,11 @@ fn ratios(report: &Report) -> Grid {
     grid
 }
 
+/// The kind of frames; nothing where it was not said.
+fn kind(kind: Option<Kind>) -> String {
+    kind.map(|kind| kind.to_string()).unwrap_or_default()
+}
+
 /// The number of flows; nothing where it was not said.
 fn flows(one: &Rfc2544) -> String {
     match one.flows {
@@ -241,7 +249,7 @@ fn flows(one: &Rfc2544) -> String {
 fn throughput(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Throughput (RFC 2544, 26.1)",
-        &["case", "subject", "size"],
+        &["case", "subject", "kind", "size"],
         &["flows", "frames/s", "Mbit/s of frames", "trials"],
     );
     for one in all.iter().filter(|one| !one.search.is_empty()) {
@@ -252,6 +260,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
         grid.rows.push(vec![
             one.case.clone(),
             one.subject.clone(),
+            kind(one.kind),
             one.size.clone(),
             flows(one),
             match one.throughput_pps > 0.0 {
@@ -268,7 +277,7 @@ fn throughput(all: &[Rfc2544]) -> Grid {
 fn latency(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Latency (RFC 2544, 26.2)",
-        &["case", "subject", "size"],
+        &["case", "subject", "kind", "size"],
         &[
             "flows",
             "of throughput",
@@ -288,6 +297,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
             let mut row = vec![
                 one.case.clone(),
                 one.subject.clone(),
+                kind(one.kind),
                 one.size.clone(),
                 flows(one),
                 format!("{:.0} %", share * 100.0),
@@ -313,7 +323,7 @@ fn latency(all: &[Rfc2544]) -> Grid {
 fn loss_curve(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Frame loss (RFC 2544, 26.3)",
-        &["case", "subject", "size"],
+        &["case", "subject", "kind", "size"],
         &["flows", "offered/s", "loss"],
     );
     for one in all {
@@ -321,6 +331,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
             grid.rows.push(vec![
                 one.case.clone(),
                 one.subject.clone(),
+                kind(one.kind),
                 one.size.clone(),
                 flows(one),
                 frames_per_second(pps),
@@ -334,7 +345,7 @@ fn loss_curve(all: &[Rfc2544]) -> Grid {
 fn back_to_back(all: &[Rfc2544]) -> Grid {
     let mut grid = Grid::new(
         "Back-to-back (RFC 2544, 26.4)",
-        &["case", "subject", "size"],
+        &["case", "subject", "kind", "size"],
         &["flows", "searches", "shortest", "mean", "longest burst"],
     );
     for one in all {
@@ -345,6 +356,7 @@ fn back_to_back(all: &[Rfc2544]) -> Grid {
         grid.rows.push(vec![
             one.case.clone(),
             one.subject.clone(),
+            kind(one.kind),
             one.size.clone(),
             flows(one),
             bursts.len().to_string(),

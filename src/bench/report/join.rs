@@ -6,11 +6,12 @@
 //!     round 0      round 0        round 1        round 1        counted for each subject and work
 //! ```
 //!
-//! So the n-th run of a subject is a pair with the n-th of another. Provenance is that of the first; what another has otherwise is
-//! said. A lab compares its subjects itself, within rounds of its own, and is not joined.
+//! So the n-th run of a subject, which is the n-th file that has it, is a pair with the n-th of another, whatever came of it: where a
+//! run found nothing, that of the other has no partner, and is left out, which is said. Provenance is that of the first; what another
+//! has otherwise is said. A lab compares its subjects itself, within rounds of its own, and is not joined.
 
-use super::{Entry, Report};
-use crate::bench::statistics::{self, Same};
+use super::Report;
+use crate::bench::statistics::{self, Same, searched};
 use std::collections::BTreeMap;
 
 /// Joins reports of one kind, each with its name for messages; one alone stays as it is.
@@ -36,11 +37,19 @@ pub fn joined(reports: Vec<(String, Report)>) -> Result<Report, String> {
             "{first} is of kind {kind}, which compares by itself: name it alone"
         ));
     }
-    let mut runs: BTreeMap<String, u32> = BTreeMap::new();
-    number_runs(&mut whole.entries, &mut runs);
+    let mut rounds = Rounds {
+        each: [&whole]
+            .into_iter()
+            .chain(others.iter().map(|(_, other)| other))
+            .map(most_alike)
+            .max()
+            .unwrap_or(1),
+        before: BTreeMap::new(),
+    };
+    rounds.number(&mut whole);
     for (name, mut other) in others {
         note_differences(&name, &other, &mut whole);
-        number_runs(&mut other.entries, &mut runs);
+        rounds.number(&mut other);
         whole.own_error.append(&mut other.own_error);
         whole.entries.append(&mut other.entries);
         whole.rfc2544.append(&mut other.rfc2544);
@@ -51,53 +60,100 @@ pub fn joined(reports: Vec<(String, Report)>) -> Result<Report, String> {
     Ok(whole)
 }
 
-/// Of an RFC 2544 run all trials are of one round: how many runs there were of its subject before.
-fn number_runs(entries: &mut [Entry], runs: &mut BTreeMap<String, u32>) {
-    let before = runs.clone();
-    for entry in entries {
-        entry.round = before.get(&entry.subject).copied().unwrap_or(0);
-        runs.insert(entry.subject.clone(), entry.round + 1);
-    }
+/// The rounds of one report after the other.
+struct Rounds {
+    /// So many belong to a run: 1, but where one report has a subject do the same work several times.
+    each: u32,
+    /// How many reports there were of a subject.
+    before: BTreeMap<String, u32>,
 }
 
-/// Each trial of one work and subject is a round.
-fn number_trials(entries: &mut [Entry]) {
-    let mut known: Vec<(Same, String, u32)> = Vec::new();
-    for entry in entries {
-        let same = Same::of(entry);
-        let seen = known.iter_mut().find(|(of, by, _)| *of == same && *by == entry.subject);
-        match seen {
-            Some((_, _, rounds)) => {
-                entry.round = *rounds;
-                *rounds += 1;
-            }
-            None => {
-                entry.round = 0;
-                known.push((same, entry.subject.clone(), 1));
-            }
+impl Rounds {
+    fn number(&mut self, report: &mut Report) {
+        let (results, mut trials) = (places_of_results(report), places_of_trials(report));
+        if is_searched(report) {
+            // They are steps to a result, and no results.
+            trials.fill(0);
+        }
+        let first = |subject: &String| self.before.get(subject).copied().unwrap_or(0) * self.each;
+        for (one, place) in report.rfc2544.iter_mut().zip(results) {
+            one.round = first(&one.subject) + place;
+        }
+        for (entry, place) in report.entries.iter_mut().zip(trials) {
+            entry.round = first(&entry.subject) + place;
+        }
+        for subject in subjects(report) {
+            *self.before.entry(subject).or_default() += 1;
         }
     }
 }
 
+fn is_searched(report: &Report) -> bool {
+    report.kind == "rfc2544"
+}
+
+/// How often one report has a subject do the same work, at most.
+fn most_alike(report: &Report) -> u32 {
+    let places = match is_searched(report) {
+        true => places_of_results(report),
+        false => places_of_trials(report),
+    };
+    places.into_iter().max().map_or(1, |last| last + 1)
+}
+
+/// The place of each trial among those of its subject and work, from 0.
+fn places_of_trials(report: &Report) -> Vec<u32> {
+    places(report.entries.iter().map(|entry| (&entry.subject, Same::of(entry))))
+}
+
+/// The same of what searches found.
+fn places_of_results(report: &Report) -> Vec<u32> {
+    places(report.rfc2544.iter().map(|one| (&one.subject, searched(one))))
+}
+
+fn places<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<u32> {
+    let mut before: Vec<(T, u32)> = Vec::new();
+    let mut place = |one: T| match before.iter_mut().find(|(known, _)| *known == one) {
+        Some((_, last)) => {
+            *last += 1;
+            *last
+        }
+        None => {
+            before.push((one, 0));
+            0
+        }
+    };
+    all.map(&mut place).collect()
+}
+
+/// Each subject of a report once.
+fn subjects(report: &Report) -> Vec<String> {
+    let by_trials = report.entries.iter().map(|entry| &entry.subject);
+    let by_searches = report.rfc2544.iter().map(|one| &one.subject);
+    let mut names = Vec::new();
+    by_trials
+        .chain(by_searches)
+        .for_each(|name| add(&mut names, name.clone()));
+    names
+}
+
 fn conclude(whole: &mut Report) {
-    let searched = whole.kind == "rfc2544";
-    if !searched {
-        number_trials(&mut whole.entries);
-    }
-    let by_trials = whole.entries.iter().map(|entry| entry.subject.clone());
-    let by_searches = whole.rfc2544.iter().map(|one| one.subject.clone());
-    let mut names: Vec<String> = Vec::new();
-    for name in by_trials.chain(by_searches) {
-        add(&mut names, name);
+    let names = subjects(whole);
+    if let [name] = &names[..] {
+        let note = format!(
+            "all runs are of {name}: no ratios; --subject-name (of bench/trex and bench/pktgen: --subject) names who is measured"
+        );
+        add(&mut whole.notes, note);
     }
     whole.ratios.clear();
     for (of, to) in statistics::pairs(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
-        let found = match searched {
+        let found = match is_searched(whole) {
             true => statistics::throughput_ratios(&whole.rfc2544, of, to),
             false => statistics::ratios(&whole.entries, of, to),
         };
         whole.ratios.extend(found.ratios);
-        found.notes.into_iter().for_each(|note| add(&mut whole.notes, note));
+        let notes = found.notes.into_iter().chain(found.alone);
+        notes.for_each(|note| add(&mut whole.notes, note));
     }
 }
 

@@ -23,7 +23,7 @@ pub mod table;
 pub mod units;
 
 use super::outcome::{Latency, Outcome};
-use super::work::Work;
+use super::work::{Kind, Work};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -125,6 +125,9 @@ pub struct Interval {
 pub struct Ratio {
     /// The case.
     pub case: String,
+    /// What the frames were; nothing in a report that does not say so.
+    #[serde(default)]
+    pub kind: Option<Kind>,
     /// The size: `64`, `imix`, `1518`.
     pub size: String,
     /// The number of flows.
@@ -158,7 +161,13 @@ pub struct Rfc2544 {
     pub case: String,
     /// Who was measured.
     pub subject: String,
-    /// The size: `64`, `imix`, `1518`.
+    /// The round; results of one round are a pair.
+    #[serde(default)]
+    pub round: u32,
+    /// What the frames were (of connections, what opens one); nothing in a report that does not say so.
+    #[serde(default)]
+    pub kind: Option<Kind>,
+    /// The size: `64`, `imix`, `1518`; `connection` of connections.
     pub size: String,
     /// The number of flows.
     #[serde(default)]

@@ -78,6 +78,8 @@ fn sample() -> Report {
     report.rfc2544.push(Rfc2544 {
         case: "nat".into(),
         subject: "bypath".into(),
+        round: 1,
+        kind: Some(Kind::Icmp),
         size: "64".into(),
         flows: 1000,
         throughput_pps: 1_234_567.0,
@@ -103,6 +105,9 @@ fn json_comes_back_as_it_was() {
         (report.entries[0].outcome.missed, older.entries[0].outcome.missed),
         (3, 0)
     );
+    // One of before kinds were told apart.
+    let kinds = text.replace("\"kind\": \"icmp\",", "");
+    assert_eq!(json::read("r.json", &kinds).unwrap().rfc2544[0].kind, None);
 }
 
 #[test]
@@ -173,6 +178,10 @@ fn csv_has_a_row_for_each_trial_and_each_conclusion_with_nothing_rounded() {
     assert_eq!(names.map(|name| get(odd, name)), cells);
     assert_eq!(get(of("trial")[12], "wanted_pps"), "100000.0");
     assert_eq!(get(of("throughput")[0], "value"), "1234567.0");
+    assert_eq!(
+        ["ratio", "throughput"].map(|r| get(of(r)[0], "kind")),
+        ["tcp-syn", "icmp"]
+    );
     assert_eq!(get(of("loss")[1], "loss"), "0.00002");
     let exact: f64 = get(of("ratio")[0], "low").parse().unwrap();
     assert_eq!(exact, report.ratios[0].ratio.low);
@@ -208,6 +217,7 @@ fn the_table_lines_up_and_leaves_out_what_nothing_was_measured_of() {
         "note: sizes are bytes in memory",
         "note: said of all",
         "note: nat, bypath, size 64: said of it",
+        "nat   bypath   icmp  64",
         "1.235M",
         "20.0 ppm",
         "10  11.0",

@@ -144,9 +144,15 @@ fn a_disturbance_that_meets_both_of_a_round_cancels() {
     // A round that only one was measured in, and a third subject, count for nothing.
     entries.push(entry("bypath", 7, Rate::Unpaced, 4_000_000, 0));
     entries.push(entry("wire", 0, Rate::Unpaced, 4_000_000, 0));
-    let found = ratios(&entries, "bypath", "kernel").ratios;
+    let found = ratios(&entries, "bypath", "kernel");
+    assert_eq!(
+        found.alone,
+        ["route, bypath to kernel, udp, size 64, flows 1000: 1 run of bypath left out: kernel has none beside"]
+    );
+    let found = found.ratios;
     let [ratio] = &found[..] else { panic!("{found:?}") };
     assert_eq!((ratio.what.as_str(), ratio.wanted_pps), ("received_pps", None));
+    assert_eq!(ratio.kind, Some(Kind::Udp));
     assert_eq!(
         (ratio.case.as_str(), ratio.size.as_str(), ratio.flows),
         ("route", "64", 1000)
@@ -180,7 +186,7 @@ fn a_round_of_which_a_trial_does_not_count_is_left_out_and_that_is_said() {
     assert_eq!(samples, 4);
     assert_eq!(
         notes,
-        "route, bypath to kernel, size 64, flows 1000: 2 rounds left out, of which a trial does not count (its clock)"
+        "route, bypath to kernel, udp, size 64, flows 1000: 2 rounds left out, of which a trial does not count (its clock)"
     );
 }
 
@@ -217,28 +223,45 @@ fn rates_are_not_mixed_and_only_paced_trials_compare_delays_and_unpaced_ones_cpu
 
 #[test]
 fn throughputs_are_compared_like_with_like() {
-    let one = |subject: &str, flows, pps| Rfc2544 {
+    let one = |subject: &str, round, flows, pps| Rfc2544 {
         case: "nat".into(),
         subject: subject.into(),
+        round,
+        kind: Some(Kind::Udp),
         size: "64".into(),
         flows,
         throughput_pps: pps,
         ..Rfc2544::default()
     };
     let results = [
-        one("kernel", 1, 1e6),
-        one("bypath", 1, 2e6),
-        one("kernel", 1, 2e6),
-        one("bypath", 1, 4e6),
-        one("kernel", 1000, 1e6),
-        one("bypath", 1000, 0.0),
-        one("bypath", 7, 1.0),
+        one("kernel", 0, 1, 1e6),
+        one("bypath", 0, 1, 2e6),
+        // The second search of bypath found nothing.
+        one("kernel", 1, 1, 7e6),
+        one("kernel", 2, 1, 2e6),
+        one("bypath", 2, 1, 4e6),
+        one("kernel", 0, 1000, 1e6),
+        one("bypath", 0, 1000, 0.0),
+        one("bypath", 0, 7, 1.0),
+        // Another kind of frames is another work.
+        Rfc2544 {
+            kind: Some(Kind::TcpSyn),
+            ..one("bypath", 1, 1, 1e6)
+        },
     ];
     let found = throughput_ratios(&results, "bypath", "kernel");
     // The one without a throughput is no ratio, and not forgotten.
     assert_eq!(
         found.notes,
-        ["nat, bypath to kernel, size 64, flows 1000, throughput_pps: 1 of 1 rounds without a rate: no ratio"]
+        ["nat, bypath to kernel, udp, size 64, flows 1000, throughput_pps: 1 of 1 rounds without a rate: no ratio"]
+    );
+    assert_eq!(
+        found.alone,
+        [
+            "nat, bypath to kernel, udp, size 64, flows 1: 1 run of kernel left out: bypath has none beside",
+            "nat, bypath to kernel, udp, size 64, flows 7: 1 run of bypath left out: kernel has none beside",
+            "nat, bypath to kernel, tcp-syn, size 64, flows 1: 1 run of bypath left out: kernel has none beside",
+        ]
     );
     let [ratio] = &found.ratios[..] else {
         panic!("{found:?}")

@@ -50,7 +50,7 @@ pub enum BenchCommand {
 /// Make the forms of a report anew, of files that --json wrote
 ///
 /// Several files of one kind become one report: the n-th run of a subject is a pair with the n-th of another, in the order of the
-/// files, and the ratios are of these pairs.
+/// files, and the ratios are of these pairs. Subjects are told apart by their names (--subject-name); what has no partner is left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bypath bench report run.json --html report.html --markdown report.md

@@ -65,6 +65,7 @@ pub fn rfc2544(args: Rfc2544) -> Outcome {
         progress::clear();
         let paced = found.iter().find_map(delays_pps).filter(|_| ended.is_ok());
         report.rfc2544.extend(found.into_iter().map(|one| result::Rfc2544 {
+            kind: Some(base.kind),
             flows: base.flows.count,
             ..one
         }));

@@ -203,14 +203,18 @@ pub fn rate_name(rate: Rate) -> String {
     }
 }
 
-fn variant(work: &Work) -> String {
-    let mut parts = Vec::new();
-    match work.kind {
-        Kind::Udp => {}
-        Kind::TcpSyn => parts.push("TCP SYN".to_owned()),
-        Kind::TcpAck => parts.push("TCP ACK".to_owned()),
-        Kind::Icmp => parts.push("ICMP echo".to_owned()),
+/// The kind of frames, where that is not UDP.
+pub fn kind_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Udp => None,
+        Kind::TcpSyn => Some("TCP SYN"),
+        Kind::TcpAck => Some("TCP ACK"),
+        Kind::Icmp => Some("ICMP echo"),
     }
+}
+
+fn variant(work: &Work) -> String {
+    let mut parts: Vec<String> = kind_name(work.kind).map(str::to_owned).into_iter().collect();
     if work.dst.is_ipv6() {
         parts.push("IPv6".to_owned());
     }

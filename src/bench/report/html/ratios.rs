@@ -1,13 +1,14 @@
 //! The headline: who is how many times as fast as whom, as the median over paired rounds with its 95 % interval. One
-//! table for each thing that was divided; a row is a subject in a case, a column a size, a number of flows and a rate.
+//! table for each thing that was divided; a row is a subject in a case, a column a size, a number of flows, a rate and a kind of frames.
 //!
 //! A cell is called better or worse only where its whole interval is: where that holds 1, no difference is shown, and
 //! with one round there is nothing to say. Colour, sign and number say the same, each enough alone.
 
-use super::model::{Model, distinct, mean_bytes, size_name};
+use super::model::{Model, distinct, kind_name, mean_bytes, size_name};
 use super::svg::escape;
 use super::units::{self, NONE};
 use crate::bench::report::{Interval, Ratio};
+use crate::bench::work::Kind;
 
 /// What may be divided: its name in a report, what it is called here, and whether more is better.
 const KNOWN: [(&str, &str, bool); 6] = [
@@ -113,14 +114,15 @@ fn table(what: &str, to: &str, ratios: &[&Ratio]) -> String {
     )
 }
 
-/// A column: the size, the number of flows, the rate that was asked for.
-type Column<'a> = (&'a str, u32, Option<f64>);
+/// A column: the size, the number of flows, the rate that was asked for, the kind of frames.
+type Column<'a> = (&'a str, u32, Option<f64>, Option<Kind>);
 
 fn column_of(ratio: &Ratio) -> Column<'_> {
-    (&ratio.size, ratio.flows, ratio.wanted_pps)
+    (&ratio.size, ratio.flows, ratio.wanted_pps, ratio.kind)
 }
 
-fn head((size, flows, wanted): Column) -> String {
+fn head((size, flows, wanted, kind): Column) -> String {
+    let kind = kind.and_then(kind_name).map(|kind| format!("<small>{kind}</small>"));
     let bytes = if size.eq_ignore_ascii_case("imix") { "" } else { " B" };
     let paced = wanted
         .map(|pps| format!("<small>at {}</small>", units::rate(pps)))
@@ -131,7 +133,10 @@ fn head((size, flows, wanted): Column) -> String {
         flows => format!("<small>{} flows</small>", units::short(flows.into())),
     };
     let size = escape(&size_name(size));
-    format!("<th scope=\"col\" class=\"num\">{size}{bytes}{flows}{paced}</th>")
+    format!(
+        "<th scope=\"col\" class=\"num\">{size}{bytes}{flows}{paced}{}</th>",
+        kind.unwrap_or_default()
+    )
 }
 
 fn cell(ratio: &Interval, more_is_better: bool) -> String {

@@ -5,29 +5,31 @@
 use super::axis::Axis;
 use super::bars::{Bar, Bars};
 use super::lines::{Line, Lines, Of, Point};
-use super::model::{Model, bytes_name, distinct, flows_name, mean_bytes, size_name};
+use super::model::{Model, bytes_name, distinct, flows_name, kind_name, mean_bytes, size_name};
 use super::sections::{Panel, Section, sorted};
 use super::units::{self, Unit};
 use crate::bench::report::Rfc2544;
 use crate::bench::statistics;
+use crate::bench::work::Kind;
 
-/// What a chart is of: a case and a number of flows.
-pub type Key<'a> = (&'a str, u32);
+/// What a chart is of: a case, a kind of frames and a number of flows.
+pub type Key<'a> = (&'a str, Option<Kind>, u32);
 
 /// The key of one result.
 pub fn key(one: &Rfc2544) -> Key<'_> {
-    (one.case.as_str(), one.flows)
+    (one.case.as_str(), one.kind, one.flows)
 }
 
 /// A key as a title.
 pub fn key_name(key: Key) -> String {
-    match key {
-        (case, 0) => case.to_owned(),
-        (case, flows) => format!("{case} · {}", flows_name(flows)),
-    }
+    let (case, kind, flows) = key;
+    let kind = kind.and_then(kind_name).map(str::to_owned);
+    let flows = (flows > 0).then(|| flows_name(flows));
+    let parts = [Some(case.to_owned()), kind, flows];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-/// Throughput by size, one chart for each case and number of flows.
+/// Throughput by size, one chart for each case, kind and number of flows.
 pub fn throughput(model: &Model) -> Option<Section> {
     let found = &model.report.rfc2544;
     let charts: Vec<(Key, Bars)> = distinct(found.iter().map(key))
