@@ -7,7 +7,7 @@ use bypath::bench::outcome::{Latency, Outcome};
 use bypath::bench::report::{Entry, Report};
 use bypath::bench::work::{Flows, Kind, Order, Rate, Size, Work};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -134,6 +134,52 @@ fn what_takes_the_place_of_a_file_has_its_mode_and_the_link_to_it_stays() {
     assert!(link.is_symlink() && real.permissions().mode() & 0o777 == 0o640);
     let text = fs::read_to_string(folder.join("real.csv")).expect("a file");
     assert!(text.contains("bypath") && !text.contains("longer"), "{text}");
+}
+
+#[test]
+fn no_file_but_the_report_is_touched_and_one_with_no_room_beside_it_is_written_into() {
+    let folder = folder("beside");
+    kept(&folder, "run.json", vec![entry("bypath", 1, 900_000)]);
+    let long = format!("{}.csv", "n".repeat(250));
+    for name in ["out.csv", "out.csv.part", ".out.csv.part", &long] {
+        fs::write(folder.join(name), "of the user").expect("room");
+    }
+    let output = shell(
+        &folder,
+        &format!("\"$0\" bench report run.json --csv out.csv && \"$0\" bench report run.json --csv {long}"),
+    );
+    assert!(output.status.success(), "{output:?}");
+    let text = |name: &str| fs::read_to_string(folder.join(name)).expect("a file");
+    assert!(text("out.csv").contains("bypath") && text(&long).contains("bypath"));
+    assert_eq!(["out.csv.part", ".out.csv.part"].map(text), ["of the user"; 2]);
+    assert_eq!(names(&folder).len(), 5, "{:?}", names(&folder));
+}
+
+/// In a user namespace that knows root alone: another user's file is there what it is outside for whoever is not root.
+#[test]
+fn a_file_whose_owner_cannot_be_given_to_another_is_written_into() {
+    let folder = folder("owner");
+    kept(&folder, "run.json", vec![entry("bypath", 1, 900_000)]);
+    let path = folder.join("theirs.csv");
+    fs::write(&path, "of the run before").expect("room");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).expect("chmod");
+    let inside = |line: &str| {
+        shell(
+            &folder,
+            &format!("unshare --user --map-root-user sh -c '{line}' \"$0\""),
+        )
+    };
+    if std::os::unix::fs::chown(&path, Some(12345), Some(12345)).is_err() || !inside("true").status.success() {
+        println!("SKIPPED a file of somebody else: needs root, and unshare with user namespaces");
+        return;
+    }
+    let before = path.metadata().expect("a file");
+    let output = inside("exec \"$0\" bench report run.json --csv theirs.csv");
+    assert!(output.status.success(), "{output:?}");
+    let after = path.metadata().expect("a file");
+    assert_eq!((after.uid(), after.gid(), after.ino()), (12345, 12345, before.ino()));
+    assert!(fs::read_to_string(&path).expect("a file").contains("bypath"));
+    assert_eq!(names(&folder), ["run.json", "theirs.csv"]);
 }
 
 fn joined(folder: &Path, files: &str) -> Report {

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import platform
+import stat
 import sys
 import time
 
@@ -191,25 +192,25 @@ def can_write(path):
     """Refuses a place where `write` will find no way in: ask before anything is measured. What is there stays."""
     if path == "-":
         return
-    special, beside = _beside(path)
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if special:
+        if os.path.exists(path):
+            # At the worst it is written into.
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
-        with open(beside, "a", encoding="utf-8"):
+        with open(path, "x", encoding="utf-8"):
             pass
-        os.unlink(beside)
+        os.unlink(path)
     except OSError as error:
         raise _failed(path, error) from error
 
 
-def _beside(path):
-    """Whether it is a device or a pipe, which are written into, never replaced; and where the text goes at first."""
-    special = os.path.exists(path) and not os.path.isfile(path)
-    return special, path if special else f"{path}.part"
+def _is_replaced(path):
+    """Whether a new file takes its place: of a regular one, or of none yet. Not of one that is reached as a descriptor of this process."""
+    descriptors = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+    return not path.startswith(descriptors) and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def _failed(path, error):
@@ -217,24 +218,56 @@ def _failed(path, error):
 
 
 def write(report, path):
-    """Writes it whole or not at all; `-` is standard output."""
+    """Writes it whole or not at all, as src/bench/report/files.rs does: beside what is there, then in its place, with the owner, the
+    group and the mode that it had; into it where no such file can be begun beside it. `-` is standard output."""
     text = json.dumps(report, indent=1) + "\n"
     if path == "-":
         sys.stdout.write(text)
         return
-    special, beside = _beside(path)
     try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if not special:
+        place = os.path.realpath(path)
+        begun = _begin(place) if _is_replaced(path) else None
+        if begun is None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        try:
+            with begun as file:
+                file.write(text)
+                file.flush()
                 os.fsync(file.fileno())
-        if not special:
-            os.replace(beside, path)
+            os.replace(begun.name, place)
+        except OSError as error:
+            os.unlink(begun.name)
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV):
+                raise
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
     except OSError as error:
-        if not special and os.path.exists(beside):
-            os.unlink(beside)
         raise _failed(path, error) from error
+
+
+def _begin(place):
+    """An empty file beside `place`, of its owner, group and mode, by a name that no file of the user's has; None where there can be none.
+    No room for it is an error: then there is none for the text either."""
+    folder, name = os.path.split(place)
+    beside = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    try:
+        file = open(beside, "x", encoding="utf-8")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return None
+    try:
+        if os.path.exists(place):
+            was = os.stat(place)
+            os.fchown(file.fileno(), was.st_uid, was.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(was.st_mode))
+    except OSError:
+        file.close()
+        os.unlink(beside)
+        return None
+    return file
 
 
 def _processor():

@@ -276,6 +276,40 @@ class Report(unittest.TestCase):
             with self.assertRaisesRegex(report.Error, "report /dev/full: No space left on device: give another place"):
                 report.write(report.report("send", {}), "/dev/full")
 
+    def test_what_is_there_keeps_its_mode_and_no_other_file_is_touched(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path, link = os.path.join(folder, "report.json"), os.path.join(folder, "link.json")
+            others = [f"{path}.part", os.path.join(folder, ".report.json.part")]
+            long = os.path.join(folder, "n" * 250)
+            for name in (path, long, *others):
+                with open(name, "w", encoding="utf-8") as file:
+                    file.write("of the user")
+            os.chmod(path, 0o640)
+            os.symlink("report.json", link)
+            for name in (link, long):
+                report.can_write(name)
+                report.write({"of": "this run"}, name)
+                with open(name, encoding="utf-8") as file:
+                    self.assertEqual(json.load(file), {"of": "this run"})
+            self.assertTrue(os.path.islink(link))
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o640)
+            for name in others:
+                with open(name, encoding="utf-8") as file:
+                    self.assertEqual(file.read(), "of the user")
+            self.assertEqual(len(os.listdir(folder)), 5)
+
+    def test_a_full_disk_leaves_the_report_before(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "report.json")
+            report.write({"of": "the run before"}, path)
+            program = f"import report, resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+                f"resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); report.write({{'of': 'this run'}}, {path!r})"
+            trade = os.path.dirname(os.path.abspath(report.__file__))
+            ran = subprocess.run([sys.executable, "-B", "-c", program], cwd=trade, capture_output=True, text=True)
+            self.assertRegex(ran.stderr, "report .*report.json: File too large: give another place")
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual((json.load(file), os.listdir(folder)), ({"of": "the run before"}, ["report.json"]))
+
     def test_without_trex(self):
         for environment in ({}, {"TREX": "/nowhere"}):
             ran = subprocess.run(

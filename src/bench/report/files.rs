@@ -4,6 +4,7 @@
 //! the others when one fails. Nor must what the run before has left there be lost to it.
 
 use super::{Report, csv, hgrm, html, json, markdown, table};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
@@ -64,26 +65,38 @@ fn distributions(report: &Report, path: &Path) -> Result<Vec<(PathBuf, String)>,
         .collect()
 }
 
-/// Writes a file whole or not at all: beside it at first (`NAME.part`), then in its place, so that what the run before has left
-/// there outlives a full disk. Mode and owner stay. What is no regular file is written into, and so is a file beside which or in
-/// whose place none may be put: in a folder that may not be written, or mounted by itself.
+/// Writes a file whole or not at all: beside it at first (`.NAME.PID.part`), then in its place, so that what the run before has
+/// left there outlives a full disk. Mode, owner and group stay. What is no regular file is written into. So is a file beside which none
+/// of its owner, group and mode can be begun (in a folder that may not be written, of somebody else, with a name that has no room for
+/// more), or in whose place none may be put (mounted by itself): that one does not outlive it.
 pub fn save(path: &Path, text: &str) -> io::Result<()> {
     if !is_replaced(path) {
         return write_into(path, text);
     }
     // Not in the place of a symbolic link, but of the file that it leads to.
     let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut name = place.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let beside = place.with_file_name(name);
-    let saved = write_beside(&beside, &place, text);
-    if saved.is_err() {
+    let beside = beside(&place);
+    let begun = match begin(&beside, &place) {
+        Err(error) if is_full(error.kind()) => return Err(error),
+        Err(_) => return write_into(path, text),
+        Ok(file) => file,
+    };
+    let written = finish(begun, text).map(|()| fs::rename(&beside, &place));
+    if !matches!(written, Ok(Ok(()))) {
         let _ = fs::remove_file(&beside);
     }
-    match saved {
+    match written? {
         Err(error) if may_not(error.kind()) => write_into(path, text),
-        saved => saved,
+        renamed => renamed,
     }
+}
+
+/// A name that no file of the user's has, and that no other process takes.
+fn beside(place: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(place.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    place.with_file_name(name)
 }
 
 /// Whether the file is replaced by a new one of its name: a regular one, or none yet. Not one that is reached as a descriptor of
@@ -98,18 +111,31 @@ fn write_into(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn write_beside(beside: &Path, place: &Path, text: &str) -> io::Result<()> {
-    // One that an earlier run left; and nobody's link is followed from here.
-    let _ = fs::remove_file(beside);
-    let mut file = File::options().write(true).create_new(true).open(beside)?;
-    if let Ok(was) = place.metadata() {
-        // The owner is given by root alone: others keep what is theirs.
-        let _ = fchown(&file, Some(was.uid()), Some(was.gid()));
-        file.set_permissions(was.permissions())?;
+/// An empty file with the owner, the group and the mode of the one that it shall replace; nothing is left of one that cannot have them.
+/// One of its name that is there already, or a link, is not ours.
+fn begin(beside: &Path, place: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create_new(true).open(beside)?;
+    let as_it_was = || match place.metadata() {
+        Ok(was) => {
+            fchown(&file, Some(was.uid()), Some(was.gid())).and_then(|()| file.set_permissions(was.permissions()))
+        }
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = as_it_was() {
+        let _ = fs::remove_file(beside);
+        return Err(error);
     }
+    Ok(file)
+}
+
+fn finish(mut file: File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(beside, place)
+    file.sync_all()
+}
+
+/// Whoever has no room for a new file has none for the text either.
+fn is_full(why: ErrorKind) -> bool {
+    matches!(why, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn may_not(why: ErrorKind) -> bool {
