@@ -11,7 +11,7 @@
 //! last thread in it, and `wire` with its stdin, however this process ends.
 
 use super::ends::Ends;
-use super::outcome::Trial;
+use super::outcome::{Trial, made_to_count};
 use super::place::Place;
 use super::report::OwnError;
 use super::work::Work;
@@ -71,7 +71,8 @@ pub fn own_error_through(through: Through, ends: Ends, work: &Work) -> Result<Ow
         Through::Wire => Some(Wire::start(&netns)?),
     };
     let mut pair = ends.open(&from, &to, work.clone())?;
-    let outcome = pair.send(work.size, work.rate, work.duration.as_secs_f64().min(SECONDS_MAX))?;
+    let seconds = work.duration.as_secs_f64().min(SECONDS_MAX);
+    let outcome = made_to_count(|| pair.send(work.size, work.rate, seconds))?;
     let path = match through {
         Through::Veth => "veth",
         Through::Wire => "wire",

@@ -40,8 +40,9 @@ pub struct Outcome {
     /// Non-idle time of all cores (user, nice, system, irq, softirq of /proc/stat, of all that ran) per frame received, from
     /// the first frame offered until the sender was done; nothing where that was too short to be seen.
     pub cpu_ns_per_frame: Option<f64>,
-    /// It does not count: the clock jumped meanwhile, or the machine slept. It is kept for whoever looks, and is in no median, ratio
-    /// or search.
+    /// It does not count: the clock jumped meanwhile, or the machine slept. It is kept for whoever looks, and is in no median and no
+    /// ratio. A search makes it once more, and so does whoever measures the measurement itself; where that one does not count either they
+    /// take it, and it is said.
     #[serde(default)]
     pub void: bool,
     /// What is to be said of it, one line each: a rate that was not reached, a clock that jumped.
@@ -115,6 +116,17 @@ pub struct Latency {
     pub hdr: String,
 }
 
+/// Makes a trial, and once more where it does not count; what comes of that is taken.
+///
+/// # Errors
+/// As `make`.
+pub fn made_to_count(mut make: impl FnMut() -> Result<Outcome, String>) -> Result<Outcome, String> {
+    match make()? {
+        outcome if outcome.void => make(),
+        outcome => Ok(outcome),
+    }
+}
+
 /// How a trial is sent, for whoever decides about rates and sizes (RFC 2544, the lab).
 pub trait Trial {
     /// Sends frames of one size at one rate for `seconds` and says what came of it. An error ends the whole run: one line
@@ -127,5 +139,30 @@ pub trait Trial {
         Err(format!(
             "this source cannot send a burst of just {frames} frames: leave out back-to-back"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_does_not_count_is_made_once_more_and_not_again() {
+        for (void, taken) in [([false, false], 0), ([true, false], 1), ([true, true], 1)] {
+            let mut made = 0;
+            let outcome = made_to_count(|| {
+                made += 1;
+                Ok(Outcome {
+                    void: void[made as usize - 1],
+                    offered: made - 1,
+                    ..Outcome::default()
+                })
+            });
+            assert_eq!(
+                (outcome.map(|outcome| outcome.offered), made),
+                (Ok(taken), taken + 1),
+                "{void:?}"
+            );
+        }
     }
 }

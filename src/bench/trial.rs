@@ -226,7 +226,10 @@ impl Pair {
         }
         outcome.notes.extend(unreached(&outcome, rate));
         outcome.void = leap.is_some();
-        outcome.notes.extend(leap);
+        // First, before what is to be said of numbers that are none.
+        outcome
+            .notes
+            .splice(0..0, leap.map(|leap| format!("does not count: {leap}")));
         Ok(outcome)
     }
 

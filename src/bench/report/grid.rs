@@ -7,8 +7,9 @@
 //! - RFC 2544: throughput, latency, loss, back-to-back
 //! - own error: what the measurement itself costs and gets wrong
 //!
-//! A trial that does not count is in none of them; its note says so. A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an RFC
-//! 2544 run are steps of a search and no results: they are in the JSON and in the CSV alone.
+//! A trial that does not count is in no result and no ratio. Where a search or the measurement itself had none but such, it is shown,
+//! and a note says so. A column in which no row has anything (no delays were taken, nothing was reordered) is left out. Trials of an
+//! RFC 2544 run are steps of a search and no results: they are in the JSON and in the CSV alone.
 
 use super::units::{frames_per_second, interval, loss, nanoseconds, times};
 use super::{Entry, Interval, Report, Rfc2544};
