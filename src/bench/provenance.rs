@@ -134,7 +134,13 @@ mod tests {
         let mut words = line.split(' ');
         let mut command = Command::new(words.next().unwrap());
         command.args(words).current_dir(tree).stdin(Stdio::null());
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env_remove("GIT_DIR");
+        // Of a hook that tests, or of a user's configuration: they would name another tree, or sign.
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+            command.env_remove(name);
+        }
+        command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "nobody");
             command.env(format!("GIT_{role}_EMAIL"), "nobody@example.org");
