@@ -3,35 +3,50 @@
 //! Only under the feature `xdp`; without it none of it runs and no clang is needed. BPF_CLANG names the compiler (clang 14
 //! or newer).
 //!
-//! And puts the commit into what is built for release, for the reports of `bypath bench`: BYPATH_COMMIT at compile time. Not into
-//! other builds, which each commit would have compile everything anew.
+//! And puts the commit into what is built for release, for the reports of `bypath bench`: BYPATH_BUILT_OF at compile time. Not into
+//! other builds, which each commit would have compile everything anew. The variable BYPATH_COMMIT names another one, as where a tarball
+//! is built; where it is set and empty there is none, and no commit has anything built anew (scripts/test).
+//!
+//! It runs again when the commit changes, and not with each edit under src, which would have clang run, too. So it cannot see whether the
+//! sources are as they were committed, and does not say it: the program does, of the tree it lies in, when it is asked
+//! (src/bench/provenance.rs).
 
 #[path = "src/bench/provenance/git.rs"]
 mod git;
 
+use std::env;
 use std::path::Path;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        commit(Path::new("."));
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rerun-if-env-changed=BYPATH_COMMIT");
+        let commit = env::var("BYPATH_COMMIT").ok().or_else(|| commit(Path::new(".")));
+        if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
+            println!("cargo::rustc-env=BYPATH_BUILT_OF={commit}");
+        }
     }
     #[cfg(feature = "xdp")]
     bpf::build();
 }
 
-/// Nothing is put in where git knows nothing of the tree, as of a tarball; who builds that may set BYPATH_COMMIT.
-fn commit(tree: &Path) {
-    let Some(commit) = git::describe(tree) else { return };
-    println!("cargo::rustc-env=BYPATH_COMMIT={commit}");
-    // With the sources, whether they are as they were committed.
-    for path in ["src", "Cargo.toml", "Cargo.lock"]
-        .map(Into::into)
-        .into_iter()
-        .chain(git::watched(tree))
-    {
+/// The commit of a tree of git's, which cargo watches from then on; nothing of another, as of a tarball.
+fn commit(tree: &Path) -> Option<String> {
+    let described = git::describe(tree);
+    let mut watched = git::watched(tree);
+    if described.is_none() && tree.join(".git").exists() {
+        println!(
+            "cargo::warning=no commit is put into bypath: git tells none of this tree (is it there? `git describe --always` says why); \
+             BYPATH_COMMIT=NAME names one"
+        );
+        // Without git's word for it: a file of this name in a tree of its own, a folder's in the first.
+        watched = vec![tree.join(".git/HEAD"), tree.join(".git")];
+        watched.retain(|path| path.is_file());
+    }
+    for path in watched {
         println!("cargo::rerun-if-changed={}", path.display());
     }
+    described
 }
 
 #[cfg(feature = "xdp")]

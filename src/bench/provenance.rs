@@ -1,8 +1,10 @@
 //! Where numbers are from: machine, kernel, driver, mode, commit, load, versions, commands. A number without these is
 //! worth little, so the collector never fails: what cannot be found out is said to be unknown.
 //!
-//! The commit is the one that was built, where the build put it in (`cargo build --release` of a tree of git's; build.rs). Else it is
-//! that of the source tree while the program lies in it, and a program that was moved elsewhere has its version alone.
+//! The commit is the one that was built, where the build put it in (`cargo build --release` of a tree of git's, or with BYPATH_COMMIT;
+//! build.rs). Else it is that of the source tree while the program lies in it, and a program that was moved elsewhere has its version
+//! alone. `-dirty` is said while the program lies in its tree, and of that as it is now: the build does not know it, so that of a program
+//! that was moved it is not known either, and sources that were changed after it was built are told as if it were of them.
 
 mod git;
 
@@ -77,13 +79,15 @@ fn machine(cpuinfo: &str) -> String {
 fn commit() -> String {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let inside = || std::env::current_exe().is_ok_and(|exe| exe.starts_with(tree));
-    let here = || inside().then(|| git::describe(tree)).flatten();
-    named(option_env!("BYPATH_COMMIT").map(str::to_owned).or_else(here))
+    let tree = inside().then_some(tree);
+    let built = option_env!("BYPATH_BUILT_OF").map(str::to_owned);
+    named(built.or_else(|| git::describe(tree?)), tree.is_some_and(git::is_dirty))
 }
 
-fn named(commit: Option<String>) -> String {
+fn named(commit: Option<String>, is_dirty: bool) -> String {
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
-    commit.map_or_else(|| version.to_owned(), |commit| format!("{version} {commit}"))
+    let dirty = if is_dirty { "-dirty" } else { "" };
+    commit.map_or_else(|| version.to_owned(), |commit| format!("{version} {commit}{dirty}"))
 }
 
 /// Arguments as a shell would take them.
@@ -118,14 +122,25 @@ mod tests {
         assert!(found.commands[0].contains("bypath"), "{:?}", found.commands);
     }
 
-    /// A tree of git's with one file, in a commit.
+    /// A tree of git's, in a commit.
     fn tree(name: &str) -> Option<std::path::PathBuf> {
         let tree = std::env::temp_dir().join(format!("bypath-commit-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&tree);
-        fs::create_dir_all(tree.join("inner")).unwrap();
-        fs::write(tree.join("file"), "1").unwrap();
+        for folder in ["inner", "src", "bpf", "docs"] {
+            fs::create_dir_all(tree.join(folder)).unwrap();
+        }
+        for file in [
+            "src/a.rs",
+            "bpf/a.h",
+            "build.rs",
+            "Cargo.toml",
+            "Cargo.lock",
+            "docs/a.md",
+        ] {
+            fs::write(tree.join(file), "1").unwrap();
+        }
         commit_in(&tree, "git init -q -b main").then_some(())?;
-        assert!(commit_in(&tree, "git add file") && commit_in(&tree, "git commit -q -m one"));
+        assert!(commit_in(&tree, "git add .") && commit_in(&tree, "git commit -q -m one"));
         Some(tree)
     }
 
@@ -173,10 +188,10 @@ mod tests {
             "{first}"
         );
         assert!(seen().len() >= 2, "{:?}", git::watched(&tree));
-        assert_eq!(
-            named(Some(first.clone())),
-            format!("v{} {first}", env!("CARGO_PKG_VERSION"))
-        );
+        let version = concat!("v", env!("CARGO_PKG_VERSION"));
+        assert_eq!(named(Some(first.clone()), false), format!("{version} {first}"));
+        assert_eq!(named(Some(first.clone()), true), format!("{version} {first}-dirty"));
+        assert_eq!(named(None, true), version);
         let mut before = seen();
         // Whatever moves the commit is seen: a commit, another branch, one on a branch that was packed, none of its own.
         for lines in [
@@ -191,8 +206,21 @@ mod tests {
             assert!(told() != then && now != before, "{lines:?}: {}", told());
             before = now;
         }
-        fs::write(tree.join("file"), "2").unwrap();
-        assert!(told().ends_with("-dirty"), "{}", told());
+        let then = told();
+        for (file, is_source) in [
+            ("docs/a.md", false),
+            ("src/a.rs", true),
+            ("bpf/a.h", true),
+            ("build.rs", true),
+            ("Cargo.toml", true),
+            ("Cargo.lock", true),
+        ] {
+            assert!(!git::is_dirty(&tree), "{file}");
+            fs::write(tree.join(file), "changed").unwrap();
+            assert_eq!((git::is_dirty(&tree), told()), (is_source, then.clone()), "{file}");
+            fs::write(tree.join(file), "1").unwrap();
+        }
+        assert!(!git::is_dirty(Path::new("/nowhere")));
         // What was unpacked within somebody else's tree is none of its commits.
         assert_eq!(
             (git::describe(&tree.join("inner")), git::describe(Path::new("/nowhere"))),
