@@ -37,7 +37,7 @@ pub struct Record {
     pub parent: Handle,
     /// `tbf`, `htb`; of a class that of its qdisc.
     pub kind: String,
-    /// Which one of its handle it is; the kernel does not tell it, see [`Generations`].
+    /// Which one of its handle it is; the kernel does not tell it, see `Generations`.
     pub generation: u64,
     /// What its kind says of it.
     pub options: Vec<u8>,
