@@ -62,6 +62,7 @@ impl<Q: Queue> Worker<Q> {
     #[inline(always)]
     fn carry_tracked(&mut self, burst: &mut Vec<Frame>, here: Here<'_>) {
         let shared = Arc::clone(&self.shared);
+        // It is away only within this function.
         let Some(handle) = self.connections.take() else { return };
         let guard = handle.pin();
         let here = Here {

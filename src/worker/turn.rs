@@ -8,8 +8,7 @@
 //!
 //! Every packet of a burst gets its verdict before the burst ends; what waits for room in a transmit ring (`pending`) is
 //! tried once more after the kick and then dropped, counted, so that nothing piles up. What the kernel left in a ring is kicked
-//! again in later turns (`unkicked.rs`). Completions come before receives: a
-//! worker under overload first gets its frames back.
+//! again in later turns (`unkicked.rs`). Completions come before receives: a worker under overload first gets its frames back.
 
 use super::ahead::{AHEAD, Ahead};
 use super::carry::Walked;
@@ -198,7 +197,7 @@ impl<Q: Queue> Worker<Q> {
         moved
     }
 
-    /// One burst of one queue, from its completions to the verdicts of its packets.
+    /// Some bursts of one queue, from its completions to the sending of what became of them.
     fn serve(&mut self, place: usize, clock: &impl Fn() -> u64) -> usize {
         let owned = &mut self.queues[place];
         if self.shared.limits.workers == 1 {
